@@ -1,0 +1,4 @@
+//! Things a standard library could have had. Knows nothing of sockets, tasks or protocols.
+
+pub mod slab;
+pub mod units;

@@ -1,0 +1,228 @@
+//! A table whose keys go stale: an index with the generation of its occupant.
+//!
+//! Kernel answers and wakers arrive after their owner may have gone; a key whose generation is old finds nothing.
+
+/// Names one occupant of a [`Slab`]; never valid for a later occupant of the same place (until 2^32 reuses).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Place in the table.
+    pub index: u32,
+    /// How many occupants the place had before this one.
+    pub generation: u32,
+}
+
+/// A growable table with O(1) insert and remove and generational keys.
+#[derive(Debug)]
+pub struct Slab<T> {
+    entries: Vec<Entry<T>>,
+    free_head: u32,
+    len: u32,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    state: State<T>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Free { next: u32 },
+    Occupied(T),
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Slab<T> {
+    /// An empty table; allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            free_head: NO_INDEX,
+            len: 0,
+        }
+    }
+
+    /// Puts a value in and names it.
+    ///
+    /// # Panics
+    /// When 2^32 - 1 places are occupied.
+    pub fn insert(&mut self, value: T) -> Key {
+        self.len += 1;
+        if self.free_head != NO_INDEX {
+            let index = self.free_head;
+            let entry = &mut self.entries[index as usize];
+            let State::Free { next } = entry.state else {
+                unreachable!("the free list names free places only")
+            };
+            self.free_head = next;
+            entry.state = State::Occupied(value);
+            return Key {
+                index,
+                generation: entry.generation,
+            };
+        }
+        let index =
+            u32::try_from(self.entries.len()).expect("the table holds fewer than 2^32 values");
+        assert!(index != NO_INDEX);
+        self.entries.push(Entry {
+            generation: 0,
+            state: State::Occupied(value),
+        });
+        Key {
+            index,
+            generation: 0,
+        }
+    }
+
+    /// Takes a value out; `None` when the key is stale.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation != key.generation || matches!(entry.state, State::Free { .. }) {
+            return None;
+        }
+        let old = std::mem::replace(
+            &mut entry.state,
+            State::Free {
+                next: self.free_head,
+            },
+        );
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free_head = key.index;
+        self.len -= 1;
+        match old {
+            State::Occupied(value) => Some(value),
+            State::Free { .. } => None,
+        }
+    }
+
+    /// The value of a key; `None` when the key is stale.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        match self.entries.get_mut(key.index as usize) {
+            Some(Entry {
+                generation,
+                state: State::Occupied(value),
+            }) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value of a key; `None` when the key is stale.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        match self.entries.get(key.index as usize) {
+            Some(Entry {
+                generation,
+                state: State::Occupied(value),
+            }) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Completes a key of which only the low 24 bits of the generation travelled (through the kernel).
+    #[must_use]
+    pub fn key_from_low_bits(&self, index: u32, generation_low: u32) -> Option<Key> {
+        let entry = self.entries.get(index as usize)?;
+        let matches = entry.generation & GENERATION_LOW_MASK == generation_low;
+        (matches && matches!(entry.state, State::Occupied(_))).then_some(Key {
+            index,
+            generation: entry.generation,
+        })
+    }
+
+    /// The key of whoever is at a place now.
+    #[must_use]
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        let entry = self.entries.get(index as usize)?;
+        let is_occupied = matches!(entry.state, State::Occupied(_));
+        is_occupied.then_some(Key {
+            index,
+            generation: entry.generation,
+        })
+    }
+
+    /// Keys of all occupants, in the order of their places.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        let occupied = |(index, entry): (usize, &Entry<T>)| match entry.state {
+            State::Occupied(_) => Some(Key {
+                index: u32::try_from(index).ok()?,
+                generation: entry.generation,
+            }),
+            State::Free { .. } => None,
+        };
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(occupied)
+            .collect()
+    }
+
+    /// How many values are in.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether no value is in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The bits of a generation that travel through the kernel beside an index and a kind.
+pub const GENERATION_LOW_MASK: u32 = 0x00ff_ffff;
+
+const NO_INDEX: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_removed_key_finds_nothing_even_after_its_place_is_taken_again() {
+        let mut slab = Slab::new();
+        let first = slab.insert("first");
+        assert_eq!(slab.remove(first), Some("first"));
+        let second = slab.insert("second");
+        assert_eq!(second.index, first.index);
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get(second), Some(&"second"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_slab_answers_like_a_map(ops in proptest::collection::vec((0u8..3, 0usize..40), 0..400)) {
+            let mut slab = Slab::new();
+            let mut model = BTreeMap::new();
+            let mut keys: Vec<Key> = Vec::new();
+            for (step, (op, pick)) in ops.into_iter().enumerate() {
+                match op {
+                    0 | 1 => {
+                        let key = slab.insert(step);
+                        prop_assert!(model.insert((key.index, key.generation), step).is_none());
+                        keys.push(key);
+                    }
+                    _ if !keys.is_empty() => {
+                        let key = keys[pick % keys.len()];
+                        prop_assert_eq!(slab.remove(key), model.remove(&(key.index, key.generation)));
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(slab.len() as usize, model.len());
+                for key in &keys {
+                    prop_assert_eq!(slab.get(*key), model.get(&(key.index, key.generation)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Awaits reads and writes to move whole messages: the one room that knows both the runtime and the protocol.
+
+pub mod message;

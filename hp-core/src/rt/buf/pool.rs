@@ -1,0 +1,276 @@
+//! One worker's receive buffers, in two groups: small ones for heads, large ones for bulk bodies.
+//!
+//! Knows no driver. The epoll driver takes from the free list, last returned first (that buffer is warm in the cache);
+//! the uring driver moves everything returned into the kernel's queue.
+#![expect(
+    unsafe_code,
+    reason = "buffers are shared with the kernel, and with their pieces"
+)]
+
+use super::Lent;
+use crate::base::units::KIB;
+use crate::sys::memory::Pages;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// Which buffers a connection reads into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// 4 KiB: heads and small messages. Few, because a ring touches them all in turn.
+    Head,
+    /// 64 KiB: bodies that keep filling small ones.
+    Bulk,
+}
+
+/// All buffers of one worker.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    groups: [Buffers; 2],
+}
+
+/// Invariants, with `total = chunks x per_chunk`: `free + lent + in the kernel's queue = total <= max`.
+#[derive(Debug)]
+struct Buffers {
+    buffer_bytes: u32,
+    per_chunk: u16,
+    max: u16,
+    chunks: RefCell<Vec<Pages>>,
+    /// How many handles share each buffer; 0: free, or with the kernel.
+    holds: RefCell<Vec<u32>>,
+    free: RefCell<Vec<u16>>,
+    lent: Cell<u32>,
+}
+
+impl Pool {
+    /// `head_len` and `bulk_len` buffers to begin with; each group may grow to 32 times that (at most 32,768).
+    ///
+    /// # Errors
+    /// `OutOfMemory` when the pages cannot be mapped.
+    pub(crate) fn new(head_len: u16, bulk_len: u16) -> io::Result<Rc<Self>> {
+        let pool = Self {
+            groups: [
+                Buffers::new(HEAD_BYTES, head_len.max(1)),
+                Buffers::new(BULK_BYTES, bulk_len.max(1)),
+            ],
+        };
+        assert!(pool.grow(Group::Head)?);
+        assert!(pool.grow(Group::Bulk)?);
+        Ok(Rc::new(pool))
+    }
+
+    /// Adds a chunk of buffers to the free list; `false` when the group is at its ceiling.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when the pages cannot be mapped.
+    pub(crate) fn grow(&self, group: Group) -> io::Result<bool> {
+        self.of(group).grow()
+    }
+
+    /// A writable buffer for a driver that receives by itself; grows the group if needed.
+    pub(crate) fn take(self: &Rc<Self>, group: Group) -> Option<Spare> {
+        let id = match self.pop_free(group) {
+            Some(id) => id,
+            None => match self.grow(group) {
+                Ok(true) => self.pop_free(group)?,
+                Ok(false) | Err(_) => return None, // Memory is at its bound: the connection waits.
+            },
+        };
+        Some(Spare {
+            pool: Rc::clone(self),
+            group,
+            id,
+            used: false,
+        })
+    }
+
+    /// Takes one id off the free list, for the kernel's queue.
+    pub(crate) fn pop_free(&self, group: Group) -> Option<u16> {
+        self.of(group).free.borrow_mut().pop()
+    }
+
+    /// Puts an id back that was popped and not used.
+    pub(crate) fn push_free(&self, group: Group, id: u16) {
+        self.of(group).free.borrow_mut().push(id);
+    }
+
+    /// How many buffers are free and not with the kernel.
+    pub(crate) fn free_len(&self, group: Group) -> usize {
+        self.of(group).free.borrow().len()
+    }
+
+    /// How many buffers somebody holds.
+    pub(crate) fn lent_len(&self) -> u32 {
+        self.groups.iter().map(|buffers| buffers.lent.get()).sum()
+    }
+
+    /// How many buffers the group begins with.
+    pub(crate) fn base(&self, group: Group) -> u16 {
+        self.of(group).per_chunk
+    }
+
+    /// How many buffers the group may have.
+    pub(crate) fn max(&self, group: Group) -> u16 {
+        self.of(group).max
+    }
+
+    /// Bytes of one buffer.
+    pub(crate) fn buffer_bytes(&self, group: Group) -> u32 {
+        self.of(group).buffer_bytes
+    }
+
+    /// First byte of a buffer.
+    pub(crate) fn address(&self, group: Group, id: u16) -> NonNull<u8> {
+        self.of(group).address(id)
+    }
+
+    /// The handle of a buffer that the kernel has filled with `len` bytes. `None` when the kernel names a buffer that it
+    /// cannot have: the caller then aborts, for memory may be corrupt.
+    pub(crate) fn claim(self: &Rc<Self>, group: Group, id: u16, len: u32) -> Option<Lent> {
+        let buffers = self.of(group);
+        let known = buffers.holds.borrow().get(usize::from(id)).copied();
+        if known != Some(0) || len > buffers.buffer_bytes {
+            return None;
+        }
+        let start = buffers.address(id);
+        buffers.hold(id);
+        Some(Lent::new(Rc::clone(self), group, id, start, len))
+    }
+
+    /// One more handle of a buffer that is held.
+    pub(super) fn hold(&self, group: Group, id: u16) {
+        self.of(group).hold(id);
+    }
+
+    /// One handle of a buffer less; the last one frees it.
+    pub(super) fn release(&self, group: Group, id: u16) {
+        self.of(group).release(id);
+    }
+
+    /// Whether only one handle names this buffer.
+    pub(super) fn is_exclusive(&self, group: Group, id: u16) -> bool {
+        self.of(group).holds.borrow()[usize::from(id)] == 1
+    }
+
+    fn of(&self, group: Group) -> &Buffers {
+        match group {
+            Group::Head => &self.groups[0],
+            Group::Bulk => &self.groups[1],
+        }
+    }
+}
+
+impl Buffers {
+    fn new(buffer_bytes: u32, per_chunk: u16) -> Self {
+        let max = per_chunk.saturating_mul(GROWTH_MAX).min(RING_ENTRIES_MAX);
+        let (chunks, holds, free) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self {
+            buffer_bytes,
+            per_chunk,
+            max,
+            chunks,
+            holds,
+            free,
+            lent: Cell::new(0),
+        }
+    }
+
+    fn grow(&self) -> io::Result<bool> {
+        let mut holds = self.holds.borrow_mut();
+        let total = holds.len();
+        let grown = total + usize::from(self.per_chunk);
+        if grown > usize::from(self.max) {
+            return Ok(false);
+        }
+        let bytes = usize::from(self.per_chunk) * self.buffer_bytes as usize;
+        self.chunks.borrow_mut().push(Pages::map(bytes)?);
+        holds.resize(grown, 0);
+        let mut free = self.free.borrow_mut();
+        free.reserve(grown);
+        let ids = (total..grown)
+            .rev()
+            .map(|id| u16::try_from(id).expect("ids are held under max"));
+        free.extend(ids);
+        Ok(true)
+    }
+
+    fn address(&self, id: u16) -> NonNull<u8> {
+        let chunks = self.chunks.borrow();
+        let chunk = &chunks[usize::from(id / self.per_chunk)];
+        let offset = usize::from(id % self.per_chunk) * self.buffer_bytes as usize;
+        assert!(offset + self.buffer_bytes as usize <= chunk.len());
+        // SAFETY: the buffer lies within its chunk, as just asserted, and chunks stay mapped as long as the pool lives.
+        unsafe { chunk.start().add(offset) }
+    }
+
+    fn hold(&self, id: u16) {
+        let holds = &mut self.holds.borrow_mut()[usize::from(id)];
+        if *holds == 0 {
+            self.lent.set(self.lent.get() + 1);
+        }
+        *holds += 1;
+    }
+
+    fn release(&self, id: u16) {
+        let holds = &mut self.holds.borrow_mut()[usize::from(id)];
+        *holds = holds
+            .checked_sub(1)
+            .expect("only a held buffer is released");
+        if *holds == 0 {
+            self.lent.set(self.lent.get() - 1);
+            self.poison(id);
+            self.free.borrow_mut().push(id);
+        }
+    }
+
+    /// In debug builds a returned buffer is overwritten, so that reading it afterwards shows.
+    fn poison(&self, id: u16) {
+        if cfg!(debug_assertions) {
+            let len = self.buffer_bytes.min(256) as usize;
+            // SAFETY: the buffer has just lost its last handle and is not with the kernel, so it is ours to write.
+            unsafe { self.address(id).write_bytes(POISON, len) };
+        }
+    }
+}
+
+/// A buffer that nobody reads yet and the holder may fill.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pool: Rc<Pool>,
+    group: Group,
+    id: u16,
+    used: bool,
+}
+
+impl Spare {
+    /// The whole buffer.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        let len = self.pool.buffer_bytes(self.group) as usize;
+        let start = self.pool.address(self.group, self.id);
+        // SAFETY: the id was taken off the free list, so no handle and no kernel queue names the buffer; it is
+        // initialised (pages begin zeroed) and valid for its whole length.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
+    }
+
+    /// The first `len` bytes as a lent buffer.
+    pub(crate) fn into_lent(mut self, len: u32) -> Lent {
+        self.used = true;
+        let lent = self.pool.claim(self.group, self.id, len);
+        lent.expect("a spare buffer is free, and no longer than its group's")
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if !self.used {
+            self.pool.push_free(self.group, self.id);
+        }
+    }
+}
+
+const HEAD_BYTES: u32 = 4 * KIB as u32;
+const BULK_BYTES: u32 = 64 * KIB as u32;
+const GROWTH_MAX: u16 = 32;
+const RING_ENTRIES_MAX: u16 = 32_768;
+const POISON: u8 = 0xdd;

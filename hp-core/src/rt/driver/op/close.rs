@@ -1,0 +1,66 @@
+//! Closing in three steps: stop, wait until the kernel owes nothing, free. A slot is never reused before.
+
+use crate::base::slab::Key;
+use crate::rt::driver::slot::Phase;
+use crate::rt::driver::{Driver, Io};
+use crate::sys::socket;
+use std::io;
+
+/// What the peer shall learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// FIN after what was sent.
+    Graceful,
+    /// RST: what the peer got is not whole.
+    Reset,
+}
+
+impl Io {
+    /// Gives a connection up. What is still queued for sending is dropped: flush first.
+    pub(crate) fn close(&mut self, key: Key, how: How) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        if slot.phase == Phase::Closing {
+            return;
+        }
+        let was_connecting = slot.phase == Phase::Connecting;
+        slot.phase = Phase::Closing;
+        slot.tx.clear();
+        while slot.rx.pop().is_some() {}
+        (slot.rx_waker, slot.tx_waker) = (None, None);
+        if let Some((timer, _)) = slot.timer.take() {
+            self.timers.remove(timer);
+        }
+        if how == How::Reset {
+            ignore_gone(socket::reset_on_close(slot.fd));
+        }
+        if slot.kernel.is_busy() {
+            if how == How::Graceful && !was_connecting {
+                // Sends FIN now and completes whatever the kernel holds.
+                ignore_gone(socket::shutdown_both(slot.fd));
+            } else if let Driver::Uring(uring) = &mut self.driver {
+                uring.cancel(key, slot); // FIN before RST would make a truncated body look whole.
+            }
+        }
+        self.free_if_quiet(key);
+    }
+
+    /// Frees a slot that was given up, once the kernel owes it nothing.
+    pub(in crate::rt::driver) fn free_if_quiet(&mut self, key: Key) {
+        let Some(slot) = self.conns.get(key) else {
+            return;
+        };
+        if slot.phase == Phase::Closing && !slot.kernel.is_busy() {
+            let slot = self.conns.remove(key).expect("the slot was just seen");
+            socket::close(slot.fd);
+        }
+    }
+}
+
+fn ignore_gone(result: io::Result<()>) {
+    match result {
+        Ok(()) => (),
+        Err(_not_connected) => (), // The peer left first; nothing is owed to it.
+    }
+}

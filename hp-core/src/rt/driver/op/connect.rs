@@ -1,0 +1,67 @@
+//! Connecting: started by a call, decided when the socket becomes writable. The deadline is the slot's own.
+
+use super::recv::{remember, wake};
+use crate::base::slab::Key;
+use crate::rt::driver::slot::{ConnSlot, Phase};
+use crate::rt::driver::{Driver, Io};
+use crate::sys::socket;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+impl Io {
+    /// Starts a connection attempt.
+    ///
+    /// # Errors
+    /// What `socket(2)` and `connect(2)` answer at once.
+    pub(crate) fn start_connect(&mut self, addr: SocketAddr) -> io::Result<Key> {
+        let fd = socket::start_connect(addr)?;
+        let key = self.insert(fd, Phase::Connecting, Some(addr), Ok(()))?;
+        let slot = self.conns.get_mut(key).expect("just inserted");
+        if let Driver::Uring(uring) = &mut self.driver {
+            uring.arm_writable(key, slot);
+        }
+        Ok(key)
+    }
+
+    /// Waits for the outcome of an attempt.
+    pub(crate) fn poll_connect(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(errno) = slot.tx_error {
+            return Poll::Ready(Err(ConnSlot::error(errno)));
+        }
+        if slot.phase == Phase::Open {
+            return Poll::Ready(Ok(()));
+        }
+        if slot.timed_out {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        remember(&mut slot.tx_waker, cx.waker());
+        Poll::Pending
+    }
+
+    /// The kernel has decided: takes note of the outcome and tells the waiter.
+    pub(in crate::rt::driver) fn finish_connect(&mut self, key: Key) {
+        let is_uring = matches!(self.driver, Driver::Uring(_));
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        debug_assert_eq!(slot.phase, Phase::Connecting);
+        let settled = socket::take_error(slot.fd).and_then(|()| {
+            // A ring waits by itself; with O_NONBLOCK it would answer EAGAIN.
+            if is_uring {
+                socket::set_nonblocking(slot.fd, false)
+            } else {
+                Ok(())
+            }
+        });
+        match settled {
+            Ok(()) => slot.phase = Phase::Open,
+            Err(error) => slot.tx_error = Some(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+        wake(&mut slot.tx_waker);
+    }
+}

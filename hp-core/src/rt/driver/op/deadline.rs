@@ -1,0 +1,53 @@
+//! Deadlines: moving one later is a store; the timer finds out when it fires.
+
+use super::recv::wake;
+use crate::base::slab::Key;
+use crate::rt::driver::slot::Phase;
+use crate::rt::driver::{Io, TimerOwner};
+use crate::rt::time::Instant;
+
+impl Io {
+    /// Sets or clears the point after which waiting for this connection ends in `TimedOut`.
+    pub(crate) fn set_deadline(&mut self, key: Key, deadline: Option<Instant>) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        slot.deadline = deadline.unwrap_or(Instant::NEVER);
+        slot.timed_out = false;
+        if slot.deadline == Instant::NEVER {
+            return; // An armed timer finds nothing to do.
+        }
+        match slot.timer {
+            Some((_, fires_at)) if fires_at <= slot.deadline => return,
+            Some((timer, _)) => drop(self.timers.remove(timer)),
+            None => (),
+        }
+        let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
+        slot.timer = Some((timer, slot.deadline));
+    }
+
+    /// A connection's timer fired; its deadline may have moved later since.
+    pub(in crate::rt::driver) fn fire_deadline(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        slot.timer = None;
+        if slot.deadline == Instant::NEVER {
+            return;
+        }
+        if slot.deadline > self.now {
+            let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
+            slot.timer = Some((timer, slot.deadline));
+            return;
+        }
+        slot.timed_out = true;
+        match slot.phase {
+            Phase::Parked { .. } => self.unpark_expired(key),
+            Phase::Open | Phase::Connecting => {
+                wake(&mut slot.rx_waker);
+                wake(&mut slot.tx_waker);
+            }
+            Phase::Closing => (),
+        }
+    }
+}

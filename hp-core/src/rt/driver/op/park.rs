@@ -1,0 +1,93 @@
+//! Parking: an idle connection keeps its slot and nothing else, no task and no buffer.
+
+use super::recv::{remember, wake};
+use crate::base::slab::Key;
+use crate::rt::driver::Io;
+use crate::rt::driver::slot::Phase;
+use crate::rt::time::Instant;
+use std::task::{Context, Poll};
+
+/// Why a parked connection came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparked {
+    /// Bytes, the peer's end or an error are there.
+    News,
+    /// Its deadline has come.
+    Expired,
+}
+
+/// A parked connection that came back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ParkEvent {
+    pub(crate) key: Key,
+    pub(crate) tag: u64,
+    pub(crate) why: Unparked,
+}
+
+impl Io {
+    /// Parks a connection whose queue is empty.
+    pub(crate) fn park(&mut self, key: Key, tag: u64, deadline: Instant) {
+        self.set_deadline(key, Some(deadline));
+        self.arm_recv(key);
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        debug_assert_eq!(slot.phase, Phase::Open);
+        slot.phase = Phase::Parked { tag };
+        (slot.rx_waker, slot.tx_waker) = (None, None);
+        if slot.has_news() {
+            self.unpark_with_news(key);
+        }
+    }
+
+    /// Takes a parked connection back; `false` when it came back by itself or is gone.
+    pub(crate) fn unpark(&mut self, key: Key) -> bool {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return false;
+        };
+        let Phase::Parked { .. } = slot.phase else {
+            return false;
+        };
+        slot.phase = Phase::Open;
+        self.set_deadline(key, None);
+        true
+    }
+
+    /// The next parked connection that came back.
+    pub(crate) fn poll_unparked(&mut self, cx: &mut Context<'_>) -> Poll<ParkEvent> {
+        while let Some(event) = self.park_events.pop_front() {
+            if self
+                .conns
+                .get(event.key)
+                .is_some_and(|slot| slot.phase == Phase::Open)
+            {
+                return Poll::Ready(event);
+            }
+        }
+        remember(&mut self.park_waker, cx.waker());
+        Poll::Pending
+    }
+
+    pub(in crate::rt::driver) fn unpark_with_news(&mut self, key: Key) {
+        self.set_deadline(key, None);
+        self.come_back(key, Unparked::News);
+    }
+
+    pub(in crate::rt::driver) fn unpark_expired(&mut self, key: Key) {
+        self.come_back(key, Unparked::Expired);
+    }
+
+    fn come_back(&mut self, key: Key, why: Unparked) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Parked { tag } = slot.phase else {
+            return;
+        };
+        slot.phase = Phase::Open;
+        slot.timed_out = false;
+        slot.deadline = Instant::NEVER;
+        self.park_events.push_back(ParkEvent { key, tag, why });
+        wake(&mut self.park_waker);
+    }
+}

@@ -1,0 +1,152 @@
+//! Receiving: the kernel fills a pool buffer, the slot keeps it until somebody asks.
+
+use crate::base::slab::Key;
+use crate::rt::buf::{Group, Lent};
+use crate::rt::driver::slot::{ConnSlot, Phase, RxEnd};
+use crate::rt::driver::{Driver, Io};
+use crate::sys::socket;
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+/// What a receive gives.
+#[derive(Debug)]
+pub enum Rx {
+    /// Bytes, in the order in which they were sent; at least one.
+    Data(Lent),
+    /// The peer sends nothing more. Given again if asked again.
+    Eof,
+}
+
+impl Io {
+    /// Takes the next bytes, or arms a receive and registers the waiter.
+    pub(crate) fn poll_recv(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Rx>> {
+        match self.poll_news(key, cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => (),
+        }
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(lent) = slot.rx.pop() {
+            return Poll::Ready(Ok(Rx::Data(lent)));
+        }
+        match slot.rx_end {
+            Some(RxEnd::Failed(errno)) => Poll::Ready(Err(ConnSlot::error(errno))),
+            Some(RxEnd::Eof) => Poll::Ready(Ok(Rx::Eof)),
+            None => unreachable!("poll_news is ready only when there is news"),
+        }
+    }
+
+    /// Waits until bytes, the end or an error are there, and takes none of them.
+    pub(crate) fn poll_news(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        debug_assert_eq!(slot.phase, Phase::Open);
+        if slot.has_news() {
+            return Poll::Ready(Ok(()));
+        }
+        if slot.timed_out {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        if self.budget == 0 {
+            cx.waker().wake_by_ref(); // A peer that always has more must not keep the others waiting.
+            return Poll::Pending;
+        }
+        self.arm_recv(key);
+        let slot = self.conns.get_mut(key).expect("arming keeps the slot");
+        if slot.has_news() {
+            self.budget -= 1;
+            return Poll::Ready(Ok(()));
+        }
+        remember(&mut slot.rx_waker, cx.waker());
+        Poll::Pending
+    }
+
+    /// Puts bytes back before what has arrived since.
+    pub(crate) fn unread(&mut self, key: Key, lent: Lent) {
+        if let (Some(slot), false) = (self.conns.get_mut(key), lent.is_empty()) {
+            slot.rx.unread(lent);
+        }
+    }
+
+    /// Makes sure that bytes, the end or an error will be noticed: by a receive in the kernel, or by an edge.
+    pub(crate) fn arm_recv(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        if slot.rx_end.is_some() {
+            return;
+        }
+        match &mut self.driver {
+            Driver::Uring(uring) => uring.arm_recv(key, slot),
+            Driver::Poll(_) if slot.readiness.readable => self.try_recv(key),
+            Driver::Poll(_) => (),
+        }
+    }
+
+    /// A readiness engine's receive: one attempt, into the buffer that was returned last.
+    pub(in crate::rt::driver) fn try_recv(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        let group = if slot.is_bulk() {
+            Group::Bulk
+        } else {
+            Group::Head
+        };
+        let Some(mut spare) = self.pool.take(group) else {
+            self.stats.buffer_shortages += 1;
+            if let Driver::Poll(poll) = &mut self.driver {
+                poll.starve(key);
+            }
+            return;
+        };
+        let buffer = spare.as_mut_slice();
+        let capacity = buffer.len();
+        match socket::recv(slot.fd, buffer) {
+            Ok(0) => slot.rx_end = Some(RxEnd::Eof),
+            Ok(len) => {
+                slot.note_read(len, capacity);
+                slot.readiness.readable = len == capacity || slot.readiness.hung_up;
+                slot.rx
+                    .push(spare.into_lent(u32::try_from(len).expect("buffers are under 4 GiB")));
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => slot.readiness.readable = false,
+                Some(libc::EINTR) => (), // Still readable: the next poll tries again.
+                errno => slot.rx_end = Some(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
+            },
+        }
+    }
+
+    /// Tells whoever waits that there is news of this connection.
+    pub(in crate::rt::driver) fn announce_rx(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        match slot.phase {
+            Phase::Parked { .. } => self.unpark_with_news(key),
+            Phase::Open | Phase::Connecting => wake(&mut slot.rx_waker),
+            Phase::Closing => (),
+        }
+    }
+}
+
+/// Registers the waiter of a slot.
+pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(known) if known.will_wake(waker) => (),
+        _ => *place = Some(waker.clone()),
+    }
+}
+
+/// Wakes the waiter of a slot, if there is one.
+pub(in crate::rt::driver) fn wake(place: &mut Option<Waker>) {
+    if let Some(waker) = place.take() {
+        waker.wake();
+    }
+}

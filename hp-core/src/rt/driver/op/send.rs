@@ -1,0 +1,164 @@
+//! Sending: at once, by a call, on every engine; what the socket does not take waits in the slot's queue.
+//!
+//! The kernel therefore never reads memory of ours after a call has returned (docs/decisions/0004).
+
+use super::recv::{remember, wake};
+use crate::base::slab::Key;
+use crate::rt::buf::Lent;
+use crate::rt::driver::slot::{ConnSlot, FRONT_MAX};
+use crate::rt::driver::{Driver, Io};
+use crate::sys::socket;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+impl Io {
+    /// Sends segments in order; copies what the socket does not take.
+    pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(errno) = slot.tx_error {
+            return Err(ConnSlot::error(errno));
+        }
+        let mut sent = 0;
+        if slot.tx.is_empty() {
+            sent = self.send_now(key, segments)?;
+        }
+        let slot = self.conns.get_mut(key).expect("sending keeps the slot");
+        let mut queued = false;
+        for segment in segments {
+            let skipped = sent.min(segment.len());
+            sent -= skipped;
+            if skipped < segment.len() {
+                slot.tx.push_copy(&segment[skipped..]);
+                queued = true;
+            }
+        }
+        if queued {
+            self.stats.short_sends += 1;
+            self.arm_writable(key);
+        }
+        Ok(())
+    }
+
+    /// Sends a received piece; keeps the piece itself, uncopied, where the socket does not take it.
+    pub(crate) fn queue_lent(&mut self, key: Key, mut lent: Lent) -> io::Result<()> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(errno) = slot.tx_error {
+            return Err(ConnSlot::error(errno));
+        }
+        if slot.tx.is_empty() {
+            let sent = self.send_now(key, &[IoSlice::new(&lent)])?;
+            lent.advance(sent);
+        }
+        if !lent.is_empty() {
+            self.stats.short_sends += 1;
+            let slot = self.conns.get_mut(key).expect("sending keeps the slot");
+            slot.tx.push_lent(lent);
+            self.arm_writable(key);
+        }
+        Ok(())
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub(crate) fn queued(&self, key: Key) -> usize {
+        self.conns.get(key).map_or(0, |slot| slot.tx.len())
+    }
+
+    /// Waits until the socket has taken everything.
+    pub(crate) fn poll_flush(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(errno) = slot.tx_error {
+            return Poll::Ready(Err(ConnSlot::error(errno)));
+        }
+        if slot.tx.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if slot.timed_out {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        remember(&mut slot.tx_waker, cx.waker());
+        Poll::Pending
+    }
+
+    /// Sends FIN; everything queued must have been flushed.
+    pub(crate) fn shutdown_write(&self, key: Key) -> io::Result<()> {
+        let slot = self
+            .conns
+            .get(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        debug_assert!(slot.tx.is_empty());
+        socket::shutdown_write(slot.fd)
+    }
+
+    /// The socket takes bytes again: sends what waits, and tells the waiter when nothing does any more.
+    pub(in crate::rt::driver) fn resume_sending(&mut self, key: Key) {
+        loop {
+            let Some(slot) = self.conns.get_mut(key) else {
+                return;
+            };
+            if slot.tx.is_empty() || slot.tx_error.is_some() {
+                break;
+            }
+            let mut place = [IoSlice::new(&[]); FRONT_MAX];
+            let used = slot.tx.front(&mut place);
+            match socket::send(slot.fd, &place[..used]) {
+                Ok(sent) => slot.tx.advance(sent),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => {
+                        self.arm_writable(key);
+                        return;
+                    }
+                    Some(libc::EINTR) => (),
+                    errno => self.fail_sending(key, errno.unwrap_or(libc::EIO)),
+                },
+            }
+        }
+        if let Some(slot) = self.conns.get_mut(key) {
+            wake(&mut slot.tx_waker);
+        }
+    }
+
+    /// One attempt; how many bytes the socket took, 0 when it takes none now.
+    fn send_now(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slot = self
+            .conns
+            .get(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        match socket::send(slot.fd, segments) {
+            Ok(sent) => Ok(sent),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => Ok(0),
+                errno => {
+                    self.fail_sending(key, errno.unwrap_or(libc::EIO));
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    fn fail_sending(&mut self, key: Key, errno: i32) {
+        if let Some(slot) = self.conns.get_mut(key) {
+            slot.tx_error = Some(errno);
+            slot.tx.clear();
+        }
+    }
+
+    /// Makes sure that room in the socket will be noticed.
+    fn arm_writable(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        match &mut self.driver {
+            Driver::Uring(uring) => uring.arm_writable(key, slot),
+            Driver::Poll(_) => slot.readiness.writable = false, // The next edge tells.
+        }
+    }
+}

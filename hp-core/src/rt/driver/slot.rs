@@ -1,0 +1,319 @@
+//! What the worker knows of one connection or listening socket.
+//!
+//! Operations belong to the slot, not to the future that waits: a future that is dropped leaves nothing behind but a
+//! stale waker, and what had arrived for it is found by the next one.
+//!
+//! ```text
+//! Connecting ──► Open ◄──► Parked
+//!      │           │          │
+//!      └───────────┴──────────┴──► Closing ──(last completion)──► free
+//! ```
+
+use crate::rt::buf::Lent;
+use crate::rt::time::Instant;
+use crate::rt::timer::TimerKey;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::task::Waker;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The kernel decides whether it comes to be.
+    Connecting,
+    /// A [`crate::rt::net::Conn`] names it.
+    Open,
+    /// Idle, named by nobody but a park key; `tag` says whose it is.
+    Parked {
+        /// The owner's own number.
+        tag: u64,
+    },
+    /// Given up; the slot waits for the completions that the kernel still owes.
+    Closing,
+}
+
+/// How receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RxEnd {
+    /// FIN came, after all data.
+    Eof,
+    /// An errno, after all data.
+    Failed(i32),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct ConnSlot {
+    pub(crate) fd: RawFd,
+    pub(crate) phase: Phase,
+    pub(crate) rx: RxQueue,
+    pub(crate) rx_end: Option<RxEnd>,
+    pub(crate) rx_waker: Option<Waker>,
+    pub(crate) tx: TxQueue,
+    pub(crate) tx_error: Option<i32>,
+    pub(crate) tx_waker: Option<Waker>,
+    pub(crate) deadline: Instant,
+    /// The armed timer and when it fires: never after `deadline`.
+    pub(crate) timer: Option<(TimerKey, Instant)>,
+    pub(crate) timed_out: bool,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) readiness: Readiness,
+    pub(crate) kernel: Kernel,
+    /// Full buffers received in a row; enough of them earn the large ones.
+    pub(crate) full_reads: u8,
+}
+
+/// What a readiness driver remembers between edges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer's FIN or RST is there: a short read does not mean that nothing follows.
+    pub(crate) hung_up: bool,
+}
+
+/// What a completion driver has in the kernel for this slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kernel {
+    pub(crate) recv_armed: bool,
+    pub(crate) poll_armed: bool,
+    /// The last receive left data in the socket.
+    pub(crate) nonempty: bool,
+    /// In the queue of receives that found no buffer.
+    pub(crate) starved: bool,
+}
+
+impl Kernel {
+    /// Whether a completion is still owed, so that the slot cannot be freed.
+    pub(crate) fn is_busy(self) -> bool {
+        self.recv_armed || self.poll_armed
+    }
+}
+
+impl ConnSlot {
+    pub(crate) fn new(fd: RawFd, phase: Phase, peer: Option<SocketAddr>) -> Self {
+        Self {
+            fd,
+            phase,
+            rx: RxQueue::default(),
+            rx_end: None,
+            rx_waker: None,
+            tx: TxQueue::default(),
+            tx_error: None,
+            tx_waker: None,
+            deadline: Instant::NEVER,
+            timer: None,
+            timed_out: false,
+            peer,
+            readiness: Readiness::default(),
+            kernel: Kernel::default(),
+            full_reads: 0,
+        }
+    }
+
+    /// Whether bytes, the end or an error wait to be received.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.rx.is_empty() || self.rx_end.is_some()
+    }
+
+    /// Whether the peer keeps filling small buffers.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.full_reads >= FULL_READS_FOR_BULK
+    }
+
+    /// Takes note of how full a receive was.
+    pub(crate) fn note_read(&mut self, bytes: usize, capacity: usize) {
+        if bytes == capacity {
+            self.full_reads = self.full_reads.saturating_add(1);
+        } else if !self.is_bulk() || bytes * 2 < capacity {
+            self.full_reads = 0;
+        }
+    }
+
+    /// The error that a future gets for an errno.
+    pub(crate) fn error(errno: i32) -> io::Error {
+        io::Error::from_raw_os_error(errno)
+    }
+}
+
+/// Received pieces that nobody has taken yet; holds no memory of its own while it has at most one.
+#[derive(Debug, Default)]
+pub(crate) struct RxQueue {
+    first: Option<Lent>,
+    rest: VecDeque<Lent>,
+}
+
+impl RxQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Adds received bytes; small ones are copied behind the last piece, so that a peer that dribbles cannot hold many
+    /// buffers.
+    pub(crate) fn push(&mut self, lent: Lent) {
+        let Some(first) = &mut self.first else {
+            self.first = Some(lent);
+            return;
+        };
+        let last = self.rest.back_mut().unwrap_or(first);
+        if !last.try_append(&lent) {
+            self.rest.push_back(lent);
+        }
+    }
+
+    /// Puts a piece back before all others.
+    pub(crate) fn unread(&mut self, lent: Lent) {
+        if let Some(first) = self.first.replace(lent) {
+            self.rest.push_front(first);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Lent> {
+        let first = self.first.take()?;
+        if !self.rest.is_empty() {
+            self.first = self.rest.pop_front();
+            if self.rest.is_empty() {
+                self.rest = VecDeque::new(); // Idle connections keep no memory.
+            }
+        }
+        Some(first)
+    }
+}
+
+/// Bytes that the socket has not taken yet; holds no memory while empty.
+#[derive(Debug, Default)]
+pub(crate) struct TxQueue {
+    queue: Option<Box<TxSegments>>,
+}
+
+#[derive(Debug, Default)]
+struct TxSegments {
+    segments: VecDeque<TxSegment>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum TxSegment {
+    Lent(Lent),
+    Owned { bytes: Vec<u8>, sent: usize },
+}
+
+impl TxQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// Bytes in the queue.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    pub(crate) fn push_lent(&mut self, lent: Lent) {
+        if !lent.is_empty() {
+            let queue = self.queue.get_or_insert_default();
+            queue.bytes += lent.len();
+            queue.segments.push_back(TxSegment::Lent(lent));
+        }
+    }
+
+    pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let queue = self.queue.get_or_insert_default();
+        queue.bytes += bytes.len();
+        match queue.segments.back_mut() {
+            Some(TxSegment::Owned { bytes: last, .. }) => last.extend_from_slice(bytes),
+            _ => queue.segments.push_back(TxSegment::Owned {
+                bytes: bytes.to_vec(),
+                sent: 0,
+            }),
+        }
+    }
+
+    /// The first few segments, as a send takes them.
+    pub(crate) fn front<'a>(&'a self, place: &mut [IoSlice<'a>; FRONT_MAX]) -> usize {
+        let Some(queue) = &self.queue else { return 0 };
+        let mut used = 0;
+        for (slot, segment) in place.iter_mut().zip(&queue.segments) {
+            *slot = IoSlice::new(segment.unsent());
+            used += 1;
+        }
+        used
+    }
+
+    /// Drops the first `count` bytes: the socket took them.
+    pub(crate) fn advance(&mut self, mut count: usize) {
+        let Some(queue) = &mut self.queue else { return };
+        queue.bytes -= count.min(queue.bytes);
+        while count > 0 {
+            let Some(front) = queue.segments.front_mut() else {
+                break;
+            };
+            let taken = count.min(front.unsent().len());
+            front.advance(taken);
+            count -= taken;
+            if front.unsent().is_empty() {
+                queue.segments.pop_front();
+            }
+        }
+        if queue.segments.is_empty() {
+            self.queue = None;
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        self.queue = None;
+    }
+}
+
+impl TxSegment {
+    fn unsent(&self) -> &[u8] {
+        match self {
+            Self::Lent(lent) => lent,
+            Self::Owned { bytes, sent } => &bytes[*sent..],
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Lent(lent) => lent.advance(count),
+            Self::Owned { sent, .. } => *sent += count,
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct ListenerSlot {
+    pub(crate) fd: RawFd,
+    /// Accepted by the kernel for us, claimed by nobody yet.
+    pub(crate) accepted: VecDeque<RawFd>,
+    pub(crate) error: Option<i32>,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) armed: bool,
+    pub(crate) paused: bool,
+    pub(crate) closing: bool,
+}
+
+impl ListenerSlot {
+    pub(crate) fn new(fd: RawFd) -> Self {
+        let accepted = VecDeque::new();
+        Self {
+            fd,
+            accepted,
+            error: None,
+            waker: None,
+            armed: false,
+            paused: false,
+            closing: false,
+        }
+    }
+}
+
+/// Segments that one send names at most.
+pub(crate) const FRONT_MAX: usize = 16;
+const FULL_READS_FOR_BULK: u8 = 4;

@@ -1,0 +1,324 @@
+//! The completion engine: receives, accepts and waits for room live in an io_uring; sends are calls (see `op::send`).
+//!
+//! The kernel writes to memory of ours in one case only: a receive fills a buffer that it took from a buffer ring.
+
+mod buffers;
+mod probe;
+
+use super::slot::{ConnSlot, Phase, RxEnd};
+use super::{Driver, Io};
+use crate::base::slab::{GENERATION_LOW_MASK, Key};
+use crate::rt::RtOptions;
+use crate::rt::buf::{Group, Pool};
+use crate::rt::driver::op::accept::is_passing;
+use crate::rt::task::Remote;
+use crate::sys::ring::{Completion, RecvEntry, Ring};
+use buffers::Buffers;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use probe::Features;
+
+/// A ring with its buffers. Fields are dropped in this order: the ring first, then what the kernel wrote to.
+pub(super) struct Uring {
+    ring: Ring,
+    head: Buffers,
+    bulk: Buffers,
+    features: Features,
+    /// Receives that found no buffer, in the order in which they failed.
+    starved: VecDeque<Key>,
+    completions: Vec<Completion>,
+    bell_armed: bool,
+    bell: RawFd,
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring")
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// Makes the ring, gives it the pool's buffers, and tries out what this kernel can do.
+    ///
+    /// # Errors
+    /// What `io_uring_setup(2)` and `io_uring_register(2)` answer; `Unsupported` when a basic operation misbehaves.
+    pub(super) fn new(options: &RtOptions, pool: &Rc<Pool>, remote: &Remote) -> io::Result<Self> {
+        let features = probe::run()?;
+        let ring = Ring::new(options.ring_entries, options.ring_completions)?;
+        let head = Buffers::register(&ring, pool, Group::Head)?;
+        let bulk = Buffers::register(&ring, pool, Group::Bulk)?;
+        let (starved, completions) = (VecDeque::new(), Vec::new());
+        let bell = remote.bell().as_raw();
+        Ok(Self {
+            ring,
+            head,
+            bulk,
+            features,
+            starved,
+            completions,
+            bell_armed: false,
+            bell,
+        })
+    }
+
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Arms a receive unless one is armed already.
+    pub(super) fn arm_recv(&mut self, key: Key, slot: &mut ConnSlot) {
+        if slot.kernel.recv_armed || slot.kernel.starved {
+            return;
+        }
+        let group = if slot.is_bulk() {
+            Group::Bulk
+        } else {
+            Group::Head
+        };
+        let multishot = group == Group::Head && self.features.capped_multishot;
+        let entry = RecvEntry {
+            fd: slot.fd,
+            group: buffers::group_id(group),
+            multishot_bytes_max: multishot.then_some(MULTISHOT_BYTES_MAX),
+            poll_first: !slot.kernel.nonempty,
+        };
+        let kind = if group == Group::Bulk {
+            RECV_BULK
+        } else {
+            RECV_HEAD
+        };
+        self.ring.recv(entry, user_data(kind, key));
+        slot.kernel.recv_armed = true;
+    }
+
+    /// Waits for room in the socket, or for the outcome of a connection attempt.
+    pub(super) fn arm_writable(&mut self, key: Key, slot: &mut ConnSlot) {
+        if !slot.kernel.poll_armed {
+            self.ring.poll_writable(slot.fd, user_data(WRITABLE, key));
+            slot.kernel.poll_armed = true;
+        }
+    }
+
+    pub(super) fn arm_accept(&mut self, key: Key, fd: RawFd) {
+        self.ring.accept_multishot(fd, user_data(ACCEPT, key));
+    }
+
+    pub(super) fn cancel_accept(&mut self, key: Key) {
+        self.ring
+            .cancel(user_data(ACCEPT, key), user_data(CANCEL, key));
+    }
+
+    /// Asks for the end of everything that the kernel holds for a connection.
+    pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
+        if slot.kernel.recv_armed {
+            // Only one of the two is armed; the other cancel finds nothing, which is harmless.
+            self.ring
+                .cancel(user_data(RECV_HEAD, key), user_data(CANCEL, key));
+            self.ring
+                .cancel(user_data(RECV_BULK, key), user_data(CANCEL, key));
+        }
+        if slot.kernel.poll_armed {
+            self.ring
+                .cancel(user_data(WRITABLE, key), user_data(CANCEL, key));
+        }
+    }
+
+    fn buffers(&mut self, group: Group) -> &mut Buffers {
+        match group {
+            Group::Head => &mut self.head,
+            Group::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+/// See [`Io::turn`].
+pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
+    return_buffers(io);
+    let Driver::Uring(uring) = &mut io.driver else {
+        unreachable!("the caller matched the engine")
+    };
+    if !uring.bell_armed {
+        uring
+            .ring
+            .poll_readable(uring.bell, user_data(BELL, NO_KEY));
+        uring.bell_armed = true;
+    }
+    uring.ring.enter(wait)?;
+    let mut completions = std::mem::take(&mut uring.completions);
+    if uring.ring.reap(&mut completions) {
+        io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
+    }
+    for completion in completions.drain(..) {
+        spread(io, completion, remote);
+    }
+    if let Driver::Uring(uring) = &mut io.driver {
+        uring.completions = completions;
+    }
+    Ok(())
+}
+
+/// Gives returned buffers to the kernel, and arms again what had found none.
+fn return_buffers(io: &mut Io) {
+    let Driver::Uring(uring) = &mut io.driver else {
+        return;
+    };
+    let is_short = !uring.starved.is_empty();
+    let mut provided = uring.head.refill(&io.pool, is_short);
+    provided += uring.bulk.refill(&io.pool, is_short);
+    if !is_short || provided == 0 {
+        return; // Nothing to arm, or nothing to arm it with until somebody drops a buffer.
+    }
+    for _ in 0..provided {
+        let Driver::Uring(uring) = &mut io.driver else {
+            return;
+        };
+        let Some(key) = uring.starved.pop_front() else {
+            return;
+        };
+        let Some(slot) = io.conns.get_mut(key) else {
+            continue;
+        };
+        slot.kernel.starved = false;
+        if slot.phase != Phase::Closing && slot.rx_end.is_none() {
+            uring.arm_recv(key, slot);
+        }
+    }
+}
+
+fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
+    let index = u32::try_from(completion.user_data & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    let generation = u32::try_from(completion.user_data >> 32).unwrap_or(0) & GENERATION_LOW_MASK;
+    let conn = || io.conns.key_from_low_bits(index, generation);
+    match completion.user_data & KIND_MASK {
+        RECV_HEAD => received(io, conn(), completion, Group::Head),
+        RECV_BULK => received(io, conn(), completion, Group::Bulk),
+        WRITABLE => {
+            if let Some(key) = conn() {
+                became_writable(io, key);
+            }
+        }
+        ACCEPT => accepted(
+            io,
+            io.listeners.key_from_low_bits(index, generation),
+            completion,
+        ),
+        BELL => {
+            remote.bell().silence();
+            if let Driver::Uring(uring) = &mut io.driver {
+                uring.bell_armed = false;
+            }
+        }
+        _ => (), // The answer to a cancel: the target's own last completion decides.
+    }
+}
+
+fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group) {
+    let len = u32::try_from(completion.result).unwrap_or(0);
+    let lent = completion.buffer.map(|id| {
+        let Driver::Uring(uring) = &mut io.driver else {
+            unreachable!("completions come from a ring")
+        };
+        uring.buffers(group).taken(&io.pool, id, len)
+    });
+    let Some(key) = key else { return }; // Cannot be: a slot lives until its last completion. The buffer returns.
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    slot.kernel.recv_armed = completion.more;
+    slot.kernel.nonempty = completion.nonempty;
+    if slot.phase == Phase::Closing {
+        drop(lent);
+        io.free_if_quiet(key);
+        return;
+    }
+    match completion.result {
+        1.. => {
+            let lent = lent.filter(|lent| !lent.is_empty());
+            if let Some(lent) = lent {
+                slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
+                slot.rx.push(lent);
+            }
+        }
+        0 => slot.rx_end = Some(RxEnd::Eof),
+        error => match -error {
+            libc::ENOBUFS => {
+                io.stats.buffer_shortages += 1;
+                slot.kernel.starved = true;
+                if let Driver::Uring(uring) = &mut io.driver {
+                    uring.starved.push_back(key);
+                }
+                return;
+            }
+            // Armed again by whoever still waits.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN if !completion.more => {
+                if slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. }) {
+                    io.arm_recv(key);
+                }
+                return;
+            }
+            errno => slot.rx_end = Some(RxEnd::Failed(errno)),
+        },
+    }
+    io.announce_rx(key);
+}
+
+fn became_writable(io: &mut Io, key: Key) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    slot.kernel.poll_armed = false;
+    match slot.phase {
+        Phase::Closing => io.free_if_quiet(key),
+        Phase::Connecting => io.finish_connect(key),
+        Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
+    }
+}
+
+fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
+    let Some(slot) = key.and_then(|key| io.listeners.get_mut(key)) else {
+        return;
+    };
+    slot.armed = completion.more;
+    match RawFd::try_from(completion.result) {
+        Ok(fd) if fd >= 0 && slot.closing => crate::sys::socket::close(fd),
+        Ok(fd) if fd >= 0 => slot.accepted.push_back(fd),
+        _ if is_passing(-completion.result) || -completion.result == libc::ECANCELED => (),
+        _ => slot.error = Some(-completion.result),
+    }
+    let Some(key) = key else { return };
+    let still_wanted = slot.error.is_none() && !slot.closing;
+    if still_wanted {
+        match io.arm_accept(key) {
+            Ok(()) => (),
+            Err(_never) => unreachable!("arming on a ring cannot fail"),
+        }
+    }
+    io.announce_accept(key);
+    io.free_listener_if_quiet(key);
+}
+
+fn user_data(kind: u64, key: Key) -> u64 {
+    let generation = u64::from(key.generation & GENERATION_LOW_MASK);
+    kind | generation << 32 | u64::from(key.index)
+}
+
+const KIND_MASK: u64 = 0xff << 56;
+const RECV_HEAD: u64 = 1 << 56;
+const RECV_BULK: u64 = 2 << 56;
+const WRITABLE: u64 = 3 << 56;
+const ACCEPT: u64 = 4 << 56;
+const BELL: u64 = 5 << 56;
+const CANCEL: u64 = 6 << 56;
+const NO_KEY: Key = Key {
+    index: u32::MAX,
+    generation: 0,
+};
+/// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make
+/// us hold.
+const MULTISHOT_BYTES_MAX: u32 = 16 * 1024;

@@ -1,0 +1,388 @@
+//! Which task runs next, and the loop around it.
+//!
+//! ```text
+//! clock ─► timers ─► wakes from other threads ─► up to 128 tasks ─► one exchange with the kernel ─┐
+//!   ▲                                                                                             │
+//!   └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use super::task::{TASKS_MAX, TaskId, has_local, take_local};
+use super::{Rt, read_clock};
+use crate::base::slab::{Key, Slab};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Tasks of one runtime and the queue of those that can go on.
+pub(super) struct Executor {
+    tasks: RefCell<Slab<Task>>,
+    queue: RefCell<VecDeque<Key>>,
+    woken: RefCell<Vec<TaskId>>,
+    panics: Cell<u64>,
+    running: Cell<bool>,
+}
+
+struct Task {
+    /// Absent while the task is being polled.
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    id: TaskId,
+    waker: Waker,
+    queued: bool,
+}
+
+impl Executor {
+    pub(super) fn new() -> Self {
+        Self {
+            tasks: RefCell::default(),
+            queue: RefCell::default(),
+            woken: RefCell::default(),
+            panics: Cell::new(0),
+            running: Cell::new(false),
+        }
+    }
+
+    pub(super) fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.tasks.borrow().len()
+    }
+
+    fn queue_if_live(&self, id: TaskId) {
+        let mut tasks = self.tasks.borrow_mut();
+        let Some(key) = tasks.key_at(id.index) else {
+            return;
+        };
+        let Some(task) = tasks.get_mut(key) else {
+            return;
+        };
+        if task.id == id && !task.queued {
+            task.queued = true;
+            self.queue.borrow_mut().push_back(key);
+        }
+    }
+}
+
+impl Rt {
+    /// Starts a task; it runs until it ends, panics, or the runtime is shut down.
+    ///
+    /// # Panics
+    /// When 4 million tasks are running.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let executor = &self.0.executor;
+        let mut tasks = executor.tasks.borrow_mut();
+        // The name needs the place, so the task goes in with a name that no wake carries and gets its own at once.
+        let unnamed = TaskId {
+            runtime: u32::MAX,
+            index: 0,
+            generation: 0,
+        };
+        let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(future);
+        let waker = Waker::noop().clone();
+        let key = tasks.insert(Task {
+            future: Some(future),
+            id: unnamed,
+            waker,
+            queued: true,
+        });
+        assert!(
+            key.index < ROOT_INDEX,
+            "a runtime has at most {ROOT_INDEX} tasks"
+        );
+        let task = tasks.get_mut(key).expect("just inserted");
+        task.id = self.0.slot.name_task(key.index);
+        task.waker = task.id.waker();
+        executor.queue.borrow_mut().push_back(key);
+    }
+
+    /// Runs the loop on the calling thread until `root` ends. Tasks that have not ended then stay, and go on with the next
+    /// call.
+    ///
+    /// # Panics
+    /// When called from within itself, when `root` panics, or when the engine breaks down.
+    pub fn block_on<F: Future>(&self, root: F) -> F::Output {
+        let executor = &self.0.executor;
+        assert!(
+            !executor.running.replace(true),
+            "a runtime is run by one loop"
+        );
+        let _running = Running(&executor.running);
+        let _entered = self.0.slot.enter();
+        let mut root = pin!(root);
+        let root_id = self.0.slot.name_task(ROOT_INDEX);
+        let root_waker = root_id.waker();
+        let mut root_is_woken = true;
+        loop {
+            self.begin_turn();
+            root_is_woken |= self.spread_wakes(root_id);
+            if root_is_woken {
+                root_is_woken = false;
+                self.0.io.borrow_mut().refill_budget();
+                if let Poll::Ready(output) =
+                    root.as_mut().poll(&mut Context::from_waker(&root_waker))
+                {
+                    return output;
+                }
+            }
+            self.run_tasks();
+            root_is_woken |= self.spread_wakes(root_id);
+            self.exchange_with_kernel(root_is_woken);
+        }
+    }
+
+    /// Drops every task and socket and waits until the kernel owes nothing. Call it once, when nothing shall run any more.
+    ///
+    /// # Panics
+    /// When called from within [`Rt::block_on`], or when the engine breaks down.
+    pub fn shut_down(&self) {
+        let executor = &self.0.executor;
+        assert!(!executor.running.get(), "shut_down comes after the loop");
+        let _entered = self.0.slot.enter();
+        let keys = executor.tasks.borrow().keys();
+        for key in keys {
+            let task = executor.tasks.borrow_mut().remove(key);
+            drop_caught(task, &executor.panics);
+        }
+        self.0.io.borrow_mut().close_all();
+        for _ in 0..SHUTDOWN_TURNS_MAX {
+            let mut io = self.0.io.borrow_mut();
+            if io.is_quiet() {
+                return;
+            }
+            let wait = Some(Duration::from_millis(1));
+            io.turn(wait, self.0.slot.remote())
+                .expect("the engine works until the end");
+        }
+    }
+
+    /// Lets the other tasks run first.
+    #[must_use]
+    pub fn yield_now(&self) -> Yield {
+        Yield { yielded: false }
+    }
+
+    fn begin_turn(&self) {
+        let now = read_clock();
+        self.0.now.set(now);
+        self.0.io.borrow_mut().set_now(now, TIMERS_MAX);
+    }
+
+    /// Queues every task that was woken; says whether the root was.
+    fn spread_wakes(&self, root: TaskId) -> bool {
+        let executor = &self.0.executor;
+        let mut woken = executor.woken.borrow_mut();
+        self.0.slot.remote().take(&mut woken);
+        take_local(&mut woken);
+        let mut root_is_woken = false;
+        for id in woken.drain(..) {
+            if id == root {
+                root_is_woken = true;
+            } else {
+                executor.queue_if_live(id);
+            }
+        }
+        root_is_woken
+    }
+
+    fn run_tasks(&self) {
+        let executor = &self.0.executor;
+        let started = self.now();
+        for polled in 1..=POLLS_MAX {
+            let Some(key) = executor.queue.borrow_mut().pop_front() else {
+                return;
+            };
+            self.poll_task(key);
+            let looks_at_clock = polled % POLLS_PER_CLOCK_READ == 0;
+            if looks_at_clock && read_clock() - started > TURN_MAX {
+                return;
+            }
+        }
+    }
+
+    fn poll_task(&self, key: Key) {
+        let executor = &self.0.executor;
+        let (mut future, waker) = {
+            let mut tasks = executor.tasks.borrow_mut();
+            let Some(task) = tasks.get_mut(key) else {
+                return;
+            };
+            task.queued = false;
+            let Some(future) = task.future.take() else {
+                return;
+            };
+            (future, task.waker.clone())
+        };
+        self.0.io.borrow_mut().refill_budget();
+        let mut cx = Context::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+        match polled {
+            Ok(Poll::Pending) => {
+                if let Some(task) = executor.tasks.borrow_mut().get_mut(key) {
+                    task.future = Some(future);
+                }
+            }
+            Ok(Poll::Ready(())) => {
+                let task = executor.tasks.borrow_mut().remove(key);
+                drop_caught((task, future), &executor.panics);
+            }
+            Err(_reported_by_the_hook) => {
+                executor.panics.set(executor.panics.get() + 1);
+                let task = executor.tasks.borrow_mut().remove(key);
+                drop_caught((task, future), &executor.panics);
+            }
+        }
+    }
+
+    fn exchange_with_kernel(&self, root_is_woken: bool) {
+        let can_go_on = root_is_woken || has_local() || !self.0.executor.queue.borrow().is_empty();
+        let remote = self.0.slot.remote();
+        let mut io = self.0.io.borrow_mut();
+        let wait = if can_go_on || !remote.prepare_to_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            io.until_next_timer(read_clock())
+        };
+        let exchanged = io.turn(wait, remote);
+        remote.wake_up();
+        exchanged.expect("the engine answers as long as the process lives");
+    }
+}
+
+/// Ready the second time it is polled.
+#[derive(Debug)]
+pub struct Yield {
+    yielded: bool,
+}
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+struct Running<'a>(&'a Cell<bool>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Drops what a task owned; a panic in there costs no more than the task.
+fn drop_caught<T>(owned: T, panics: &Cell<u64>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(owned))).is_err() {
+        panics.set(panics.get() + 1);
+    }
+}
+
+const ROOT_INDEX: u32 = TASKS_MAX - 1;
+/// Tasks polled in one turn at most: those that are ready wait no longer than that for the kernel.
+const POLLS_MAX: u32 = 128;
+/// How long one turn polls at most, looked at after every few polls.
+const TURN_MAX: Duration = Duration::from_micros(500);
+const POLLS_PER_CLOCK_READ: u32 = 16;
+/// Timers fired in one turn at most.
+const TIMERS_MAX: usize = 256;
+/// Milliseconds that the kernel gets to give back what it holds at the end: far more than it needs.
+const SHUTDOWN_TURNS_MAX: u32 = 2000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Engine, RtOptions};
+    use super::*;
+    use std::rc::Rc;
+
+    fn rt() -> Rt {
+        Rt::new(&RtOptions {
+            engine: Engine::Epoll,
+            ..RtOptions::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn tasks_run_in_the_order_in_which_they_were_woken() {
+        let rt = rt();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for name in 0..3 {
+            let (rt2, order) = (rt.clone(), Rc::clone(&order));
+            rt.spawn(async move {
+                for round in 0..2 {
+                    order.borrow_mut().push((round, name));
+                    rt2.yield_now().await;
+                }
+            });
+        }
+        rt.block_on(async {
+            while rt.tasks() > 0 {
+                rt.yield_now().await
+            }
+        });
+        assert_eq!(
+            *order.borrow(),
+            [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+        );
+    }
+
+    #[test]
+    fn a_panic_costs_its_task_and_no_other() {
+        let rt = rt();
+        let survived = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&survived);
+        rt.spawn(async { panic!("planted: this test wants one task to die") });
+        rt.spawn(async move { seen.set(true) });
+        rt.block_on(async {
+            while rt.tasks() > 0 {
+                rt.yield_now().await
+            }
+        });
+        assert!(survived.get());
+        assert_eq!(rt.panics(), 1);
+    }
+
+    #[test]
+    fn shutting_down_drops_tasks_that_never_end() {
+        let rt = rt();
+        let token = Rc::new(());
+        let held = Rc::clone(&token);
+        rt.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        });
+        rt.block_on(rt.yield_now());
+        rt.shut_down();
+        assert_eq!(Rc::strong_count(&token), 1);
+        assert_eq!(rt.tasks(), 0);
+    }
+
+    #[test]
+    fn a_wake_from_another_thread_ends_the_wait() {
+        let rt = rt();
+        let (tell, told) = std::sync::mpsc::channel::<Waker>();
+        let thread = std::thread::Builder::new()
+            .spawn(move || told.recv().unwrap().wake())
+            .unwrap();
+        let mut sent = false;
+        rt.block_on(std::future::poll_fn(|cx| {
+            if sent {
+                return Poll::Ready(());
+            }
+            sent = true;
+            tell.send(cx.waker().clone()).unwrap();
+            Poll::Pending
+        }));
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,256 @@
+//! Messages between threads, and who of the workers has room for one more connection.
+//!
+//! Traffic is rare (a moved connection, a drain): a lock is cheap enough and can be proven. A worker's memory is never
+//! touched by another worker but through here.
+#![expect(clippy::disallowed_types, reason = "the one place where threads meet")]
+
+use crossbeam_utils::CachePadded;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+/// Number of a worker, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerId(pub u32);
+
+/// The sending side: reaches every worker's mailbox.
+#[derive(Debug)]
+pub struct Mesh<M> {
+    inboxes: Arc<[Inbox<M>]>,
+    loads: Loads,
+}
+
+impl<M> Clone for Mesh<M> {
+    fn clone(&self) -> Self {
+        Self {
+            inboxes: Arc::clone(&self.inboxes),
+            loads: self.loads.clone(),
+        }
+    }
+}
+
+/// The receiving side of one worker.
+#[derive(Debug)]
+pub struct Mailbox<M> {
+    inboxes: Arc<[Inbox<M>]>,
+    owner: WorkerId,
+}
+
+impl<M> Mesh<M> {
+    /// A mesh for `workers` workers, none of which has a connection.
+    #[must_use]
+    pub fn new(workers: u32) -> Self {
+        let inboxes = (0..workers).map(|_| Inbox::new()).collect();
+        Self {
+            inboxes,
+            loads: Loads::new(workers),
+        }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        u32::try_from(self.inboxes.len()).expect("workers are counted in u32")
+    }
+
+    /// Leaves a message; gives it back when the worker has ended, or has [`MESSAGES_MAX`] messages waiting.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn send(&self, to: WorkerId, message: M) -> Result<(), M> {
+        match self.inboxes.get(to.0 as usize) {
+            Some(inbox) => inbox.push(message),
+            None => Err(message),
+        }
+    }
+
+    /// The mailbox of a worker; each is taken by one.
+    #[must_use]
+    pub fn mailbox(&self, owner: WorkerId) -> Mailbox<M> {
+        Mailbox {
+            inboxes: Arc::clone(&self.inboxes),
+            owner,
+        }
+    }
+
+    /// How many connections each worker has.
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.loads
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// The next message, in the order of sending.
+    pub async fn recv(&self) -> M {
+        poll_fn(|cx| {
+            let mut state = self.inbox().lock();
+            match state.messages.pop_front() {
+                Some(message) => Poll::Ready(message),
+                None => {
+                    state.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// A message that is there already.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<M> {
+        self.inbox().lock().messages.pop_front()
+    }
+
+    fn inbox(&self) -> &Inbox<M> {
+        &self.inboxes[self.owner.0 as usize]
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        let mut state = self.inbox().lock();
+        state.closed = true;
+        state.messages.clear();
+        state.waker = None;
+    }
+}
+
+/// Connections of every worker, each count in its own cache lines.
+///
+/// A place is reserved for the target before the connection is handed over, so that two hand-overs at once see each other.
+#[derive(Clone, Debug)]
+pub struct Loads {
+    counts: Arc<[CachePadded<AtomicU32>]>,
+}
+
+impl Loads {
+    fn new(workers: u32) -> Self {
+        Self {
+            counts: (0..workers)
+                .map(|_| CachePadded::new(AtomicU32::new(0)))
+                .collect(),
+        }
+    }
+
+    /// Reserves a place for a connection that `me` has just accepted: with `me`, unless it has clearly more than the worker
+    /// with the fewest. Whoever is answered must [`Loads::release`] it when the connection ends.
+    #[must_use]
+    pub fn place(&self, me: WorkerId) -> WorkerId {
+        let counts = || {
+            self.counts
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+        };
+        let mine = counts().nth(me.0 as usize).unwrap_or(0);
+        let (lightest, fewest) = (0..)
+            .zip(counts())
+            .min_by_key(|(_, count)| *count)
+            .unwrap_or((me.0, mine));
+        let slack = mine / SLACK_DIVISOR;
+        let target = if mine > fewest + slack {
+            WorkerId(lightest)
+        } else {
+            me
+        };
+        self.counts[target.0 as usize].fetch_add(1, Ordering::Relaxed);
+        target
+    }
+
+    /// Gives a place back.
+    pub fn release(&self, worker: WorkerId) {
+        self.counts[worker.0 as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many connections a worker has.
+    #[must_use]
+    pub fn of(&self, worker: WorkerId) -> u32 {
+        self.counts[worker.0 as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+struct Inbox<M> {
+    state: Mutex<InboxState<M>>,
+}
+
+#[derive(Debug)]
+struct InboxState<M> {
+    messages: VecDeque<M>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl<M> Inbox<M> {
+    fn new() -> Self {
+        let state = InboxState {
+            messages: VecDeque::new(),
+            waker: None,
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    fn push(&self, message: M) -> Result<(), M> {
+        let waker = {
+            let mut state = self.lock();
+            if state.closed || state.messages.len() >= MESSAGES_MAX {
+                return Err(message);
+            }
+            state.messages.push_back(message);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InboxState<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner) // Whole between any two statements.
+    }
+}
+
+/// Messages that may wait for one worker.
+pub const MESSAGES_MAX: usize = 65_536;
+/// A worker with up to an eighth more connections than the lightest keeps what it accepts.
+const SLACK_DIVISOR: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_connections_land_four_and_four_whoever_accepts_them() {
+        for accepting in 0..256u32 {
+            let loads = Loads::new(2);
+            for connection in 0..8 {
+                let _ = loads.place(WorkerId((accepting >> connection) & 1));
+            }
+            assert_eq!((loads.of(WorkerId(0)), loads.of(WorkerId(1))), (4, 4));
+        }
+    }
+
+    #[test]
+    fn a_heavy_worker_keeps_what_it_accepts_within_an_eighth() {
+        let loads = Loads::new(2);
+        for _ in 0..800 {
+            let _ = loads.place(WorkerId(0));
+        }
+        let (one, other) = (loads.of(WorkerId(0)), loads.of(WorkerId(1)));
+        assert_eq!(one + other, 800);
+        assert!(one >= other && one - other <= 800 / 8);
+    }
+
+    #[test]
+    fn a_message_to_a_worker_that_ended_comes_back() {
+        let mesh = Mesh::new(1);
+        drop(mesh.mailbox(WorkerId(0)));
+        assert_eq!(mesh.send(WorkerId(0), "late"), Err("late"));
+        assert_eq!(mesh.send(WorkerId(7), "nowhere"), Err("nowhere"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The runtime: one executor a thread, tasks that never leave it, and sockets whose operations belong to them.
+//!
+//! Start at [`Rt`], the handle that everything takes; [`worker`] starts one for each thread, [`net`] has the sockets.
+//! There is no "current runtime": whoever needs one is given it.
+
+pub(crate) mod buf;
+mod driver;
+mod executor;
+pub mod mesh;
+pub mod net;
+pub mod race;
+mod sleep;
+mod task;
+mod time;
+mod timer;
+pub mod worker;
+
+pub use driver::{Features, Holdings, Stats};
+pub use executor::Yield;
+pub use sleep::{Elapsed, Sleep, Timeout};
+pub use time::Instant;
+
+use driver::Io;
+use executor::Executor;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::str::FromStr;
+use task::RuntimeSlot;
+
+/// How sockets are driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring where it is allowed, else epoll.
+    #[default]
+    Auto,
+    /// io_uring: Linux 6.1 or later.
+    Uring,
+    /// epoll: Linux 4.5 or later.
+    Epoll,
+}
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "epoll" => Ok(Self::Epoll),
+            _ => Err(UnknownEngine),
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        })
+    }
+}
+
+/// A name that is no engine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownEngine;
+
+impl fmt::Display for UnknownEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is no such engine; write auto, uring or epoll")
+    }
+}
+
+impl std::error::Error for UnknownEngine {}
+
+/// What a runtime is made of.
+#[derive(Clone, Debug)]
+pub struct RtOptions {
+    /// How sockets are driven.
+    pub engine: Engine,
+    /// Receive buffers of 4 KiB to begin with, at least 1; grows to 32 times that under load.
+    pub head_buffers: u16,
+    /// Receive buffers of 64 KiB to begin with, at least 1; grows to 32 times that under load.
+    pub bulk_buffers: u16,
+    /// Length of the ring's submission queue, a power of two.
+    pub ring_entries: u32,
+    /// Length of the ring's completion queue, a power of two not below `ring_entries`.
+    pub ring_completions: u32,
+}
+
+impl Default for RtOptions {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Auto,
+            head_buffers: 128,
+            bulk_buffers: 32,
+            ring_entries: 512,
+            ring_completions: 8192,
+        }
+    }
+}
+
+/// Why a runtime could not start.
+#[derive(Debug)]
+pub struct StartError {
+    engine: Engine,
+    cause: io::Error,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { engine, cause } = self;
+        let remedy = if *engine == Engine::Uring {
+            uring_remedy(cause)
+        } else {
+            ""
+        };
+        write!(f, "engine {engine} cannot start: {cause}{remedy}")
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// What an operator can do about an io_uring that does not start.
+fn uring_remedy(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "; a sandbox or the sysctl kernel.io_uring_disabled forbids io_uring: allow it, or use --engine epoll"
+        }
+        Some(libc::ENOSYS) => "; this kernel has no io_uring: use --engine epoll",
+        Some(libc::EINVAL) => "; io_uring needs Linux 6.1 or later here: use --engine epoll",
+        Some(libc::ENOMEM) => {
+            "; raise the limit of locked memory (ulimit -l), or use --engine epoll"
+        }
+        _ => "; use --engine epoll",
+    }
+}
+
+/// A handle to the runtime of one thread. Clones are cheap and name the same runtime; none leaves the thread.
+#[derive(Clone)]
+pub struct Rt(Rc<Shared>);
+
+pub(crate) struct Shared {
+    executor: Executor,
+    io: RefCell<Io>,
+    now: Cell<Instant>,
+    slot: RuntimeSlot,
+    passed_over: Option<io::Error>,
+}
+
+impl fmt::Debug for Rt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rt")
+            .field("engine", &self.engine())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rt {
+    /// Makes a runtime for the calling thread.
+    ///
+    /// # Errors
+    /// When the engine that the options name cannot start; `Auto` fails only where epoll does, too.
+    pub fn new(options: &RtOptions) -> Result<Self, StartError> {
+        let failed = |cause| StartError {
+            engine: options.engine,
+            cause,
+        };
+        let slot = RuntimeSlot::take().map_err(failed)?;
+        let now = read_clock();
+        let (io, passed_over) = Io::new(options, slot.remote(), now).map_err(failed)?;
+        let shared = Shared {
+            executor: Executor::new(),
+            io: RefCell::new(io),
+            now: Cell::new(now),
+            slot,
+            passed_over,
+        };
+        Ok(Self(Rc::new(shared)))
+    }
+
+    /// The engine in use; never `Auto`.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.0.io.borrow().engine()
+    }
+
+    /// One line for the log: the engine, what it found, and why a better one was passed over.
+    #[must_use]
+    pub fn describe_engine(&self) -> String {
+        let io = self.0.io.borrow();
+        match (io.features(), &self.0.passed_over) {
+            (Some(features), _) if features.capped_multishot => {
+                String::from("engine uring (capped multishot receive)")
+            }
+            (Some(_), _) => String::from("engine uring (one-shot receive)"),
+            (None, Some(cause)) => {
+                format!(
+                    "engine epoll; io_uring cannot start: {cause}{}",
+                    uring_remedy(cause)
+                )
+            }
+            (None, None) => String::from("engine epoll"),
+        }
+    }
+
+    /// The turn's clock: read once a turn, the same for everything that happens in it.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.now.get()
+    }
+
+    /// The clock itself, for measurements.
+    #[must_use]
+    pub fn precise_now(&self) -> Instant {
+        read_clock()
+    }
+
+    /// Time since 1970-01-01 UTC.
+    #[must_use]
+    pub fn wall_clock(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(crate::sys::clock::wall_ns())
+    }
+
+    /// What the engine has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.io.borrow().stats()
+    }
+
+    /// What is still in the runtime's hands.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        self.0.io.borrow().holdings()
+    }
+
+    /// How many tasks panicked and were dropped.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.0.executor.panics()
+    }
+
+    /// How many spawned tasks have not ended.
+    #[must_use]
+    pub fn tasks(&self) -> u32 {
+        self.0.executor.len()
+    }
+}
+
+fn read_clock() -> Instant {
+    Instant::from_nanos(crate::sys::clock::monotonic_ns())
+}

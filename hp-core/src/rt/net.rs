@@ -1,0 +1,277 @@
+//! Sockets as tasks see them. A handle names a slot of its runtime's table; dropping the handle gives the slot up.
+
+pub use super::buf::Lent;
+pub use super::driver::{Rx, Unparked};
+pub use crate::sys::socket::{listen, probe_exclusive};
+
+use super::driver::How;
+use super::{Instant, Rt};
+use crate::base::slab::Key;
+use crate::sys::socket;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// One byte connection.
+///
+/// At most one task receives and at most one sends at a time; they may be two. Futures made here may be dropped at any
+/// point: nothing received is lost and nothing queued is forgotten.
+#[derive(Debug)]
+pub struct Conn {
+    rt: Rt,
+    key: Key,
+    /// The slot belongs to somebody else now; dropping the handle leaves it alone.
+    released: bool,
+}
+
+impl Conn {
+    fn new(rt: &Rt, key: Key) -> Self {
+        Self {
+            rt: rt.clone(),
+            key,
+            released: false,
+        }
+    }
+
+    /// The next bytes, or the peer's end; waits without holding a buffer.
+    ///
+    /// # Errors
+    /// What the socket failed with, after all data; `TimedOut` after the deadline.
+    pub fn recv(&self) -> impl Future<Output = io::Result<Rx>> + '_ {
+        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_recv(self.key, cx))
+    }
+
+    /// Waits until bytes, the end or an error are there, and takes none of them.
+    ///
+    /// # Errors
+    /// `TimedOut` after the deadline.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_news(self.key, cx))
+    }
+
+    /// Puts bytes back; the next [`Conn::recv`] gets them first.
+    pub fn unread(&self, lent: Lent) {
+        self.rt.0.io.borrow_mut().unread(self.key, lent);
+    }
+
+    /// Sends now what the socket takes and keeps a copy of the rest, to be sent as it makes room.
+    ///
+    /// # Errors
+    /// `BrokenPipe`, `ConnectionReset` and their like, from then on for good.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// The same for several pieces, which leave in one segment where they fit.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        self.rt.0.io.borrow_mut().write(self.key, pieces)
+    }
+
+    /// Sends received bytes on; what the socket does not take is kept where it is, uncopied.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn queue(&self, lent: Lent) -> io::Result<()> {
+        self.rt.0.io.borrow_mut().queue_lent(self.key, lent)
+    }
+
+    /// Bytes that the socket has not taken yet: 0 unless the peer reads slowly.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.rt.0.io.borrow().queued(self.key)
+    }
+
+    /// Waits until the socket has taken everything.
+    ///
+    /// # Errors
+    /// As [`Conn::write`]; `TimedOut` after the deadline.
+    pub fn flush(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_flush(self.key, cx))
+    }
+
+    /// Flushes, then sends FIN; receiving goes on.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`]; `NotConnected` when the peer has ended both directions.
+    pub async fn finish(&self) -> io::Result<()> {
+        self.flush().await?;
+        self.rt.0.io.borrow().shutdown_write(self.key)
+    }
+
+    /// Sets the point after which receiving and flushing end in `TimedOut`; moving it later costs one store.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.rt.0.io.borrow_mut().set_deadline(self.key, deadline);
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.rt.0.io.borrow().peer(self.key)
+    }
+
+    /// The address that the peer spoke to.
+    ///
+    /// # Errors
+    /// What `getsockname(2)` answers.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.rt.0.io.borrow().local(self.key)
+    }
+
+    /// Whether bytes, the end or an error are there already.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.rt.0.io.borrow().has_news(self.key)
+    }
+
+    /// Sends FIN and gives the connection up; what was not flushed is dropped. The same as dropping it.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Sends RST and gives the connection up: the peer shall know that what it got is not whole.
+    pub fn reset(self) {
+        self.rt.0.io.borrow_mut().close(self.key, How::Reset); // Dropping the handle finds it given up.
+    }
+
+    /// Gives the task's handle up and keeps the connection in the runtime until it has news or its deadline comes, which
+    /// [`Rt::next_unparked`] then tells. `tag` is the owner's own number. Everything must have been flushed.
+    pub fn park(mut self, tag: u64, deadline: Instant) -> ParkKey {
+        self.released = true;
+        self.rt.0.io.borrow_mut().park(self.key, tag, deadline);
+        ParkKey(self.key)
+    }
+
+    /// The runtime that drives this connection.
+    #[must_use]
+    pub fn rt(&self) -> &Rt {
+        &self.rt
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.released {
+            self.rt.0.io.borrow_mut().close(self.key, How::Graceful);
+        }
+    }
+}
+
+/// Names a parked connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkKey(Key);
+
+impl Rt {
+    /// Connects; the deadline bounds the attempt and is cleared afterwards.
+    ///
+    /// # Errors
+    /// What `connect(2)` answers; `TimedOut` after the deadline.
+    pub async fn connect(&self, addr: SocketAddr, deadline: Instant) -> io::Result<Conn> {
+        let key = self.0.io.borrow_mut().start_connect(addr)?;
+        let conn = Conn::new(self, key);
+        conn.set_deadline(Some(deadline));
+        poll_fn(|cx| self.0.io.borrow_mut().poll_connect(key, cx)).await?;
+        conn.set_deadline(None);
+        Ok(conn)
+    }
+
+    /// Takes a connected socket over, from another worker or process.
+    ///
+    /// # Errors
+    /// What `fcntl(2)` or registration answers; `NotConnected` when the peer has gone already.
+    pub fn adopt(&self, socket: OwnedFd) -> io::Result<Conn> {
+        let peer = socket::peer_addr(socket.as_raw_fd()).ok();
+        let key = self
+            .0
+            .io
+            .borrow_mut()
+            .adopt(socket::into_raw(socket), peer)?;
+        Ok(Conn::new(self, key))
+    }
+
+    /// Takes a listening socket over.
+    ///
+    /// # Errors
+    /// What `fcntl(2)` or registration answers.
+    pub fn listener(&self, socket: OwnedFd) -> io::Result<Listener> {
+        let key = self.0.io.borrow_mut().add_listener(socket)?;
+        Ok(Listener {
+            rt: self.clone(),
+            key,
+        })
+    }
+
+    /// Takes a parked connection back; `None` when it came back by itself meanwhile, or is gone.
+    #[must_use]
+    pub fn unpark(&self, key: ParkKey) -> Option<Conn> {
+        let unparked = self.0.io.borrow_mut().unpark(key.0);
+        unparked.then(|| Conn::new(self, key.0))
+    }
+
+    /// The next parked connection that has news or whose deadline came, with its tag. One task waits here.
+    pub async fn next_unparked(&self) -> (Conn, u64, Unparked) {
+        let event = poll_fn(|cx| self.0.io.borrow_mut().poll_unparked(cx)).await;
+        (Conn::new(self, event.key), event.tag, event.why)
+    }
+}
+
+/// A listening socket with the connections that the kernel accepted for it.
+#[derive(Debug)]
+pub struct Listener {
+    rt: Rt,
+    key: Key,
+}
+
+impl Listener {
+    /// The next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`: the process or the machine is at its limit; wait a little and call again, the
+    /// connections wait in the socket's queue.
+    pub async fn accept(&self) -> io::Result<Conn> {
+        let key = poll_fn(|cx| self.rt.0.io.borrow_mut().poll_accept(self.key, cx)).await?;
+        Ok(Conn::new(&self.rt, key))
+    }
+
+    /// A connection that waits already; for a paused listener that is about to close.
+    #[must_use]
+    pub fn try_accept(&self) -> Option<Conn> {
+        let key = self.rt.0.io.borrow_mut().try_accept(self.key)?;
+        Some(Conn::new(&self.rt, key))
+    }
+
+    /// Stops accepting; connections wait in the socket's queue.
+    pub fn pause(&self) {
+        self.rt.0.io.borrow_mut().pause_listener(self.key);
+    }
+
+    /// Accepts again.
+    pub fn resume(&self) {
+        self.rt.0.io.borrow_mut().resume_listener(self.key);
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// What `getsockname(2)` answers.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.rt.0.io.borrow_mut().listener_addr(self.key)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.rt.0.io.borrow_mut().close_listener(self.key);
+    }
+}
+
+/// The address of a socket that no runtime has yet.
+///
+/// # Errors
+/// What `getsockname(2)` answers.
+pub fn local_addr(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    socket::local_addr(socket.as_raw_fd())
+}

@@ -1,0 +1,56 @@
+//! Which CPUs the process may use, and pinning a thread to one of them.
+
+use super::check;
+use std::io;
+use std::mem::size_of;
+
+/// Numbers of the CPUs that the calling thread may run on, ascending; never empty.
+///
+/// # Errors
+/// What `sched_getaffinity(2)` answers.
+pub fn allowed() -> io::Result<Vec<usize>> {
+    let mut set = empty_set();
+    // SAFETY: `set` is a valid cpu_set_t and its true size is passed.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    check(result)?;
+    let ceiling = size_of::<libc::cpu_set_t>() * 8;
+    // SAFETY: every number asked for is below the number of bits in the set.
+    let is_set = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
+    Ok((0..ceiling).filter(is_set).collect())
+}
+
+/// Binds the calling thread to one CPU.
+///
+/// # Errors
+/// What `sched_setaffinity(2)` answers, `EINVAL` for a CPU that the process may not use.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= size_of::<libc::cpu_set_t>() * 8 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut set = empty_set();
+    // SAFETY: `cpu` was just held under the number of bits in the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is a valid cpu_set_t and its true size is passed.
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    check(result).map(drop)
+}
+
+fn empty_set() -> libc::cpu_set_t {
+    // SAFETY: cpu_set_t is an array of integers, for which all zeroes is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_may_be_pinned_to_a_cpu_it_may_use_and_to_no_other() {
+        let cpus = allowed().unwrap();
+        assert!(!cpus.is_empty());
+        pin(cpus[0]).unwrap();
+        assert_eq!(allowed().unwrap(), [cpus[0]]);
+        assert!(pin(usize::MAX).is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! TCP sockets: made, connected, read, written and closed without ever blocking.
+
+use super::{check, check_len};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io::{self, IoSlice};
+use std::mem::ManuallyDrop;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Binds and listens with `SO_REUSEADDR`, `SO_REUSEPORT` and `TCP_NODELAY` (which accepted sockets inherit).
+///
+/// `backlog`: connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+///
+/// # Errors
+/// What `bind(2)` and `listen(2)` answer: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(libc::c_int::try_from(backlog).unwrap_or(libc::c_int::MAX))?;
+    Ok(socket.into())
+}
+
+/// Whether somebody else listens on this address already, asked with a socket that would not share the port.
+///
+/// `SO_REUSEPORT` lets two servers of one user bind one port and split its connections; a server that starts wants to
+/// be told instead.
+///
+/// # Errors
+/// What `bind(2)` answers, `AddrInUse` above all.
+pub fn probe_exclusive(addr: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // Connections in TIME_WAIT are no obstacle; a listener is.
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())
+}
+
+/// Makes a non-blocking socket and starts to connect it; writable or failed once that is decided.
+///
+/// # Errors
+/// What `socket(2)` and `connect(2)` answer at once, but for `EINPROGRESS`.
+pub fn start_connect(addr: SocketAddr) -> io::Result<RawFd> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&addr.into()) {
+        Ok(()) => (),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => (),
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into_raw_fd())
+}
+
+/// The outcome of a connection attempt, and of any later failure (`SO_ERROR`, which it clears).
+///
+/// # Errors
+/// The socket's own error, or what `getsockopt(2)` answers.
+pub fn take_error(fd: RawFd) -> io::Result<()> {
+    match with(fd, Socket::take_error)? {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Sets or clears `O_NONBLOCK`. Completion drivers want it clear: with it, a ring answers `EAGAIN` instead of waiting.
+///
+/// # Errors
+/// What `fcntl(2)` answers.
+pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
+    with(fd, |socket| socket.set_nonblocking(nonblocking))
+}
+
+/// Sends segments at once; returns how many leading bytes the socket took.
+///
+/// # Errors
+/// `WouldBlock` when it takes none now; `BrokenPipe`, `ConnectionReset` and their like when it never will.
+pub fn send(fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if let [only] = segments {
+        // SAFETY: `only` is `only.len()` readable bytes for the duration of the call.
+        let result = unsafe { libc::send(fd, only.as_ptr().cast(), only.len(), flags) };
+        return check_len(result);
+    }
+    // SAFETY: msghdr is made of integers and pointers, for which all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = segments.as_ptr().cast_mut().cast();
+    message.msg_iovlen = segments.len().min(SEGMENTS_MAX);
+    // SAFETY: IoSlice has the layout of iovec; the kernel only reads them and what they name, during the call.
+    let result = unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    check_len(result)
+}
+
+/// Receives into `buffer`; 0 is the end of the peer's data.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there now; `ConnectionReset` and its like.
+pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is `buffer.len()` writable bytes for the duration of the call.
+    let result = unsafe {
+        libc::recv(
+            fd,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
+    check_len(result)
+}
+
+/// Accepts one connection, non-blocking.
+///
+/// # Errors
+/// `WouldBlock` when none waits; `EMFILE`, `ENFILE` when descriptors run out; `ECONNABORTED` and its like for a
+/// connection that died in the queue.
+pub fn accept_nonblocking(fd: RawFd) -> io::Result<RawFd> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the peer's address is not asked for, so both pointers may be null.
+    let result = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    check(result)
+}
+
+/// The peer's address.
+///
+/// # Errors
+/// `NotConnected` when the peer has gone already.
+pub fn peer_addr(fd: RawFd) -> io::Result<SocketAddr> {
+    inet(&with(fd, Socket::peer_addr)?)
+}
+
+/// The socket's own address.
+///
+/// # Errors
+/// What `getsockname(2)` answers.
+pub fn local_addr(fd: RawFd) -> io::Result<SocketAddr> {
+    inet(&with(fd, Socket::local_addr)?)
+}
+
+/// Sends FIN after what was sent; receiving goes on.
+///
+/// # Errors
+/// `NotConnected` when the connection has ended already.
+pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    with(fd, |socket| socket.shutdown(Shutdown::Write))
+}
+
+/// Ends both directions, which also completes a receive that a ring holds.
+///
+/// # Errors
+/// `NotConnected` when the connection has ended already.
+pub fn shutdown_both(fd: RawFd) -> io::Result<()> {
+    with(fd, |socket| socket.shutdown(Shutdown::Both))
+}
+
+/// Makes the coming close send RST: the peer shall know that what it got is not whole.
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    with(fd, |socket| socket.set_linger(Some(Duration::ZERO)))
+}
+
+/// Asks for a smaller send buffer, in bytes (the kernel doubles it and has a floor). For tests of short sends.
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_send_buffer(fd: RawFd, bytes: usize) -> io::Result<()> {
+    with(fd, |socket| socket.set_send_buffer_size(bytes))
+}
+
+/// Closes a descriptor that a slot owned.
+pub fn close(fd: RawFd) {
+    // SAFETY: the slot table hands each descriptor here once, when no operation in the kernel names it any more.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+/// Gives up ownership, for adoption by a slot.
+#[must_use]
+pub fn into_raw(fd: OwnedFd) -> RawFd {
+    fd.into_raw_fd()
+}
+
+/// Takes ownership back from a slot.
+#[must_use]
+pub fn from_raw(fd: RawFd) -> OwnedFd {
+    // SAFETY: the slot that owned the descriptor has just given it up and closes it no more.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A connected pair of Unix stream sockets, for probes and tests.
+///
+/// # Errors
+/// What `socketpair(2)` answers.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+    Ok((one.into(), other.into()))
+}
+
+fn with<T>(fd: RawFd, call: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: the descriptor is open, for its slot owns it, and the value is never dropped, so it is not closed here.
+    let socket = ManuallyDrop::new(unsafe { Socket::from_raw_fd(fd) });
+    debug_assert_eq!(socket.as_raw_fd(), fd);
+    call(&socket)
+}
+
+fn inet(addr: &SockAddr) -> io::Result<SocketAddr> {
+    addr.as_socket()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+const SEGMENTS_MAX: usize = 64;
