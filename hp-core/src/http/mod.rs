@@ -1,3 +1,5 @@
 //! Awaits reads and writes to move whole messages: the one room that knows both the runtime and the protocol.
 
+pub mod body;
 pub mod message;
+pub mod tunnel;

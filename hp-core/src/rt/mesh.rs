@@ -159,6 +159,11 @@ impl Loads {
         target
     }
 
+    /// Takes a place with a worker, however many connections it has.
+    pub fn take(&self, worker: WorkerId) {
+        self.counts[worker.0 as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives a place back.
     pub fn release(&self, worker: WorkerId) {
         self.counts[worker.0 as usize].fetch_sub(1, Ordering::Relaxed);

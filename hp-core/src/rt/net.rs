@@ -137,6 +137,18 @@ impl Conn {
         self.rt.0.io.borrow_mut().close(self.key, How::Reset); // Dropping the handle finds it given up.
     }
 
+    /// Waits until the connection fails: by a reset, not by bytes nor by the peer's FIN, which may only mean that it has
+    /// asked everything. For whoever works on behalf of this peer.
+    pub fn failure(&self) -> impl Future<Output = io::Error> + '_ {
+        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_failure(self.key, cx))
+    }
+
+    /// Whether this is the connection that was parked under a key.
+    #[must_use]
+    pub fn was_parked_as(&self, key: ParkKey) -> bool {
+        self.key == key.0
+    }
+
     /// Gives the task's handle up and keeps the connection in the runtime until it has news or its deadline comes, which
     /// [`Rt::next_unparked`] then tells. `tag` is the owner's own number. Everything must have been flushed.
     pub fn park(mut self, tag: u64, deadline: Instant) -> ParkKey {
@@ -192,6 +204,21 @@ impl Rt {
         Ok(Conn::new(self, key))
     }
 
+    /// Takes over a connection that another worker accepted, on the same engine.
+    ///
+    /// # Errors
+    /// What registration answers.
+    pub fn adopt_accepted(&self, accepted: Accepted) -> io::Result<Conn> {
+        let fd = socket::into_raw(accepted.socket);
+        let key = self.0.io.borrow_mut().adopt_accepted(fd, accepted.peer)?;
+        Ok(Conn::new(self, key))
+    }
+
+    /// Brings every parked connection back as expired. For a drain.
+    pub fn unpark_all(&self) {
+        self.0.io.borrow_mut().unpark_all();
+    }
+
     /// Takes a listening socket over.
     ///
     /// # Errors
@@ -236,11 +263,34 @@ impl Listener {
         Ok(Conn::new(&self.rt, key))
     }
 
+    /// The next connection, not yet taken into this runtime: another worker may have room for it.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub async fn accept_raw(&self) -> io::Result<Accepted> {
+        let (fd, peer) =
+            poll_fn(|cx| self.rt.0.io.borrow_mut().poll_accept_raw(self.key, cx)).await?;
+        Ok(Accepted {
+            socket: socket::from_raw(fd),
+            peer,
+        })
+    }
+
     /// A connection that waits already; for a paused listener that is about to close.
     #[must_use]
     pub fn try_accept(&self) -> Option<Conn> {
         let key = self.rt.0.io.borrow_mut().try_accept(self.key)?;
         Some(Conn::new(&self.rt, key))
+    }
+
+    /// The same, not yet taken into this runtime.
+    #[must_use]
+    pub fn try_accept_raw(&self) -> Option<Accepted> {
+        let (fd, peer) = self.rt.0.io.borrow_mut().try_accept_raw(self.key)?;
+        Some(Accepted {
+            socket: socket::from_raw(fd),
+            peer,
+        })
     }
 
     /// Stops accepting; connections wait in the socket's queue.
@@ -266,6 +316,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.rt.0.io.borrow_mut().close_listener(self.key);
     }
+}
+
+/// An accepted connection that no runtime has yet. Closes when dropped.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: OwnedFd,
+    peer: SocketAddr,
 }
 
 /// The address of a socket that no runtime has yet.

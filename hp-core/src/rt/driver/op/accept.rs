@@ -2,7 +2,7 @@
 
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{ConnSlot, ListenerSlot};
+use crate::rt::driver::slot::{ConnSlot, ListenerSlot, Phase};
 use crate::rt::driver::{Driver, Io};
 use crate::sys::socket;
 use std::io;
@@ -31,12 +31,28 @@ impl Io {
 
     /// Takes the next accepted connection into the table.
     pub(crate) fn poll_accept(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Key>> {
+        match self.poll_accept_raw(key, cx) {
+            Poll::Ready(Ok((fd, peer))) => Poll::Ready(self.adopt_accepted(fd, peer)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Takes the next accepted connection, which the caller owns from then on.
+    pub(crate) fn poll_accept_raw(
+        &mut self,
+        key: Key,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(RawFd, SocketAddr)>> {
         loop {
             let slot = self.listener(key);
             if let Some(fd) = slot.accepted.pop_front() {
-                match self.adopt_accepted(fd) {
-                    Ok(conn) => return Poll::Ready(Ok(conn)),
-                    Err(_peer_gone) => continue, // It left while it waited; nothing is owed to it.
+                match socket::peer_addr(fd) {
+                    Ok(peer) => return Poll::Ready(Ok((fd, peer))),
+                    Err(_peer_gone) => {
+                        socket::close(fd); // It left while it waited; nothing is owed to it.
+                        continue;
+                    }
                 }
             }
             if let Some(errno) = slot.error.take() {
@@ -48,6 +64,14 @@ impl Io {
                 Err(error) => Poll::Ready(Err(error)),
             };
         }
+    }
+
+    /// Takes a connection into the table that a worker on the same engine accepted: its mode is right already.
+    ///
+    /// # Errors
+    /// What registration answers; the descriptor is closed then.
+    pub(crate) fn adopt_accepted(&mut self, fd: RawFd, peer: SocketAddr) -> io::Result<Key> {
+        self.insert(fd, Phase::Open, Some(peer), Ok(()))
     }
 
     /// Stops accepting; what the kernel has accepted for us already can still be taken.
@@ -79,20 +103,33 @@ impl Io {
         }
     }
 
-    /// Takes a connection that waits in the socket's own queue, without waiting. For a paused listener about to close.
+    /// Takes a connection that waits already into the table. For a paused listener about to close.
     pub(crate) fn try_accept(&mut self, key: Key) -> Option<Key> {
+        let (fd, peer) = self.try_accept_raw(key)?;
+        self.adopt_accepted(fd, peer).ok()
+    }
+
+    /// Takes a connection that waits already, in the mode that the engine wants; the caller owns it from then on.
+    pub(crate) fn try_accept_raw(&mut self, key: Key) -> Option<(RawFd, SocketAddr)> {
         loop {
+            let is_ring = matches!(self.driver, Driver::Uring(_));
             let slot = self.listener(key);
             let fd = match slot.accepted.pop_front() {
                 Some(fd) => fd,
                 None if slot.armed => return None, // The kernel hands over what is there by completions.
                 None => {
                     socket::set_nonblocking(slot.fd, true).ok()?;
-                    socket::accept_nonblocking(slot.fd).ok()?
+                    let fd = socket::accept_nonblocking(slot.fd).ok()?;
+                    if is_ring && socket::set_nonblocking(fd, false).is_err() {
+                        socket::close(fd);
+                        continue;
+                    }
+                    fd
                 }
             };
-            if let Ok(conn) = self.adopt(fd, socket::peer_addr(fd).ok()) {
-                return Some(conn);
+            match socket::peer_addr(fd) {
+                Ok(peer) => return Some((fd, peer)),
+                Err(_peer_gone) => socket::close(fd),
             }
         }
     }
@@ -177,17 +214,6 @@ impl Io {
         }
         slot.armed = true;
         Ok(())
-    }
-
-    fn adopt_accepted(&mut self, fd: RawFd) -> io::Result<Key> {
-        match socket::peer_addr(fd) {
-            // The kernel gave the socket in the mode that the engine wants.
-            Ok(peer) => self.insert(fd, super::super::slot::Phase::Open, Some(peer), Ok(())),
-            Err(error) => {
-                socket::close(fd);
-                Err(error)
-            }
-        }
     }
 
     fn listener(&mut self, key: Key) -> &mut ListenerSlot {

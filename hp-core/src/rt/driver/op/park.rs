@@ -53,6 +53,13 @@ impl Io {
         true
     }
 
+    /// Brings every parked connection back as expired.
+    pub(crate) fn unpark_all(&mut self) {
+        for key in self.conns.keys() {
+            self.unpark_expired(key); // Does nothing to those that are not parked.
+        }
+    }
+
     /// The next parked connection that came back.
     pub(crate) fn poll_unparked(&mut self, cx: &mut Context<'_>) -> Poll<ParkEvent> {
         while let Some(event) = self.park_events.pop_front() {

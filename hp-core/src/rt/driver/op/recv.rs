@@ -66,6 +66,23 @@ impl Io {
         Poll::Pending
     }
 
+    /// Waits until receiving fails; bytes and the peer's FIN stay where they are.
+    pub(crate) fn poll_failure(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if !slot.has_news() {
+            self.arm_recv(key);
+        }
+        let slot = self.conns.get_mut(key).expect("arming keeps the slot");
+        if let Some(RxEnd::Failed(errno)) = slot.rx_end {
+            return Poll::Ready(ConnSlot::error(errno));
+        }
+        remember(&mut slot.rx_waker, cx.waker());
+        Poll::Pending
+    }
+
     /// Puts bytes back before what has arrived since.
     pub(crate) fn unread(&mut self, key: Key, lent: Lent) {
         if let (Some(slot), false) = (self.conns.get_mut(key), lent.is_empty()) {

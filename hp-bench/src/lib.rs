@@ -1,0 +1,242 @@
+//! Load generator: closed loop over keep-alive connections, with latency histograms.
+//!
+//! [`worker::work`] is one thread's whole run and needs no process: a simulator can run it.
+//! [`run`] is the process around it: addresses, threads, signals.
+
+pub mod cli;
+mod conn;
+mod latch;
+pub mod plan;
+pub mod record;
+pub mod report;
+mod response;
+pub mod target;
+pub mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
+use hp_core::rt::{Engine, Rt, RtOptions, StartError};
+use hp_core::sys::limits;
+use hp_core::sys::signal::{Signal, Signals};
+
+use crate::plan::Plan;
+use crate::record::{ErrorClass, Record};
+use crate::worker::{Message, Outcome};
+
+/// A run that did run.
+#[derive(Debug)]
+pub struct Run {
+    /// All threads' records together.
+    pub record: Record,
+    /// Where the requests went.
+    pub addr: SocketAddr,
+    /// What `auto` became: `uring` or `epoll`.
+    pub engine: String,
+    /// When the clock started, in ns since 1970-01-01 UTC.
+    pub started_wall_ns: u64,
+    /// The signal that ended the run, if one did.
+    pub interrupted: Option<Signal>,
+}
+
+/// Runs the plan from resolving the name to the last answer.
+///
+/// # Errors
+/// [`RunError`] where nothing could be measured.
+pub fn run(plan: &Plan) -> Result<Run, RunError> {
+    // Blocked here, so that every thread started below has them blocked too.
+    let signals =
+        Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
+    let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
+    let addr = choose(plan)?;
+    let options = WorkersOptions {
+        count: plan.threads,
+        rt: RtOptions {
+            engine: plan.engine,
+            ..RtOptions::default()
+        },
+        pin: Pin::Off, // The target usually runs on the same machine: the scheduler keeps them apart.
+        name: "hp-bench",
+    };
+    let threads_plan = plan.clone();
+    let workers = hp_core::rt::worker::start(&options, move |context| {
+        work(context, threads_plan.clone(), addr)
+    })
+    .map_err(RunError::Workers)?;
+    let interrupted = watch(&signals, &workers)?;
+    let ended = workers.join().map_err(RunError::Workers)?;
+    let mut record = Record::new();
+    let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
+    for (outcome, thread_engine) in &ended {
+        record.merge(&outcome.record);
+        started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
+        engine = *thread_engine;
+    }
+    let engine = engine.to_string();
+    match (started_wall_ns, interrupted) {
+        (Some(started_wall_ns), _) => Ok(Run {
+            record,
+            addr,
+            engine,
+            started_wall_ns,
+            interrupted,
+        }),
+        (None, Some(_signal)) => {
+            let started_wall_ns = 0;
+            Ok(Run {
+                record,
+                addr,
+                engine,
+                started_wall_ns,
+                interrupted,
+            })
+        }
+        (None, None) => Err(RunError::Connect {
+            addr,
+            class: worst(&record),
+        }),
+    }
+}
+
+/// Why nothing could be measured.
+#[derive(Debug)]
+pub enum RunError {
+    /// The signals cannot be read.
+    Signals(io::Error),
+    /// The target's name has no address.
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's word; `None` for an empty answer.
+        cause: Option<io::Error>,
+    },
+    /// The runtime for trying the target's addresses cannot start.
+    Start(StartError),
+    /// The threads cannot start, or one did not end well.
+    Workers(WorkersError),
+    /// Not one connection could be opened.
+    Connect {
+        /// Where to.
+        addr: SocketAddr,
+        /// The most frequent failure.
+        class: ErrorClass,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signals(cause) => write!(f, "cannot wait for signals: {cause}"),
+            Self::Resolve {
+                host,
+                cause: Some(cause),
+            } => {
+                write!(
+                    f,
+                    "cannot resolve {host}: {cause}; check the name or give an address"
+                )
+            }
+            Self::Resolve { host, cause: None } => {
+                write!(f, "cannot resolve {host}: it has no address; give one")
+            }
+            Self::Start(error) => write!(f, "{error}"),
+            Self::Workers(error) => write!(f, "{error}"),
+            Self::Connect { addr, class } => {
+                let (cause, remedy) = match class {
+                    ErrorClass::ConnectRefused => {
+                        ("connection refused", "start the server or check the port")
+                    }
+                    ErrorClass::ConnectTimeout => (
+                        "no answer in time",
+                        "check the address or give a longer --timeout",
+                    ),
+                    ErrorClass::LocalPorts => ("no local port is free", "give fewer connections"),
+                    ErrorClass::LocalFds => (
+                        "too many open files",
+                        "raise ulimit -n or give fewer connections",
+                    ),
+                    _ => ("no connection", "check the address"),
+                };
+                write!(f, "cannot connect to {addr}: {cause}; {remedy}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// The target's first address that takes a connection. A lone address is not tried beforehand.
+fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
+    let host = plan.target.host();
+    let resolve_error = |cause| RunError::Resolve {
+        host: host.to_owned(),
+        cause,
+    };
+    let addrs: Vec<SocketAddr> = (host, plan.target.port())
+        .to_socket_addrs()
+        .map_err(|cause| resolve_error(Some(cause)))?
+        .collect();
+    let Some(&first) = addrs.first() else {
+        return Err(resolve_error(None));
+    };
+    if addrs.len() == 1 {
+        return Ok(first);
+    }
+    let options = RtOptions {
+        engine: Engine::Epoll,
+        ..RtOptions::default()
+    };
+    let rt = Rt::new(&options).map_err(RunError::Start)?;
+    let chosen = rt.block_on(async {
+        for &addr in &addrs {
+            if rt
+                .connect(addr, rt.precise_now() + plan.timeout)
+                .await
+                .is_ok()
+            {
+                return Some(addr);
+            }
+        }
+        None
+    });
+    rt.shut_down();
+    Ok(chosen.unwrap_or(first)) // Its failure is then found, and told, by the run.
+}
+
+async fn work(context: Context<Message>, plan: Plan, addr: SocketAddr) -> (Outcome, Engine) {
+    let engine = context.rt.engine();
+    let outcome = worker::work(context, Rc::new(plan), addr).await;
+    (outcome, engine)
+}
+
+/// Waits for the threads' end, and tells them of a signal that comes before.
+fn watch<T>(signals: &Signals, workers: &Workers<Message, T>) -> Result<Option<Signal>, RunError> {
+    let mut interrupted = None;
+    while !workers.are_finished() {
+        let signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
+        if signal.is_none() || interrupted.is_some() {
+            continue;
+        }
+        interrupted = signal;
+        for id in (0..workers.mesh().workers()).map(WorkerId) {
+            match workers.mesh().send(id, Message::Stop) {
+                Ok(()) => (),
+                Err(_message) => (), // This one has ended already.
+            }
+        }
+    }
+    Ok(interrupted)
+}
+
+/// The most frequent failure.
+fn worst(record: &Record) -> ErrorClass {
+    let most = record.errors.iter().max_by_key(|&(_class, count)| count);
+    most.map_or(ErrorClass::ConnectOther, |(class, _count)| class)
+}
+
+/// How often the main thread looks whether the threads have ended.
+const SIGNAL_PAUSE: Duration = Duration::from_millis(20);

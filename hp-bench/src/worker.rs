@@ -1,0 +1,206 @@
+//! One thread's run: connect, wait for the common start, load, wait for stragglers, hand over.
+//!
+//! ```text
+//! connecting ─Connected→ (worker 0 counts them all) ─Start→ loading ─end, Stop→ last answers → record
+//!                                                    └Abort→ record
+//! ```
+//!
+//! Must not know: processes, signals, reports.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hp_core::rt::Instant;
+use hp_core::rt::net::Conn;
+use hp_core::rt::race::{First, race};
+use hp_core::rt::worker::{Context, WorkerId};
+use hp_core::sys::clock;
+
+use crate::conn::Crew;
+use crate::latch::Latch;
+use crate::plan::Plan;
+use crate::record::Record;
+
+/// What the threads tell each other, and the main thread them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// To worker 0: the sender has tried all its connections, and this many are open.
+    Connected(u32),
+    /// The clock starts.
+    Start(Instant),
+    /// No thread has a connection.
+    Abort,
+    /// A signal came.
+    Stop,
+}
+
+/// What a thread brings back.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it counted.
+    pub record: Record,
+    /// When the clock started, in ns since 1970; `None` where it never did.
+    pub started_wall_ns: Option<u64>,
+}
+
+/// Runs this thread's share of the plan.
+pub async fn work(context: Context<Message>, plan: Rc<Plan>, addr: SocketAddr) -> Outcome {
+    let conns = plan.share(context.id.0);
+    let crew = Rc::new(Crew::new(context.rt.clone(), Rc::clone(&plan), addr, conns));
+    let gate = Gate {
+        context: &context,
+        reports: Cell::new(0),
+        opened: Cell::new(0),
+    };
+    let opened = match race(connect_all(&crew, conns), gate.stopped()).await {
+        First::One(opened) => opened,
+        First::Other(()) => Vec::new(),
+    };
+    let Some(start) = gate.start(&opened).await else {
+        return Outcome {
+            record: crew.record.take(),
+            started_wall_ns: None,
+        };
+    };
+    let started_wall_ns = context.rt.wall_clock().as_nanos().try_into().ok();
+    let cpu_before = clock::process_cpu_ns();
+    load(&gate, &crew, start, opened).await;
+    let mut record = crew.record.take();
+    record.elapsed = crew.ended_at() - start;
+    if context.id == FIRST {
+        let cpu = clock::process_cpu_ns().saturating_sub(cpu_before);
+        record.cpu = Some(Duration::from_nanos(cpu)); // All threads': asked for once.
+    }
+    Outcome {
+        record,
+        started_wall_ns,
+    }
+}
+
+/// The common start. Worker 0 counts the others' reports, whatever it is waiting for meanwhile.
+struct Gate<'a> {
+    context: &'a Context<Message>,
+    reports: Cell<u32>,
+    /// Connections that the reports name, together.
+    opened: Cell<u64>,
+}
+
+impl Gate<'_> {
+    /// Reports this thread's connections and waits for the start; `None` where there is none.
+    async fn start(&self, opened: &Opened) -> Option<Instant> {
+        let count = u32::try_from(opened.iter().flatten().count()).unwrap_or(u32::MAX);
+        self.tell(FIRST, Message::Connected(count));
+        loop {
+            match self.message().await {
+                Message::Connected(_counted) => (),
+                Message::Start(start) => return Some(start),
+                Message::Abort | Message::Stop => return None,
+            }
+        }
+    }
+
+    /// Waits for the signal's message.
+    async fn stopped(&self) {
+        while self.message().await != Message::Stop {}
+    }
+
+    /// The next message; the last of the reports starts the clock of all.
+    async fn message(&self) -> Message {
+        let context = self.context;
+        let message = context.mailbox.recv().await;
+        if let Message::Connected(count) = message {
+            self.reports.set(self.reports.get() + 1);
+            self.opened.set(self.opened.get() + u64::from(count));
+            if self.reports.get() == context.mesh.workers() {
+                let start = Message::Start(context.rt.precise_now());
+                let verdict = if self.opened.get() > 0 {
+                    start
+                } else {
+                    Message::Abort
+                };
+                (0..context.mesh.workers()).for_each(|id| self.tell(WorkerId(id), verdict));
+            }
+        }
+        message
+    }
+
+    /// Sends to a thread that lives; one that stopped already needs no message.
+    fn tell(&self, id: WorkerId, message: Message) {
+        match self.context.mesh.send(id, message) {
+            Ok(()) => (),
+            Err(_message) => (),
+        }
+    }
+}
+
+/// The thread's connections in their order; `None` where one could not be opened yet.
+type Opened = Vec<Option<Conn>>;
+
+/// Tries each connection once, a bounded number at the same time.
+async fn connect_all(crew: &Rc<Crew>, conns: u32) -> Opened {
+    let opened: Rc<RefCell<Opened>> = Rc::new(RefCell::new((0..conns).map(|_| None).collect()));
+    let next = Rc::new(Cell::new(0));
+    let latch = Rc::new(Latch::default());
+    for _ in 0..conns.min(CONNECTING_MAX) {
+        let (crew, opened, next) = (Rc::clone(crew), Rc::clone(&opened), Rc::clone(&next));
+        let ticket = latch.ticket();
+        crew.rt.clone().spawn(async move {
+            let _ticket = ticket;
+            while next.get() < conns as usize {
+                let idx = next.replace(next.get() + 1);
+                let conn = crew.connect().await.ok(); // A failure is counted, and tried again later.
+                opened.borrow_mut()[idx] = conn;
+            }
+        });
+    }
+    latch.opened().await;
+    opened.take()
+}
+
+/// Keeps every connection busy until the plan's end or a signal, and waits for the last answers.
+async fn load(gate: &Gate<'_>, crew: &Rc<Crew>, start: Instant, opened: Opened) {
+    let end = start + crew.plan.duration;
+    crew.end_at(end);
+    let latch = Rc::new(Latch::default());
+    for (idx, conn) in opened.into_iter().enumerate() {
+        let (crew, ticket) = (Rc::clone(crew), latch.ticket());
+        crew.rt.clone().spawn(async move {
+            crew.drive(idx, conn).await;
+            drop(ticket);
+        });
+    }
+    match race(seconds(crew, start, end), gate.stopped()).await {
+        First::One(()) => (),
+        First::Other(()) => crew.end_at(crew.rt.precise_now()),
+    }
+    let grace = crew.plan.timeout.min(STRAGGLE_MAX);
+    match race(latch.opened(), crew.rt.sleep(grace)).await {
+        First::One(()) => (),
+        First::Other(()) => crew.give_up(crew.rt.precise_now()),
+    }
+}
+
+/// Notes how many answers each second brought, until the end.
+async fn seconds(crew: &Crew, start: Instant, end: Instant) {
+    let mut before = 0;
+    let mut second = start;
+    loop {
+        second = second + Duration::from_secs(1);
+        crew.rt.sleep_until(second.min(end)).await;
+        if second > end {
+            return;
+        }
+        let mut record = crew.record.borrow_mut();
+        let count = record.responses - before;
+        before = record.responses;
+        record.per_second.push(count);
+    }
+}
+
+const FIRST: WorkerId = WorkerId(0);
+/// Connections that a thread opens at the same time, so that no backlog overflows.
+const CONNECTING_MAX: u32 = 128;
+/// Longest wait for what is under way at the end.
+const STRAGGLE_MAX: Duration = Duration::from_secs(1);

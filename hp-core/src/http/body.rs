@@ -1,0 +1,252 @@
+//! Bodies in motion: pieces taken from one connection, written to another, framed as each needs it.
+//!
+//! Holds at most one receive buffer and what the destination's socket did not take. Knows no policy and no deadline of its
+//! own: both connections carry theirs.
+
+use super::message::{Filled, Piece, Reader};
+use crate::rt::net::Conn;
+use crate::wire::http1::chunked::{
+    CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
+    last_chunk_with_trailers,
+};
+use crate::wire::http1::error::ChunkError;
+use crate::wire::http1::framing::{BodyFraming, ResponseFraming};
+use std::fmt;
+use std::io::{self, IoSlice};
+
+/// A body being received.
+#[derive(Debug)]
+pub enum BodySource {
+    /// This many bytes are still to come.
+    Length(u64),
+    /// Until the last chunk.
+    Chunked(ChunkedDecoder),
+    /// Until the peer closes.
+    UntilClose,
+    /// All of it was received.
+    Ended,
+}
+
+/// Why a body is not whole.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection failed, or its deadline came.
+    Io(io::Error),
+    /// The peer closed before the end.
+    Truncated,
+    /// The chunked coding is broken.
+    Chunk(ChunkError),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the connection failed in the middle of a body: {error}"),
+            Self::Truncated => f.write_str("the peer closed in the middle of a body"),
+            Self::Chunk(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl From<io::Error> for BodyError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<BodyFraming> for BodySource {
+    fn from(framing: BodyFraming) -> Self {
+        match framing {
+            BodyFraming::Empty | BodyFraming::Length(0) => Self::Ended,
+            BodyFraming::Length(length) => Self::Length(length),
+            BodyFraming::Chunked => Self::Chunked(ChunkedDecoder::new()),
+        }
+    }
+}
+
+impl From<ResponseFraming> for BodySource {
+    fn from(framing: ResponseFraming) -> Self {
+        match framing {
+            ResponseFraming::Empty | ResponseFraming::Length(0) => Self::Ended,
+            ResponseFraming::Length(length) => Self::Length(length),
+            ResponseFraming::Chunked => Self::Chunked(ChunkedDecoder::new()),
+            ResponseFraming::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+impl BodySource {
+    /// Takes the next piece out of what has been received; `None` when more must be received first, or all was.
+    ///
+    /// # Errors
+    /// [`BodyError::Chunk`].
+    pub fn take_received(&mut self, reader: &mut Reader) -> Result<Option<Piece>, BodyError> {
+        let available = reader.bytes().len();
+        match self {
+            Self::Ended => Ok(None),
+            _ if available == 0 => Ok(None),
+            Self::UntilClose => Ok(Some(reader.take(available))),
+            Self::Length(left) => {
+                let count = usize::try_from(*left).map_or(available, |left| left.min(available));
+                *left -= count as u64;
+                if *left == 0 {
+                    *self = Self::Ended;
+                }
+                Ok(Some(reader.take(count)))
+            }
+            Self::Chunked(decoder) => {
+                let (consumed, event) = decoder.next(reader.bytes()).map_err(BodyError::Chunk)?;
+                match event {
+                    ChunkEvent::Data(range) => {
+                        reader.consume(range.start);
+                        Ok(Some(reader.take(range.len())))
+                    }
+                    ChunkEvent::NeedMore | ChunkEvent::End => {
+                        reader.consume(consumed);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives more; the end of the peer's data ends a body that lasts until then.
+    ///
+    /// # Errors
+    /// [`BodyError::Truncated`], [`BodyError::Io`].
+    pub async fn receive(&mut self, reader: &mut Reader, conn: &Conn) -> Result<(), BodyError> {
+        match (reader.fill(conn).await?, &self) {
+            (Filled::More, _) => Ok(()),
+            (Filled::Eof, Self::UntilClose) => {
+                *self = Self::Ended;
+                Ok(())
+            }
+            (Filled::Eof, _) => Err(BodyError::Truncated),
+        }
+    }
+
+    /// Whether everything was received, the last chunk and the trailers included.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        match self {
+            Self::Ended => true,
+            Self::Chunked(decoder) => decoder.is_ended(),
+            Self::Length(_) | Self::UntilClose => false,
+        }
+    }
+
+    /// Trailers that may travel on; empty where there are none.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        match self {
+            Self::Chunked(decoder) => decoder.trailers(),
+            Self::Length(_) | Self::UntilClose | Self::Ended => &[],
+        }
+    }
+}
+
+/// How a body is framed for the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyCoding {
+    /// Bytes as they are: the length was declared, or closing ends it.
+    Plain,
+    /// In chunks.
+    Chunked,
+}
+
+/// A message being sent: small pieces gather behind the head, large ones leave uncopied.
+#[derive(Debug)]
+pub struct BodySink<'a> {
+    conn: &'a Conn,
+    gathered: &'a mut Vec<u8>,
+    coding: BodyCoding,
+}
+
+impl<'a> BodySink<'a> {
+    /// `gathered` holds the message's head, not sent yet, or nothing.
+    pub fn new(conn: &'a Conn, gathered: &'a mut Vec<u8>, coding: BodyCoding) -> Self {
+        Self {
+            conn,
+            gathered,
+            coding,
+        }
+    }
+
+    /// Adds a piece of content; sends unless it is small.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn put(&mut self, piece: Piece) -> io::Result<()> {
+        if piece.is_empty() {
+            return Ok(()); // An empty chunk would end the body.
+        }
+        let mut space = [0; CHUNK_SIZE_LINE_MAX];
+        let (before, after): (&[u8], &[u8]) = match self.coding {
+            BodyCoding::Plain => (&[], &[]),
+            BodyCoding::Chunked => (chunk_size_line(&mut space, piece.len()), CHUNK_END),
+        };
+        self.gathered.extend_from_slice(before);
+        if piece.len() <= COPY_MAX {
+            self.gathered.extend_from_slice(&piece);
+            self.gathered.extend_from_slice(after);
+            return if self.gathered.len() < GATHER_MAX {
+                Ok(())
+            } else {
+                self.push()
+            };
+        }
+        if self.gathered.is_empty() && after.is_empty() {
+            return piece.send(self.conn);
+        }
+        let segments = [
+            IoSlice::new(self.gathered),
+            IoSlice::new(&piece),
+            IoSlice::new(after),
+        ];
+        self.conn.write_vectored(&segments)?;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Ends the content.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        if self.coding == BodyCoding::Chunked {
+            last_chunk_with_trailers(self.gathered, trailers);
+        }
+        self.push()
+    }
+
+    /// Sends what has been gathered.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn push(&mut self) -> io::Result<()> {
+        if !self.gathered.is_empty() {
+            self.conn.write(self.gathered)?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket has taken everything that was sent.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`].
+    pub async fn drained(&self) -> io::Result<()> {
+        if self.conn.queued() > 0 {
+            self.conn.flush().await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A piece up to this size is copied behind the head: cheaper than a second segment.
+const COPY_MAX: usize = 2048;
+/// Gathered bytes are sent when they reach this.
+const GATHER_MAX: usize = 8192;

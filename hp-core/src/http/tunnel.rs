@@ -1,0 +1,93 @@
+//! Two connections joined: bytes both ways until both ends have finished.
+
+use super::message::Reader;
+use crate::rt::net::{Conn, Rx};
+use crate::rt::race::join;
+use std::io;
+use std::time::Duration;
+
+/// What a tunnel carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Bytes from the one named first to the other.
+    pub forth: u64,
+    /// Bytes back.
+    pub back: u64,
+}
+
+/// Relays until both directions have ended, one has failed, or nothing moved for `idle_timeout`.
+///
+/// What the readers hold goes first. A FIN is passed on and leaves the other direction open.
+pub async fn relay(
+    one: (&Conn, &mut Reader),
+    other: (&Conn, &mut Reader),
+    idle_timeout: Duration,
+) -> Carried {
+    let ((one, one_held), (other, other_held)) = (one, other);
+    let deadline = Some(one.rt().now() + idle_timeout);
+    one.set_deadline(deadline);
+    other.set_deadline(deadline);
+    let forth = Direction {
+        from: one,
+        to: other,
+        idle_timeout,
+    };
+    let back = Direction {
+        from: other,
+        to: one,
+        idle_timeout,
+    };
+    let (forth, back) = join(forth.pump(one_held), back.pump(other_held)).await;
+    Carried { forth, back }
+}
+
+struct Direction<'a> {
+    from: &'a Conn,
+    to: &'a Conn,
+    idle_timeout: Duration,
+}
+
+impl Direction<'_> {
+    async fn pump(&self, held: &mut Reader) -> u64 {
+        let mut carried = 0;
+        match self.pump_until_end(held, &mut carried).await {
+            Ok(()) => (),
+            Err(_broken) => {
+                // The other direction has nobody to talk to any more: a deadline in the past ends it.
+                let now = self.from.rt().now();
+                self.from.set_deadline(Some(now));
+                self.to.set_deadline(Some(now));
+            }
+        }
+        carried
+    }
+
+    async fn pump_until_end(&self, held: &mut Reader, carried: &mut u64) -> io::Result<()> {
+        let Self {
+            from,
+            to,
+            idle_timeout,
+        } = self;
+        if !held.is_empty() {
+            let count = held.bytes().len();
+            *carried += count as u64;
+            held.take(count).send(to)?;
+        }
+        loop {
+            if to.queued() > 0 {
+                to.flush().await?;
+            }
+            match from.recv().await? {
+                Rx::Eof => return to.finish().await,
+                Rx::Data(lent) => {
+                    *carried += lent.len() as u64;
+                    // Either direction moving keeps both alive.
+                    let deadline = Some(from.rt().now() + *idle_timeout);
+                    from.set_deadline(deadline);
+                    to.set_deadline(deadline);
+                    to.queue(lent)?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The words of the command line and what they mean.
+//!
+//! Must not know: sockets, workers, HTTP.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use hp_core::rt::Engine;
+
+/// What to serve, where, and with how much of the machine.
+#[derive(Clone, Debug, Eq, Parser, PartialEq)]
+#[command(name = "hp-echo", version, about = ABOUT, after_help = AFTER)]
+pub struct Options {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
+    #[arg(value_parser = parse_listen)]
+    pub listen: SocketAddr,
+
+    /// Worker threads [default: the CPUs it may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    pub workers: Option<u32>,
+
+    /// How the kernel is asked: auto, uring or epoll
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    pub engine: Engine,
+
+    /// Length of the fixed body
+    #[arg(long, value_name = "BYTES", default_value_t = 13)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=BODY_BYTES_MAX))]
+    pub body: u64,
+}
+
+/// Why [`parse`] has no [`Options`] to give.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// `--help` or `--version`: the text for stdout.
+    Asked(String),
+    /// One line that says what is wrong and what to do.
+    Misuse(String),
+}
+
+/// Reads the words; the first is the program's name.
+///
+/// # Errors
+/// [`Stop`] where there is nothing to serve.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, Stop> {
+    Options::try_parse_from(words).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Asked(error.to_string()),
+        _ => Stop::Misuse(one_line(&error.to_string())),
+    })
+}
+
+/// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
+fn one_line(text: &str) -> String {
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what: Vec<&str> = first.split_whitespace().collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
+    match tip {
+        Some(tip) => format!("{what}; {tip}; see hp-echo --help"),
+        None => format!("{what}; see hp-echo --help"),
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let port_is_number = text
+        .rsplit_once(':')
+        .is_some_and(|(_host, port)| port.parse::<u16>().is_ok());
+    if !port_is_number {
+        return Err("not HOST:PORT; write for example 127.0.0.1:9001".to_owned());
+    }
+    let mut addrs = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; give an address"))?;
+    addrs
+        .next()
+        .ok_or_else(|| "the name has no address; give one".to_owned())
+}
+
+const WORKERS_MAX: i64 = 1024;
+/// 1 TiB: more than anybody waits for, and far from overflowing a sum.
+const BODY_BYTES_MAX: u64 = 1 << 40;
+
+const ABOUT: &str = "HTTP/1.1 backend for tests and measurements: fixed answers and echoes";
+
+const AFTER: &str = "\
+GET, HEAD          a fixed text of --body bytes, under any path
+POST, PUT, PATCH   the request's body, streamed back as it comes
+/status/NNN        an answer with that status, 200 to 599
+/delay/MS          the answer after MS milliseconds, at most 60000
+/close             the answer, then the end of the connection
+
+SIGTERM and SIGINT: takes no more connections, finishes what is under way, exits 0.
+Exit status: 0; 1 where it could not serve; 2 misuse.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Options, Stop> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    fn check_misuse(line: &str, part: &str) {
+        match words(line) {
+            Err(Stop::Misuse(text)) => {
+                assert!(text.contains(part), "{text}");
+                assert!(!text.contains('\n'), "{text}");
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let options = words("hp-echo").unwrap();
+        assert_eq!(options.listen, ([127, 0, 0, 1], 9001).into());
+        assert_eq!((options.workers, options.body), (None, 13));
+        assert_eq!(options.engine, Engine::Auto);
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let line = "hp-echo --listen [::1]:0 --workers 3 --engine epoll --body 0";
+        let options = words(line).unwrap();
+        assert_eq!(options.listen.to_string(), "[::1]:0");
+        assert_eq!((options.workers, options.body), (Some(3), 0));
+        assert_eq!(options.engine, Engine::Epoll);
+    }
+
+    #[test]
+    fn misuse_is_one_line() {
+        check_misuse("hp-echo --listn a", "a similar argument exists: '--listen'");
+        check_misuse("hp-echo --listen 9001", "not HOST:PORT");
+        check_misuse("hp-echo --listen 127.0.0.1:x", "not HOST:PORT");
+        check_misuse("hp-echo --workers 0", "0 is not in 1..=1024");
+        check_misuse("hp-echo --engine kqueue", "kqueue");
+        check_misuse("hp-echo --body 1k", "--body");
+        check_misuse("hp-echo extra", "extra");
+    }
+
+    #[test]
+    fn help_is_not_misuse() {
+        assert!(matches!(words("hp-echo --help"), Err(Stop::Asked(_))));
+        assert!(matches!(words("hp-echo --version"), Err(Stop::Asked(_))));
+    }
+}

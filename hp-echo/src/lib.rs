@@ -1,0 +1,307 @@
+//! HTTP/1.1 backend for tests and measurements: fixed answers and echoes, at the least cost.
+//!
+//! [`serve`] is one worker's whole work and needs no thread, signal or process: a simulator can run
+//! it. [`run`] is the process around it.
+
+mod answer;
+mod batch;
+pub mod cli;
+mod drain;
+mod handler;
+mod request;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hp_core::rt::mesh::Mesh;
+use hp_core::rt::net::{self, Accepted, Listener};
+use hp_core::rt::race::{First, race};
+use hp_core::rt::worker::{self, Context, Pin, WorkerId, WorkersError, WorkersOptions};
+use hp_core::rt::{Rt, RtOptions};
+use hp_core::sys::limits;
+use hp_core::sys::signal::{Signal, Signals};
+
+use crate::cli::Options;
+use crate::drain::{Drain, Guest};
+use crate::handler::{Session, Site};
+
+/// Serves connections of `listener`, and those that other workers hand over, until
+/// [`Order::Drain`] comes; then finishes what is under way.
+///
+/// Returns when the last connection is closed, or [`DRAIN_TIMEOUT`] after the order. `body_len` is
+/// the length of the fixed body.
+pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
+    let Context {
+        rt,
+        id,
+        mailbox,
+        mesh,
+        ..
+    } = context;
+    let drain = Rc::new(Drain::default());
+    let site = Rc::new(Site::new(rt.clone(), body_len, Rc::clone(&drain)));
+    let door = Door {
+        rt: rt.clone(),
+        site,
+        id,
+        mesh,
+    };
+    rt.spawn(accept(door.clone(), listener, Rc::clone(&drain)));
+    loop {
+        match mailbox.recv().await {
+            Order::Serve(_second) => (), // A worker has one listener.
+            Order::Take(accepted) => door.take(accepted),
+            Order::Drain => break,
+        }
+    }
+    drain.begin();
+    let finish = async {
+        loop {
+            let order = match race(drain.emptied(), mailbox.recv()).await {
+                First::One(()) => mailbox.try_recv(),
+                First::Other(order) => Some(order),
+            };
+            match order {
+                None => return,
+                Some(Order::Take(accepted)) => door.take(accepted),
+                Some(Order::Serve(_) | Order::Drain) => (),
+            }
+        }
+    };
+    match race(finish, rt.sleep(DRAIN_TIMEOUT)).await {
+        First::One(()) => (),
+        First::Other(()) => (), // Who is still here after that long is cut off with the runtime.
+    }
+}
+
+/// Listens, starts the workers, and returns after a signal and the drain that follows it.
+///
+/// Says `listening on ADDR` on stderr once connections are served.
+///
+/// # Errors
+/// [`RunError`] where it could not begin, or a worker did not end well.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    // Blocked here, so that every thread started below has them blocked too.
+    let signals =
+        Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
+    let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
+    let count = options
+        .workers
+        .unwrap_or_else(worker::count_for_this_process);
+    let (addr, sockets) = listen(options.listen, count).map_err(|cause| RunError::Listen {
+        addr: options.listen,
+        cause,
+    })?;
+    let rt = RtOptions {
+        engine: options.engine,
+        ..RtOptions::default()
+    };
+    let workers = WorkersOptions {
+        count,
+        rt,
+        pin: Pin::Auto,
+        name: "hp-echo",
+    };
+    let body_len = options.body;
+    let workers = worker::start(&workers, move |context| work(context, body_len))
+        .map_err(RunError::Workers)?;
+    for (id, socket) in (0..).map(WorkerId).zip(sockets) {
+        tell(workers.mesh(), id, Order::Serve(socket));
+    }
+    eprintln!("listening on {addr}");
+    let mut signal = None;
+    // Workers end by themselves only when something is wrong, which `join` then tells.
+    while signal.is_none() && !workers.are_finished() {
+        signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
+    }
+    for id in (0..count).map(WorkerId) {
+        tell(workers.mesh(), id, Order::Drain);
+    }
+    let ended = workers.join().map_err(RunError::Workers)?;
+    ended
+        .into_iter()
+        .collect::<io::Result<()>>()
+        .map_err(RunError::Adopt)
+}
+
+/// Why the process ends with 1.
+#[derive(Debug)]
+pub enum RunError {
+    /// The signals cannot be read.
+    Signals(io::Error),
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's word.
+        cause: io::Error,
+    },
+    /// The workers cannot start, or one did not end well.
+    Workers(WorkersError),
+    /// A worker could not take its listener over.
+    Adopt(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signals(cause) => write!(f, "cannot wait for signals: {cause}"),
+            Self::Listen { addr, cause } => {
+                let (cause, remedy) = match cause.kind() {
+                    io::ErrorKind::AddrInUse => (
+                        "address already in use",
+                        "stop the other server or choose another",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => {
+                        ("no such address on this machine", "choose another")
+                    }
+                    io::ErrorKind::PermissionDenied => (
+                        "permission denied",
+                        "ports below 1024 need a privilege; choose another",
+                    ),
+                    _ => {
+                        return write!(
+                            f,
+                            "cannot listen on {addr}: {cause}; choose another --listen"
+                        );
+                    }
+                };
+                write!(f, "cannot listen on {addr}: {cause}; {remedy} --listen")
+            }
+            Self::Workers(error) => write!(f, "{error}"),
+            Self::Adopt(cause) => write!(f, "a worker cannot listen: {cause}; try --workers 1"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// What a worker is told, by the main thread and by other workers.
+#[derive(Debug)]
+pub enum Order {
+    /// Begin with this listening socket.
+    Serve(OwnedFd),
+    /// Serve this connection, for which a place with you is reserved.
+    Take(Accepted),
+    /// Finish and end.
+    Drain,
+}
+
+async fn work(context: Context<Order>, body_len: u64) -> io::Result<()> {
+    let Order::Serve(socket) = context.mailbox.recv().await else {
+        return Ok(()); // The end came before the beginning.
+    };
+    let listener = context.rt.listener(socket)?;
+    serve(context, listener, body_len).await;
+    Ok(())
+}
+
+/// Sends an order to a worker that lives; one that ended needs none.
+fn tell(mesh: &Mesh<Order>, id: WorkerId, order: Order) {
+    match mesh.send(id, order) {
+        Ok(()) => (),
+        Err(_order) => (), // Why it ended is told by its output.
+    }
+}
+
+/// One listening socket for each worker, all on one address; port 0 is chosen by the first.
+fn listen(addr: SocketAddr, count: u32) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    if addr.port() != 0 {
+        net::probe_exclusive(addr)?;
+    }
+    let first = net::listen(addr, BACKLOG)?;
+    let addr = net::local_addr(&first)?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(net::listen(addr, BACKLOG)?);
+    }
+    Ok((addr, sockets))
+}
+
+/// Takes connections until the drain begins, and then those that wait already.
+async fn accept(door: Door, listener: Listener, drain: Rc<Drain>) {
+    let guest = Guest::enter(&drain).await;
+    loop {
+        match guest.unless_drained(listener.accept_raw()).await {
+            Some(Ok(accepted)) => door.place(accepted),
+            // At a limit of the process or the machine: those who wait are served when it passes.
+            Some(Err(_at_limit)) => door.rt.sleep(ACCEPT_PAUSE).await,
+            None => break,
+        }
+    }
+    listener.pause();
+    while let Some(accepted) = listener.try_accept_raw() {
+        door.place(accepted);
+    }
+}
+
+/// Where accepted connections become tasks, of this worker or another.
+#[derive(Clone)]
+struct Door {
+    rt: Rt,
+    site: Rc<Site>,
+    id: WorkerId,
+    mesh: Mesh<Order>,
+}
+
+impl Door {
+    /// Finds the worker for a connection that this one accepted.
+    fn place(&self, accepted: Accepted) {
+        let to = self.mesh.loads().place(self.id);
+        if to == self.id {
+            return self.take(accepted);
+        }
+        if let Err(order) = self.mesh.send(to, Order::Take(accepted)) {
+            // That worker has ended: better here than not at all, though nobody counts it.
+            self.mesh.loads().release(to);
+            if let Order::Take(accepted) = order {
+                self.start(accepted, None);
+            }
+        }
+    }
+
+    /// Begins to serve a connection for which a place here is reserved.
+    fn take(&self, accepted: Accepted) {
+        let place = Place {
+            mesh: self.mesh.clone(),
+            id: self.id,
+        };
+        self.start(accepted, Some(place));
+    }
+
+    fn start(&self, accepted: Accepted, place: Option<Place>) {
+        let conn = match self.rt.adopt_accepted(accepted) {
+            Ok(conn) => conn,
+            Err(_closed) => return, // No room in the engine: the client sees its connection end.
+        };
+        let site = Rc::clone(&self.site);
+        self.rt.spawn(async move {
+            let _place = place;
+            Session::new(site, conn).await.serve().await;
+        });
+    }
+}
+
+/// A connection's share of its worker's load; given back when it ends.
+struct Place {
+    mesh: Mesh<Order>,
+    id: WorkerId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.mesh.loads().release(self.id);
+    }
+}
+
+/// Longest that a drain waits for answers under way.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the main thread looks whether there is anything left to wait for.
+const SIGNAL_PAUSE: Duration = Duration::from_millis(500);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const BACKLOG: u32 = 4096;

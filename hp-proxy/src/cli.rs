@@ -1,0 +1,275 @@
+//! Flags and their meaning; the only place that knows a default's text.
+
+use crate::config::plan::{Backend, Limits, Plan, Timeouts};
+use crate::config::units;
+use clap::Parser;
+use hp_core::rt::{Engine, worker};
+use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What the user typed, read but not resolved.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hp-proxy",
+    version,
+    about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
+    after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h; 0 as a size or number means no limit.\n\
+SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary.\n\
+Exit status: 0 done, 1 failed, 2 misuse."
+)]
+struct Flags {
+    /// Address to listen on; port 0 takes a free one and prints it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// A server that requests go to; give it again for more, they take turns.
+    #[arg(
+        long = "backend",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9001"
+    )]
+    backends: Vec<String>,
+    /// Threads, 1 to 1024 [default: one for each CPU that the process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// How sockets are driven: auto, uring or epoll.
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    engine: Engine,
+    /// Time for a request's head; then 408.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    head_timeout: Duration,
+    /// Time between two pieces of a body.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    body_timeout: Duration,
+    /// Time from a request to the head of its response; then 504.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    response_timeout: Duration,
+    /// Time for a connection to a backend; then the next one, at last 504.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::duration)]
+    connect_timeout: Duration,
+    /// How long an idle client connection is kept.
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = units::duration)]
+    keepalive_timeout: Duration,
+    /// How long a request waits for a free backend connection; then 503.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
+    queue_timeout: Duration,
+    /// How long an idle backend connection is kept.
+    #[arg(long, value_name = "TIME", default_value = "50s", value_parser = units::duration)]
+    upstream_idle_timeout: Duration,
+    /// How long a drain waits for requests in flight.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    drain_timeout: Duration,
+    /// Idle connections kept per worker and backend.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    idle_conns_max: u32,
+    /// Connections per backend, all workers together; further requests wait. 0: no limit.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    upstream_conns_max: u32,
+    /// Size of a head, 1KiB to 1MiB; then 431.
+    #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = units::bytes)]
+    head_max: u64,
+    /// Fields of a head, 1 to 256; then 431.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=256))]
+    fields_max: u16,
+    /// Size of a request's content; then 413. 0: no limit, bodies stream.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::bytes)]
+    body_max: u64,
+}
+
+/// Why a command line does not run: help was asked for, or something is wrong with it.
+#[derive(Debug)]
+pub enum Refusal {
+    /// What clap found, or the help that was asked for.
+    Clap(clap::Error),
+    /// A flag with a value that cannot be used; says what to do.
+    Misuse(String),
+    /// The command line is right, but the world is not: a name does not resolve.
+    Failed(String),
+}
+
+impl Refusal {
+    /// Tells the user and gives the exit code: 0 for help, 1 for failure, 2 for misuse.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Clap(error) => {
+                match error.print() {
+                    Ok(()) => (),
+                    Err(_closed) => (), // Nobody reads; the exit code still tells.
+                }
+                ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+            }
+            Self::Misuse(message) => {
+                eprintln!("hp-proxy: {message}");
+                ExitCode::from(2)
+            }
+            Self::Failed(message) => {
+                eprintln!("hp-proxy: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Reads a command line into a plan; resolves names.
+///
+/// # Errors
+/// [`Refusal`], with one line that says what, where and what to do.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
+    let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
+    let workers = flags.workers.unwrap_or_else(worker::count_for_this_process);
+    if (1..workers).contains(&flags.upstream_conns_max) {
+        let limit = flags.upstream_conns_max;
+        return Err(Refusal::Misuse(format!(
+            "--upstream-conns-max {limit} is less than one connection for each of {workers} workers; \
+             raise it or lower --workers"
+        )));
+    }
+    if !HEAD_RANGE.contains(&flags.head_max) {
+        let message = format!(
+            "--head-max {} is out of range; write 1KiB to 1MiB",
+            flags.head_max
+        );
+        return Err(Refusal::Misuse(message));
+    }
+    let listen = resolve("--listen", &flags.listen)?;
+    let backend = |name: &String| -> Result<Backend, Refusal> {
+        Ok(Backend {
+            name: name.clone(),
+            addr: resolve("--backend", name)?,
+        })
+    };
+    let backends = flags
+        .backends
+        .iter()
+        .map(backend)
+        .collect::<Result<_, _>>()?;
+    let (timeouts, limits) = (timeouts(&flags), limits(&flags));
+    Ok(Plan {
+        listen,
+        backends,
+        workers,
+        engine: flags.engine,
+        timeouts,
+        limits,
+    })
+}
+
+fn timeouts(flags: &Flags) -> Timeouts {
+    Timeouts {
+        head: flags.head_timeout,
+        body: flags.body_timeout,
+        response: flags.response_timeout,
+        connect: flags.connect_timeout,
+        keepalive: flags.keepalive_timeout,
+        queue: flags.queue_timeout,
+        upstream_idle: flags.upstream_idle_timeout,
+        drain: flags.drain_timeout,
+    }
+}
+
+fn limits(flags: &Flags) -> Limits {
+    let head_bytes_max = u32::try_from(flags.head_max).expect("held within HEAD_RANGE");
+    let default = HeadLimits::default();
+    let line_bytes_max = default.line_bytes_max.min(head_bytes_max);
+    Limits {
+        head: HeadLimits {
+            head_bytes_max,
+            line_bytes_max,
+            fields_max: flags.fields_max,
+        },
+        body_bytes_max: flags.body_max,
+        idle_conns_max: flags.idle_conns_max,
+        upstream_conns_max: flags.upstream_conns_max,
+        ..Limits::default()
+    }
+}
+
+fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Refusal> {
+    let port_is_number = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !port_is_number {
+        return Err(Refusal::Misuse(format!(
+            "{flag} {text}: this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
+        )));
+    }
+    let unknown = |cause: &str| {
+        Refusal::Failed(format!(
+            "{flag} {text}: the name does not resolve ({cause}); check its spelling, or write an address"
+        ))
+    };
+    let mut addrs = text
+        .to_socket_addrs()
+        .map_err(|error| unknown(&error.to_string()))?;
+    addrs.next().ok_or_else(|| unknown("it has no address"))
+}
+
+const HEAD_RANGE: std::ops::RangeInclusive<u64> = 1024..=1024 * 1024;
+const _: () = assert!(
+    FIELDS_CEILING == 256,
+    "the help text of --fields-max says so"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str) -> Result<Plan, Refusal> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn no_flags_listen_on_8080_and_go_to_9001() {
+        let plan = check("hp-proxy").unwrap();
+        assert_eq!(plan.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(plan.backends.len(), 1);
+        assert_eq!(plan.backends[0].addr, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(
+            (plan.timeouts, plan.limits),
+            (Timeouts::default(), Limits::default())
+        );
+        assert!(plan.workers >= 1);
+    }
+
+    #[test]
+    fn backends_keep_their_order() {
+        let plan = check("hp-proxy --backend 127.0.0.1:1 --backend 127.0.0.1:2").unwrap();
+        let ports: Vec<u16> = plan
+            .backends
+            .iter()
+            .map(|backend| backend.addr.port())
+            .collect();
+        assert_eq!(ports, [1, 2]);
+    }
+
+    #[test]
+    fn misuse_is_told_apart_from_failure() {
+        let misuse = [
+            "hp-proxy --listen nonsense",
+            "hp-proxy --backend 127.0.0.1:99999",
+            "hp-proxy --backend :80",
+            "hp-proxy --workers 2 --upstream-conns-max 1",
+            "hp-proxy --head-max 5",
+        ];
+        for line in misuse {
+            assert!(matches!(check(line), Err(Refusal::Misuse(_))), "{line}");
+        }
+        let unknown = [
+            "hp-proxy tcp",
+            "hp-proxy --admin x",
+            "hp-proxy --engine sim",
+            "hp-proxy --head-timeout 5",
+        ];
+        for line in unknown {
+            let Err(Refusal::Clap(error)) = check(line) else {
+                panic!("{line}")
+            };
+            assert!(error.use_stderr(), "{line}");
+        }
+        let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
+        assert!(matches!(unresolved, Err(Refusal::Failed(_))));
+    }
+}

@@ -1,0 +1,4 @@
+//! What the proxy shall do, resolved: no text, no defaults left open.
+
+pub mod plan;
+pub mod units;

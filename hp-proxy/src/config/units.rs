@@ -1,0 +1,128 @@
+//! Values with units, as users write them: `250ms`, `10s`, `32KiB`.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why a value with a unit cannot be read; says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitError(String);
+
+impl fmt::Display for UnitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UnitError {}
+
+/// Reads a length of time: a whole number with `ms`, `s`, `m` or `h`; 1 ms to 24 h.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn duration(text: &str) -> Result<Duration, UnitError> {
+    let (number, unit) = split(text)?;
+    let millis = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "" => {
+            return Err(UnitError(format!(
+                "{text:?} has no unit; write {text}s or {text}ms"
+            )));
+        }
+        _ => None,
+    };
+    let millis = millis.ok_or_else(|| {
+        UnitError(format!(
+            "{text:?} has no unit of time; write a number with ms, s, m or h"
+        ))
+    })?;
+    match number.checked_mul(millis) {
+        Some(total) if (1..=DAY_MILLIS).contains(&total) => Ok(Duration::from_millis(total)),
+        _ => Err(UnitError(format!(
+            "{text:?} is out of range; write 1ms to 24h"
+        ))),
+    }
+}
+
+/// Reads a size in bytes: a whole number, alone or with `B`, `KiB`, `MiB` or `GiB`.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn bytes(text: &str) -> Result<u64, UnitError> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => {
+            let message = format!("{text:?} has no unit of size; write B, KiB, MiB or GiB");
+            return Err(UnitError(message));
+        }
+    };
+    number
+        .checked_mul(factor)
+        .filter(|total| *total <= i64::MAX.cast_unsigned())
+        .ok_or_else(|| {
+            UnitError(format!(
+                "{text:?} is out of range; write less than 8589934592GiB"
+            ))
+        })
+}
+
+fn split(text: &str) -> Result<(u64, &str), UnitError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    match number.parse() {
+        Ok(number) => Ok((number, unit)),
+        Err(_not_a_number) => Err(UnitError(format!(
+            "{text:?} does not begin with a whole number"
+        ))),
+    }
+}
+
+const DAY_MILLIS: u64 = 24 * 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_stay_within_a_day() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        for wrong in [
+            "",
+            "10",
+            "s",
+            "10 s",
+            "-1s",
+            "1.5s",
+            "10S",
+            "0s",
+            "25h",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(
+            duration("250")
+                .unwrap_err()
+                .to_string()
+                .contains("write 250s or 250ms")
+        );
+    }
+
+    #[test]
+    fn sizes_are_bytes_unless_a_unit_says_otherwise() {
+        assert_eq!(bytes("0"), Ok(0));
+        assert_eq!(bytes("32KiB"), Ok(32 * 1024));
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+        for wrong in ["", "KiB", "1kb", "1K", "1 MiB", "-1", "9999999999999GiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

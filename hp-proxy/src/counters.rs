@@ -1,0 +1,109 @@
+//! What a worker counts, and how it is summed up. Each worker writes its own row and nobody else's.
+
+use crossbeam_utils::CachePadded;
+use hp_core::obs::metrics::Counter;
+use std::fmt;
+#[expect(
+    clippy::disallowed_types,
+    reason = "rows are shared once, when the workers start"
+)]
+use std::sync::Arc;
+
+/// One worker's row.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Client connections taken.
+    pub conns_accepted: Counter,
+    /// Client connections open now, those included that idle.
+    pub conns_open: Counter,
+    /// Client connections handed to a worker with fewer.
+    pub conns_moved: Counter,
+    /// Request heads that were understood.
+    pub requests: Counter,
+    /// Answers that came from a backend and went out whole.
+    pub responses: Counter,
+    /// Answers that the proxy made itself, by the first digit of their status: 4, 5.
+    pub refused_by_client_fault: Counter,
+    /// See [`Counters::refused_by_client_fault`].
+    pub failed_by_backend_fault: Counter,
+    /// Clients that left, or stalled, before their answer was whole.
+    pub client_aborts: Counter,
+    /// Answers cut short because the backend's was.
+    pub responses_truncated: Counter,
+    /// Connections made to backends.
+    pub upstream_connects: Counter,
+    /// Connection attempts that failed.
+    pub upstream_connect_errors: Counter,
+    /// Requests that went over a kept connection.
+    pub upstream_reuses: Counter,
+    /// Requests sent again because a kept connection had died.
+    pub retries: Counter,
+    /// Requests that waited for a backend connection.
+    pub queued: Counter,
+    /// Connections that became tunnels.
+    pub tunnels: Counter,
+    /// Times that accepting stopped for want of descriptors or memory.
+    pub accept_stalls: Counter,
+}
+
+/// All workers' rows.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "rows are shared once, when the workers start"
+)]
+pub struct Rows(Arc<[CachePadded<Counters>]>);
+
+impl Rows {
+    /// Rows of zeroes for this many workers.
+    #[must_use]
+    pub fn new(workers: u32) -> Self {
+        Self(
+            (0..workers)
+                .map(|_| CachePadded::new(Counters::default()))
+                .collect(),
+        )
+    }
+
+    /// The row of one worker.
+    ///
+    /// # Panics
+    /// When there is no such worker.
+    #[must_use]
+    pub fn of(&self, worker: u32) -> &Counters {
+        &self.0[worker as usize]
+    }
+
+    /// One number, summed over all workers.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.0
+            .iter()
+            .map(|row| counter(row).value())
+            .fold(0, u64::wrapping_add)
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, counter: fn(&Counters) -> &Counter| {
+            writeln!(f, "  {name:<24} {}", self.sum(counter))
+        };
+        line("connections accepted", |c| &c.conns_accepted)?;
+        line("connections open", |c| &c.conns_open)?;
+        line("connections moved", |c| &c.conns_moved)?;
+        line("requests", |c| &c.requests)?;
+        line("responses", |c| &c.responses)?;
+        line("answered 4xx by proxy", |c| &c.refused_by_client_fault)?;
+        line("answered 5xx by proxy", |c| &c.failed_by_backend_fault)?;
+        line("client aborts", |c| &c.client_aborts)?;
+        line("responses truncated", |c| &c.responses_truncated)?;
+        line("upstream connects", |c| &c.upstream_connects)?;
+        line("upstream connect errors", |c| &c.upstream_connect_errors)?;
+        line("upstream reuses", |c| &c.upstream_reuses)?;
+        line("retries", |c| &c.retries)?;
+        line("queued", |c| &c.queued)?;
+        line("tunnels", |c| &c.tunnels)?;
+        line("accept stalls", |c| &c.accept_stalls)
+    }
+}

@@ -1,0 +1,217 @@
+//! The answer on its way: its head received and written anew, its content passed on as it comes.
+
+use super::error::Failure;
+use super::request::Request;
+use super::response::{self, Delivery};
+use crate::worker::Worker;
+use hp_core::http::body::{BodyError, BodySink, BodySource};
+use hp_core::http::message::{Filled, Reader};
+use hp_core::rt::net::Conn;
+use hp_core::wire::http1::framing::RequestContext;
+use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
+use hp_core::wire::http1::response::{ResponseFacts, parse_response};
+use std::cell::Cell;
+use std::io;
+
+/// One exchange's two ends while the answer comes.
+pub(super) struct Answering<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a Conn,
+    pub(super) request: &'a Request,
+    pub(super) backend: &'a Conn,
+    /// Whether the backend was sent all of the request by now.
+    pub(super) uploaded: &'a Cell<bool>,
+}
+
+/// An answer of which the head has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    pub(super) facts: ResponseFacts,
+    /// Whether the client was told that its connection lives on.
+    pub(super) keep: bool,
+}
+
+/// How far an answer went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// To its end.
+    Whole,
+    /// The backend's answer broke off in the middle.
+    Truncated,
+    /// The client took no more of it.
+    ClientGone,
+}
+
+impl Answering<'_> {
+    /// Receives the head of the final answer and writes the client's into `out`, unsent; interim ones are passed on.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing of a final answer was sent then.
+    pub(super) async fn head(
+        &self,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Result<Begun, Failure> {
+        let limits = &self.worker.plan().limits.head;
+        let mut scan: Option<HeadScan> = None;
+        let mut interim_count: u32 = 0;
+        loop {
+            let may_be_whole = match &mut scan {
+                None => !reader.is_empty(),
+                Some(scan) => scan.complete(reader.bytes()),
+            };
+            if may_be_whole {
+                match self.parse(reader, out)? {
+                    Parsed::Final(begun) => return Ok(begun),
+                    Parsed::Interim => {
+                        scan = None;
+                        interim_count += 1;
+                        if interim_count > INTERIM_MAX {
+                            return Err(Failure::InterimStorm);
+                        }
+                        self.pass_interim(out)?;
+                        continue;
+                    }
+                    Parsed::Partial => {
+                        let mut searched = HeadScan::new(limits);
+                        searched.complete(reader.bytes());
+                        scan = Some(searched);
+                    }
+                }
+            }
+            let is_begun = !reader.is_empty() || interim_count > 0;
+            match reader.fill(self.backend).await {
+                Ok(Filled::More) => (),
+                Ok(Filled::Eof) if is_begun => return Err(Failure::ClosedWithinHead),
+                Ok(Filled::Eof) => return Err(Failure::ClosedBeforeResponse),
+                Err(error) => return Err(Failure::of_head(&error, is_begun)),
+            }
+        }
+    }
+
+    /// Sends the client the head that `out` holds, and the content as it comes.
+    pub(super) async fn deliver(
+        &self,
+        facts: &ResponseFacts,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Delivered {
+        match self.deliver_content(facts, reader, out).await {
+            Ok(()) => Delivered::Whole,
+            Err(DeliveryError::Client) => Delivered::ClientGone,
+            Err(DeliveryError::Backend) => Delivered::Truncated,
+        }
+    }
+
+    async fn deliver_content(
+        &self,
+        facts: &ResponseFacts,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DeliveryError> {
+        let body_timeout = self.worker.plan().timeouts.body;
+        let deadline = || Some(self.worker.rt().now() + body_timeout);
+        let delivery = Delivery::of(self.request.facts.version, facts.framing);
+        let mut source = BodySource::from(facts.framing);
+        let has_content = !source.is_ended();
+        let mut sink = BodySink::new(self.client, out, delivery.coding);
+        while has_content {
+            while let Some(piece) = source.take_received(reader)? {
+                sink.put(piece)?;
+                if self.client.queued() > 0 {
+                    self.client.set_deadline(deadline());
+                    sink.drained().await?;
+                }
+            }
+            if source.is_ended() {
+                break;
+            }
+            sink.push()?;
+            self.backend.set_deadline(deadline());
+            source.receive(reader, self.backend).await?;
+        }
+        if has_content {
+            sink.end(source.trailers())?;
+        } else {
+            sink.push()?;
+        }
+        if self.client.queued() > 0 {
+            self.client.set_deadline(deadline());
+            sink.drained().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it.
+    fn parse(&self, reader: &mut Reader, out: &mut Vec<u8>) -> Result<Parsed, Failure> {
+        let mut scratch = HeaderScratch::new();
+        let limits = &self.worker.plan().limits.head;
+        let request = &self.request.facts;
+        let context = RequestContext {
+            method_is_head: request.is_head,
+            method_is_connect: request.is_connect,
+            upgrade_requested: request.upgrade,
+        };
+        let parsed = parse_response(reader.bytes(), limits, &mut scratch, context);
+        let Parse::Complete(head) = parsed.map_err(Failure::Response)? else {
+            return Ok(Parsed::Partial);
+        };
+        let facts = head.facts;
+        let parsed = if facts.is_interim {
+            if request.version == Version::Http11 {
+                response::encode_interim(&head, out);
+            }
+            Parsed::Interim
+        } else if facts.upgrade {
+            response::encode_switch(&head, out);
+            Parsed::Final(Begun { facts, keep: false })
+        } else {
+            let delivery = Delivery::of(request.version, facts.framing);
+            let keep = request.keep_alive
+                && self.uploaded.get()
+                && !delivery.ends_by_close
+                && !self.worker.is_draining();
+            response::encode_final(&head, request, delivery, keep, out);
+            Parsed::Final(Begun { facts, keep })
+        };
+        let consumed = head.head_bytes;
+        reader.consume(consumed);
+        Ok(parsed)
+    }
+
+    fn pass_interim(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let sent = if out.is_empty() { Ok(()) } else { self.client.write(out) };
+        out.clear();
+        sent.map_err(|_gone| Failure::ClientGone)
+    }
+}
+
+/// What was made of the bytes so far.
+enum Parsed {
+    Final(Begun),
+    Interim,
+    Partial,
+}
+
+/// On whose side a delivery broke off.
+enum DeliveryError {
+    Client,
+    Backend,
+}
+
+impl From<io::Error> for DeliveryError {
+    /// Sending fails on the client's side.
+    fn from(_error: io::Error) -> Self {
+        Self::Client
+    }
+}
+
+impl From<BodyError> for DeliveryError {
+    /// Receiving fails on the backend's side.
+    fn from(_error: BodyError) -> Self {
+        Self::Backend
+    }
+}
+
+/// Interim answers passed on for one request at most.
+const INTERIM_MAX: u32 = 64;

@@ -1,0 +1,237 @@
+//! From a request in hand to its answer delivered: which connection, which attempt, and what becomes of both ends.
+
+use super::answer::{self, Answer};
+use super::answering::{Answering, Begun, Delivered};
+use super::error::Failure;
+use super::request::Request;
+use super::upload::{Background, upload};
+use super::{After, Client};
+use crate::upstream::Lease;
+use crate::worker::Worker;
+use hp_core::http::message::Reader;
+use hp_core::http::tunnel;
+use hp_core::rt::race::{First, race};
+use hp_core::wire::http1::framing::{
+    ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
+};
+use hp_core::wire::http1::head::Version;
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Answers one request. `head` is what the backend will be sent.
+pub(super) async fn exchange(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    head: &mut Vec<u8>,
+) -> After {
+    if let Some(answer) = request.refusal {
+        return refuse(worker, client, request, &answer);
+    }
+    let mut out = worker.take_scratch();
+    let answered = if request.facts.framing.has_body() {
+        with_content(worker, client, request, (head, &mut out)).await
+    } else {
+        without_content(worker, client, request, (head, &mut out)).await
+    };
+    worker.give_scratch(out);
+    match answered {
+        Ok(after) => after,
+        Err(failure) => match failure.answer() {
+            Some(answer) => refuse(worker, client, request, &answer),
+            None => {
+                worker.row().client_aborts.add(1);
+                After::Reset
+            }
+        },
+    }
+}
+
+/// A request that ends with its head: may be sent again when a kept connection turns out to be dead.
+async fn without_content(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    (head, out): (&[u8], &mut Vec<u8>),
+) -> Result<After, Failure> {
+    client.conn.set_deadline(None);
+    let mut lease = worker.upstream().acquire().await.map_err(Failure::Acquire)?;
+    let uploaded = Cell::new(true);
+    loop {
+        let mut reader = Reader::new();
+        let backend = lease.conn();
+        backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
+        let answering =
+            Answering { worker, client: &client.conn, request, backend, uploaded: &uploaded };
+        let received = match backend.write(head) {
+            Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
+                First::One(received) => received,
+                First::Other(_reset) => return Err(Failure::ClientGone),
+            },
+            Err(_closed) => Err(Failure::ClosedBeforeResponse),
+        };
+        let begun = match received {
+            Ok(begun) => begun,
+            Err(failure) => {
+                let may_repeat = lease.is_reused() && request.facts.is_idempotent;
+                if !(may_repeat && failure.allows_retry()) {
+                    return Err(failure);
+                }
+                worker.row().retries.add(1);
+                let endpoint = lease.endpoint();
+                drop(lease);
+                lease = worker.upstream().acquire_fresh(endpoint).await.map_err(Failure::Acquire)?;
+                continue;
+            }
+        };
+        if begun.facts.upgrade {
+            return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
+        }
+        let delivered = answering.deliver(&begun.facts, &mut reader, out).await;
+        return Ok(finish(worker, client, End { lease, reader, begun, delivered, is_whole: true }));
+    }
+}
+
+/// A request with content, which streams to the backend while the answer may already come.
+async fn with_content(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    request: &Request,
+    (head, out): (&mut Vec<u8>, &mut Vec<u8>),
+) -> Result<After, Failure> {
+    client.conn.set_deadline(None);
+    let lease = worker.upstream().acquire().await.map_err(Failure::Acquire)?;
+    let mut reader = Reader::new();
+    let framing = request.facts.framing;
+    let uploaded = Cell::new(false);
+    let (begun, delivered) = {
+        let client_side = (&client.conn, &mut client.reader);
+        let uploading = pin!(upload(worker, client_side, lease.conn(), head, framing));
+        let mut uploading = Background::new(uploading, &uploaded);
+        let (client, backend) = (&client.conn, lease.conn());
+        let answering = Answering { worker, client, request, backend, uploaded: &uploaded };
+        let begun = uploading.beside(answering.head(&mut reader, out)).await??;
+        let deliver = answering.deliver(&begun.facts, &mut reader, out);
+        let delivered = match uploading.beside(deliver).await {
+            Ok(delivered) => delivered,
+            // The answer has begun: there is no other to give.
+            Err(_broken_request) => Delivered::ClientGone,
+        };
+        (begun, delivered)
+    };
+    let is_whole = uploaded.get();
+    let after = finish(worker, client, End { lease, reader, begun, delivered, is_whole });
+    Ok(match after {
+        After::Close if !is_whole => After::Linger,
+        after => after,
+    })
+}
+
+/// What an exchange has in hand when the answer was delivered or broke off.
+struct End {
+    lease: Lease,
+    reader: Reader,
+    begun: Begun,
+    delivered: Delivered,
+    /// Whether the backend was sent all of the request.
+    is_whole: bool,
+}
+
+/// Decides what becomes of both connections, and counts.
+fn finish(worker: &Worker, client: &Client, end: End) -> After {
+    let End { lease, reader, begun, delivered, is_whole } = end;
+    let row = worker.row();
+    match delivered {
+        Delivered::Whole => row.responses.add(1),
+        Delivered::Truncated => row.responses_truncated.add(1),
+        Delivered::ClientGone => row.client_aborts.add(1),
+    }
+    let request_end = if is_whole { MessageEnd::Clean } else { MessageEnd::Unfinished };
+    let until_close = begun.facts.framing == ResponseFraming::UntilClose;
+    let received_end = match delivered {
+        Delivered::Whole if until_close => MessageEnd::UntilClose,
+        Delivered::Whole => MessageEnd::Clean,
+        Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
+    };
+    let upstream = ReuseFacts {
+        side: ConnSide::Upstream,
+        peer_keeps_alive: begun.facts.keep_alive,
+        we_keep_alive: true,
+        request_end,
+        response_end: received_end,
+        is_tunnel: false,
+        has_surplus: !reader.is_empty() || lease.conn().has_news(),
+        is_draining: worker.is_draining(),
+    };
+    match reusable(&upstream) {
+        Reuse::Yes => lease.put_back(),
+        Reuse::No(_why) => drop(lease),
+    }
+    let sent_end = match delivered {
+        Delivered::Whole => MessageEnd::Clean,
+        Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
+    };
+    let downstream = ReuseFacts {
+        side: ConnSide::Downstream,
+        peer_keeps_alive: begun.keep,
+        we_keep_alive: begun.keep,
+        request_end,
+        response_end: sent_end,
+        is_tunnel: false,
+        has_surplus: !client.reader.is_empty(),
+        is_draining: false, // What the client was told counts; it is told the next time.
+    };
+    match (reusable(&downstream), delivered) {
+        (Reuse::Yes, _) => After::Keep,
+        (Reuse::No(_why), Delivered::Whole) => After::Close,
+        (Reuse::No(_why), Delivered::Truncated | Delivered::ClientGone) => After::Reset,
+    }
+}
+
+/// Answers in the backend's stead.
+fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) -> After {
+    answer.count(worker);
+    // Content that was not read is not the next request.
+    let keep = request.facts.keep_alive
+        && !request.facts.framing.has_body()
+        && !request.facts.is_connect
+        && !worker.is_draining();
+    let connection = match (keep, request.facts.version) {
+        (false, _) => answer::Connection::Close,
+        (true, Version::Http10) => answer::Connection::KeepAndSay,
+        (true, Version::Http11) => answer::Connection::Keep,
+    };
+    let content =
+        if request.facts.is_head { answer::Content::Withheld } else { answer::Content::Sent };
+    let mut out = worker.take_scratch();
+    answer.encode(&mut out, connection, content);
+    let sent = client.conn.write(&out);
+    worker.give_scratch(out);
+    match (sent, keep) {
+        (Ok(()), true) => After::Keep,
+        (Ok(()), false) => After::Linger,
+        (Err(_gone), _) => After::Close,
+    }
+}
+
+/// Both sides agreed to speak something else: relays bytes until they are done.
+async fn join_ends(
+    worker: &Worker,
+    client: &mut Client,
+    lease: &Lease,
+    (reader, out): (&mut Reader, &mut Vec<u8>),
+) -> After {
+    worker.row().tunnels.add(1);
+    if client.conn.write(out).is_err() {
+        return After::Close;
+    }
+    let client_end = (&client.conn, &mut client.reader);
+    tunnel::relay(client_end, (lease.conn(), reader), TUNNEL_IDLE_TIMEOUT).await;
+    worker.row().responses.add(1);
+    After::Close
+}
+
+/// How long a tunnel may be silent in both directions.
+const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -1,0 +1,207 @@
+//! One client connection's life: requests in their order, each answered once.
+//!
+//! ```text
+//!            ┌───────────── keep ─────────────┐
+//!            ▼                                │
+//! Idle ─► Head ─► Connecting ─► Sending ─► Answering ─► Closing
+//!  │ ▲                                        │
+//!  ▼ │                                        └─► Tunnel ─► Closing
+//! Parked
+//! ```
+
+mod answer;
+mod answering;
+mod error;
+mod forward;
+mod request;
+mod response;
+mod upload;
+
+use crate::worker::Worker;
+use answer::Answer;
+use hp_core::http::message::{Filled, Reader};
+use hp_core::rt::net::{Conn, Rx};
+use hp_core::wire::http1::error::RequestError;
+use hp_core::wire::http1::head::HeadScan;
+use request::{Prepared, Request};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A client's connection and what it has sent.
+#[derive(Debug)]
+struct Client {
+    conn: Conn,
+    reader: Reader,
+}
+
+/// What becomes of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The next request may come.
+    Keep,
+    /// Idle: no task is needed until it has news.
+    Park,
+    /// Nothing more is said; FIN.
+    Close,
+    /// An answer was sent that the client may not have read, while it may still be sending: FIN, then what it sends is
+    /// read and dropped for a while, for a RST would take the answer away.
+    Linger,
+    /// The answer is not whole, and the client must know: RST.
+    Reset,
+}
+
+/// What became of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It ended.
+    Ended,
+    /// It idles, and is kept without a task.
+    Parked,
+}
+
+/// Serves a client's connection until it idles or ends.
+pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Served {
+    let mut client = Client {
+        conn,
+        reader: Reader::new(),
+    };
+    let mut is_first = is_new;
+    loop {
+        match serve_next(worker, &mut client, is_first).await {
+            After::Keep => is_first = false,
+            After::Park => {
+                worker.park(client.conn);
+                return Served::Parked;
+            }
+            After::Close => break,
+            After::Linger => {
+                linger(worker, &client).await;
+                break;
+            }
+            After::Reset => {
+                client.conn.reset();
+                break;
+            }
+        }
+    }
+    Served::Ended
+}
+
+/// Waits for one request and answers it.
+async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) -> After {
+    let mut head = worker.take_scratch();
+    let after = match receive_request(worker, client, &mut head, is_first).await {
+        Ok(request) => {
+            worker.row().requests.add(1);
+            forward::exchange(worker, client, &request, &mut head).await
+        }
+        Err(NoRequest::Idle) => After::Park,
+        Err(NoRequest::Gone) => After::Close,
+        Err(NoRequest::Late) => refuse_head(worker, client, &Answer::REQUEST_TIMEOUT),
+        Err(NoRequest::Refused(error)) => refuse_head(worker, client, &Answer::from(error)),
+    };
+    worker.give_scratch(head);
+    after
+}
+
+/// Why there is no request to answer.
+#[derive(Clone, Copy, Debug)]
+enum NoRequest {
+    /// Nothing came for a while after the last answer.
+    Idle,
+    /// The client closed, or its connection failed, between two requests or in the middle of a head.
+    Gone,
+    /// A head was begun and did not end in time.
+    Late,
+    /// The head cannot be accepted.
+    Refused(RequestError),
+}
+
+/// Receives a head; writes what the backend will be sent into `upstream_head`.
+async fn receive_request(
+    worker: &Worker,
+    client: &mut Client,
+    upstream_head: &mut Vec<u8>,
+    is_first: bool,
+) -> Result<Request, NoRequest> {
+    let limits = &worker.plan().limits.head;
+    let mut scan: Option<HeadScan> = None;
+    let mut is_timed = !client.reader.is_empty();
+    let timeout = if is_first || is_timed {
+        worker.plan().timeouts.head
+    } else {
+        worker.idle_grace()
+    };
+    client.conn.set_deadline(Some(worker.rt().now() + timeout));
+    loop {
+        let may_be_whole = match &mut scan {
+            None => !client.reader.is_empty(),
+            Some(scan) => scan.complete(client.reader.bytes()),
+        };
+        if may_be_whole {
+            match request::prepare(worker, client, upstream_head) {
+                Ok(Prepared::Whole(request)) => return Ok(request),
+                Ok(Prepared::Partial) => {
+                    let mut searched = HeadScan::new(limits);
+                    searched.complete(client.reader.bytes());
+                    scan = Some(searched);
+                }
+                Err(error) => return Err(NoRequest::Refused(error)),
+            }
+        }
+        match client.reader.fill(&client.conn).await {
+            Ok(Filled::More) => (),
+            Ok(Filled::Eof) => return Err(NoRequest::Gone),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(match (client.reader.is_empty(), is_first) {
+                    (true, true) => NoRequest::Gone,
+                    (true, false) => NoRequest::Idle,
+                    (false, _) => NoRequest::Late,
+                });
+            }
+            Err(_reset) => return Err(NoRequest::Gone),
+        }
+        if !is_timed {
+            is_timed = true;
+            if !is_first {
+                let deadline = worker.rt().now() + worker.plan().timeouts.head;
+                client.conn.set_deadline(Some(deadline));
+            }
+        }
+    }
+}
+
+/// Answers a head that was not understood; what follows it has no known meaning.
+fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
+    answer.count(worker);
+    let mut out = worker.take_scratch();
+    answer.encode(&mut out, answer::Connection::Close, answer::Content::Sent);
+    let sent = client.conn.write(&out);
+    worker.give_scratch(out);
+    match sent {
+        Ok(()) => After::Linger,
+        Err(_gone) => After::Close,
+    }
+}
+
+/// Sends FIN, then reads and drops for a while, so that the client can read its answer before anything resets it.
+async fn linger(worker: &Worker, client: &Client) {
+    let deadline = worker.rt().now() + LINGER_TIME;
+    client.conn.set_deadline(Some(deadline));
+    if client.conn.finish().await.is_err() {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    loop {
+        match client.conn.recv().await {
+            Ok(Rx::Data(lent)) if lent.len() < left => left -= lent.len(),
+            Ok(Rx::Data(_) | Rx::Eof) | Err(_) => return,
+        }
+    }
+}
+
+/// How long a refused client may go on sending.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How much a refused client may go on sending.
+const LINGER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,95 @@
+//! The answer as the client will see it: written anew in the version and framing that it understands.
+
+use super::request::via;
+use hp_core::http::body::BodyCoding;
+use hp_core::wire::header::FieldName;
+use hp_core::wire::http1::encode;
+use hp_core::wire::http1::framing::ResponseFraming;
+use hp_core::wire::http1::head::Version;
+use hp_core::wire::http1::request::RequestFacts;
+use hp_core::wire::http1::response::{ResponseFacts, ResponseHead};
+
+/// How the answer's content goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivery {
+    pub(super) coding: BodyCoding,
+    /// Only closing the connection ends it: HTTP/1.0 knows no chunks.
+    pub(super) ends_by_close: bool,
+}
+
+impl Delivery {
+    /// Decides how a client of this version gets content that the backend frames like this.
+    pub(super) fn of(client: Version, framing: ResponseFraming) -> Self {
+        match (framing, client) {
+            (ResponseFraming::Empty | ResponseFraming::Length(_), _) => Self {
+                coding: BodyCoding::Plain,
+                ends_by_close: false,
+            },
+            (ResponseFraming::Chunked | ResponseFraming::UntilClose, Version::Http11) => Self {
+                coding: BodyCoding::Chunked,
+                ends_by_close: false,
+            },
+            (ResponseFraming::Chunked | ResponseFraming::UntilClose, Version::Http10) => Self {
+                coding: BodyCoding::Plain,
+                ends_by_close: true,
+            },
+        }
+    }
+}
+
+/// Appends the head of a final answer.
+pub(super) fn encode_final(
+    head: &ResponseHead<'_, '_>,
+    request: &RequestFacts,
+    delivery: Delivery,
+    keep: bool,
+    out: &mut Vec<u8>,
+) {
+    encode::status_line(out, head.status, head.reason);
+    encode_fields(head, out);
+    match (framing_to_declare(&head.facts), delivery.coding) {
+        (Some(length), BodyCoding::Plain) => encode::content_length(out, length),
+        (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
+        (None, BodyCoding::Plain) => (),
+    }
+    match (keep, request.version) {
+        (false, _) => encode::field(out, "Connection", b"close"),
+        (true, Version::Http10) => encode::field(out, "Connection", b"keep-alive"),
+        (true, Version::Http11) => (),
+    }
+    encode::end_of_head(out);
+}
+
+/// Appends the head of an interim answer, 100 or 103 for instance.
+pub(super) fn encode_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    encode::status_line(out, head.status, head.reason);
+    encode_fields(head, out);
+    encode::end_of_head(out);
+}
+
+/// Appends the head after which the connection is a tunnel.
+pub(super) fn encode_switch(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    encode::status_line(out, head.status, head.reason);
+    encode_fields(head, out);
+    for protocols in head.fields.all(FieldName::Upgrade) {
+        encode::field(out, "Upgrade", protocols);
+    }
+    encode::field(out, "Connection", b"upgrade");
+    encode::end_of_head(out);
+}
+
+fn encode_fields(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    for (_, name, value) in head.fields.end_to_end() {
+        encode::field(out, name, value);
+    }
+    out.extend_from_slice(via(head.version));
+}
+
+/// The length to declare: the content's, or that of content which HEAD or 304 leave out.
+fn framing_to_declare(facts: &ResponseFacts) -> Option<u64> {
+    match facts.framing {
+        ResponseFraming::Length(length) => Some(length),
+        ResponseFraming::Empty => facts.declared_length,
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => None,
+    }
+}

@@ -1,0 +1,7 @@
+//! The proxy's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hp_proxy::main(std::env::args_os())
+}

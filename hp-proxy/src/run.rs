@@ -1,0 +1,152 @@
+//! The main thread: binds, starts the workers, and answers signals.
+
+use crate::config::plan::Plan;
+use crate::counters::Rows;
+use crate::worker::{self, Message, SharedPlan};
+use hp_core::rt::RtOptions;
+use hp_core::rt::net::{listen, local_addr, probe_exclusive};
+use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
+use hp_core::sys::limits;
+use hp_core::sys::signal::{Signal, Signals};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Why the proxy could not start or go on.
+#[derive(Debug)]
+pub enum RunError {
+    /// The address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// Signals cannot be received.
+    Signals(io::Error),
+    /// Workers did not start, or died.
+    Workers(WorkersError),
+    /// A second signal came during the drain.
+    Impatient,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(addr, error) => {
+                write!(f, "--listen {addr}: {error}{}", listen_remedy(error))
+            }
+            Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::Workers(error) => error.fmt(f),
+            Self::Impatient => f.write_str("stopped by a second signal; connections were cut"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+fn listen_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop the program that uses the port, or choose another one",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address, use one of its own",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges, use a higher one",
+        _ => "",
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run(plan: Plan) -> Result<(), RunError> {
+    use Signal::{Hangup, Interrupt, Terminate, User1};
+    // Before any thread, so that all of them inherit it.
+    let signals =
+        Signals::block(&[Hangup, Interrupt, Terminate, User1]).map_err(RunError::Signals)?;
+    match limits::raise_open_files() {
+        Ok(_limit) => (),
+        Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
+    }
+    let (sockets, addr) = bind(&plan)?;
+    let rows = Rows::new(plan.workers);
+    let options = WorkersOptions {
+        count: plan.workers,
+        rt: RtOptions {
+            engine: plan.engine,
+            ..RtOptions::default()
+        },
+        pin: Pin::Auto,
+        name: "hp-proxy",
+    };
+    let workers = {
+        let plan = SharedPlan::new(plan);
+        let rows = rows.clone();
+        start(&options, move |context| {
+            worker::main(context, plan.clone(), rows.clone())
+        })
+    }
+    .map_err(RunError::Workers)?;
+    for (index, socket) in (0..).zip(sockets) {
+        if workers
+            .mesh()
+            .send(WorkerId(index), Message::Listen(socket))
+            .is_err()
+        {
+            return Err(RunError::Workers(WorkersError::Died));
+        }
+    }
+    eprintln!("hp-proxy: {}, {} workers", workers.engine(), options.count);
+    eprintln!("listening on {addr}");
+    obey(&signals, workers, &rows)
+}
+
+/// One listening socket a worker, all on one port.
+fn bind(plan: &Plan) -> Result<(Vec<OwnedFd>, SocketAddr), RunError> {
+    let failed = |error| RunError::Listen(plan.listen, error);
+    if plan.listen.port() != 0 {
+        probe_exclusive(plan.listen).map_err(failed)?;
+    }
+    let first = listen(plan.listen, BACKLOG).map_err(failed)?;
+    let addr = local_addr(&first).map_err(failed)?;
+    let mut sockets = vec![first];
+    for _ in 1..plan.workers {
+        sockets.push(listen(addr, BACKLOG).map_err(failed)?);
+    }
+    Ok((sockets, addr))
+}
+
+fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result<(), RunError> {
+    let mut is_draining = false;
+    loop {
+        if workers.are_finished() {
+            workers.join().map_err(RunError::Workers)?;
+            eprint!("hp-proxy: done\n{rows}");
+            return Ok(());
+        }
+        match signals
+            .wait_for(LOOK_AT_WORKERS)
+            .map_err(RunError::Signals)?
+        {
+            None => (),
+            Some(Signal::User1) => eprint!("hp-proxy: so far\n{rows}"),
+            Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
+                return Err(RunError::Impatient);
+            }
+            Some(Signal::Interrupt | Signal::Terminate) => {
+                is_draining = true;
+                eprintln!("hp-proxy: draining");
+                for worker in 0..workers.mesh().workers() {
+                    match workers.mesh().send(WorkerId(worker), Message::Drain) {
+                        Ok(()) => (),
+                        Err(_ended) => (), // Its death is told by `join`.
+                    }
+                }
+            }
+            Some(Signal::Hangup | Signal::User2) => {
+                eprintln!("hp-proxy: there is no configuration file to reload; going on");
+            }
+        }
+    }
+}
+
+/// Connections that may wait to be accepted; the kernel caps it.
+const BACKLOG: u32 = 4096;
+/// How often the main thread looks whether the workers have ended.
+const LOOK_AT_WORKERS: Duration = Duration::from_millis(50);

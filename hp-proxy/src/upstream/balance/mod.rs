@@ -1,0 +1,3 @@
+//! Which endpoint comes next. Pure: no clock, no socket.
+
+pub mod round_robin;

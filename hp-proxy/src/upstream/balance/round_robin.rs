@@ -1,0 +1,35 @@
+//! Each endpoint in its turn.
+
+/// A turn that goes round.
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    next: usize,
+}
+
+impl RoundRobin {
+    /// Starts at an endpoint; workers start at different ones, so that few requests spread over all.
+    #[must_use]
+    pub fn starting_at(first: usize) -> Self {
+        Self { next: first }
+    }
+
+    /// The endpoint whose turn it is, of `count` (at least 1).
+    pub fn pick(&mut self, count: usize) -> usize {
+        debug_assert!(count > 0);
+        let picked = self.next % count;
+        self.next = picked + 1;
+        picked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_has_its_turn() {
+        let mut turn = RoundRobin::starting_at(4);
+        let picked: Vec<usize> = (0..7).map(|_| turn.pick(3)).collect();
+        assert_eq!(picked, [1, 2, 0, 1, 2, 0, 1]);
+    }
+}

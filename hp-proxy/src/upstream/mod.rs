@@ -1,0 +1,8 @@
+//! Connections to backends: which backend, a kept connection or a new one, or a place in the queue.
+
+pub mod balance;
+mod pool;
+mod queue;
+
+pub(crate) use pool::UPSTREAM_TAG;
+pub use pool::{AcquireError, Lease, Upstream};
