@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions, StartError};
-use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
+use hp_core::sys::{clock, limits};
 
 use crate::plan::Plan;
 use crate::record::{ErrorClass, Record};
@@ -37,7 +37,10 @@ pub struct Run {
     pub addr: SocketAddr,
     /// What `auto` became: `uring` or `epoll`.
     pub engine: String,
-    /// When the clock started, in ns since 1970-01-01 UTC.
+    /// One line about the engine, and about one that was passed over.
+    pub engine_story: String,
+    /// When the clock started, in ns since 1970-01-01 UTC; when the program did, where a signal came
+    /// before.
     pub started_wall_ns: u64,
     /// The signal that ended the run, if one did.
     pub interrupted: Option<Signal>,
@@ -52,6 +55,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
     let signals =
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
+    let called_wall_ns = clock::wall_ns();
     let addr = choose(plan)?;
     let options = WorkersOptions {
         count: plan.threads,
@@ -67,6 +71,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         work(context, threads_plan.clone(), addr)
     })
     .map_err(RunError::Workers)?;
+    let engine_story = workers.engine().to_owned();
     let interrupted = watch(&signals, &workers)?;
     let ended = workers.join().map_err(RunError::Workers)?;
     let mut record = Record::new();
@@ -77,29 +82,21 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         engine = *thread_engine;
     }
     let engine = engine.to_string();
-    match (started_wall_ns, interrupted) {
-        (Some(started_wall_ns), _) => Ok(Run {
-            record,
-            addr,
-            engine,
-            started_wall_ns,
-            interrupted,
-        }),
-        (None, Some(_signal)) => {
-            let started_wall_ns = 0;
-            Ok(Run {
-                record,
-                addr,
-                engine,
-                started_wall_ns,
-                interrupted,
-            })
-        }
-        (None, None) => Err(RunError::Connect {
+    if started_wall_ns.is_none() && interrupted.is_none() {
+        return Err(RunError::Connect {
             addr,
             class: worst(&record),
-        }),
+        });
     }
+    let started_wall_ns = started_wall_ns.unwrap_or(called_wall_ns);
+    Ok(Run {
+        record,
+        addr,
+        engine,
+        engine_story,
+        started_wall_ns,
+        interrupted,
+    })
 }
 
 /// Why nothing could be measured.

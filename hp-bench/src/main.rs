@@ -36,6 +36,7 @@ fn present(plan: &Plan, run: &hp_bench::Run) -> ExitCode {
         record: &run.record,
         addr: run.addr,
         engine: &run.engine,
+        engine_story: &run.engine_story,
         started_wall_ns: run.started_wall_ns,
         interrupted: run.interrupted.is_some(),
     };

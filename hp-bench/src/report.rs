@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hp_core::rt::Engine;
 
 use crate::plan::Plan;
 use crate::record::Record;
@@ -28,6 +29,8 @@ pub struct Report<'a> {
     pub addr: SocketAddr,
     /// What `auto` became: `uring` or `epoll`.
     pub engine: &'a str,
+    /// One line about the engine, and about one that was passed over.
+    pub engine_story: &'a str,
     /// When the clock started, in ns since 1970-01-01 UTC.
     pub started_wall_ns: u64,
     /// Whether a signal ended the run.
@@ -65,6 +68,9 @@ pub fn summary(report: &Report<'_>) -> String {
         );
     }
     row(&mut text, "note", format_args!("{CLOSED_LOOP_NOTE}"));
+    if report.plan.engine == Engine::Auto && report.engine == Engine::Epoll.to_string() {
+        row(&mut text, "note", format_args!("{}", report.engine_story));
+    }
     if report.interrupted {
         row(
             &mut text,

@@ -272,3 +272,59 @@ pub(crate) fn broken(error: &io::Error, came: Came) -> Failure {
 }
 
 const MEMO_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rules: &ResponseRules, bytes: &str, want: Option<(usize, u16)>) {
+        let found = rules.parse(bytes.as_bytes()).unwrap();
+        assert_eq!(
+            found.map(|(len, meaning)| (len, meaning.status)),
+            want,
+            "{bytes}"
+        );
+    }
+
+    #[test]
+    fn known_head_means_the_same_as_a_parsed_one() {
+        let rules = ResponseRules::new("GET", true);
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        for _ in 0..2 {
+            check(&rules, ok, Some((ok.len(), 200)));
+            check(&rules, &format!("{ok}hi"), Some((ok.len(), 200)));
+            check(&rules, &ok[..ok.len() - 1], None);
+        }
+        let other = ok.replace("200", "503");
+        check(&rules, &other, Some((ok.len(), 503)));
+        check(&rules, ok, Some((ok.len(), 200)));
+    }
+
+    #[test]
+    fn head_of_another_protocol_is_malformed() {
+        let rules = ResponseRules::new("GET", true);
+        assert_eq!(
+            rules.parse(b"SSH-2.0-x\r\n").err(),
+            Some(Failure::Malformed)
+        );
+    }
+
+    #[test]
+    fn connection_is_kept_only_when_both_sides_want_it() {
+        let check = |keep_alive, text: &str, want: bool| {
+            let rules = ResponseRules::new("GET", keep_alive);
+            let (_len, meaning) = rules.parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(rules.reuse(&meaning.facts) == Reuse::Yes, want, "{text}");
+        };
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        check(true, ok, true);
+        check(false, ok, false);
+        check(
+            true,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            false,
+        );
+        check(true, "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false);
+        check(true, "HTTP/1.1 200 OK\r\n\r\n", false);
+    }
+}

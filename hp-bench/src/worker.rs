@@ -54,11 +54,11 @@ pub async fn work(context: Context<Message>, plan: Rc<Plan>, addr: SocketAddr) -
         reports: Cell::new(0),
         opened: Cell::new(0),
     };
-    let opened = match race(connect_all(&crew, conns), gate.stopped()).await {
-        First::One(opened) => opened,
-        First::Other(()) => Vec::new(),
+    let start = match race(connect_all(&crew, conns), gate.stopped()).await {
+        First::One(opened) => gate.start(opened).await,
+        First::Other(()) => None,
     };
-    let Some(start) = gate.start(&opened).await else {
+    let Some((start, opened)) = start else {
         return Outcome {
             record: crew.record.take(),
             started_wall_ns: None,
@@ -89,13 +89,13 @@ struct Gate<'a> {
 
 impl Gate<'_> {
     /// Reports this thread's connections and waits for the start; `None` where there is none.
-    async fn start(&self, opened: &Opened) -> Option<Instant> {
+    async fn start(&self, opened: Opened) -> Option<(Instant, Opened)> {
         let count = u32::try_from(opened.iter().flatten().count()).unwrap_or(u32::MAX);
         self.tell(FIRST, Message::Connected(count));
         loop {
             match self.message().await {
                 Message::Connected(_counted) => (),
-                Message::Start(start) => return Some(start),
+                Message::Start(start) => return Some((start, opened)),
                 Message::Abort | Message::Stop => return None,
             }
         }

@@ -159,7 +159,7 @@ pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) const METHOD_NOT_ALLOWED: u16 = 405;
 
 /// Longest body that is kept behind its head, and most that one slow reader holds of a longer one.
-const PIECE_BYTES: usize = 64 * hp_core::base::units::KIB;
+const PIECE_BYTES: usize = 256 * hp_core::base::units::KIB;
 
 #[cfg(test)]
 mod tests {
@@ -193,7 +193,7 @@ mod tests {
     fn long_body_comes_in_pieces() {
         let fixed = Fixed::new(PIECE_BYTES as u64 + 1);
         assert!(fixed.whole(Persistence::Implied).is_none());
-        assert!(text(fixed.head(Persistence::Implied)).contains("Content-Length: 65537\r\n"));
+        assert!(text(fixed.head(Persistence::Implied)).contains("Content-Length: 262145\r\n"));
         assert_eq!(fixed.piece(fixed.body_len()).len(), PIECE_BYTES);
         assert_eq!(fixed.piece(1), b"x");
     }

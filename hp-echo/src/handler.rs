@@ -353,3 +353,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * KIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_len<F: Future>(_serve: impl FnOnce(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every connection holds one, an idle one too.
+    #[test]
+    fn task_of_a_connection_is_small() {
+        let len = future_len(Session::serve);
+        assert!(len <= 1024, "{len}");
+    }
+}

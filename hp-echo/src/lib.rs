@@ -80,7 +80,7 @@ pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
 
 /// Listens, starts the workers, and returns after a signal and the drain that follows it.
 ///
-/// Says `listening on ADDR` on stderr once connections are served.
+/// Says `listening on ADDR`, and which engine that is, on stderr once connections are served.
 ///
 /// # Errors
 /// [`RunError`] where it could not begin, or a worker did not end well.
@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for (id, socket) in (0..).map(WorkerId).zip(sockets) {
         tell(workers.mesh(), id, Order::Serve(socket));
     }
-    eprintln!("listening on {addr}");
+    eprintln!("listening on {addr}\n{}", workers.engine());
     let mut signal = None;
     // Workers end by themselves only when something is wrong, which `join` then tells.
     while signal.is_none() && !workers.are_finished() {

@@ -33,7 +33,7 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
             First::One(Ok(accepted)) => place(worker, accepted),
             First::One(Err(error)) => {
                 worker.row().accept_stalls.add(1);
-                if stalls % STALLS_PER_LINE == 0 {
+                if stalls.is_multiple_of(STALLS_PER_LINE) {
                     eprintln!(
                         "hp-proxy: worker {}: cannot accept: {error}; connections wait, trying again every {} ms; \
                          raise the limit of open files (ulimit -n) if this stays",

@@ -252,10 +252,9 @@ impl Worker {
         self.row().conns_open.subtract(1);
         self.mesh.loads().release(self.id);
         self.open.set(self.open.get() - 1);
-        if self.open.get() == 0 {
-            if let Some(waker) = self.all_closed.borrow_mut().take() {
-                waker.wake();
-            }
+        let waker = self.all_closed.borrow_mut().take_if(|_| self.open.get() == 0);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

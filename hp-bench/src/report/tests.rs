@@ -29,7 +29,8 @@ fn report<'a>(plan: &'a Plan, record: &'a Record) -> Report<'a> {
         plan,
         record,
         addr: ([127, 0, 0, 1], 8080).into(),
-        engine: "epoll",
+        engine: "uring",
+        engine_story: "engine uring (one-shot receive)",
         started_wall_ns: 1_795_216_200_000_000_000,
         interrupted: false,
     }
@@ -42,7 +43,7 @@ fn summary_has_the_documented_form() {
         summary(&report(&plan, &record)),
         format!(
             "\
-hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, closed loop, epoll
+hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, closed loop, uring
   requests   2,000 in 3.000 s            667/s   (per-second min 600  median 650  max 700)
   transfer   291.0 KiB   97.0 KiB/s   149 B per answer
   latency    mean 2.00 ms sd 0.58 ms p50 2.00 p75 2.50 p90 2.80 p99 2.98 p99.9 3.00 p99.99 3.00 max 3.00 ms
@@ -76,6 +77,21 @@ fn summary_shows_what_went_wrong() {
 }
 
 #[test]
+fn summary_says_why_a_better_engine_was_passed_over() {
+    let (plan, record) = (plan(), record());
+    let engine_story = "engine epoll; io_uring cannot start: permission denied";
+    let text = summary(&Report {
+        engine: "epoll",
+        engine_story,
+        ..report(&plan, &record)
+    });
+    assert!(
+        text.contains(&format!("  note       {engine_story}\n")),
+        "{text}"
+    );
+}
+
+#[test]
 fn summary_of_nothing_has_no_numbers_to_trip_over() {
     let (plan, record) = (plan(), Record::new());
     let text = summary(&report(&plan, &record));
@@ -93,7 +109,7 @@ fn json_has_the_keys_of_the_schema() {
     for (pointer, want) in [
         ("/schema", "\"hp-bench/1\""),
         ("/tool/name", "\"hp-bench\""),
-        ("/tool/engine", "\"epoll\""),
+        ("/tool/engine", "\"uring\""),
         ("/started", "\"2026-11-20T23:10:00Z\""),
         ("/interrupted", "false"),
         ("/target/url", "\"http://127.0.0.1:8080/\""),

@@ -245,7 +245,7 @@ impl Rt {
         let wait = if can_go_on || !remote.prepare_to_sleep() {
             Some(Duration::ZERO)
         } else {
-            io.until_next_timer(read_clock())
+            io.until_next_timer(self.now()) // At most one turn late, and a clock read less.
         };
         let exchanged = io.turn(wait, remote);
         remote.wake_up();

@@ -167,7 +167,13 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         if !self.released {
-            self.rt.0.io.borrow_mut().close(self.key, How::Graceful);
+            // A task that panics leaves its message unfinished: the peer must not take it for whole.
+            let how = if std::thread::panicking() {
+                How::Reset
+            } else {
+                How::Graceful
+            };
+            self.rt.0.io.borrow_mut().close(self.key, how);
         }
     }
 }

@@ -32,15 +32,15 @@ pub async fn join<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Outp
     let mut other = pin!(other);
     let (mut one_output, mut other_output) = (None, None);
     poll_fn(|cx| {
-        if one_output.is_none() {
-            if let Poll::Ready(output) = one.as_mut().poll(cx) {
-                one_output = Some(output);
-            }
+        if one_output.is_none()
+            && let Poll::Ready(output) = one.as_mut().poll(cx)
+        {
+            one_output = Some(output);
         }
-        if other_output.is_none() {
-            if let Poll::Ready(output) = other.as_mut().poll(cx) {
-                other_output = Some(output);
-            }
+        if other_output.is_none()
+            && let Poll::Ready(output) = other.as_mut().poll(cx)
+        {
+            other_output = Some(output);
         }
         match (one_output.take(), other_output.take()) {
             (Some(one), Some(other)) => Poll::Ready((one, other)),

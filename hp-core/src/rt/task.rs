@@ -121,9 +121,12 @@ impl RuntimeSlot {
 
     /// Makes this the runtime that the current thread runs, until the guard is dropped.
     pub(crate) fn enter(&self) -> Entered {
-        Entered {
-            outer: CURRENT.with(|current| current.slot.replace(self.index)),
-        }
+        CURRENT.with(|current| {
+            hand_over(current);
+            Entered {
+                outer: current.slot.replace(self.index),
+            }
+        })
     }
 }
 
@@ -145,9 +148,8 @@ pub(crate) struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.with(|current| {
+            hand_over(current);
             current.slot.set(self.outer);
-            // Wakes of a runtime that is left go to nobody: its next turn polls what its driver reports.
-            current.woken.borrow_mut().clear();
         });
     }
 }
@@ -216,9 +218,21 @@ fn wake(data: *const ()) {
         }
         is_local
     });
-    if is_local == Ok(true) {
-        return;
+    if is_local != Ok(true) {
+        wake_from_outside(id);
     }
+}
+
+/// Leaves the wakes of a runtime that is left where its next turn finds them.
+fn hand_over(current: &Current) {
+    current
+        .woken
+        .borrow_mut()
+        .drain(..)
+        .for_each(wake_from_outside);
+}
+
+fn wake_from_outside(id: TaskId) {
     let remote = lock(&RUNTIMES)
         .get(id.runtime as usize)
         .and_then(|place| place.remote.clone());

@@ -29,3 +29,8 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 fn check_len(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_negative| io::Error::last_os_error())
 }
+
+/// The same for calls made by number.
+fn check_long(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_negative| io::Error::last_os_error())
+}

@@ -140,7 +140,7 @@ impl Ring {
     /// Submits everything and waits for one completion, at most `timeout` (`None`: without end; zero: only looks).
     ///
     /// # Errors
-    /// What `io_uring_enter(2)` answers, but for EINTR, ETIME and EBUSY, which end the wait.
+    /// What `io_uring_enter(2)` answers, but for EINTR, ETIME, EBUSY and EAGAIN (no memory just now), which end the wait.
     pub fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.flush_spill();
         let spilled = !self.spill.is_empty();
@@ -156,7 +156,7 @@ impl Ring {
             match self.enter_once(to_submit, wanted, &args) {
                 Ok(()) => (),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR | libc::ETIME | libc::EBUSY) => return Ok(()),
+                    Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => return Ok(()),
                     _ => return Err(error),
                 },
             }
@@ -190,6 +190,9 @@ impl Ring {
     }
 
     fn push(&mut self, entry: Entry) {
+        if !self.spill.is_empty() {
+            return self.spill.push_back(entry); // A cancel must not overtake what it cancels.
+        }
         // SAFETY: entries made in this file name no memory but buffer rings, which outlive the ring's operations.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         if pushed.is_err() {

@@ -1,6 +1,6 @@
 //! TCP sockets: made, connected, read, written and closed without ever blocking.
 
-use super::{check, check_len};
+use super::{check, check_len, check_long};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
@@ -85,9 +85,21 @@ pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
 pub fn send(fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     if let [only] = segments {
-        // SAFETY: `only` is `only.len()` readable bytes for the duration of the call.
-        let result = unsafe { libc::send(fd, only.as_ptr().cast(), only.len(), flags) };
-        return check_len(result);
+        let none = std::ptr::null::<libc::sockaddr>();
+        // libc's own `send` is a cancellation point and pays for it; nobody cancels threads here.
+        // SAFETY: `only` is `only.len()` readable bytes for the duration of the call; no address is given.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_sendto,
+                fd,
+                only.as_ptr(),
+                only.len(),
+                flags,
+                none,
+                0,
+            )
+        };
+        return check_long(result);
     }
     // SAFETY: msghdr is made of integers and pointers, for which all zeroes is a value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -98,21 +110,38 @@ pub fn send(fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
     check_len(result)
 }
 
+/// Whether bytes, the peer's end or an error can be received at once; takes none of them.
+#[must_use]
+pub fn is_readable(fd: RawFd) -> bool {
+    let mut wanted = libc::pollfd {
+        fd,
+        events: libc::POLLIN | libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: `wanted` is one valid pollfd for the duration of the call.
+    let ready = unsafe { libc::poll(&raw mut wanted, 1, 0) };
+    ready > 0
+}
+
 /// Receives into `buffer`; 0 is the end of the peer's data.
 ///
 /// # Errors
 /// `WouldBlock` when nothing is there now; `ConnectionReset` and its like.
 pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: `buffer` is `buffer.len()` writable bytes for the duration of the call.
+    let (none, flags) = (std::ptr::null::<libc::sockaddr>(), libc::MSG_DONTWAIT);
+    // SAFETY: `buffer` is `buffer.len()` writable bytes for the duration of the call; the address is not asked for.
     let result = unsafe {
-        libc::recv(
+        libc::syscall(
+            libc::SYS_recvfrom,
             fd,
-            buffer.as_mut_ptr().cast(),
+            buffer.as_mut_ptr(),
             buffer.len(),
-            libc::MSG_DONTWAIT,
+            flags,
+            none,
+            none,
         )
     };
-    check_len(result)
+    check_long(result)
 }
 
 /// Accepts one connection, non-blocking.
@@ -215,4 +244,5 @@ fn inet(addr: &SockAddr) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
-const SEGMENTS_MAX: usize = 64;
+/// Segments that one call of [`send`] takes at most; it leaves the others alone.
+pub const SEGMENTS_MAX: usize = 64;

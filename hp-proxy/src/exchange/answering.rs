@@ -113,27 +113,26 @@ impl Answering<'_> {
         let deadline = || Some(self.worker.rt().now() + body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let mut source = BodySource::from(facts.framing);
-        let has_content = !source.is_ended();
         let mut sink = BodySink::new(self.client, out, delivery.coding);
-        while has_content {
-            while let Some(piece) = source.take_received(reader)? {
-                sink.put(piece)?;
-                if self.client.queued() > 0 {
-                    self.client.set_deadline(deadline());
-                    sink.drained().await?;
-                }
-            }
-            if source.is_ended() {
-                break;
-            }
-            sink.push()?;
-            self.backend.set_deadline(deadline());
-            source.receive(reader, self.backend).await?;
-        }
-        if has_content {
-            sink.end(source.trailers())?;
+        if source.is_ended() {
+            sink.push()?; // No content: the head is all.
         } else {
-            sink.push()?;
+            loop {
+                while let Some(piece) = source.take_received(reader)? {
+                    sink.put(piece)?;
+                    if self.client.queued() > 0 {
+                        self.client.set_deadline(deadline());
+                        sink.drained().await?;
+                    }
+                }
+                if source.is_ended() {
+                    break;
+                }
+                sink.push()?;
+                self.backend.set_deadline(deadline());
+                source.receive(reader, self.backend).await?;
+            }
+            sink.end(source.trailers())?;
         }
         if self.client.queued() > 0 {
             self.client.set_deadline(deadline());
@@ -180,7 +179,11 @@ impl Answering<'_> {
     }
 
     fn pass_interim(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let sent = if out.is_empty() { Ok(()) } else { self.client.write(out) };
+        let sent = if out.is_empty() {
+            Ok(())
+        } else {
+            self.client.write(out)
+        };
         out.clear();
         sent.map_err(|_gone| Failure::ClientGone)
     }

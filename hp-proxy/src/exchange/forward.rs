@@ -57,14 +57,23 @@ async fn without_content(
     (head, out): (&[u8], &mut Vec<u8>),
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
-    let mut lease = worker.upstream().acquire().await.map_err(Failure::Acquire)?;
+    let mut lease = worker
+        .upstream()
+        .acquire()
+        .await
+        .map_err(Failure::Acquire)?;
     let uploaded = Cell::new(true);
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
         backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
-        let answering =
-            Answering { worker, client: &client.conn, request, backend, uploaded: &uploaded };
+        let answering = Answering {
+            worker,
+            client: &client.conn,
+            request,
+            backend,
+            uploaded: &uploaded,
+        };
         let received = match backend.write(head) {
             Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
                 First::One(received) => received,
@@ -82,7 +91,11 @@ async fn without_content(
                 worker.row().retries.add(1);
                 let endpoint = lease.endpoint();
                 drop(lease);
-                lease = worker.upstream().acquire_fresh(endpoint).await.map_err(Failure::Acquire)?;
+                lease = worker
+                    .upstream()
+                    .acquire_fresh(endpoint)
+                    .await
+                    .map_err(Failure::Acquire)?;
                 continue;
             }
         };
@@ -90,7 +103,17 @@ async fn without_content(
             return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
         }
         let delivered = answering.deliver(&begun.facts, &mut reader, out).await;
-        return Ok(finish(worker, client, End { lease, reader, begun, delivered, is_whole: true }));
+        return Ok(finish(
+            worker,
+            client,
+            End {
+                lease,
+                reader,
+                begun,
+                delivered,
+                is_whole: true,
+            },
+        ));
     }
 }
 
@@ -102,7 +125,11 @@ async fn with_content(
     (head, out): (&mut Vec<u8>, &mut Vec<u8>),
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
-    let lease = worker.upstream().acquire().await.map_err(Failure::Acquire)?;
+    let lease = worker
+        .upstream()
+        .acquire()
+        .await
+        .map_err(Failure::Acquire)?;
     let mut reader = Reader::new();
     let framing = request.facts.framing;
     let uploaded = Cell::new(false);
@@ -111,7 +138,13 @@ async fn with_content(
         let uploading = pin!(upload(worker, client_side, lease.conn(), head, framing));
         let mut uploading = Background::new(uploading, &uploaded);
         let (client, backend) = (&client.conn, lease.conn());
-        let answering = Answering { worker, client, request, backend, uploaded: &uploaded };
+        let answering = Answering {
+            worker,
+            client,
+            request,
+            backend,
+            uploaded: &uploaded,
+        };
         let begun = uploading.beside(answering.head(&mut reader, out)).await??;
         let deliver = answering.deliver(&begun.facts, &mut reader, out);
         let delivered = match uploading.beside(deliver).await {
@@ -122,7 +155,17 @@ async fn with_content(
         (begun, delivered)
     };
     let is_whole = uploaded.get();
-    let after = finish(worker, client, End { lease, reader, begun, delivered, is_whole });
+    let after = finish(
+        worker,
+        client,
+        End {
+            lease,
+            reader,
+            begun,
+            delivered,
+            is_whole,
+        },
+    );
     Ok(match after {
         After::Close if !is_whole => After::Linger,
         after => after,
@@ -141,14 +184,24 @@ struct End {
 
 /// Decides what becomes of both connections, and counts.
 fn finish(worker: &Worker, client: &Client, end: End) -> After {
-    let End { lease, reader, begun, delivered, is_whole } = end;
+    let End {
+        lease,
+        reader,
+        begun,
+        delivered,
+        is_whole,
+    } = end;
     let row = worker.row();
     match delivered {
         Delivered::Whole => row.responses.add(1),
         Delivered::Truncated => row.responses_truncated.add(1),
         Delivered::ClientGone => row.client_aborts.add(1),
     }
-    let request_end = if is_whole { MessageEnd::Clean } else { MessageEnd::Unfinished };
+    let request_end = if is_whole {
+        MessageEnd::Clean
+    } else {
+        MessageEnd::Unfinished
+    };
     let until_close = begun.facts.framing == ResponseFraming::UntilClose;
     let received_end = match delivered {
         Delivered::Whole if until_close => MessageEnd::UntilClose,
@@ -203,8 +256,11 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
         (true, Version::Http10) => answer::Connection::KeepAndSay,
         (true, Version::Http11) => answer::Connection::Keep,
     };
-    let content =
-        if request.facts.is_head { answer::Content::Withheld } else { answer::Content::Sent };
+    let content = if request.facts.is_head {
+        answer::Content::Withheld
+    } else {
+        answer::Content::Sent
+    };
     let mut out = worker.take_scratch();
     answer.encode(&mut out, connection, content);
     let sent = client.conn.write(&out);

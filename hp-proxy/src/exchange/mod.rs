@@ -90,19 +90,18 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
 
 /// Waits for one request and answers it.
 async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) -> After {
-    let mut head = worker.take_scratch();
-    let after = match receive_request(worker, client, &mut head, is_first).await {
-        Ok(request) => {
+    match receive_request(worker, client, is_first).await {
+        Ok((request, mut head)) => {
             worker.row().requests.add(1);
-            forward::exchange(worker, client, &request, &mut head).await
+            let after = forward::exchange(worker, client, &request, &mut head).await;
+            worker.give_scratch(head);
+            after
         }
         Err(NoRequest::Idle) => After::Park,
         Err(NoRequest::Gone) => After::Close,
         Err(NoRequest::Late) => refuse_head(worker, client, &Answer::REQUEST_TIMEOUT),
         Err(NoRequest::Refused(error)) => refuse_head(worker, client, &Answer::from(error)),
-    };
-    worker.give_scratch(head);
-    after
+    }
 }
 
 /// Why there is no request to answer.
@@ -118,13 +117,12 @@ enum NoRequest {
     Refused(RequestError),
 }
 
-/// Receives a head; writes what the backend will be sent into `upstream_head`.
+/// Receives a head; gives with it what the backend will be sent, in a buffer that an idle connection does not own.
 async fn receive_request(
     worker: &Worker,
     client: &mut Client,
-    upstream_head: &mut Vec<u8>,
     is_first: bool,
-) -> Result<Request, NoRequest> {
+) -> Result<(Request, Vec<u8>), NoRequest> {
     let limits = &worker.plan().limits.head;
     let mut scan: Option<HeadScan> = None;
     let mut is_timed = !client.reader.is_empty();
@@ -140,14 +138,19 @@ async fn receive_request(
             Some(scan) => scan.complete(client.reader.bytes()),
         };
         if may_be_whole {
-            match request::prepare(worker, client, upstream_head) {
-                Ok(Prepared::Whole(request)) => return Ok(request),
+            let mut head = worker.take_scratch();
+            match request::prepare(worker, client, &mut head) {
+                Ok(Prepared::Whole(request)) => return Ok((request, head)),
                 Ok(Prepared::Partial) => {
+                    worker.give_scratch(head);
                     let mut searched = HeadScan::new(limits);
                     searched.complete(client.reader.bytes());
                     scan = Some(searched);
                 }
-                Err(error) => return Err(NoRequest::Refused(error)),
+                Err(error) => {
+                    worker.give_scratch(head);
+                    return Err(NoRequest::Refused(error));
+                }
             }
         }
         match client.reader.fill(&client.conn).await {

@@ -95,7 +95,11 @@ pub(super) struct Background<'a, F> {
 impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
     /// `is_whole` becomes true when the backend was sent all of the request.
     pub(super) fn new(upload: Pin<&'a mut F>, is_whole: &'a Cell<bool>) -> Self {
-        Self { upload, is_over: false, is_whole }
+        Self {
+            upload,
+            is_over: false,
+            is_whole,
+        }
     }
 
     /// Runs something with the upload beside it.

@@ -97,10 +97,10 @@ impl Upstream {
     /// # Errors
     /// [`AcquireError`].
     pub async fn acquire(self: &Rc<Self>) -> Result<Lease, AcquireError> {
-        if self.queue.len() == 0 {
-            if let Some(chosen) = self.choose() {
-                return self.take_or_connect(chosen, None).await;
-            }
+        if self.queue.len() == 0
+            && let Some(chosen) = self.choose()
+        {
+            return self.take_or_connect(chosen, None).await;
         }
         if self.queue.len() >= self.settings.queue_len_max as usize {
             return Err(AcquireError::QueueFull);

@@ -8,7 +8,6 @@
 )]
 
 use super::Lent;
-use crate::base::units::KIB;
 use crate::sys::memory::Pages;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -51,8 +50,8 @@ impl Pool {
     pub(crate) fn new(head_len: u16, bulk_len: u16) -> io::Result<Rc<Self>> {
         let pool = Self {
             groups: [
-                Buffers::new(HEAD_BYTES, head_len.max(1)),
-                Buffers::new(BULK_BYTES, bulk_len.max(1)),
+                Buffers::new(HEAD_BYTES, head_len.clamp(1, RING_ENTRIES_MAX)),
+                Buffers::new(BULK_BYTES, bulk_len.clamp(1, RING_ENTRIES_MAX)),
             ],
         };
         assert!(pool.grow(Group::Head)?);
@@ -245,6 +244,7 @@ pub(crate) struct Spare {
 
 impl Spare {
     /// The whole buffer.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "the slice is the only way to the bytes while it lives")]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.pool.buffer_bytes(self.group) as usize;
         let start = self.pool.address(self.group, self.id);
@@ -269,8 +269,8 @@ impl Drop for Spare {
     }
 }
 
-const HEAD_BYTES: u32 = 4 * KIB as u32;
-const BULK_BYTES: u32 = 64 * KIB as u32;
+const HEAD_BYTES: u32 = 4 << 10;
+const BULK_BYTES: u32 = 64 << 10;
 const GROWTH_MAX: u16 = 32;
 const RING_ENTRIES_MAX: u16 = 32_768;
 const POISON: u8 = 0xdd;

@@ -17,7 +17,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Poll {
     epoll: Epoll,
-    starved: VecDeque<Key>,
+    /// For head buffers, and for bulk buffers.
+    starved: [VecDeque<Key>; 2],
 }
 
 impl Poll {
@@ -26,7 +27,7 @@ impl Poll {
         epoll.add_bell(remote.bell(), BELL)?;
         Ok(Self {
             epoll,
-            starved: VecDeque::new(),
+            starved: Default::default(),
         })
     }
 
@@ -43,16 +44,22 @@ impl Poll {
     }
 
     /// This connection is read again once a buffer is free.
-    pub(super) fn starve(&mut self, key: Key) {
-        if !self.starved.contains(&key) {
-            self.starved.push_back(key);
+    pub(super) fn starve(&mut self, key: Key, group: Group) {
+        self.starved(group).push_back(key);
+    }
+
+    fn starved(&mut self, group: Group) -> &mut VecDeque<Key> {
+        match group {
+            Group::Head => &mut self.starved[0],
+            Group::Bulk => &mut self.starved[1],
         }
     }
 }
 
 /// See [`Io::turn`].
 pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
-    let wait = if feed_starved(io) {
+    let fed = [Group::Head, Group::Bulk].map(|group| feed_starved(io, group));
+    let wait = if fed.contains(&true) {
         Some(Duration::ZERO)
     } else {
         wait
@@ -112,20 +119,19 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
     }
 }
 
-/// Wakes who waits for a buffer when there is one; says whether it woke anybody.
-fn feed_starved(io: &mut Io) -> bool {
-    let room = io
-        .pool
-        .free_len(Group::Head)
-        .min(io.pool.free_len(Group::Bulk).max(1));
+/// Wakes who waits for a buffer of a group when there is one; says whether it woke anybody.
+fn feed_starved(io: &mut Io, group: Group) -> bool {
     let mut woken = false;
-    for _ in 0..room {
+    for _ in 0..io.pool.free_len(group) {
         let super::Driver::Poll(poll) = &mut io.driver else {
             break;
         };
-        let Some(key) = poll.starved.pop_front() else {
+        let Some(key) = poll.starved(group).pop_front() else {
             break;
         };
+        if let Some(slot) = io.conns.get_mut(key) {
+            slot.kernel.starved = false;
+        }
         io.announce_rx(key);
         woken = true;
     }

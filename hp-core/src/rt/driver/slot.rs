@@ -74,7 +74,7 @@ pub(crate) struct Readiness {
     pub(crate) hung_up: bool,
 }
 
-/// What a completion driver has in the kernel for this slot.
+/// What a driver has in the kernel for this slot, or would have if there were a buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kernel {
     pub(crate) recv_armed: bool,
@@ -86,6 +86,11 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
+    /// Whether a receive is in the kernel, or will be as soon as there is a buffer for it.
+    pub(crate) fn is_receiving(self) -> bool {
+        self.recv_armed || self.starved
+    }
+
     /// Whether a completion is still owed, so that the slot cannot be freed.
     pub(crate) fn is_busy(self) -> bool {
         self.recv_armed || self.poll_armed

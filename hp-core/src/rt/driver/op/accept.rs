@@ -30,7 +30,7 @@ impl Io {
     }
 
     /// Takes the next accepted connection into the table.
-    pub(crate) fn poll_accept(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Key>> {
+    pub(crate) fn poll_accept(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Key>> {
         match self.poll_accept_raw(key, cx) {
             Poll::Ready(Ok((fd, peer))) => Poll::Ready(self.adopt_accepted(fd, peer)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -42,7 +42,7 @@ impl Io {
     pub(crate) fn poll_accept_raw(
         &mut self,
         key: Key,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
     ) -> Poll<io::Result<(RawFd, SocketAddr)>> {
         loop {
             let slot = self.listener(key);
@@ -94,9 +94,16 @@ impl Io {
 
     /// Accepts again.
     pub(crate) fn resume_listener(&mut self, key: Key) {
+        let is_ring = matches!(self.driver, Driver::Uring(_));
         let slot = self.listener(key);
         slot.paused = false;
-        if let Err(error) = self.arm_accept(key) {
+        // Being tried while paused has made it non-blocking, and a ring answers EAGAIN on such a socket.
+        let mode = if is_ring {
+            socket::set_nonblocking(slot.fd, false)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = mode.and_then(|()| self.arm_accept(key)) {
             let slot = self.listener(key);
             slot.error = Some(error.raw_os_error().unwrap_or(libc::EIO));
             wake(&mut slot.waker);
@@ -136,7 +143,9 @@ impl Io {
 
     /// Gives a listening socket up.
     pub(crate) fn close_listener(&mut self, key: Key) {
-        let slot = self.listener(key);
+        let Some(slot) = self.listeners.get_mut(key) else {
+            return; // Shut down before its handle was dropped.
+        };
         for fd in slot.accepted.drain(..) {
             socket::close(fd);
         }
@@ -193,10 +202,11 @@ impl Io {
 
     /// Tells whoever waits that a connection or an error is there.
     pub(in crate::rt::driver) fn announce_accept(&mut self, key: Key) {
-        if let Some(slot) = self.listeners.get_mut(key) {
-            if slot.error.is_some() || !slot.accepted.is_empty() {
-                wake(&mut slot.waker);
-            }
+        let Some(slot) = self.listeners.get_mut(key) else {
+            return;
+        };
+        if slot.error.is_some() || !slot.accepted.is_empty() {
+            wake(&mut slot.waker);
         }
     }
 

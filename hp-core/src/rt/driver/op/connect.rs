@@ -25,7 +25,7 @@ impl Io {
     }
 
     /// Waits for the outcome of an attempt.
-    pub(crate) fn poll_connect(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_connect(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let slot = self
             .conns
             .get_mut(key)

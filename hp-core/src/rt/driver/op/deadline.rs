@@ -3,8 +3,9 @@
 use super::recv::wake;
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
-use crate::rt::driver::{Io, TimerOwner};
+use crate::rt::driver::{Driver, Io, TimerOwner};
 use crate::rt::time::Instant;
+use crate::sys::socket;
 
 impl Io {
     /// Sets or clears the point after which waiting for this connection ends in `TimedOut`.
@@ -40,6 +41,12 @@ impl Io {
             slot.timer = Some((timer, slot.deadline));
             return;
         }
+        if self.is_late_for_data(key) {
+            return;
+        }
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
         slot.timed_out = true;
         match slot.phase {
             Phase::Parked { .. } => self.unpark_expired(key),
@@ -48,6 +55,32 @@ impl Io {
                 wake(&mut slot.tx_waker);
             }
             Phase::Closing => (),
+        }
+    }
+
+    /// What came before the deadline is taken off the socket before the deadline counts, once. Says whether that takes a
+    /// turn: the timer is armed again then.
+    fn is_late_for_data(&mut self, key: Key) -> bool {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return false;
+        };
+        if slot.phase != Phase::Open || slot.has_news() {
+            return false;
+        }
+        match self.driver {
+            Driver::Poll(_) => {
+                self.arm_recv(key); // Reads at once if there is something to read.
+                false
+            }
+            Driver::Uring(_) if slot.kernel.is_receiving() || !socket::is_readable(slot.fd) => {
+                false
+            }
+            Driver::Uring(_) => {
+                let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
+                slot.timer = Some((timer, slot.deadline));
+                self.arm_recv(key);
+                true
+            }
         }
     }
 }

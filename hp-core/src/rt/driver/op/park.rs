@@ -61,7 +61,7 @@ impl Io {
     }
 
     /// The next parked connection that came back.
-    pub(crate) fn poll_unparked(&mut self, cx: &mut Context<'_>) -> Poll<ParkEvent> {
+    pub(crate) fn poll_unparked(&mut self, cx: &Context<'_>) -> Poll<ParkEvent> {
         while let Some(event) = self.park_events.pop_front() {
             if self
                 .conns

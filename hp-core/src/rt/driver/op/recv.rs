@@ -19,7 +19,7 @@ pub enum Rx {
 
 impl Io {
     /// Takes the next bytes, or arms a receive and registers the waiter.
-    pub(crate) fn poll_recv(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<Rx>> {
+    pub(crate) fn poll_recv(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
         match self.poll_news(key, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -40,7 +40,7 @@ impl Io {
     }
 
     /// Waits until bytes, the end or an error are there, and takes none of them.
-    pub(crate) fn poll_news(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_news(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let slot = self
             .conns
             .get_mut(key)
@@ -67,7 +67,7 @@ impl Io {
     }
 
     /// Waits until receiving fails; bytes and the peer's FIN stay where they are.
-    pub(crate) fn poll_failure(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(crate) fn poll_failure(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Error> {
         let slot = self
             .conns
             .get_mut(key)
@@ -117,8 +117,9 @@ impl Io {
         };
         let Some(mut spare) = self.pool.take(group) else {
             self.stats.buffer_shortages += 1;
-            if let Driver::Poll(poll) = &mut self.driver {
-                poll.starve(key);
+            let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
+            if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
+                poll.starve(key, group);
             }
             return;
         };

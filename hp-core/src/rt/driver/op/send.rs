@@ -70,7 +70,7 @@ impl Io {
     }
 
     /// Waits until the socket has taken everything.
-    pub(crate) fn poll_flush(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let slot = self
             .conns
             .get_mut(key)
@@ -132,16 +132,29 @@ impl Io {
             .conns
             .get(key)
             .expect("a Conn's slot lives as long as the Conn");
-        match socket::send(slot.fd, segments) {
-            Ok(sent) => Ok(sent),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => Ok(0),
-                errno => {
-                    self.fail_sending(key, errno.unwrap_or(libc::EIO));
-                    Err(error)
+        let fd = slot.fd;
+        let mut sent = 0;
+        // A call takes only so many segments. It is called again until the socket itself refuses: only then does an edge
+        // follow.
+        for batch in segments.chunks(socket::SEGMENTS_MAX) {
+            let batch_bytes: usize = batch.iter().map(|segment| segment.len()).sum();
+            match socket::send(fd, batch) {
+                Ok(taken) => {
+                    sent += taken;
+                    if taken < batch_bytes {
+                        break;
+                    }
                 }
-            },
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EINTR) => break,
+                    errno => {
+                        self.fail_sending(key, errno.unwrap_or(libc::EIO));
+                        return Err(error);
+                    }
+                },
+            }
         }
+        Ok(sent)
     }
 
     fn fail_sending(&mut self, key: Key, errno: i32) {

@@ -1,8 +1,10 @@
 //! One group's buffers as the kernel takes them.
 #![expect(unsafe_code, reason = "lends memory to the kernel")]
 
+use crate::base::slab::Key;
 use crate::rt::buf::{Group, Lent, Pool};
 use crate::sys::ring::{BufferRing, Ring};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
@@ -14,6 +16,10 @@ pub(super) struct Buffers {
     queue: BufferRing,
     group: Group,
     reserve: Vec<u16>,
+    /// How many buffers the kernel may still take.
+    provided: usize,
+    /// Receives that found no buffer, in the order in which they failed.
+    starved: VecDeque<Key>,
     /// Keeps the memory mapped as long as the queue may name it.
     _pool: Rc<Pool>,
 }
@@ -28,16 +34,18 @@ impl Buffers {
             queue,
             group,
             reserve,
+            provided: 0,
+            starved: VecDeque::new(),
             _pool: Rc::clone(pool),
         };
-        buffers.refill(pool, false);
+        buffers.refill(pool);
         Ok(buffers)
     }
 
-    /// Moves free buffers into the queue; with `is_short`, also those kept back, and new ones up to the bound. Returns how
-    /// many.
-    pub(super) fn refill(&mut self, pool: &Rc<Pool>, is_short: bool) -> usize {
-        let mut provided = 0;
+    /// Moves free buffers into the queue; while receives wait, also those kept back, and new ones up to the bound.
+    pub(super) fn refill(&mut self, pool: &Rc<Pool>) {
+        let is_short = !self.starved.is_empty();
+        let provided_before = self.provided;
         if is_short && self.reserve.is_empty() && pool.free_len(self.group) == 0 {
             match pool.grow(self.group) {
                 Ok(_grown) => (),
@@ -50,28 +58,42 @@ impl Buffers {
                 continue;
             }
             self.provide(pool, id);
-            provided += 1;
         }
         if is_short {
             let kept_back = std::mem::take(&mut self.reserve);
             for id in kept_back {
                 self.provide(pool, id);
-                provided += 1;
             }
         }
-        if provided > 0 {
+        if self.provided > provided_before {
             self.queue.publish();
         }
-        provided
+    }
+
+    /// This connection is received from again once there is a buffer.
+    pub(super) fn starve(&mut self, key: Key) {
+        self.starved.push_back(key);
+    }
+
+    /// Whoever waited longest for a buffer.
+    pub(super) fn next_starved(&mut self) -> Option<Key> {
+        self.starved.pop_front()
+    }
+
+    /// How many buffers the kernel may still take. Counted at completions, so it may lag behind, and is never too low for
+    /// long: what is not taken stays.
+    pub(super) fn provided(&self) -> usize {
+        self.provided
     }
 
     /// The handle of a buffer that a completion names.
-    pub(super) fn taken(&self, pool: &Rc<Pool>, id: u16, len: u32) -> Lent {
+    pub(super) fn taken(&mut self, pool: &Rc<Pool>, id: u16, len: u32) -> Lent {
         let Some(lent) = pool.claim(self.group, id, len) else {
             // Two owners of one buffer: memory is or will be corrupt, so no request may be answered from it.
             eprintln!("io_uring named buffer {id}, which it cannot have; aborting");
             std::process::abort();
         };
+        self.provided -= 1;
         lent
     }
 
@@ -81,6 +103,7 @@ impl Buffers {
         // SAFETY: the id came off the free list, so no handle names the buffer until `taken` makes one from a completion;
         // the pool stays mapped until after the ring (see the order of fields in `Uring`), and holds at most `max` ids.
         unsafe { self.queue.provide(start, len, id) };
+        self.provided += 1;
     }
 }
 

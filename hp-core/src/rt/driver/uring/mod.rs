@@ -14,7 +14,6 @@ use crate::rt::driver::op::accept::is_passing;
 use crate::rt::task::Remote;
 use crate::sys::ring::{Completion, RecvEntry, Ring};
 use buffers::Buffers;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -28,8 +27,6 @@ pub(super) struct Uring {
     head: Buffers,
     bulk: Buffers,
     features: Features,
-    /// Receives that found no buffer, in the order in which they failed.
-    starved: VecDeque<Key>,
     completions: Vec<Completion>,
     bell_armed: bool,
     bell: RawFd,
@@ -53,15 +50,13 @@ impl Uring {
         let ring = Ring::new(options.ring_entries, options.ring_completions)?;
         let head = Buffers::register(&ring, pool, Group::Head)?;
         let bulk = Buffers::register(&ring, pool, Group::Bulk)?;
-        let (starved, completions) = (VecDeque::new(), Vec::new());
         let bell = remote.bell().as_raw();
         Ok(Self {
             ring,
             head,
             bulk,
             features,
-            starved,
-            completions,
+            completions: Vec::new(),
             bell_armed: false,
             bell,
         })
@@ -73,7 +68,7 @@ impl Uring {
 
     /// Arms a receive unless one is armed already.
     pub(super) fn arm_recv(&mut self, key: Key, slot: &mut ConnSlot) {
-        if slot.kernel.recv_armed || slot.kernel.starved {
+        if slot.kernel.is_receiving() {
             return;
         }
         let group = if slot.is_bulk() {
@@ -139,7 +134,8 @@ impl Uring {
 
 /// See [`Io::turn`].
 pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
-    return_buffers(io);
+    return_buffers(io, Group::Head);
+    return_buffers(io, Group::Bulk);
     let Driver::Uring(uring) = &mut io.driver else {
         unreachable!("the caller matched the engine")
     };
@@ -164,21 +160,18 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
 }
 
 /// Gives returned buffers to the kernel, and arms again what had found none.
-fn return_buffers(io: &mut Io) {
+///
+/// The measure is what the kernel has, not what it was just given: a receive that waited may be gone by now, or may have
+/// met the peer's end and taken no buffer, and then the next one's turn has come without any buffer returning.
+fn return_buffers(io: &mut Io, group: Group) {
     let Driver::Uring(uring) = &mut io.driver else {
         return;
     };
-    let is_short = !uring.starved.is_empty();
-    let mut provided = uring.head.refill(&io.pool, is_short);
-    provided += uring.bulk.refill(&io.pool, is_short);
-    if !is_short || provided == 0 {
-        return; // Nothing to arm, or nothing to arm it with until somebody drops a buffer.
-    }
-    for _ in 0..provided {
-        let Driver::Uring(uring) = &mut io.driver else {
-            return;
-        };
-        let Some(key) = uring.starved.pop_front() else {
+    let buffers = uring.buffers(group);
+    buffers.refill(&io.pool);
+    let mut room = buffers.provided();
+    while room > 0 {
+        let Some(key) = uring.buffers(group).next_starved() else {
             return;
         };
         let Some(slot) = io.conns.get_mut(key) else {
@@ -187,6 +180,7 @@ fn return_buffers(io: &mut Io) {
         slot.kernel.starved = false;
         if slot.phase != Phase::Closing && slot.rx_end.is_none() {
             uring.arm_recv(key, slot);
+            room -= 1;
         }
     }
 }
@@ -251,7 +245,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
                 io.stats.buffer_shortages += 1;
                 slot.kernel.starved = true;
                 if let Driver::Uring(uring) = &mut io.driver {
-                    uring.starved.push_back(key);
+                    uring.buffers(group).starve(key);
                 }
                 return;
             }

@@ -1,0 +1,129 @@
+# Everything a person or CI runs. `make` alone prints the list.
+
+CARGO ?= cargo
+PORT ?= 8080
+ECHO_PORT_1 ?= 9001
+ECHO_PORT_2 ?= 9002
+PROXY_FLAGS ?=
+BENCH_FLAGS ?=
+
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## Build the release binaries
+	$(CARGO) build --release --locked --workspace --bins
+
+run: build ## Two backends and the proxy in the foreground; Ctrl-C stops all
+	@BIN='$(BIN)' PORT='$(PORT)' ECHO_PORT_1='$(ECHO_PORT_1)' ECHO_PORT_2='$(ECHO_PORT_2)' \
+		PROXY_FLAGS='$(PROXY_FLAGS)' exec sh -c "$$RUN_SCRIPT"
+
+test: ## Run all tests
+	$(CARGO) test --workspace --locked
+
+check: ## What CI holds: format, lints, tests and layers, docs, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --locked
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
+
+bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
+	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+clean: ## Remove what the build made; results stay
+	$(CARGO) clean
+
+# A server writes to its own pipe; a reader passes the lines on, notes `listening on`, and wakes the
+# script when the server is gone. Readers end when the pipe does, so no last line is lost.
+define RUN_SCRIPT
+set -u
+dir=$$(mktemp -d) || exit 1
+echo_1='' echo_2='' proxy=''
+say() { echo "make run: $$*"; }
+
+stop() {
+  trap '' TERM HUP USR1
+  trap 'kill -KILL $$echo_1 $$echo_2 $$proxy 2>/dev/null' INT
+  code=$$1
+  for pid in $$proxy $$echo_1 $$echo_2; do
+    kill -TERM "$$pid" 2>/dev/null
+    wait "$$pid" || { [ "$$code" -ne 0 ] || say "process $$pid ended with status $$?" >&2; code=1; }
+  done
+  wait
+  rm -rf "$$dir"
+  [ "$$code" -ne 0 ] || say 'stopped'
+  exit "$$code"
+}
+fail() { say "$$*" >&2; stop 1; }
+trap 'stop 0' INT TERM HUP
+trap 'fail "$$(cd "$$dir" && echo *.ended | sed "s/[.]ended//g") ended by itself"' USR1
+
+port_is_free() {
+  pattern=$$(printf ':%04X [0-9A-F]*:0000 0A ' "$$1")
+  ! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q "$$pattern"
+}
+
+start() { # name, command: sets $$pid
+  name=$$1; shift
+  mkfifo "$$dir/$$name" || exit 1
+  ( trap '' INT TERM HUP
+    while IFS= read -r line; do
+      printf '%s: %s\n' "$$name" "$$line"
+      case $$line in *'listening on '*) : > "$$dir/$$name.ready" ;; esac
+    done < "$$dir/$$name"
+    : > "$$dir/$$name.ended"
+    kill -USR1 $$$$ 2>/dev/null ) &
+  "$$@" 2> "$$dir/$$name" &
+  pid=$$!
+}
+
+ready() {
+  tries=100
+  until [ -e "$$dir/$$1.ready" ]; do
+    [ "$$tries" -gt 0 ] || fail "$$1 did not listen within 10 seconds"
+    tries=$$((tries - 1))
+    sleep 0.1
+  done
+}
+
+for port in "$$ECHO_PORT_1" "$$ECHO_PORT_2" "$$PORT"; do
+  port_is_free "$$port" || {
+    say "port $$port is in use; stop what listens there, or choose others:" >&2
+    say '  make run PORT=8081 ECHO_PORT_1=9003 ECHO_PORT_2=9004' >&2
+    rm -rf "$$dir"
+    exit 1
+  }
+done
+
+start echo-1 "$$BIN/hp-echo" --listen "127.0.0.1:$$ECHO_PORT_1"; echo_1=$$pid
+start echo-2 "$$BIN/hp-echo" --listen "127.0.0.1:$$ECHO_PORT_2"; echo_2=$$pid
+ready echo-1
+ready echo-2
+start proxy "$$BIN/hp-proxy" --listen "127.0.0.1:$$PORT" \
+  --backend "127.0.0.1:$$ECHO_PORT_1" --backend "127.0.0.1:$$ECHO_PORT_2" $$PROXY_FLAGS
+proxy=$$pid
+ready proxy
+
+cat <<TEXT
+
+The proxy answers on http://127.0.0.1:$$PORT and spreads over two backends. In another terminal:
+
+  curl -i http://127.0.0.1:$$PORT/
+  curl -I http://127.0.0.1:$$PORT/
+  curl --data-binary 'hello' http://127.0.0.1:$$PORT/
+  curl -i http://127.0.0.1:$$PORT/status/404
+  $$BIN/hp-bench 127.0.0.1:$$PORT 100 10
+
+Ctrl-C stops all three.
+
+TEXT
+wait "$$proxy"
+fail "the proxy ended with status $$?"
+endef
+export RUN_SCRIPT

@@ -1,0 +1,7 @@
+//! The real program against small servers that behave well or badly on purpose.
+#![expect(clippy::disallowed_methods, reason = "the other end of a real socket")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod process;
+mod runs;
+mod server;

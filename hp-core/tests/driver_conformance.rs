@@ -1,0 +1,133 @@
+//! The contract of the engines, proven on each of them by the same facts over real sockets.
+//!
+//! A new engine is one more `stamp!` line. A fact is a function that gets an engine; the modules
+//! have one subject each. `HP_SEED=N` replays one seed of the facts that draw lots;
+//! `HP_WITHOUT_URING=1` lets a machine without io_uring pass, and says so.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the other end of each connection is a plain blocking socket on a plain thread"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "facts are functions of a test, not tests themselves"
+)]
+
+#[path = "driver_conformance/buffers.rs"]
+mod buffers;
+#[path = "driver_conformance/closing.rs"]
+mod closing;
+#[path = "driver_conformance/deadlines.rs"]
+mod deadlines;
+#[path = "driver_conformance/lab.rs"]
+mod lab;
+#[path = "driver_conformance/listening.rs"]
+mod listening;
+#[path = "driver_conformance/order.rs"]
+mod order;
+#[path = "driver_conformance/parking.rs"]
+mod parking;
+#[path = "driver_conformance/peer.rs"]
+mod peer;
+#[path = "driver_conformance/sending.rs"]
+mod sending;
+#[path = "driver_conformance/tasks.rs"]
+mod tasks;
+
+use hp_core::rt::Engine;
+
+/// Makes a test of each fact.
+macro_rules! facts {
+    ($engine:expr; $($subject:ident: $($fact:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $fact() {
+                crate::$subject::$fact($engine);
+            }
+        )+)+
+    };
+}
+
+/// Proves every fact on one engine.
+macro_rules! stamp {
+    ($name:ident, $engine:expr) => {
+        mod $name {
+            use super::Engine;
+
+            facts! { $engine;
+                order:
+                    both_directions_at_once_are_complete_and_in_order,
+                    a_dropped_receive_loses_nothing,
+                    a_receive_dropped_after_every_poll_loses_nothing,
+                    the_end_comes_once_after_all_data_and_again_if_asked_again,
+                    an_error_comes_after_all_data,
+                    the_end_stays_the_end_when_a_reset_follows,
+                    bytes_put_back_come_first,
+                    readable_takes_nothing;
+                buffers:
+                    lent_bytes_never_change_while_held,
+                    a_hundred_connections_share_eight_buffers_and_a_tiny_ring,
+                    connections_that_found_no_buffer_go_on_when_one_returns,
+                    a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
+                    an_end_that_waited_for_a_buffer_takes_no_ones_place,
+                    waiting_for_a_buffer_costs_no_turns,
+                    a_parked_connection_that_found_no_buffer_still_has_news;
+                sending:
+                    what_a_slow_peer_does_not_take_is_queued_and_arrives_whole,
+                    received_pieces_queue_uncopied_and_arrive_in_order,
+                    more_pieces_than_one_call_takes_arrive_whole,
+                    a_dropped_flush_loses_nothing,
+                    sending_to_a_reset_connection_is_an_error_and_no_signal,
+                    a_reset_ends_a_flush_that_waits,
+                    an_echo_stands_a_peer_that_reads_by_fits_and_starts;
+                closing:
+                    every_armed_operation_ends_exactly_once,
+                    a_connection_attempt_given_up_leaves_nothing,
+                    a_stale_completion_never_hits_a_new_connection,
+                    a_finished_side_still_receives,
+                    a_side_that_was_finished_still_sends,
+                    dropping_a_connection_sends_its_end,
+                    a_reset_is_seen_as_a_reset_and_not_as_an_end,
+                    handles_may_outlive_the_shutdown,
+                    shutting_down_with_everything_in_flight_leaves_nothing;
+                deadlines:
+                    a_refused_connection_says_so,
+                    a_connection_attempt_ends_at_its_deadline,
+                    a_receive_ends_at_its_deadline,
+                    a_deadline_moved_later_holds_the_later_one,
+                    a_deadline_moved_earlier_holds_the_earlier_one,
+                    a_deadline_taken_back_never_comes,
+                    data_that_came_before_the_deadline_is_delivered_after_it,
+                    data_noticed_together_with_the_deadline_is_delivered,
+                    a_connection_goes_on_with_a_new_deadline,
+                    a_flush_ends_at_its_deadline,
+                    sleeps_end_in_the_order_of_their_deadlines;
+                parking:
+                    a_parked_connection_returns_with_its_news_and_its_tag,
+                    a_parked_connection_returns_at_its_deadline,
+                    a_parked_connection_can_be_taken_back,
+                    the_end_of_a_parked_connection_is_news,
+                    a_connection_parked_with_data_returns_at_once,
+                    many_parked_connections_return_once_each;
+                listening:
+                    a_dropped_accept_loses_no_connection,
+                    a_paused_listener_accepts_nothing_until_resumed,
+                    pausing_and_resuming_in_any_order_loses_no_connection,
+                    a_listener_goes_on_after_being_tried_while_paused,
+                    running_out_of_descriptors_is_an_error_and_accepting_goes_on,
+                    a_dropped_listener_closes_what_nobody_claimed;
+                tasks:
+                    a_panic_costs_its_own_connection_which_is_reset,
+                    a_flood_starves_nobody,
+                    a_wake_made_while_leaving_the_loop_is_kept,
+                    a_wake_survives_a_loop_run_inside_a_task,
+                    two_workers_pass_messages_and_are_joined,
+                    sixty_four_runtimes_all_make_progress,
+                    a_load_run_starts_no_kernel_worker;
+            }
+        }
+    };
+}
+
+stamp!(epoll, Engine::Epoll);
+stamp!(uring, Engine::Uring);

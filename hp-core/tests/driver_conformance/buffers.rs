@@ -1,0 +1,258 @@
+//! Receive buffers: lent, few, shared, and nobody waits for one that is free.
+
+use crate::lab::{
+    Chance, check, data, exactly, listener, once, pair, pair_from, scarce, seeds, soon, tiny,
+    until, within_turns,
+};
+use crate::peer::{self, Text};
+use hp_core::rt::net::{Conn, Lent, Listener, Rx, Unparked};
+use hp_core::rt::race::{First, race};
+use hp_core::rt::{Engine, Rt};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+pub(crate) fn lent_bytes_never_change_while_held(engine: Engine) {
+    const LEN: usize = 3 * 1024 * 1024;
+    for seed in seeds() {
+        check(&tiny(engine), async |rt| {
+            let (conn, peer) = pair(&rt).await;
+            let says = peer::say(peer, Text(seed), LEN, seed);
+            let mut chance = Chance::new(seed + 1);
+            let mut held: Vec<(usize, Lent)> = Vec::new();
+            let mut heard = 0;
+            while let Rx::Data(mut lent) = conn.recv().await.unwrap() {
+                let at = heard;
+                heard += lent.len();
+                let cut = usize::try_from(chance.below(lent.len() as u64)).unwrap();
+                held.push((at, lent.split_to(cut)));
+                held.push((at + cut, lent));
+                while held.len() > 40 {
+                    let pick = usize::try_from(chance.below(held.len() as u64)).unwrap();
+                    let (at, lent) = held.swap_remove(pick);
+                    Text(seed).check(at, &lent);
+                }
+            }
+            assert_eq!(heard, LEN);
+            for (at, lent) in held {
+                Text(seed).check(at, &lent);
+            }
+            says.join().unwrap();
+        });
+    }
+}
+
+pub(crate) fn a_hundred_connections_share_eight_buffers_and_a_tiny_ring(engine: Engine) {
+    const CONNS: u64 = 120;
+    const LEN: usize = 32 * 1024;
+    for seed in seeds() {
+        check(&tiny(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let peers = peer::thread(move || {
+                let mut peers: Vec<TcpStream> = (0..CONNS).map(|_| peer::connect(addr)).collect();
+                let mut chance = Chance::new(seed);
+                let mut said = 0;
+                while said < LEN {
+                    let size = chance.size(8192).min(LEN - said);
+                    for (name, peer) in (0..).zip(&mut peers) {
+                        peer.write_all(&Text(seed ^ name << 32).bytes(said, size))
+                            .unwrap();
+                    }
+                    said += size;
+                }
+                for (name, peer) in (0..).zip(&mut peers) {
+                    peer.shutdown(Shutdown::Write).unwrap();
+                    let mut echo = Vec::new();
+                    peer.read_to_end(&mut echo).unwrap();
+                    assert_eq!(echo.len(), LEN);
+                    Text(seed ^ name << 32).check(0, &echo);
+                }
+            });
+            for _ in 0..CONNS {
+                let conn = listener.accept().await.unwrap();
+                rt.spawn(async move { echo(&conn).await });
+            }
+            until(&rt, || rt.tasks() == 0).await;
+            peers.join().unwrap();
+        });
+    }
+}
+
+pub(crate) fn connections_that_found_no_buffer_go_on_when_one_returns(engine: Engine) {
+    const CONNS: u8 = 100;
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut crowd = Vec::new();
+        for name in 0..CONNS {
+            let (conn, mut peer) = pair_from(&listener, addr).await;
+            peer.write_all(&[name]).unwrap();
+            crowd.push((name, conn, peer));
+        }
+        let mut held = Vec::new();
+        let mut waiting = Vec::new();
+        for (name, conn, peer) in crowd {
+            match within_turns(&rt, TURNS, data(&conn)).await {
+                Some(lent) => held.push((name, conn, peer, lent)),
+                None => waiting.push((name, conn, peer)),
+            }
+        }
+        assert!(held.len() >= 32, "a pool of one buffer grows to 32");
+        assert!(
+            !waiting.is_empty(),
+            "a hundred held buffers are more than the bound"
+        );
+        assert!(rt.stats().buffer_shortages > 0);
+        assert_eq!(rt.holdings().lent_buffers as usize, held.len());
+        let waiting_len = waiting.len();
+        let served = Rc::new(Cell::new(0));
+        for (name, conn, mut peer) in waiting {
+            let served = Rc::clone(&served);
+            rt.spawn(async move {
+                assert_eq!(*data(&conn).await, [name]);
+                served.set(served.get() + 1);
+                peer.write_all(b"again").unwrap();
+                assert_eq!(exactly(&conn, 5).await, b"again");
+            });
+        }
+        for _ in 0..TURNS {
+            rt.yield_now().await;
+        }
+        assert_eq!(served.get(), 0, "there is no buffer to be had");
+        drop(held.pop()); // One returns: it goes round.
+        until(&rt, || rt.tasks() == 0).await;
+        assert_eq!(served.get(), waiting_len);
+        for (name, _, _, lent) in held {
+            assert_eq!(*lent, [name]);
+        }
+    });
+}
+
+/// A connection that was closed while it waited kept its place in the queue and used up the returned buffer that
+/// the next one could have had.
+pub(crate) fn a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (leaver, _leaver_peer) = starved(&rt, &listener, addr, b"leaver").await;
+        let (stayer, _stayer_peer) = starved(&rt, &listener, addr, b"stayer").await;
+        drop(leaver);
+        held.pop().unwrap();
+        assert_eq!(exactly(&stayer, 6).await, b"stayer");
+    });
+}
+
+/// A receive that waited for a buffer only to learn of the peer's end gives the buffer back unused, and nobody told the
+/// next one.
+pub(crate) fn an_end_that_waited_for_a_buffer_takes_no_ones_place(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (ender, ender_peer) = pair_from(&listener, addr).await;
+        ender_peer.shutdown(Shutdown::Write).unwrap();
+        assert!(
+            within_turns(&rt, TURNS, ender.recv())
+                .await
+                .is_none_or(|rx| matches!(rx, Ok(Rx::Eof)))
+        );
+        let (stayer, _stayer_peer) = starved(&rt, &listener, addr, b"stayer").await;
+        held.pop().unwrap();
+        assert_eq!(exactly(&stayer, 6).await, b"stayer");
+        assert!(matches!(ender.recv().await, Ok(Rx::Eof)));
+    });
+}
+
+/// With all large buffers held and small ones free, the readiness engine woke the connection that waited for a large one
+/// in every turn, for nothing.
+pub(crate) fn waiting_for_a_buffer_costs_no_turns(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let text = Text(11);
+        let says = peer::say(peer, text, 6 * 1024 * 1024, 11);
+        let mut held = Vec::new();
+        let mut heard = 0;
+        conn.readable().await.unwrap();
+        for small_ones_returned in [false, true] {
+            if small_ones_returned {
+                held.drain(..2);
+            }
+            let silence = Duration::from_millis(30);
+            while let First::One(lent) = race(data(&conn), rt.sleep(silence)).await {
+                text.check(heard, &lent);
+                heard += lent.len();
+                held.push(lent);
+            }
+        }
+        let turns_before = rt.stats().turns;
+        assert!(once(conn.recv()).await.is_none());
+        rt.sleep(Duration::from_millis(50)).await;
+        let turns = rt.stats().turns - turns_before;
+        assert!(
+            turns < 30,
+            "{turns} turns in 50 ms of waiting with {} buffers held",
+            held.len()
+        );
+        drop(held);
+        while let Rx::Data(lent) = conn.recv().await.unwrap() {
+            text.check(heard, &lent);
+            heard += lent.len();
+        }
+        assert_eq!(heard, 6 * 1024 * 1024);
+        says.join().unwrap();
+    });
+}
+
+pub(crate) fn a_parked_connection_that_found_no_buffer_still_has_news(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        let _key = conn.park(5, soon(&rt));
+        peer.write_all(b"news").unwrap();
+        for _ in 0..TURNS {
+            rt.yield_now().await;
+        }
+        held.clear();
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (5, Unparked::News));
+        assert_eq!(exactly(&conn, 4).await, b"news");
+    });
+}
+
+async fn echo(conn: &Conn) {
+    while let Rx::Data(lent) = conn.recv().await.unwrap() {
+        conn.queue(lent).unwrap();
+        conn.flush().await.unwrap();
+    }
+    conn.finish().await.unwrap();
+}
+
+/// Holds every buffer that can be had, each under a connection of its own.
+async fn exhaust(rt: &Rt, listener: &Listener, addr: SocketAddr) -> Vec<(Lent, Conn, TcpStream)> {
+    let mut held = Vec::new();
+    loop {
+        let (conn, mut peer) = pair_from(listener, addr).await;
+        peer.write_all(b"x").unwrap();
+        match within_turns(rt, TURNS, data(&conn)).await {
+            Some(lent) => held.push((lent, conn, peer)),
+            None => return held,
+        }
+    }
+}
+
+/// A connection with bytes for which there is no buffer.
+async fn starved(
+    rt: &Rt,
+    listener: &Listener,
+    addr: SocketAddr,
+    bytes: &[u8],
+) -> (Conn, TcpStream) {
+    let (conn, mut peer) = pair_from(listener, addr).await;
+    peer.write_all(bytes).unwrap();
+    assert!(within_turns(rt, TURNS, conn.recv()).await.is_none());
+    (conn, peer)
+}
+
+/// Turns after which what is on its way through the kernel has arrived.
+const TURNS: u32 = 200;

@@ -1,0 +1,193 @@
+//! Time ends waiting, and only waiting.
+
+use crate::closing::FullListener;
+use crate::lab::{Chance, PATIENCE, check, exactly, goes_quiet, once, options, pair, soon, until};
+use hp_core::rt::net::{listen, local_addr};
+use hp_core::rt::{Engine, Instant, Rt};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+pub(crate) fn a_refused_connection_says_so(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let socket = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).unwrap();
+        let addr = local_addr(&socket).unwrap();
+        let met = rt.connect(addr, soon(&rt)).await.unwrap();
+        assert_eq!(met.peer_addr(), Some(addr));
+        drop((met, socket));
+        for _ in 0..10 {
+            let error = rt.connect(addr, soon(&rt)).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        goes_quiet(&rt).await;
+    });
+}
+
+pub(crate) fn a_connection_attempt_ends_at_its_deadline(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let full = FullListener::new();
+        let deadline = after(&rt, 30);
+        let error = rt.connect(full.addr, deadline).await.unwrap_err();
+        check_timed_out(&rt, &error, deadline);
+        goes_quiet(&rt).await;
+        let over = rt.connect(full.addr, Instant::START).await.unwrap_err();
+        assert_eq!(over.kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+pub(crate) fn a_receive_ends_at_its_deadline(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, _peer) = pair(&rt).await;
+        let deadline = after(&rt, 20);
+        conn.set_deadline(Some(deadline));
+        check_timed_out(&rt, &conn.recv().await.unwrap_err(), deadline);
+        check_timed_out(&rt, &conn.recv().await.unwrap_err(), deadline);
+        check_timed_out(&rt, &conn.readable().await.unwrap_err(), deadline);
+    });
+}
+
+pub(crate) fn a_deadline_moved_later_holds_the_later_one(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, _peer) = pair(&rt).await;
+        for later in [21, 40, 60] {
+            conn.set_deadline(Some(after(&rt, 20)));
+            assert!(once(conn.recv()).await.is_none());
+            let deadline = after(&rt, later);
+            conn.set_deadline(Some(deadline));
+            check_timed_out(&rt, &conn.recv().await.unwrap_err(), deadline);
+        }
+    });
+}
+
+pub(crate) fn a_deadline_moved_earlier_holds_the_earlier_one(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, _peer) = pair(&rt).await;
+        conn.set_deadline(Some(rt.precise_now() + PATIENCE * 10));
+        assert!(once(conn.recv()).await.is_none());
+        for earlier in [60, 20] {
+            let deadline = after(&rt, earlier);
+            conn.set_deadline(Some(deadline));
+            check_timed_out(&rt, &conn.recv().await.unwrap_err(), deadline);
+        }
+    });
+}
+
+pub(crate) fn a_deadline_taken_back_never_comes(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        conn.set_deadline(Some(after(&rt, 5)));
+        assert!(once(conn.recv()).await.is_none());
+        conn.set_deadline(None);
+        rt.sleep(Duration::from_millis(20)).await;
+        assert!(once(conn.recv()).await.is_none());
+        peer.write_all(b"late but welcome").unwrap();
+        assert_eq!(exactly(&conn, 16).await, b"late but welcome");
+    });
+}
+
+pub(crate) fn data_that_came_before_the_deadline_is_delivered_after_it(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for armed in [true, false] {
+            let (conn, mut peer) = pair(&rt).await;
+            if armed {
+                assert!(once(conn.recv()).await.is_none());
+            }
+            conn.set_deadline(Some(after(&rt, 10)));
+            peer.write_all(b"in time").unwrap();
+            rt.sleep(Duration::from_millis(20)).await;
+            assert_eq!(exactly(&conn, 7).await, b"in time");
+            assert_eq!(
+                conn.recv().await.unwrap_err().kind(),
+                io::ErrorKind::TimedOut
+            );
+        }
+    });
+}
+
+/// A worker that was held up finds data and deadline in the same turn. The readiness engine had not read yet and let the
+/// deadline win.
+pub(crate) fn data_noticed_together_with_the_deadline_is_delivered(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        let deadline = after(&rt, 5);
+        conn.set_deadline(Some(deadline));
+        let came = Rc::new(RefCell::new(None));
+        let seen = Rc::clone(&came);
+        rt.spawn(async move {
+            let got = conn.recv().await;
+            *seen.borrow_mut() = Some(got.is_ok());
+        });
+        rt.yield_now().await;
+        rt.yield_now().await; // The task waits now.
+        peer.write_all(b"in time").unwrap();
+        while rt.precise_now() < deadline + Duration::from_millis(2) {}
+        until(&rt, || came.borrow().is_some()).await;
+        assert_eq!(*came.borrow(), Some(true));
+    });
+}
+
+pub(crate) fn a_connection_goes_on_with_a_new_deadline(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        conn.set_deadline(Some(after(&rt, 5)));
+        assert_eq!(
+            conn.recv().await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        conn.set_deadline(Some(soon(&rt)));
+        assert!(once(conn.recv()).await.is_none());
+        peer.write_all(b"now").unwrap();
+        assert_eq!(exactly(&conn, 3).await, b"now");
+    });
+}
+
+pub(crate) fn a_flush_ends_at_its_deadline(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, _peer) = pair(&rt).await;
+        conn.write(&vec![0; 8 * 1024 * 1024]).unwrap();
+        let deadline = after(&rt, 20);
+        conn.set_deadline(Some(deadline));
+        check_timed_out(&rt, &conn.flush().await.unwrap_err(), deadline);
+        assert!(
+            conn.queued() > 0,
+            "the deadline ends the waiting and drops nothing"
+        );
+    });
+}
+
+pub(crate) fn sleeps_end_in_the_order_of_their_deadlines(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let mut chance = Chance::new(1);
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        // Far enough off for every task to be asleep before the first one is to wake.
+        let base = after(&rt, 300);
+        for _ in 0..1500 {
+            let deadline = base + Duration::from_micros(chance.below(120_000));
+            let (rt2, ended) = (rt.clone(), Rc::clone(&ended));
+            rt.spawn(async move {
+                rt2.sleep_until(deadline).await;
+                assert!(rt2.precise_now() >= deadline);
+                ended.borrow_mut().push(deadline);
+            });
+        }
+        until(&rt, || rt.tasks() == 0).await;
+        let ended = ended.borrow();
+        assert_eq!(ended.len(), 1500);
+        // The wheel's tick is a millisecond; what falls into one tick ends in any order.
+        let tick = |deadline: &Instant| deadline.as_nanos().div_ceil(1_000_000);
+        let ticks: Vec<u64> = ended.iter().map(tick).collect();
+        assert!(ticks.is_sorted(), "{ticks:?}");
+    });
+}
+
+fn after(rt: &Rt, millis: u64) -> Instant {
+    rt.precise_now() + Duration::from_millis(millis)
+}
+
+fn check_timed_out(rt: &Rt, error: &io::Error, deadline: Instant) {
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let now = rt.precise_now();
+    assert!(now >= deadline, "{:?} too early", deadline - now);
+}

@@ -1,0 +1,196 @@
+//! Every connection that reached the listener is claimed once or closed, whatever became of the futures.
+
+use crate::lab::{
+    check, conns_fall_to, exactly, listener, once, options, tiny, until, within_turns,
+};
+use crate::peer;
+use hp_core::rt::net::Listener;
+use hp_core::rt::race::{First, race};
+use hp_core::rt::{Engine, Rt};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Command;
+
+pub(crate) fn a_dropped_accept_loses_no_connection(engine: Engine) {
+    const CONNS: u32 = 300;
+    for options in [options(engine), tiny(engine)] {
+        check(&options, async |rt| {
+            let (listener, addr) = listener(&rt);
+            let peers = peer::thread(move || {
+                let say = |name: u32| {
+                    let mut peer = peer::connect(addr);
+                    peer.write_all(&name.to_le_bytes()).unwrap();
+                    peer
+                };
+                (0..CONNS).map(say).collect::<Vec<_>>()
+            });
+            let mut names = Vec::new();
+            while names.len() < CONNS as usize {
+                let accepted = match names.len() % 3 {
+                    0 => once(listener.accept()).await,
+                    1 => match race(listener.accept(), rt.yield_now()).await {
+                        First::One(accepted) => Some(accepted),
+                        First::Other(()) => None,
+                    },
+                    _ => Some(listener.accept().await),
+                };
+                let Some(accepted) = accepted else {
+                    rt.yield_now().await;
+                    continue;
+                };
+                let word = exactly(&accepted.unwrap(), 4).await;
+                names.push(u32::from_le_bytes(word.try_into().unwrap()));
+            }
+            assert!(
+                names.into_iter().eq(0..CONNS),
+                "all, in the order of their arrival"
+            );
+            assert!(once(listener.accept()).await.is_none());
+            drop(peers.join().unwrap());
+        });
+    }
+}
+
+pub(crate) fn a_paused_listener_accepts_nothing_until_resumed(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        give_turns(&rt).await;
+        listener.pause();
+        listener.pause();
+        give_turns(&rt).await;
+        let peers: Vec<_> = (0..5).map(|_| peer::connect(addr)).collect();
+        assert!(within_turns(&rt, 50, listener.accept()).await.is_none());
+        listener.resume();
+        listener.resume();
+        for peer in &peers {
+            let conn = listener.accept().await.unwrap();
+            assert_eq!(conn.peer_addr().unwrap(), peer.local_addr().unwrap());
+        }
+    });
+}
+
+pub(crate) fn pausing_and_resuming_in_any_order_loses_no_connection(engine: Engine) {
+    check(&tiny(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut chance = crate::lab::Chance::new(3);
+        for _ in 0..200 {
+            for _ in 0..chance.below(5) {
+                match chance.below(3) {
+                    0 => listener.pause(),
+                    1 => listener.resume(),
+                    _ => rt.yield_now().await,
+                }
+            }
+            let peer = peer::connect(addr);
+            if chance.below(2) == 0 {
+                rt.yield_now().await;
+            }
+            listener.resume();
+            let conn = listener.accept().await.unwrap();
+            assert_eq!(conn.peer_addr().unwrap(), peer.local_addr().unwrap());
+        }
+    });
+}
+
+/// Trying makes the socket non-blocking, on which a ring may answer EAGAIN instead of waiting.
+pub(crate) fn a_listener_goes_on_after_being_tried_while_paused(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        for _ in 0..3 {
+            give_turns(&rt).await;
+            assert!(listener.try_accept().is_none());
+            listener.pause();
+            give_turns(&rt).await;
+            assert!(listener.try_accept().is_none());
+            let mut peers: Vec<_> = (0..3).map(|_| peer::connect(addr)).collect();
+            for peer in &mut peers {
+                let conn = listener.try_accept().unwrap();
+                assert_eq!(conn.peer_addr().unwrap(), peer.local_addr().unwrap());
+                assert!(once(conn.recv()).await.is_none());
+                peer.write_all(b"tried").unwrap();
+                assert_eq!(exactly(&conn, 5).await, b"tried");
+            }
+            assert!(listener.try_accept().is_none());
+            listener.resume();
+            assert!(within_turns(&rt, 20, listener.accept()).await.is_none());
+            let mut peer = peer::connect(addr);
+            let conn = listener.accept().await.unwrap();
+            peer.write_all(b"accepted").unwrap();
+            assert_eq!(exactly(&conn, 8).await, b"accepted");
+        }
+    });
+}
+
+/// The limit belongs to a process, so the fact is proven in one of its own.
+pub(crate) fn running_out_of_descriptors_is_an_error_and_accepting_goes_on(engine: Engine) {
+    if std::env::var_os(CHILD).is_some() {
+        return run_out_of_descriptors(engine);
+    }
+    let fact = format!("{engine}::running_out_of_descriptors_is_an_error_and_accepting_goes_on");
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -n 100 && exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", &fact])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    let complained = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{said}{complained}");
+    assert!(said.contains("1 passed"), "{said}{complained}");
+}
+
+fn run_out_of_descriptors(engine: Engine) {
+    const CONNS: usize = 20;
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        for _ in 0..3 {
+            let peers: Vec<_> = (0..CONNS).map(|_| peer::connect(addr)).collect();
+            let hogs: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            for _ in 0..3 {
+                let error = listener.accept().await.unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(EMFILE), "{error}");
+            }
+            drop(hogs);
+            let mut conns = Vec::new();
+            while conns.len() < CONNS {
+                match listener.accept().await {
+                    Ok(conn) => conns.push(conn),
+                    Err(error) => {
+                        // Known before the descriptors were free again.
+                        assert_eq!(error.raw_os_error(), Some(EMFILE), "{error}");
+                        rt.sleep(std::time::Duration::from_millis(1)).await;
+                    }
+                }
+            }
+            drop(peers);
+            drop(conns);
+            conns_fall_to(&rt, 0).await;
+        }
+    });
+}
+
+pub(crate) fn a_dropped_listener_closes_what_nobody_claimed(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        give_turns(&rt).await;
+        let mut peers: Vec<_> = (0..10).map(|_| peer::connect(addr)).collect();
+        give_turns(&rt).await; // Accepted by the kernel, claimed by nobody.
+        drop::<Listener>(listener);
+        until(&rt, || rt.holdings().listeners == 0).await;
+        for peer in &mut peers {
+            // FIN or RST: the connection is over either way.
+            assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)));
+        }
+        std::net::TcpStream::connect(addr).unwrap_err();
+    });
+}
+
+async fn give_turns(rt: &Rt) {
+    for _ in 0..5 {
+        rt.yield_now().await;
+    }
+}
+
+const CHILD: &str = "HP_CONFORMANCE_CHILD";
+const EMFILE: i32 = 24;

@@ -1,0 +1,154 @@
+//! A parked connection has no task and comes back once, with a reason.
+
+use crate::lab::{
+    check, conns_fall_to, exactly, listener, once, options, pair, pair_from, soon, tiny,
+    within_turns,
+};
+use crate::peer;
+use hp_core::rt::net::{Rx, Unparked};
+use hp_core::rt::{Engine, Instant};
+use std::io::{self, Write};
+use std::time::Duration;
+
+pub(crate) fn a_parked_connection_returns_with_its_news_and_its_tag(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (mut conn, mut peer) = pair(&rt).await;
+        for round in 0..5 {
+            let addr = conn.peer_addr();
+            let key = conn.park(round, soon(&rt));
+            assert!(within_turns(&rt, 20, rt.next_unparked()).await.is_none());
+            assert_eq!(rt.holdings().lent_buffers, 0);
+            peer.write_all(b"news").unwrap();
+            let (back, tag, why) = rt.next_unparked().await;
+            assert_eq!((tag, why), (round, Unparked::News));
+            assert_eq!(back.peer_addr(), addr);
+            assert!(rt.unpark(key).is_none(), "it came back already");
+            assert_eq!(exactly(&back, 4).await, b"news");
+            conn = back;
+        }
+        conn.write(b"and it still speaks").unwrap();
+    });
+}
+
+pub(crate) fn a_parked_connection_returns_at_its_deadline(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        let deadline = rt.precise_now() + Duration::from_millis(20);
+        let key = conn.park(u64::MAX, deadline);
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (u64::MAX, Unparked::Expired));
+        assert!(rt.precise_now() >= deadline);
+        assert!(rt.unpark(key).is_none());
+        // Its deadline is over and done with.
+        assert!(once(conn.recv()).await.is_none());
+        peer.write_all(b"more").unwrap();
+        assert_eq!(exactly(&conn, 4).await, b"more");
+        let _key = conn.park(3, Instant::START);
+        let (_conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (3, Unparked::Expired));
+    });
+}
+
+pub(crate) fn a_parked_connection_can_be_taken_back(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        let key = conn.park(1, rt.precise_now() + Duration::from_millis(5));
+        rt.yield_now().await;
+        let conn = rt.unpark(key).unwrap();
+        assert!(rt.unpark(key).is_none(), "one handle at a time");
+        rt.sleep(Duration::from_millis(10)).await; // The parking's deadline is gone with it.
+        conn.write(b"request").unwrap();
+        assert!(once(conn.recv()).await.is_none());
+        peer.write_all(b"response").unwrap();
+        assert_eq!(exactly(&conn, 8).await, b"response");
+        assert!(once(rt.next_unparked()).await.is_none());
+        drop(conn);
+        conns_fall_to(&rt, 0).await;
+        assert!(rt.unpark(key).is_none());
+    });
+}
+
+pub(crate) fn the_end_of_a_parked_connection_is_news(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let _key = conn.park(1, soon(&rt));
+        rt.yield_now().await;
+        drop(peer);
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (1, Unparked::News));
+        assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+
+        let (conn, peer) = pair(&rt).await;
+        let _key = conn.park(2, soon(&rt));
+        rt.yield_now().await;
+        peer::reset(peer);
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (2, Unparked::News));
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+pub(crate) fn a_connection_parked_with_data_returns_at_once(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for looked in [true, false] {
+            let (conn, mut peer) = pair(&rt).await;
+            if looked {
+                assert!(once(conn.recv()).await.is_none());
+            }
+            peer.write_all(b"early").unwrap();
+            if looked {
+                conn.readable().await.unwrap();
+            }
+            let _key = conn.park(4, soon(&rt));
+            let (conn, tag, why) = within_turns(&rt, 20, rt.next_unparked()).await.unwrap();
+            assert_eq!((tag, why), (4, Unparked::News));
+            assert_eq!(exactly(&conn, 5).await, b"early");
+        }
+    });
+}
+
+pub(crate) fn many_parked_connections_return_once_each(engine: Engine) {
+    const CONNS: u64 = 200;
+    check(&tiny(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut peers = Vec::new();
+        let mut keys = Vec::new();
+        for tag in 0..CONNS {
+            let (conn, peer) = pair_from(&listener, addr).await;
+            // A third speaks, a third ends, a third stays until its deadline.
+            let short = rt.precise_now() + Duration::from_millis(30);
+            let deadline = if tag % 3 == 2 { short } else { soon(&rt) };
+            keys.push(conn.park(tag, deadline));
+            peers.push(Some(peer));
+        }
+        for (tag, peer) in peers.iter_mut().enumerate() {
+            match tag % 3 {
+                0 => peer.as_mut().unwrap().write_all(&[7]).unwrap(),
+                1 => *peer = None,
+                _ => (),
+            }
+        }
+        let mut seen = vec![false; usize::try_from(CONNS).unwrap()];
+        for _ in 0..CONNS {
+            let (conn, tag, why) = rt.next_unparked().await;
+            assert_eq!(
+                why,
+                if tag % 3 == 2 {
+                    Unparked::Expired
+                } else {
+                    Unparked::News
+                }
+            );
+            let place = &mut seen[usize::try_from(tag).unwrap()];
+            assert!(!std::mem::replace(place, true));
+            match tag % 3 {
+                0 => assert_eq!(exactly(&conn, 1).await, [7]),
+                1 => assert!(matches!(conn.recv().await, Ok(Rx::Eof))),
+                _ => assert!(once(conn.recv()).await.is_none()),
+            }
+        }
+        assert!(once(rt.next_unparked()).await.is_none());
+        assert!(keys.into_iter().all(|key| rt.unpark(key).is_none()));
+    });
+}

@@ -1,0 +1,202 @@
+//! What the socket does not take waits in order; what it will never take is an error.
+
+use crate::lab::{
+    Chance, check, conns_fall_to, listener, once, options, pair, pair_from, seeds, tiny, until,
+    within_turns,
+};
+use crate::peer::{self, Text};
+use hp_core::rt::Engine;
+use hp_core::rt::net::Rx;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+const LEN: usize = 8 * 1024 * 1024;
+
+pub(crate) fn what_a_slow_peer_does_not_take_is_queued_and_arrives_whole(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let text = Text(1);
+        conn.write(&text.bytes(0, LEN)).unwrap();
+        assert!(conn.queued() > 0, "no socket takes 8 MB at once");
+        assert!(rt.stats().short_sends > 0);
+        conn.write(&text.bytes(LEN, 1000)).unwrap(); // Behind what waits, not before it.
+        assert!(within_turns(&rt, 50, conn.flush()).await.is_none());
+        let hears = peer::hear(peer, text, 2);
+        conn.flush().await.unwrap();
+        assert_eq!(conn.queued(), 0);
+        conn.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN + 1000);
+    });
+}
+
+pub(crate) fn received_pieces_queue_uncopied_and_arrive_in_order(engine: Engine) {
+    for seed in seeds() {
+        check(&options(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let (source, from) = pair_from(&listener, addr).await;
+            let (sink, to) = pair_from(&listener, addr).await;
+            let text = Text(seed);
+            let says = peer::say(from, text, LEN, seed);
+            let mut chance = Chance::new(seed + 1);
+            let mut hears = Some(move || peer::hear(to, text, seed + 2));
+            let mut hearing = None;
+            while let Rx::Data(mut lent) = source.recv().await.unwrap() {
+                if chance.below(4) == 0 {
+                    let cut = usize::try_from(chance.below(lent.len() as u64)).unwrap();
+                    let front = lent.split_to(cut);
+                    sink.write(&front).unwrap(); // Copies and pieces take turns.
+                }
+                sink.queue(lent).unwrap();
+                if rt.holdings().lent_buffers > 20 {
+                    let start = hears.take();
+                    hearing = hearing.or_else(|| start.map(|start| start()));
+                    sink.flush().await.unwrap();
+                    assert_eq!(sink.queued(), 0);
+                }
+            }
+            assert!(
+                hearing.is_some(),
+                "the peer read nothing, yet no piece was kept"
+            );
+            sink.finish().await.unwrap();
+            assert_eq!(hearing.unwrap().join().unwrap(), LEN);
+            says.join().unwrap();
+        });
+    }
+}
+
+/// A vectored call takes 64 pieces at most. The 65th waited for room in a socket that had plenty, of which an
+/// edge-triggered engine is never told.
+pub(crate) fn more_pieces_than_one_call_takes_arrive_whole(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let bytes = Text(4).bytes(0, 1000);
+        let pieces: Vec<IoSlice<'_>> = bytes.chunks(3).map(IoSlice::new).collect();
+        assert!(within_turns(&rt, 5, conn.recv()).await.is_none()); // The first edges are over.
+        conn.write_vectored(&pieces).unwrap();
+        conn.write_vectored(&[IoSlice::new(&[]), IoSlice::new(&[])])
+            .unwrap();
+        conn.write_vectored(&[]).unwrap();
+        conn.flush().await.unwrap();
+        conn.finish().await.unwrap();
+        assert_eq!(peer::hear(peer, Text(4), 4).join().unwrap(), 1000);
+    });
+}
+
+pub(crate) fn a_dropped_flush_loses_nothing(engine: Engine) {
+    check(&tiny(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        conn.write(&Text(5).bytes(0, LEN)).unwrap();
+        let hears = peer::hear(peer, Text(5), 5);
+        while once(conn.flush()).await.is_none() {
+            rt.yield_now().await;
+        }
+        conn.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN);
+    });
+}
+
+pub(crate) fn sending_to_a_reset_connection_is_an_error_and_no_signal(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        for round in 0..20 {
+            let (conn, peer) = pair_from(&listener, addr).await;
+            if round % 2 == 0 {
+                assert!(once(conn.recv()).await.is_none());
+                rt.yield_now().await;
+            }
+            peer::reset(peer);
+            let error = loop {
+                match conn.write(b"to nobody") {
+                    Ok(()) => rt.yield_now().await,
+                    Err(error) => break error,
+                }
+            };
+            check_gone(&error);
+            for _ in 0..3 {
+                check_gone(&conn.write(b"still nobody").unwrap_err());
+                check_gone(&conn.flush().await.unwrap_err());
+                check_gone(&conn.finish().await.unwrap_err());
+            }
+            match conn.recv().await {
+                Ok(Rx::Eof) => (), // The failed send took the socket's error with it.
+                Ok(data) => panic!("{data:?} from a peer that said nothing"),
+                Err(error) => check_gone(&error),
+            }
+        }
+        conns_fall_to(&rt, 0).await;
+    });
+}
+
+pub(crate) fn a_reset_ends_a_flush_that_waits(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        conn.write(&vec![0; LEN]).unwrap();
+        assert!(within_turns(&rt, 10, conn.flush()).await.is_none());
+        let resets = peer::thread(move || peer::reset(peer));
+        check_gone(&conn.flush().await.unwrap_err());
+        assert_eq!(conn.queued(), 0, "what nobody will take is not kept");
+        resets.join().unwrap();
+    });
+}
+
+pub(crate) fn an_echo_stands_a_peer_that_reads_by_fits_and_starts(engine: Engine) {
+    const CONNS: u64 = 4;
+    const LEN: usize = 3 * 1024 * 1024;
+    for seed in seeds() {
+        check(&tiny(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let mut peers = Vec::new();
+            for name in 0..CONNS {
+                let (conn, peer) = pair_from(&listener, addr).await;
+                rt.spawn(async move {
+                    while let Rx::Data(lent) = conn.recv().await.unwrap() {
+                        conn.queue(lent).unwrap();
+                        conn.flush().await.unwrap();
+                    }
+                    conn.finish().await.unwrap();
+                });
+                let text = Text(seed << 8 | name);
+                peers.push(peer::thread(move || {
+                    fits_and_starts(peer, text, LEN, seed + name)
+                }));
+            }
+            until(&rt, || rt.tasks() == 0).await;
+            peers.into_iter().for_each(|peer| peer.join().unwrap());
+        });
+    }
+}
+
+/// Writes some, reads all of it back but for a rest that grows and shrinks.
+fn fits_and_starts(mut peer: TcpStream, text: Text, len: usize, seed: u64) {
+    let mut chance = Chance::new(seed);
+    let (mut said, mut heard) = (0, 0);
+    while heard < len {
+        let size = chance.size(16 * 1024).min(len - said);
+        peer.write_all(&text.bytes(said, size)).unwrap();
+        said += size;
+        if said == len && size > 0 {
+            peer.shutdown(Shutdown::Write).unwrap();
+        }
+        let rest = if said == len {
+            0
+        } else {
+            chance.size(32 * 1024)
+        };
+        let due = said.saturating_sub(rest).saturating_sub(heard);
+        let mut echo = vec![0; due];
+        peer.read_exact(&mut echo).unwrap();
+        text.check(heard, &echo);
+        heard += due;
+    }
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+fn check_gone(error: &io::Error) {
+    let kinds = [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::NotConnected,
+    ];
+    assert!(kinds.contains(&error.kind()), "{error}");
+}

@@ -1,0 +1,7 @@
+//! The real program, its real sockets and signals.
+#![expect(clippy::disallowed_methods, reason = "the other end of a real socket")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conversations;
+mod process;
+mod server;

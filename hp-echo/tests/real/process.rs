@@ -1,0 +1,134 @@
+//! How the program begins and how it ends.
+
+use std::net::TcpStream;
+use std::process::{Command, Output};
+
+use crate::server::{ENGINES, Server, field, on_each_engine};
+
+#[test]
+fn drain_finishes_what_is_under_way_and_exits_zero() {
+    for engine in ENGINES {
+        for workers in ["1", "2"] {
+            let server = Server::start(&["--engine", engine, "--workers", workers]);
+            let mut idle = server.connect();
+            assert_eq!(idle.get("/").status, 200);
+            let mut busy = server.connect();
+            busy.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
+            let (_status, _head) = busy.head(); // Now the exchange is under way for certain.
+            server.signal("TERM");
+            assert_eq!(idle.rest(), b"", "an idle connection is closed at once");
+            busy.send("b");
+            assert_eq!(busy.rest(), b"ab");
+            let (status, rest) = server.wait();
+            assert_eq!(status.code(), Some(0), "{engine}: {rest}");
+            assert!(
+                rest.starts_with("engine ") && rest.lines().count() == 1,
+                "{rest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn drain_says_close_in_its_last_answers() {
+    on_each_engine(&["--workers", "1"], |server| {
+        let mut idle = server.connect();
+        assert_eq!(idle.get("/").status, 200);
+        let mut busy = server.connect();
+        busy.send("GET /delay/200 HTTP/1.1\r\nHost: a\r\n\r\n");
+        // The delay begins before the idle connection's end is seen, since its bytes came before.
+        assert_eq!(server.connect().get("/").status, 200);
+        server.signal("INT");
+        assert_eq!(idle.rest(), b"");
+        let answer = busy.answer();
+        assert_eq!(field(&answer.head, "Connection"), Some("close"));
+        assert_eq!(busy.rest(), b"");
+    });
+}
+
+#[test]
+fn no_connection_is_taken_after_the_drain_began() {
+    let server = Server::start(&[]);
+    let mut idle = server.connect();
+    assert_eq!(idle.get("/").status, 200);
+    let addr = server.addr;
+    server.signal("TERM");
+    let (status, _rest) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn every_worker_serves_the_one_address() {
+    on_each_engine(&["--workers", "3"], |server| {
+        let clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+        for mut client in clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+    });
+}
+
+#[test]
+fn port_in_use_is_one_line_and_exit_one() {
+    let server = Server::start(&[]);
+    let addr = server.addr.to_string();
+    check_failure(
+        &["--listen", &addr],
+        1,
+        &format!(
+            "hp-echo: cannot listen on {addr}: address already in use; stop the other server or \
+             choose another --listen\n"
+        ),
+    );
+}
+
+#[test]
+fn foreign_address_is_one_line_and_exit_one() {
+    check_failure(
+        &["--listen", "192.0.2.1:80"],
+        1,
+        "hp-echo: cannot listen on 192.0.2.1:80: no such address on this machine; choose another \
+         --listen\n",
+    );
+}
+
+#[test]
+fn unknown_flag_is_one_line_and_exit_two() {
+    check_failure(
+        &["--boddy", "3"],
+        2,
+        "hp-echo: unexpected argument '--boddy' found; a similar argument exists: '--body'; see \
+         hp-echo --help\n",
+    );
+}
+
+#[test]
+fn help_goes_to_stdout_and_exits_zero() {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run(&["--help"]);
+    assert_eq!((status.code(), stderr.as_slice()), (Some(0), &b""[..]));
+    let help = String::from_utf8(stdout).unwrap();
+    for part in ["--listen", "--workers", "--engine", "--body", "/delay/MS"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}
+
+fn check_failure(args: &[&str], code: i32, line: &str) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run(args);
+    assert_eq!(String::from_utf8(stderr).unwrap(), line);
+    assert_eq!((status.code(), stdout.as_slice()), (Some(code), &b""[..]));
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hp-echo"))
+        .args(args)
+        .output()
+        .unwrap()
+}

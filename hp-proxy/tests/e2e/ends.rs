@@ -1,0 +1,196 @@
+//! Messages that break off, sides that leave, and sides that are slow.
+
+use crate::Engine;
+use crate::support::{Backend, GET, OK, Peer, Proxy};
+use socket2::SockRef;
+use std::io::Write;
+use std::time::Duration;
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello";
+const BY_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const BY_CHUNKS: &str =
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n";
+const BODY_BYTES: usize = 8 << 20;
+/// What two kernels and the proxy may hold of a body that nobody reads.
+const AHEAD_MAX: usize = 2 << 20;
+
+pub(crate) fn an_answer_cut_at_any_byte_never_looks_whole(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    for (request, must_reset) in [(GET, false), ("GET / HTTP/1.0\r\n\r\n", true)] {
+        for answer in [BY_LENGTH, BY_CHUNKS] {
+            let head_len = answer.find("\r\n\r\n").unwrap() + 4;
+            for at in 0..answer.len() {
+                let mut client = proxy.asked(request);
+                drop(backend.answers(&answer[..at]));
+                if at < head_len {
+                    assert_eq!(client.response().status(), 502, "{answer} cut at {at}");
+                    continue;
+                }
+                let (bytes, is_reset) = client.rest();
+                let text = String::from_utf8(bytes).unwrap();
+                let looks_whole = match text.split_once("\r\n\r\n") {
+                    None => false,
+                    Some(_) if must_reset => true,
+                    Some((_, body)) => body == "hello" || body.ends_with("0\r\n\r\n"),
+                };
+                assert!(is_reset || !looks_whole, "{answer} cut at {at}: {text}");
+                assert!(is_reset || !must_reset, "{answer} cut at {at}: {text}");
+            }
+        }
+    }
+    let cuts = BY_LENGTH.len() + BY_CHUNKS.len();
+    let truncated = cuts - BY_LENGTH.find("\r\n\r\n").unwrap() - BY_CHUNKS.find("\r\n\r\n").unwrap();
+    let counts = proxy.counts();
+    assert_eq!(counts["responses truncated"], (2 * (truncated - 8)).to_string());
+    assert_eq!(counts["responses"], "0");
+}
+
+pub(crate) fn a_reset_is_no_end_of_an_answer_that_lasts_until_the_end(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    for request in [GET, "GET / HTTP/1.0\r\n\r\n"] {
+        let mut client = proxy.asked(request);
+        let upstream = backend.answers("HTTP/1.1 200 OK\r\n\r\nhello");
+        client.until("hello");
+        upstream.reset();
+        let (bytes, is_reset) = client.rest();
+        assert!(is_reset && !bytes.ends_with(b"0\r\n\r\n"));
+    }
+}
+
+pub(crate) fn a_backend_that_stalls_in_a_body_cuts_the_answer(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "--body-timeout 100ms");
+    let mut client = proxy.asked(GET);
+    let mut upstream = backend.answers(&BY_LENGTH[..BY_LENGTH.len() - 1]);
+    assert!(client.rest().1);
+    upstream.sees_end();
+}
+
+pub(crate) fn a_client_that_leaves_while_it_waits_ends_the_backends_work(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let whole_post = format!("{POST}world");
+    for request in [GET, &whole_post] {
+        let client = proxy.asked(request);
+        let (mut upstream, _heard) = backend.request();
+        client.reset();
+        upstream.sees_end();
+    }
+    assert_eq!(proxy.counts()["client aborts"], "2");
+}
+
+pub(crate) fn a_client_that_leaves_in_its_body_ends_the_backends_work(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    for is_reset in [true, false] {
+        let client = proxy.asked(POST);
+        let mut upstream = backend.accept();
+        upstream.until("hello");
+        if is_reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        upstream.sees_end();
+    }
+}
+
+pub(crate) fn a_client_that_leaves_in_a_download_ends_the_backends_work(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let begun = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegun";
+    let whole_post = format!("{POST}world");
+    for request in [GET, &whole_post] {
+        // The backend is silent at the moment: only the client's leaving can be the reason.
+        let mut client = proxy.asked(request);
+        let mut upstream = backend.answers(begun);
+        client.until("begun");
+        client.reset();
+        upstream.sees_end();
+    }
+}
+
+pub(crate) fn a_client_that_has_said_all_still_gets_its_answer(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.asked(GET);
+    client.finish();
+    let (mut upstream, _heard) = backend.request();
+    proxy.fence();
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+    client.sees_end();
+}
+
+/// Sends a body as long as somebody takes it; gives how much of it that was.
+fn send_until_stuck(from: &mut Peer, body: &[u8]) -> usize {
+    let mut stream = from.stream();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut sent = 0;
+    while sent < body.len() {
+        match stream.write(&body[sent..]) {
+            Ok(count) => sent += count,
+            Err(_stuck) => break,
+        }
+    }
+    stream.set_write_timeout(Some(crate::support::BOUND)).unwrap();
+    sent
+}
+
+/// `from` sends a large body, of which `to` at first reads nothing.
+fn check_held_back(proxy: &Proxy, from: &mut Peer, to: &mut Peer) {
+    let body: Vec<u8> = (0..BODY_BYTES).map(|index| (index % 251) as u8).collect();
+    let before_kb = proxy.memory_kb();
+    let sent = send_until_stuck(from, &body);
+    assert!(sent < AHEAD_MAX, "{sent} bytes were taken ahead");
+    let grown_kb = proxy.memory_kb() - before_kb;
+    assert!(grown_kb < 2048, "{grown_kb} KB of memory for one body");
+    let received = std::thread::scope(|scope| {
+        scope.spawn(|| from.send(&body[sent..]));
+        to.exactly(BODY_BYTES)
+    });
+    assert!(received == body);
+}
+
+pub(crate) fn a_slow_client_holds_its_backend_back(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = Peer::with_small_buffer(proxy.addr);
+    client.send(GET);
+    let (mut upstream, _heard) = backend.request();
+    SockRef::from(upstream.stream()).set_send_buffer_size(16 * 1024).unwrap();
+    upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n"));
+    client.head();
+    check_held_back(&proxy, &mut upstream, &mut client);
+}
+
+pub(crate) fn a_slow_backend_holds_its_client_back(engine: Engine) {
+    let backend = Backend::new();
+    backend.hold_little();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.client();
+    SockRef::from(client.stream()).set_send_buffer_size(16 * 1024).unwrap();
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n"));
+    let mut upstream = backend.accept();
+    upstream.until("\r\n\r\n");
+    check_held_back(&proxy, &mut client, &mut upstream);
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+}
+
+pub(crate) fn a_client_that_takes_nothing_is_cut_in_time(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "--body-timeout 200ms");
+    let mut client = Peer::with_small_buffer(proxy.addr);
+    client.send(GET);
+    let (mut upstream, _heard) = backend.request();
+    upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n"));
+    let body = vec![0; BODY_BYTES];
+    let sent = send_until_stuck(&mut upstream, &body);
+    assert!(sent < BODY_BYTES);
+    upstream.sees_end();
+    assert!(client.rest().0.len() < BODY_BYTES);
+    assert_eq!(proxy.counts()["client aborts"], "1");
+}

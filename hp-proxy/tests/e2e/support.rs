@@ -1,0 +1,447 @@
+//! The three parties of a test: the real program, and both its neighbours as plain sockets in the test's own hands.
+//!
+//! Nothing here runs beside the test: it writes what the client says, reads what the backend hears, and so on. Every read
+//! has a bound, after which the test fails.
+
+use crate::Engine;
+use socket2::{Domain, SockRef, Socket, Type};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+/// No wait takes longer unless something is wrong.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+
+/// A plain request; its answer is [`OK`].
+pub(crate) const GET: &str = "GET /path?q=1 HTTP/1.1\r\nHost: a.example\r\n\r\n";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// The running program; killed when dropped.
+pub(crate) struct Proxy {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    stderr: Receiver<String>,
+}
+
+impl Proxy {
+    /// One worker in front of one backend.
+    pub(crate) fn before(engine: Engine, backend: &Backend, flags: &str) -> Self {
+        Self::start(
+            engine,
+            &format!("--workers 1 --backend {} {flags}", backend.addr),
+        )
+    }
+
+    pub(crate) fn start(engine: Engine, flags: &str) -> Self {
+        let flags = format!("--listen 127.0.0.1:0 {} {flags}", engine.flag());
+        let mut child = spawn(&flags);
+        let (lines, stderr) = mpsc::channel();
+        let reader = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            let said = reader.lines().map_while(Result::ok);
+            said.map(|line| lines.send(line)).all(|sent| sent.is_ok())
+        });
+        let mut proxy = Self {
+            addr: "0.0.0.0:0".parse().unwrap(),
+            child,
+            stderr,
+        };
+        let line = proxy.says("listening on ");
+        proxy.addr = line["listening on ".len()..].parse().unwrap();
+        proxy
+    }
+
+    /// A new client.
+    pub(crate) fn client(&self) -> Peer {
+        Peer::new(TcpStream::connect_timeout(&self.addr, BOUND).unwrap())
+    }
+
+    /// A new client that has sent something.
+    pub(crate) fn asked(&self, request: impl AsRef<[u8]>) -> Peer {
+        let mut client = self.client();
+        client.send(request);
+        client
+    }
+
+    /// Returns when the only worker has dealt with everything that was sent to it before: it takes its news in the order
+    /// of arrival, and this is later.
+    pub(crate) fn fence(&self) {
+        let mut client = self.asked("\0\r\n\r\n");
+        assert_eq!(client.response().status(), 400);
+    }
+
+    /// The next line of stderr that contains `part`.
+    pub(crate) fn says(&self, part: &str) -> String {
+        loop {
+            let line = self.stderr.recv_timeout(BOUND);
+            let line = line.unwrap_or_else(|error| panic!("{error}: no line has {part:?}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The counters, by the names that the summary gives them.
+    pub(crate) fn counts(&self) -> BTreeMap<String, String> {
+        self.signal("USR1");
+        self.says("so far");
+        self.summary()
+    }
+
+    /// What follows the title of a summary.
+    pub(crate) fn summary(&self) -> BTreeMap<String, String> {
+        let mut counts = BTreeMap::new();
+        while !counts.contains_key("accept stalls") {
+            let line = self.says("  ");
+            let (name, value) = line.trim().split_once("  ").unwrap();
+            counts.insert(name.to_owned(), value.trim().to_owned());
+        }
+        counts
+    }
+
+    /// Waits for the program's end; also what it still said.
+    pub(crate) fn ends(&mut self) -> (ExitStatus, Vec<String>) {
+        let mut lines = Vec::new();
+        loop {
+            match self.stderr.recv_timeout(BOUND) {
+                Ok(line) => lines.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(error) => panic!("{error}: the program goes on; it said {lines:?}"),
+            }
+        }
+        (self.child.wait().unwrap(), lines)
+    }
+
+    /// Kilobytes of memory that are the program's own.
+    pub(crate) fn memory_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let number = line.unwrap().split_whitespace().nth(1);
+        number.unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        match self.child.kill().and_then(|()| self.child.wait()) {
+            Ok(_status) => (),
+            Err(_gone) => (), // It ended before.
+        }
+    }
+}
+
+/// Starts the program with stderr in a pipe.
+pub(crate) fn spawn(flags: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+        .args(flags.split_whitespace())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// A backend's listening socket; the test accepts from it when it wants to.
+pub(crate) struct Backend {
+    listener: TcpListener,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Backend {
+    pub(crate) fn new() -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub(crate) fn at(addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).unwrap();
+        SockRef::from(&listener)
+            .set_read_timeout(Some(BOUND))
+            .unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { listener, addr }
+    }
+
+    /// The next connection.
+    pub(crate) fn accept(&self) -> Peer {
+        Peer::new(self.listener.accept().unwrap().0)
+    }
+
+    /// A connection that waits already.
+    pub(crate) fn try_accept(&self) -> Option<Peer> {
+        self.listener.set_nonblocking(true).unwrap();
+        let accepted = self.listener.accept();
+        self.listener.set_nonblocking(false).unwrap();
+        match accepted {
+            Ok((stream, _)) => Some(Peer::new(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next connection and the request that came over it.
+    pub(crate) fn request(&self) -> (Peer, Message) {
+        let mut peer = self.accept();
+        let request = peer.request();
+        (peer, request)
+    }
+
+    /// The next connection, its request answered.
+    pub(crate) fn answers(&self, answer: impl AsRef<[u8]>) -> Peer {
+        let (mut peer, _request) = self.request();
+        peer.send(answer);
+        peer
+    }
+
+    /// No connection waits to be accepted.
+    pub(crate) fn has_nobody(&self) {
+        assert!(self.try_accept().is_none(), "somebody has connected");
+    }
+}
+
+/// An address that refuses connections as long as the socket lives.
+pub(crate) fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
+/// An address that never answers a connection: its queue is full of those that nobody accepts.
+pub(crate) fn silent() -> (Socket, Vec<TcpStream>, SocketAddr) {
+    let (socket, addr) = refusing();
+    socket.listen(0).unwrap();
+    let connect = || TcpStream::connect_timeout(&addr, Duration::from_millis(100));
+    let queue: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(16).collect();
+    assert!(queue.len() < 16, "the queue is full at last");
+    (socket, queue, addr)
+}
+
+/// One end of a connection, and what was read from it too early.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    held: Vec<u8>,
+}
+
+/// One request or response.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// Trailer lines, each with its end.
+    pub(crate) trailers: String,
+}
+
+impl Message {
+    pub(crate) fn status(&self) -> u16 {
+        assert!(self.head.starts_with("HTTP/1.1 "), "{}", self.head);
+        self.head[9..12].parse().unwrap()
+    }
+
+    /// The values of a field, in order.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let fields = self
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "));
+        let named = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value).collect()
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let values = self.all(name);
+        assert!(values.len() < 2, "{name} is repeated in {}", self.head);
+        values.first().copied()
+    }
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        stream.set_write_timeout(Some(BOUND)).unwrap();
+        Self {
+            stream,
+            held: Vec::new(),
+        }
+    }
+
+    /// A client whose kernel holds little for it.
+    pub(crate) fn with_small_buffer(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        Self::new(socket.into())
+    }
+
+    /// The socket itself.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends FIN.
+    pub(crate) fn finish(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Sends RST.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+
+    /// Reads up to the end of a line or a head, which is part of the result.
+    pub(crate) fn until(&mut self, end: &str) -> String {
+        loop {
+            let found = self
+                .held
+                .windows(end.len())
+                .position(|part| part == end.as_bytes());
+            if let Some(at) = found {
+                return String::from_utf8(self.take(at + end.len())).unwrap();
+            }
+            self.fill();
+        }
+    }
+
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.held.len() < count {
+            self.fill();
+        }
+        self.take(count)
+    }
+
+    /// Everything up to the end, and whether that is a reset.
+    pub(crate) fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut bytes = std::mem::take(&mut self.held);
+        match self.stream.read_to_end(&mut bytes) {
+            Ok(_count) => (bytes, false),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (bytes, true),
+            Err(error) => panic!("{error} after {}", String::from_utf8_lossy(&bytes)),
+        }
+    }
+
+    /// The other side closes, one way or the other, and says nothing before.
+    pub(crate) fn sees_end(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.rest().0), "");
+    }
+
+    /// The other side has said nothing so far, and is there.
+    pub(crate) fn sees_nothing(&mut self) {
+        let found = self.read_now();
+        assert!(found.is_none() && self.held.is_empty(), "{:?}", self.held);
+    }
+
+    /// Itself if a request without a body is there; takes it.
+    pub(crate) fn asks(&mut self) -> Option<&mut Self> {
+        self.read_now();
+        self.held.ends_with(b"\r\n\r\n").then(|| {
+            self.held.clear();
+            self
+        })
+    }
+
+    /// What is there at once: a number of bytes, 0 for the end.
+    fn read_now(&mut self) -> Option<usize> {
+        let mut space = [0; 4096];
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.read(&mut space);
+        self.stream.set_nonblocking(false).unwrap();
+        match read {
+            Ok(count) => {
+                self.held.extend_from_slice(&space[..count]);
+                Some(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next request, its body decoded.
+    pub(crate) fn request(&mut self) -> Message {
+        let head = self.until("\r\n\r\n");
+        self.framed(head)
+    }
+
+    /// The next response to anything but HEAD; one without a length goes on until the end.
+    pub(crate) fn response(&mut self) -> Message {
+        let head = self.until("\r\n\r\n");
+        let mut message = self.framed(head);
+        let is_framed = ["Content-Length", "Transfer-Encoding"].map(|name| message.field(name));
+        let is_bodiless = matches!(message.status(), 100..=199 | 204 | 304);
+        if is_framed == [None, None] && !is_bodiless {
+            let (body, is_reset) = self.rest();
+            assert!(!is_reset, "a body that ends with the connection is whole");
+            message.body = body;
+        }
+        message
+    }
+
+    /// A head that no body follows, whatever its fields say.
+    pub(crate) fn head(&mut self) -> Message {
+        Message {
+            head: self.until("\r\n\r\n"),
+            body: Vec::new(),
+            trailers: String::new(),
+        }
+    }
+
+    fn framed(&mut self, head: String) -> Message {
+        let mut message = Message {
+            head,
+            body: Vec::new(),
+            trailers: String::new(),
+        };
+        let is_bodiless = ["HTTP/1.1 1", "HTTP/1.1 204", "HTTP/1.1 304"]
+            .iter()
+            .any(|start| message.head.starts_with(start));
+        if is_bodiless {
+            return message;
+        }
+        if let Some(length) = message.field("Content-Length") {
+            message.body = self.exactly(length.parse().unwrap());
+        } else if message.field("Transfer-Encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(self.until("\r\n").trim_end(), 16).unwrap();
+                if size == 0 {
+                    break;
+                }
+                message.body.extend(self.exactly(size));
+                assert_eq!(self.exactly(2), b"\r\n");
+            }
+            loop {
+                match self.until("\r\n").as_str() {
+                    "\r\n" => break,
+                    line => message.trailers.push_str(line),
+                }
+            }
+        }
+        message
+    }
+
+    fn fill(&mut self) {
+        let mut space = [0; 16 * 1024];
+        let read = self.stream.read(&mut space);
+        match read {
+            Ok(count) if count > 0 => self.held.extend_from_slice(&space[..count]),
+            end => panic!("{end:?} after {:?}", String::from_utf8_lossy(&self.held)),
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        self.held.drain(..count).collect()
+    }
+}

@@ -1,0 +1,337 @@
+//! Which connection to a backend a request takes, and how many there are.
+
+use crate::Engine;
+use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy};
+use hp_core::sys::limits;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+
+/// Asks over a kept connection of the client's and one of the backend's.
+fn exchange(client: &mut Peer, upstream: &mut Peer) {
+    client.send(GET);
+    upstream.request();
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+}
+
+pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engine) {
+    limits::raise_open_files().unwrap();
+    let backend = Backend::new();
+    let proxy = Proxy::start(engine, &format!("--workers 2 --backend {}", backend.addr));
+    let mut upstreams = Vec::new();
+    let mut clients: Vec<Peer> = Vec::new();
+    for _ in 0..512 {
+        clients.push(proxy.asked(GET));
+        upstreams.push(backend.answers(OK));
+        // Unanswered as yet for the client, so that the next one needs a connection of its own.
+        clients.last_mut().unwrap().send(GET);
+        upstreams.last_mut().unwrap().request();
+    }
+    for upstream in &mut upstreams {
+        upstream.send(OK);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().body, b"hi");
+        assert_eq!(client.response().body, b"hi");
+    }
+    for _round in 0..3 {
+        for client in &mut clients {
+            client.send(GET);
+        }
+        for upstream in &mut upstreams {
+            upstream.request();
+            upstream.send(OK);
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().body, b"hi");
+        }
+    }
+    backend.has_nobody();
+    let counts = proxy.counts();
+    assert_eq!(counts["upstream connects"], "512");
+    assert_eq!(counts["responses"], (512 * 5).to_string());
+    assert_eq!(counts["connections open"], "512");
+}
+
+pub(crate) fn the_connection_that_was_put_back_last_is_taken_first(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut clients: Vec<Peer> = (0..3).map(|_| proxy.asked(GET)).collect();
+    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    for index in [2, 0, 1] {
+        upstreams[index].send(OK);
+        assert_eq!(clients[index].response().body, b"hi");
+    }
+    for _ in 0..3 {
+        exchange(&mut clients[0], &mut upstreams[1]);
+    }
+    clients[0].send(GET);
+    upstreams[1].request();
+    exchange(&mut clients[1], &mut upstreams[0]);
+    backend.has_nobody();
+}
+
+pub(crate) fn backends_take_turns(engine: Engine) {
+    let (one, other) = (Backend::new(), Backend::new());
+    let proxy = Proxy::before(engine, &one, &format!("--backend {}", other.addr));
+    let mut client = proxy.asked(GET);
+    let mut to_one = one.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    client.send(GET);
+    let mut to_other = other.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    for _ in 0..3 {
+        exchange(&mut client, &mut to_one);
+        exchange(&mut client, &mut to_other);
+    }
+}
+
+pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered(engine: Engine) {
+    let backend = Backend::new();
+    let flags = "--upstream-conns-max 4 --queue-timeout 60s";
+    let proxy = Proxy::before(engine, &backend, flags);
+    let mut clients: Vec<Peer> = (0..24).map(|_| proxy.asked(GET)).collect();
+    let mut upstreams: Vec<Peer> = (0..4).map(|_| backend.accept()).collect();
+    for round in 0..6 {
+        for upstream in &mut upstreams {
+            upstream.request();
+        }
+        backend.has_nobody();
+        for (index, upstream) in upstreams.iter_mut().enumerate() {
+            upstream.send(OK);
+            // First come, first served.
+            assert_eq!(clients[round * 4 + index].response().body, b"hi");
+        }
+    }
+    assert_eq!(proxy.counts()["queued"], "20");
+    // A connection that closes makes room for another one.
+    let mut client = proxy.asked(GET);
+    let mut upstream = upstreams.pop().unwrap();
+    upstream.request();
+    upstream.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert_eq!(client.response().body, b"hi");
+    upstream.sees_end();
+    let mut busy: Vec<Peer> = (0..4).map(|_| proxy.asked(GET)).collect();
+    upstreams.push(backend.accept());
+    for upstream in &mut upstreams {
+        upstream.request();
+        upstream.send(OK);
+    }
+    for client in &mut busy {
+        assert_eq!(client.response().body, b"hi");
+    }
+    backend.has_nobody();
+}
+
+pub(crate) fn a_request_that_waits_too_long_for_a_connection_is_503(engine: Engine) {
+    let backend = Backend::new();
+    let flags = "--upstream-conns-max 1 --queue-timeout 100ms";
+    let proxy = Proxy::before(engine, &backend, flags);
+    let mut first = proxy.asked(GET);
+    let (mut upstream, _heard) = backend.request();
+    let mut second = proxy.asked(GET);
+    let answer = second.response();
+    assert_eq!(answer.status(), 503);
+    let reason = answer.field("Proxy-Status").unwrap();
+    assert!(reason.contains("error=connection_limit_reached"));
+    upstream.send(OK);
+    assert_eq!(first.response().body, b"hi");
+    exchange(&mut second, &mut upstream);
+    backend.has_nobody();
+}
+
+pub(crate) fn a_get_whose_kept_connection_died_is_sent_again_once(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    for is_reset in [true, false] {
+        let mut client = proxy.asked(GET);
+        let mut kept = backend.answers(OK);
+        assert_eq!(client.response().body, b"hi");
+        client.send(GET);
+        kept.request();
+        if is_reset {
+            kept.reset();
+        } else {
+            drop(kept);
+        }
+        let mut fresh = backend.answers(OK);
+        assert_eq!(client.response().body, b"hi");
+        // Once: when the second attempt fails as well, that is the answer.
+        client.send(GET);
+        fresh.request();
+        drop(fresh);
+        drop(backend.request());
+        assert_eq!(client.response().status(), 502);
+        backend.has_nobody();
+    }
+    assert_eq!(proxy.counts()["retries"], "4");
+}
+
+pub(crate) fn what_may_have_happened_already_is_not_sent_again(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let with_body = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    for (request, begun) in [(POST, ""), (with_body, ""), (GET, "HTTP/1.1 200 OK\r\n")] {
+        let mut client = proxy.asked(GET);
+        let mut kept = backend.answers(OK);
+        assert_eq!(client.response().body, b"hi");
+        client.send(request);
+        kept.request();
+        kept.send(begun);
+        drop(kept);
+        assert_eq!(client.response().status(), 502, "{request}");
+        backend.has_nobody();
+    }
+    let mut client = proxy.asked(GET);
+    drop(backend.request());
+    assert_eq!(client.response().status(), 502, "a fresh connection failed");
+    backend.has_nobody();
+    assert_eq!(proxy.counts()["retries"], "0");
+}
+
+pub(crate) fn a_connection_with_bytes_that_nobody_asked_for_is_not_used_again(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.asked(GET);
+    // Right behind an answer, by length, by chunks and without content; then while the connection idles.
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for answer in [OK, chunked] {
+        let mut upstream = backend.answers(format!("{answer}{OK}"));
+        assert_eq!(client.response().body, b"hi");
+        upstream.sees_end();
+        client.send(GET);
+    }
+    let mut upstream = backend.answers("HTTP/1.1 304 Same\r\n\r\nX");
+    assert_eq!(client.response().status(), 304);
+    upstream.sees_end();
+
+    client.send(GET);
+    let mut upstream = backend.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    upstream.send("HTTP/1.1 200 Evil\r\nContent-Length: 0\r\n\r\n");
+    upstream.sees_end();
+    client.send(GET);
+    let _upstream = backend.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    client.sees_nothing();
+}
+
+pub(crate) fn a_connection_that_the_backend_ends_is_not_used_again(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.client();
+    let close = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let old = OK.replace("HTTP/1.1", "HTTP/1.0");
+    for answer in [close.as_str(), &old] {
+        client.send(GET);
+        let mut upstream = backend.answers(answer);
+        assert_eq!(client.response().body, b"hi");
+        upstream.sees_end();
+    }
+    client.send(GET);
+    let keep = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi";
+    let mut upstream = backend.answers(keep);
+    assert_eq!(client.response().body, b"hi");
+    exchange(&mut client, &mut upstream);
+    upstream.finish();
+    upstream.sees_end(); // Noticed while it idles.
+    assert_eq!(proxy.counts()["upstream reuses"], "1");
+}
+
+pub(crate) fn idle_connections_are_kept_up_to_a_number_and_a_time(engine: Engine) {
+    let backend = Backend::new();
+    let flags = "--idle-conns-max 2 --upstream-idle-timeout 300ms";
+    let proxy = Proxy::before(engine, &backend, flags);
+    let mut clients: Vec<Peer> = (0..3).map(|_| proxy.asked(GET)).collect();
+    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    for (client, upstream) in clients.iter_mut().zip(&mut upstreams) {
+        upstream.send(OK);
+        assert_eq!(client.response().body, b"hi");
+    }
+    for upstream in &mut upstreams {
+        upstream.sees_end(); // The first by number, the others by time.
+    }
+    assert_eq!(proxy.counts()["connections open"], "3");
+}
+
+/// A server in a thread of its own.
+struct Running {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Answers whatever is asked, until it is told to stop; then resets all its connections.
+    fn start(backend: Backend) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let serve = move || {
+            let mut peers: Vec<Peer> = Vec::new();
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                peers.extend(backend.try_accept());
+                for peer in peers.iter_mut().filter_map(Peer::asks) {
+                    peer.send(OK);
+                }
+                std::thread::yield_now();
+            }
+            drop(backend);
+            peers.into_iter().for_each(Peer::reset);
+        };
+        let thread = std::thread::spawn(serve);
+        Self { stop, thread }
+    }
+
+    fn kill(self) {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+pub(crate) fn a_backend_killed_and_restarted_costs_only_what_was_in_flight(engine: Engine) {
+    const CLIENTS: u64 = 8;
+    let backend = Backend::new();
+    let addr = backend.addr;
+    let running = Running::start(backend);
+    let proxy = Proxy::start(engine, &format!("--workers 2 --backend {addr}"));
+    // Without room for a single answer: clients and test go in step.
+    let (answered, answers) = mpsc::sync_channel(0);
+    let client = |_| {
+        let (mut client, answered) = (proxy.client(), answered.clone());
+        std::thread::spawn(move || {
+            let (mut good, mut failed) = (0_u64, 0_u64);
+            loop {
+                client.send(GET);
+                let answer = client.response();
+                match (answer.status(), answer.body.as_slice()) {
+                    (200, b"hi") => good += 1,
+                    (502 | 504, _) => failed += 1,
+                    other => panic!("{other:?}"),
+                }
+                if answered.send(answer.status() == 200).is_err() {
+                    return (good, failed); // Enough.
+                }
+            }
+        })
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+    let is_good = || answers.recv_timeout(BOUND).unwrap();
+    assert!((0..400).all(|_| is_good()));
+    running.kill();
+    let good = (0..400).filter(|_| is_good()).count() as u64;
+    assert!(good <= CLIENTS, "{good} answers from a dead backend");
+    let running = Running::start(Backend::at(addr));
+    let failed = (0..400).filter(|_| !is_good()).count() as u64;
+    assert!(failed <= CLIENTS, "{failed} failures with a living backend");
+    drop(answers);
+    let (mut good, mut failed) = (0, 0);
+    for client in clients {
+        let (more_good, more_failed) = client.join().unwrap();
+        (good, failed) = (good + more_good, failed + more_failed);
+    }
+    let counts = proxy.counts();
+    assert_eq!(counts["responses"], good.to_string());
+    assert_eq!(counts["answered 5xx by proxy"], failed.to_string());
+    assert_eq!(counts["responses truncated"], "0");
+    running.kill();
+}
