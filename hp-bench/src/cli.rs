@@ -16,7 +16,8 @@ use crate::target::Target;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "hp-bench", version, about, override_usage = USAGE, after_help = AFTER)]
 pub struct Cli {
-    /// HOST:PORT or http://HOST[:PORT][/PATH]
+    /// Where the requests go.
+    #[arg(help = "HOST:PORT or http://HOST[:PORT][/PATH]")]
     pub target: Target,
 
     /// Connections, as -c

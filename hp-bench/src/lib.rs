@@ -7,6 +7,7 @@ pub mod cli;
 mod conn;
 mod latch;
 pub mod plan;
+pub mod present;
 pub mod record;
 pub mod report;
 mod response;

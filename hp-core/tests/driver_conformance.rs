@@ -63,7 +63,8 @@ macro_rules! stamp {
                     an_error_comes_after_all_data,
                     the_end_stays_the_end_when_a_reset_follows,
                     bytes_put_back_come_first,
-                    readable_takes_nothing;
+                    readable_takes_nothing,
+                    a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one;
                 buffers:
                     lent_bytes_never_change_while_held,
                     a_hundred_connections_share_eight_buffers_and_a_tiny_ring,
@@ -108,12 +109,15 @@ macro_rules! stamp {
                     a_parked_connection_can_be_taken_back,
                     the_end_of_a_parked_connection_is_news,
                     a_connection_parked_with_data_returns_at_once,
+                    all_parked_connections_can_be_brought_back_at_once,
                     many_parked_connections_return_once_each;
                 listening:
                     a_dropped_accept_loses_no_connection,
                     a_paused_listener_accepts_nothing_until_resumed,
                     pausing_and_resuming_in_any_order_loses_no_connection,
                     a_listener_goes_on_after_being_tried_while_paused,
+                    an_accepted_connection_may_live_in_another_runtime,
+                    a_socket_of_either_mode_can_be_adopted,
                     running_out_of_descriptors_is_an_error_and_accepting_goes_on,
                     a_dropped_listener_closes_what_nobody_claimed;
                 tasks:

@@ -11,7 +11,7 @@ mod handler;
 mod request;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -112,7 +112,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for (id, socket) in (0..).map(WorkerId).zip(sockets) {
         tell(workers.mesh(), id, Order::Serve(socket));
     }
-    eprintln!("listening on {addr}\n{}", workers.engine());
+    match writeln!(io::stderr(), "listening on {addr}\n{}", workers.engine()) {
+        Ok(()) => (),
+        Err(_unheard) => (), // Nobody wants to know, but there may be clients.
+    }
     let mut signal = None;
     // Workers end by themselves only when something is wrong, which `join` then tells.
     while signal.is_none() && !workers.are_finished() {

@@ -1,5 +1,6 @@
 //! The program: words in, exit status out.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use hp_echo::cli::{self, Stop};
@@ -8,19 +9,24 @@ fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
         Ok(options) => options,
         Err(Stop::Asked(text)) => {
-            print!("{text}");
+            match io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => (),
+                Err(_unheard) => (), // Who asked has left.
+            }
             return ExitCode::SUCCESS;
         }
-        Err(Stop::Misuse(line)) => {
-            eprintln!("hp-echo: {line}");
-            return ExitCode::from(2);
-        }
+        Err(Stop::Misuse(line)) => return fail(2, &line),
     };
     match hp_echo::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hp-echo: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(1, &error.to_string()),
     }
+}
+
+fn fail(status: u8, line: &str) -> ExitCode {
+    match writeln!(io::stderr(), "hp-echo: {line}") {
+        Ok(()) => (),
+        Err(_unheard) => (), // The exit status says it as well.
+    }
+    ExitCode::from(status)
 }

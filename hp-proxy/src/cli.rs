@@ -94,12 +94,16 @@ impl Refusal {
     #[must_use]
     pub fn report(&self) -> ExitCode {
         match self {
-            Self::Clap(error) => {
-                match error.print() {
+            Self::Clap(error) if error.use_stderr() => {
+                eprintln!("hp-proxy: {}", one_line(&error.to_string()));
+                ExitCode::from(2)
+            }
+            Self::Clap(help) => {
+                match help.print() {
                     Ok(()) => (),
                     Err(_closed) => (), // Nobody reads; the exit code still tells.
                 }
-                ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+                ExitCode::SUCCESS
             }
             Self::Misuse(message) => {
                 eprintln!("hp-proxy: {message}");
@@ -111,6 +115,16 @@ impl Refusal {
             }
         }
     }
+}
+
+/// What clap says in several lines: what is wrong, and its tip where it has one.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let tip = lines.find_map(|line| line.strip_prefix("tip: "));
+    let (and, tip) = tip.map_or(("", ""), |tip| ("; ", tip));
+    format!("{what}{and}{tip}; hp-proxy --help lists the options")
 }
 
 /// Reads a command line into a plan; resolves names.
@@ -243,6 +257,24 @@ mod tests {
             .map(|backend| backend.addr.port())
             .collect();
         assert_eq!(ports, [1, 2]);
+    }
+
+    #[test]
+    fn misuse_is_told_in_one_line() {
+        let told = |line: &str| match check(line) {
+            Err(Refusal::Clap(error)) => one_line(&error.to_string()),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(
+            told("hp-proxy --lisen x"),
+            "unexpected argument '--lisen' found; a similar argument exists: '--listen'; \
+             hp-proxy --help lists the options"
+        );
+        assert_eq!(
+            told("hp-proxy --head-timeout 5"),
+            "invalid value '5' for '--head-timeout <TIME>': \"5\" has no unit; write 5s or 5ms; \
+             hp-proxy --help lists the options"
+        );
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl fmt::Display for Rows {
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;
-        line("accept stalls", |c| &c.accept_stalls)
+        line("accept stalls", |c| &c.accept_stalls)?;
+        write!(f, "  {:<24}", "accepted by each worker")?;
+        for row in self.0.iter() {
+            write!(f, " {}", row.conns_accepted.value())?;
+        }
+        writeln!(f)
     }
 }

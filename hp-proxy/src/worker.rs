@@ -4,7 +4,7 @@ use crate::config::plan::Plan;
 use crate::counters::{Counters, Rows};
 use crate::exchange;
 use crate::listener;
-use crate::upstream::Upstream;
+use crate::upstream::{Settings, Upstream};
 use hp_core::rt::Rt;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Unparked};
@@ -43,7 +43,6 @@ pub(crate) struct Worker {
     mesh: Mesh<Message>,
     upstream: Rc<Upstream>,
     is_draining: Cell<bool>,
-    drain_started: RefCell<Vec<Waker>>,
     /// Client connections of this worker, parked ones included.
     open: Cell<u32>,
     all_closed: RefCell<Option<Waker>>,
@@ -65,7 +64,8 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
         mailbox,
         mesh,
     } = context;
-    let upstream = Upstream::new(&rt, &plan, id.0, rows.clone());
+    let backends = plan.backends.iter().map(|backend| backend.addr);
+    let upstream = Upstream::new(&rt, backends, upstream_settings(&plan, id), rows.clone(), id.0);
     let worker = Rc::new(Worker {
         rt: rt.clone(),
         id,
@@ -74,7 +74,6 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
         mesh,
         upstream,
         is_draining: Cell::new(false),
-        drain_started: RefCell::default(),
         open: Cell::new(0),
         all_closed: RefCell::default(),
         scratch: RefCell::default(),
@@ -100,11 +99,25 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
     };
     match rt.timeout_at(deadline, race(quiet, adopt_rest)).await {
         Ok(First::One(()) | First::Other(())) => (),
-        Err(_late) => eprintln!(
-            "hp-proxy: worker {}: {} connections did not finish within --drain-timeout and are cut",
-            id.0,
-            worker.open.get()
-        ),
+        Err(_late) => {
+            eprintln!(
+                "hp-proxy: worker {}: {} connections did not finish within --drain-timeout and are cut",
+                id.0,
+                worker.open.get()
+            );
+            rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
+        }
+    }
+}
+
+fn upstream_settings(plan: &Plan, id: WorkerId) -> Settings {
+    Settings {
+        conns_max: plan.limits.upstream_conns_of(id.0, plan.workers),
+        idle_conns_max: plan.limits.idle_conns_max,
+        queue_len_max: plan.limits.queue_len_max,
+        connect_timeout: plan.timeouts.connect,
+        idle_timeout: plan.timeouts.upstream_idle,
+        queue_timeout: plan.timeouts.queue,
     }
 }
 
@@ -227,24 +240,21 @@ impl Worker {
         }
     }
 
-    /// Ready once a drain has begun.
+    /// Ready once a drain has begun, of which every task is told: nobody has to remember who waits.
     pub(crate) async fn drain_begun(&self) {
-        poll_fn(|cx| {
+        poll_fn(|_cx| {
             if self.is_draining() {
-                return Poll::Ready(());
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
-            self.drain_started.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
         })
         .await;
     }
 
     fn start_drain(&self) {
         self.is_draining.set(true);
-        self.drain_started
-            .borrow_mut()
-            .drain(..)
-            .for_each(Waker::wake);
+        self.rt.wake_all();
         self.rt.unpark_all();
     }
 

@@ -160,6 +160,19 @@ impl Rt {
         }
     }
 
+    /// Has every task look again at what it waits for. For rare news that concerns all, such as the beginning of a drain.
+    pub fn wake_all(&self) {
+        let executor = &self.0.executor;
+        let mut tasks = executor.tasks.borrow_mut();
+        for key in tasks.keys() {
+            if let Some(task) = tasks.get_mut(key)
+                && !std::mem::replace(&mut task.queued, true)
+            {
+                executor.queue.borrow_mut().push_back(key);
+            }
+        }
+    }
+
     /// Lets the other tasks run first.
     #[must_use]
     pub fn yield_now(&self) -> Yield {

@@ -225,6 +225,12 @@ impl Rt {
         self.0.io.borrow_mut().unpark_all();
     }
 
+    /// Resets every connection that is neither parked nor closing, so that their peers know that what they got is not
+    /// whole. Their handles may only be dropped afterwards.
+    pub fn reset_all(&self) {
+        self.0.io.borrow_mut().reset_all();
+    }
+
     /// Takes a listening socket over.
     ///
     /// # Errors

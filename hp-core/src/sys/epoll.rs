@@ -16,6 +16,8 @@ pub struct Readiness {
     pub writable: bool,
     /// The peer will send nothing more (FIN, RST), or the socket failed.
     pub hung_up: bool,
+    /// The socket failed, or both directions have ended.
+    pub failed: bool,
 }
 
 /// An epoll instance and the place where it puts its events.
@@ -126,6 +128,7 @@ impl Epoll {
             readable: has(libc::EPOLLIN) || hung_up,
             writable: has(libc::EPOLLOUT) || failed,
             hung_up,
+            failed,
         })
     }
 

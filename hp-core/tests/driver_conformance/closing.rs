@@ -1,8 +1,8 @@
 //! Giving up: what was armed ends once, what was said is said, and no slot is used again too early.
 
 use crate::lab::{
-    NOTHING, check, conns_fall_to, data, exactly, goes_quiet, listener, once, options, pair,
-    pair_from, run, scarce, soon, start, tiny, within_turns,
+    NOTHING, Watchdog, check, conns_fall_to, data, exactly, goes_quiet, listener, once, options,
+    pair, pair_from, run, scarce, soon, start, tiny, within_turns,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Rx};
@@ -260,6 +260,7 @@ pub(crate) fn a_reset_is_seen_as_a_reset_and_not_as_an_end(engine: Engine) {
 
 /// A listener that was dropped after `shut_down` looked for its slot and panicked.
 pub(crate) fn handles_may_outlive_the_shutdown(engine: Engine) {
+    let _watchdog = Watchdog::start();
     let Some(rt) = start(&options(engine)) else {
         return;
     };
@@ -285,6 +286,7 @@ pub(crate) fn shutting_down_with_everything_in_flight_leaves_nothing(engine: Eng
 }
 
 fn shut_down_in_full_flight(options: &RtOptions) {
+    let _watchdog = Watchdog::start();
     let Some(rt) = start(options) else { return };
     let full = FullListener::new();
     let peers = run(&rt, async {

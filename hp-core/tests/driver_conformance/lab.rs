@@ -56,11 +56,8 @@ pub(crate) fn start(options: &RtOptions) -> Option<Rt> {
                 && std::env::var("HP_WITHOUT_URING").as_deref() == Ok("1") =>
         {
             // Past the capture of the test's output: nobody shall believe that this was proven.
-            writeln!(
-                io::stderr(),
-                "NOT PROVEN on io_uring (HP_WITHOUT_URING=1): {error}"
-            )
-            .unwrap();
+            let warning = format!("NOT PROVEN on io_uring (HP_WITHOUT_URING=1): {error}\n");
+            io::stderr().write_all(warning.as_bytes()).unwrap();
             None
         }
         Err(error) => panic!("{error}\n(HP_WITHOUT_URING=1 proves the other engines only)"),
@@ -253,12 +250,12 @@ pub(crate) fn mix(word: u64) -> u64 {
 }
 
 /// Ends the whole process, loudly, when a fact hangs in a way that the runtime's own timers do not end.
-struct Watchdog {
+pub(crate) struct Watchdog {
     _alive: mpsc::Sender<()>,
 }
 
 impl Watchdog {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (alive, ended) = mpsc::channel();
         let fact = std::thread::current().name().unwrap_or("a fact").to_owned();
         let watch = move || {

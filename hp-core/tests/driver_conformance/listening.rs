@@ -121,6 +121,56 @@ pub(crate) fn a_listener_goes_on_after_being_tried_while_paused(engine: Engine) 
     });
 }
 
+pub(crate) fn an_accepted_connection_may_live_in_another_runtime(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut peers = vec![peer::connect(addr)];
+        let mut moving = vec![listener.accept_raw().await.unwrap()];
+        give_turns(&rt).await;
+        listener.pause();
+        give_turns(&rt).await;
+        peers.push(peer::connect(addr));
+        moving.push(listener.try_accept_raw().unwrap());
+        assert_eq!(rt.holdings().conns, 0);
+        let other = options(engine);
+        let worker = peer::thread(move || {
+            check(&other, async |rt| {
+                for accepted in moving {
+                    let conn = rt.adopt_accepted(accepted).unwrap();
+                    let bytes = exactly(&conn, 6).await;
+                    conn.write(&bytes).unwrap();
+                    conn.finish().await.unwrap();
+                }
+            });
+        });
+        for peer in &mut peers {
+            peer.write_all(b"at new").unwrap();
+            let mut echo = Vec::new();
+            peer.read_to_end(&mut echo).unwrap();
+            assert_eq!(echo, b"at new");
+        }
+        worker.join().unwrap();
+    });
+}
+
+pub(crate) fn a_socket_of_either_mode_can_be_adopted(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        for nonblocking in [false, true] {
+            let theirs = peer::connect(addr);
+            theirs.set_nonblocking(nonblocking).unwrap();
+            let adopted = rt.adopt(theirs.into()).unwrap();
+            assert_eq!(adopted.peer_addr(), Some(addr));
+            let conn = listener.accept().await.unwrap();
+            assert!(within_turns(&rt, 5, adopted.recv()).await.is_none());
+            conn.write(b"welcome").unwrap();
+            assert_eq!(exactly(&adopted, 7).await, b"welcome");
+            adopted.write(b"thanks").unwrap();
+            assert_eq!(exactly(&conn, 6).await, b"thanks");
+        }
+    });
+}
+
 /// The limit belongs to a process, so the fact is proven in one of its own.
 pub(crate) fn running_out_of_descriptors_is_an_error_and_accepting_goes_on(engine: Engine) {
     if std::env::var_os(CHILD).is_some() {

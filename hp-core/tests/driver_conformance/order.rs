@@ -1,6 +1,6 @@
 //! What is sent arrives once, whole and in order, whoever stops waiting for it.
 
-use crate::lab::{Chance, check, data, exactly, once, options, pair, seeds, tiny};
+use crate::lab::{Chance, check, data, exactly, once, options, pair, seeds, tiny, within_turns};
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, join, race};
@@ -169,6 +169,27 @@ pub(crate) fn readable_takes_nothing(engine: Engine) {
         conn.readable().await.unwrap();
         assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
         conn.readable().await.unwrap();
+    });
+}
+
+/// The readiness engine did not look any further once there were bytes that nobody had taken.
+pub(crate) fn a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+        peer.write_all(b"a pipelined request").unwrap();
+        assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+        peer::reset(peer);
+        let error = conn.failure().await;
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(exactly(&conn, 19).await, b"a pipelined request");
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+
+        let (conn, peer) = pair(&rt).await;
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(within_turns(&rt, 50, conn.failure()).await.is_none());
+        assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
     });
 }
 

@@ -108,6 +108,44 @@ pub(crate) fn a_connection_parked_with_data_returns_at_once(engine: Engine) {
     });
 }
 
+pub(crate) fn all_parked_connections_can_be_brought_back_at_once(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut peers = Vec::new();
+        for tag in 0..10 {
+            let (conn, mut peer) = pair_from(&listener, addr).await;
+            if tag == 3 {
+                peer.write_all(b"three").unwrap();
+                conn.readable().await.unwrap();
+            }
+            let key = conn.park(tag, soon(&rt));
+            if tag == 4 {
+                drop(rt.unpark(key));
+            }
+            peers.push(peer);
+        }
+        rt.unpark_all();
+        rt.unpark_all();
+        let mut seen = Vec::new();
+        for _ in 0..9 {
+            let (_conn, tag, why) = rt.next_unparked().await;
+            let news = tag == 3;
+            assert_eq!(
+                why,
+                if news {
+                    Unparked::News
+                } else {
+                    Unparked::Expired
+                }
+            );
+            seen.push(tag);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+        assert!(once(rt.next_unparked()).await.is_none());
+    });
+}
+
 pub(crate) fn many_parked_connections_return_once_each(engine: Engine) {
     const CONNS: u64 = 200;
     check(&tiny(engine), async |rt| {

@@ -1,8 +1,8 @@
 //! Tasks and workers around the connections.
 
 use crate::lab::{
-    check, check_with_panics, exactly, listener, options, pair, pair_from, run, soon, start, tiny,
-    until,
+    Watchdog, check, check_with_panics, exactly, listener, options, pair, pair_from, run, soon,
+    start, tiny, until,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::Rx;
@@ -59,13 +59,13 @@ pub(crate) fn a_flood_starves_nobody(engine: Engine) {
                     count.set(count.get() + lent.len());
                 }
             });
+            until(&rt, || flooded_bytes.get() > 1024 * 1024).await;
             let (conn, peer) = pair_from(&listener, addr).await;
             let plays = peer::thread(move || ping(peer, ROUNDS));
             for _ in 0..ROUNDS {
                 let ball = exactly(&conn, 4).await;
                 conn.write(&ball).unwrap();
             }
-            assert!(flooded_bytes.get() > 0);
             plays.join().unwrap();
             stop.store(true, Ordering::Relaxed);
             until(&rt, || rt.tasks() == 0).await;
@@ -76,6 +76,7 @@ pub(crate) fn a_flood_starves_nobody(engine: Engine) {
 
 /// A task woken in the last turn of a loop was forgotten, and slept through all later ones.
 pub(crate) fn a_wake_made_while_leaving_the_loop_is_kept(engine: Engine) {
+    let _watchdog = Watchdog::start();
     let Some(rt) = start(&options(engine)) else {
         return;
     };
@@ -94,6 +95,7 @@ pub(crate) fn a_wake_made_while_leaving_the_loop_is_kept(engine: Engine) {
 
 /// The simulator runs many runtimes on one thread; the wakes of the outer one were taken for the inner one's.
 pub(crate) fn a_wake_survives_a_loop_run_inside_a_task(engine: Engine) {
+    let _watchdog = Watchdog::start();
     let (Some(outer), Some(inner)) = (start(&options(engine)), start(&options(engine))) else {
         return;
     };
@@ -139,6 +141,7 @@ impl Bell {
 
 pub(crate) fn two_workers_pass_messages_and_are_joined(engine: Engine) {
     const MESSAGES: u64 = 2000;
+    let _watchdog = Watchdog::start();
     if start(&tiny(engine)).is_none() {
         return;
     }
@@ -189,6 +192,7 @@ pub(crate) fn two_workers_pass_messages_and_are_joined(engine: Engine) {
 
 pub(crate) fn sixty_four_runtimes_all_make_progress(engine: Engine) {
     const RUNTIMES: usize = 64;
+    let _watchdog = Watchdog::start();
     if start(&tiny(engine)).is_none() {
         return;
     }

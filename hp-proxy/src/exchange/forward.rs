@@ -102,7 +102,11 @@ async fn without_content(
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
         }
-        let delivered = answering.deliver(&begun.facts, &mut reader, out).await;
+        let delivering = answering.deliver(&begun.facts, &mut reader, out);
+        let delivered = match race(delivering, client.conn.failure()).await {
+            First::One(delivered) => delivered,
+            First::Other(_reset) => Delivered::ClientGone,
+        };
         return Ok(finish(
             worker,
             client,
@@ -136,8 +140,8 @@ async fn with_content(
     let (begun, delivered) = {
         let client_side = (&client.conn, &mut client.reader);
         let uploading = pin!(upload(worker, client_side, lease.conn(), head, framing));
-        let mut uploading = Background::new(uploading, &uploaded);
         let (client, backend) = (&client.conn, lease.conn());
+        let mut uploading = Background::new(uploading, client, &uploaded);
         let answering = Answering {
             worker,
             client,

@@ -21,6 +21,7 @@ use crate::worker::Worker;
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
 use request::{Prepared, Request};
@@ -70,6 +71,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
     loop {
         match serve_next(worker, &mut client, is_first).await {
             After::Keep => is_first = false,
+            After::Park if worker.is_draining() => break,
             After::Park => {
                 worker.park(client.conn);
                 return Served::Parked;
@@ -153,7 +155,18 @@ async fn receive_request(
                 }
             }
         }
-        match client.reader.fill(&client.conn).await {
+        // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served.
+        let may_end = client.reader.is_empty() && !worker.is_draining();
+        let filling = client.reader.fill(&client.conn);
+        let filled = if may_end {
+            match race(filling, worker.drain_begun()).await {
+                First::One(filled) => filled,
+                First::Other(()) => return Err(NoRequest::Gone),
+            }
+        } else {
+            filling.await
+        };
+        match filled {
             Ok(Filled::More) => (),
             Ok(Filled::Eof) => return Err(NoRequest::Gone),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {

@@ -7,7 +7,7 @@ use hp_core::wire::http1::encode;
 use hp_core::wire::http1::framing::ResponseFraming;
 use hp_core::wire::http1::head::Version;
 use hp_core::wire::http1::request::RequestFacts;
-use hp_core::wire::http1::response::{ResponseFacts, ResponseHead};
+use hp_core::wire::http1::response::ResponseHead;
 
 /// How the answer's content goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn encode_final(
 ) {
     encode::status_line(out, head.status, head.reason);
     encode_fields(head, out);
-    match (framing_to_declare(&head.facts), delivery.coding) {
+    match (length_to_declare(head), delivery.coding) {
         (Some(length), BodyCoding::Plain) => encode::content_length(out, length),
         (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
         (None, BodyCoding::Plain) => (),
@@ -85,11 +85,12 @@ fn encode_fields(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     out.extend_from_slice(via(head.version));
 }
 
-/// The length to declare: the content's, or that of content which HEAD or 304 leave out.
-fn framing_to_declare(facts: &ResponseFacts) -> Option<u64> {
-    match facts.framing {
+/// The length to declare: the content's, or that of content which HEAD or 304 leave out. 204 has none (RFC 9110 §8.6).
+fn length_to_declare(head: &ResponseHead<'_, '_>) -> Option<u64> {
+    match head.facts.framing {
         ResponseFraming::Length(length) => Some(length),
-        ResponseFraming::Empty => facts.declared_length,
+        ResponseFraming::Empty if head.status == 204 => None,
+        ResponseFraming::Empty => head.facts.declared_length,
         ResponseFraming::Chunked | ResponseFraming::UntilClose => None,
     }
 }

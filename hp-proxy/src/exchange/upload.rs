@@ -89,25 +89,28 @@ fn of_client(error: BodyError) -> Failure {
 pub(super) struct Background<'a, F> {
     upload: Pin<&'a mut F>,
     is_over: bool,
+    client: &'a Conn,
     is_whole: &'a Cell<bool>,
 }
 
 impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
     /// `is_whole` becomes true when the backend was sent all of the request.
-    pub(super) fn new(upload: Pin<&'a mut F>, is_whole: &'a Cell<bool>) -> Self {
+    pub(super) fn new(upload: Pin<&'a mut F>, client: &'a Conn, is_whole: &'a Cell<bool>) -> Self {
         Self {
             upload,
             is_over: false,
+            client,
             is_whole,
         }
     }
 
-    /// Runs something with the upload beside it.
+    /// Runs something with the upload beside it; when that is over, it watches whether the client is still there.
     ///
     /// # Errors
     /// The upload's, at once.
     pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let mut work = std::pin::pin!(work);
+        let mut failure = std::pin::pin!(self.client.failure());
         poll_fn(|cx| {
             if !self.is_over {
                 match self.upload.as_mut().poll(cx) {
@@ -119,7 +122,14 @@ impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
                     Poll::Pending => (),
                 }
             }
-            work.as_mut().poll(cx).map(Ok)
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            // Before, the upload receives from the client itself.
+            if self.is_over && failure.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            Poll::Pending
         })
         .await
     }

@@ -5,4 +5,4 @@ mod pool;
 mod queue;
 
 pub(crate) use pool::UPSTREAM_TAG;
-pub use pool::{AcquireError, Lease, Upstream};
+pub use pool::{AcquireError, Lease, Settings, Upstream};

@@ -4,7 +4,6 @@
 
 use super::balance::round_robin::RoundRobin;
 use super::queue::{Place, Queue};
-use crate::config::plan::Plan;
 use crate::counters::Rows;
 use hp_core::rt::Rt;
 use hp_core::rt::net::{Conn, ParkKey, Unparked};
@@ -27,14 +26,21 @@ pub struct Upstream {
     settings: Settings,
 }
 
+/// What one worker may do with its backends.
 #[derive(Clone, Copy, Debug)]
-struct Settings {
-    conns_max: Option<u32>,
-    idle_conns_max: u32,
-    queue_len_max: u32,
-    connect_timeout: Duration,
-    idle_timeout: Duration,
-    queue_timeout: Duration,
+pub struct Settings {
+    /// Connections to one backend, at least 1; `None`: no limit.
+    pub conns_max: Option<u32>,
+    /// Idle connections kept to one backend.
+    pub idle_conns_max: u32,
+    /// Requests that may wait.
+    pub queue_len_max: u32,
+    /// For one connection attempt.
+    pub connect_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a request waits.
+    pub queue_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -61,31 +67,21 @@ pub enum AcquireError {
 }
 
 impl Upstream {
-    /// The backends of a plan as one worker sees them; nothing is connected yet.
+    /// The backends as one worker sees them; nothing is connected yet. `backends` has at least one address.
     #[must_use]
-    pub fn new(rt: &Rt, plan: &Plan, worker: u32, rows: Rows) -> Rc<Self> {
-        let endpoint = |addr| Endpoint {
-            addr,
-            open: Cell::new(0),
-            idle: RefCell::default(),
-        };
-        let settings = Settings {
-            conns_max: plan.limits.upstream_conns_of(worker, plan.workers),
-            idle_conns_max: plan.limits.idle_conns_max,
-            queue_len_max: plan.limits.queue_len_max,
-            connect_timeout: plan.timeouts.connect,
-            idle_timeout: plan.timeouts.upstream_idle,
-            queue_timeout: plan.timeouts.queue,
-        };
+    pub fn new(
+        rt: &Rt,
+        backends: impl Iterator<Item = SocketAddr>,
+        settings: Settings,
+        rows: Rows,
+        worker: u32,
+    ) -> Rc<Self> {
+        let endpoint = |addr| Endpoint { addr, open: Cell::new(0), idle: RefCell::default() };
         Rc::new(Self {
             rt: rt.clone(),
             worker,
             rows,
-            endpoints: plan
-                .backends
-                .iter()
-                .map(|backend| endpoint(backend.addr))
-                .collect(),
+            endpoints: backends.map(endpoint).collect(),
             turn: RefCell::new(RoundRobin::starting_at(worker as usize)),
             queue: Queue::default(),
             settings,

@@ -36,30 +36,123 @@ pub(crate) fn misuse_is_exit_two_and_an_unknown_name_exit_one(engine: Engine) {
     check_refused(&unknown, 1, &["no-such-host.invalid:80", "does not resolve"]);
 }
 
+/// Connections are refused, now or in a moment.
+fn check_closed(proxy: &Proxy) {
+    let is_refused = || TcpStream::connect(proxy.addr).is_err();
+    assert!((0..10_000).any(|_| is_refused()), "it still listens");
+}
+
 pub(crate) fn sigterm_finishes_what_is_in_flight_and_closes_what_idles(engine: Engine) {
     let backend = Backend::new();
-    let mut proxy = Proxy::start(engine, &format!("--workers 2 --backend {}", backend.addr));
-    let mut silent: Vec<Peer> = (0..2).map(|_| proxy.client()).collect();
-    let mut idle: Vec<Peer> = (0..4).map(|_| proxy.asked(GET)).collect();
-    let mut idle_upstreams: Vec<Peer> = (0..4).map(|_| backend.request().0).collect();
-    for upstream in &mut idle_upstreams {
-        upstream.send(OK);
-    }
-    for client in &mut idle {
-        assert_eq!(client.response().body, b"hi");
-    }
+    let mut proxy = Proxy::before(engine, &backend, "--response-timeout 1500ms");
+    let mut parked = proxy.asked(GET);
+    let mut upstream = backend.answers(OK);
+    assert_eq!(parked.response().body, b"hi");
+    // Time passes: a backend says nothing for longer than an idle client keeps its task.
+    let mut late = proxy.asked(GET);
+    upstream.request();
+    assert_eq!(late.response().status(), 504);
+
+    let mut downloading = proxy.asked(GET);
+    let mut to_downloading = backend.answers("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+    downloading.until("half");
     let mut waiting = proxy.asked(GET);
-    // Of the idle connections one is busy again now; on the other worker it may be a new one.
-    let mut busy = match idle_upstreams.iter_mut().find_map(Peer::asks) {
-        Some(_) => unreachable!("the request has not been looked for yet"),
-        None => backend.try_accept(),
-    };
-    let _ = (&mut waiting, &mut busy);
+    let (mut to_waiting, _heard) = backend.request();
+    let mut partial = proxy.asked(&GET[..GET.len() - 2]);
+    let silent = proxy.client();
+    let mut idle = proxy.asked(GET);
+    let upstream = backend.answers(OK);
+    assert_eq!(idle.response().body, b"hi");
+
     proxy.signal("TERM");
     proxy.says("draining");
-    for client in silent.iter_mut().chain(&mut idle) {
+    for mut peer in [idle, parked, silent, upstream] {
+        peer.sees_end();
+    }
+    check_closed(&proxy);
+    partial.send("\r\n");
+    let mut to_partial = backend.answers(OK);
+    to_waiting.send(OK);
+    for client in [&mut partial, &mut waiting] {
+        let answer = client.response();
+        assert_eq!(answer.field("Connection"), Some("close"));
+        assert_eq!(answer.body, b"hi");
         client.sees_end();
     }
+    to_downloading.send("half");
+    assert_eq!(downloading.rest(), (b"half".to_vec(), false));
+    for upstream in [&mut to_downloading, &mut to_waiting, &mut to_partial] {
+        upstream.sees_end();
+    }
+    proxy.says("done");
+    assert_eq!(proxy.summary()["connections open"], "0");
     let (status, _lines) = proxy.ends();
     assert_eq!(status.code(), Some(0));
+}
+
+pub(crate) fn a_drain_that_takes_too_long_cuts_what_is_left(engine: Engine) {
+    let backend = Backend::new();
+    let mut proxy = Proxy::before(engine, &backend, "--drain-timeout 100ms");
+    let mut client = proxy.asked("GET / HTTP/1.0\r\n\r\n");
+    let _upstream = backend.answers("HTTP/1.0 200 OK\r\n\r\nhalf");
+    client.until("half");
+    proxy.signal("TERM");
+    proxy.says("did not finish within --drain-timeout");
+    assert!(client.rest().1, "half an answer looks whole");
+    let (status, _lines) = proxy.ends();
+    assert_eq!(status.code(), Some(0));
+}
+
+pub(crate) fn a_second_sigterm_ends_at_once(engine: Engine) {
+    let backend = Backend::new();
+    let mut proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.asked(GET);
+    let _upstream = backend.request();
+    proxy.signal("TERM");
+    proxy.says("draining");
+    proxy.signal("TERM");
+    let (status, lines) = proxy.ends();
+    assert_eq!(status.code(), Some(1));
+    assert!(lines.iter().any(|line| line.contains("second signal")), "{lines:?}");
+    client.sees_end();
+}
+
+pub(crate) fn sigint_drains_and_sigusr1_and_sighup_do_not(engine: Engine) {
+    let backend = Backend::new();
+    let mut proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.client();
+    for requests in 0..3 {
+        assert_eq!(proxy.counts()["requests"], requests.to_string());
+        proxy.signal("HUP");
+        proxy.says("no configuration file");
+        client.send(GET);
+        let mut upstream = backend.answers(OK);
+        assert_eq!(client.response().body, b"hi");
+        upstream.finish();
+        upstream.sees_end();
+    }
+    proxy.signal("INT");
+    client.sees_end();
+    let (status, lines) = proxy.ends();
+    assert_eq!(status.code(), Some(0));
+    assert!(lines.iter().any(|line| line.contains("hp-proxy: done")), "{lines:?}");
+}
+
+pub(crate) fn eight_connections_are_shared_by_two_workers(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::start(engine, &format!("--workers 2 --backend {}", backend.addr));
+    let mut clients: Vec<Peer> = (0..8).map(|_| proxy.asked(GET)).collect();
+    // All wait at once, so that each has a connection of its own.
+    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    for upstream in &mut upstreams {
+        upstream.send(OK);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().body, b"hi");
+    }
+    let counts = proxy.counts();
+    let shares = counts["accepted by each worker"].split_whitespace();
+    let shares: Vec<u32> = shares.map(|share| share.parse().unwrap()).collect();
+    assert_eq!(shares.iter().sum::<u32>(), 8);
+    assert!(shares.iter().all(|share| (3..=5).contains(share)), "{shares:?}");
 }

@@ -1,7 +1,7 @@
 //! Answers that the proxy makes itself.
 
 use crate::Engine;
-use crate::support::{Backend, GET, Message, OK, Proxy, refusing, silent};
+use crate::support::{Backend, GET, Message, OK, Peer, Proxy, refusing, silent};
 
 /// The answer is the proxy's own, short, and says why.
 fn check(answer: &Message, status: u16, error: &str) {
@@ -179,9 +179,12 @@ pub(crate) fn another_backend_is_tried_when_one_refuses_or_is_silent(engine: Eng
     let backend = Backend::new();
     let flags = format!("--connect-timeout 100ms --backend {refusing} --backend {silent}");
     let proxy = Proxy::before(engine, &backend, &flags);
-    // Held open, so that each takes a connection of its own.
-    let mut clients: Vec<_> = (0..3).map(|_| proxy.asked(GET)).collect();
-    let _upstreams: Vec<_> = clients.iter().map(|_| backend.answers(OK)).collect();
+    // All wait at once, so that each needs a connection of its own.
+    let mut clients: Vec<Peer> = (0..3).map(|_| proxy.asked(GET)).collect();
+    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    for upstream in &mut upstreams {
+        upstream.send(OK);
+    }
     for client in &mut clients {
         assert_eq!(client.response().body, b"hi");
     }

@@ -100,10 +100,10 @@ impl Proxy {
     /// What follows the title of a summary.
     pub(crate) fn summary(&self) -> BTreeMap<String, String> {
         let mut counts = BTreeMap::new();
-        while !counts.contains_key("accept stalls") {
+        while !counts.contains_key("accepted by each worker") {
             let line = self.says("  ");
-            let (name, value) = line.trim().split_once("  ").unwrap();
-            counts.insert(name.to_owned(), value.trim().to_owned());
+            let (name, value) = line[2..].split_at_checked(24).unwrap();
+            counts.insert(name.trim().to_owned(), value.trim().to_owned());
         }
         counts
     }
@@ -171,6 +171,13 @@ impl Backend {
     /// The next connection.
     pub(crate) fn accept(&self) -> Peer {
         Peer::new(self.listener.accept().unwrap().0)
+    }
+
+    /// Has the kernel hold little of what a connection sends.
+    pub(crate) fn hold_little(&self) {
+        SockRef::from(&self.listener)
+            .set_recv_buffer_size(16 * 1024)
+            .unwrap();
     }
 
     /// A connection that waits already.
@@ -285,6 +292,14 @@ impl Peer {
     /// The socket itself.
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+
+    pub(crate) fn peer_port(&self) -> u16 {
+        self.stream.peer_addr().unwrap().port()
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -55,7 +55,7 @@ pub(crate) struct ConnSlot {
     pub(crate) tx_error: Option<i32>,
     pub(crate) tx_waker: Option<Waker>,
     pub(crate) deadline: Instant,
-    /// The armed timer and when it fires: never after `deadline`.
+    /// The armed timer and when it fires: never after `deadline`, but for the last look at the socket.
     pub(crate) timer: Option<(TimerKey, Instant)>,
     pub(crate) timed_out: bool,
     pub(crate) peer: Option<SocketAddr>,
@@ -72,6 +72,8 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer's FIN or RST is there: a short read does not mean that nothing follows.
     pub(crate) hung_up: bool,
+    /// A failure is there, behind what can still be read.
+    pub(crate) failed: bool,
 }
 
 /// What a driver has in the kernel for this slot, or would have if there were a buffer.
@@ -121,6 +123,14 @@ impl ConnSlot {
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
+    }
+
+    /// Whether reading on would find that the socket failed.
+    pub(crate) fn hides_failure(&self) -> bool {
+        let Readiness {
+            failed, readable, ..
+        } = self.readiness;
+        failed && readable && self.rx_end.is_none() && !self.kernel.starved
     }
 
     /// Whether the peer keeps filling small buffers.

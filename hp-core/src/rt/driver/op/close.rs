@@ -46,6 +46,15 @@ impl Io {
         self.free_if_quiet(key);
     }
 
+    /// Gives up every connection that is in use, with a reset.
+    pub(crate) fn reset_all(&mut self) {
+        for key in self.conns.keys() {
+            if self.conns.get(key).is_some_and(|slot| slot.phase == Phase::Open) {
+                self.close(key, How::Reset);
+            }
+        }
+    }
+
     /// Frees a slot that was given up, once the kernel owes it nothing.
     pub(in crate::rt::driver) fn free_if_quiet(&mut self, key: Key) {
         let Some(slot) = self.conns.get(key) else {

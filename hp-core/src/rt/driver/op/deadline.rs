@@ -6,6 +6,7 @@ use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io, TimerOwner};
 use crate::rt::time::Instant;
 use crate::sys::socket;
+use std::time::Duration;
 
 impl Io {
     /// Sets or clears the point after which waiting for this connection ends in `TimedOut`.
@@ -76,11 +77,15 @@ impl Io {
                 false
             }
             Driver::Uring(_) => {
-                let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
-                slot.timer = Some((timer, slot.deadline));
+                let next_look = self.now + NEXT_LOOK; // Not now: a worker that was held up fires many ticks at once.
+                let timer = self.timers.insert(next_look, TimerOwner::Conn(key));
+                slot.timer = Some((timer, next_look));
                 self.arm_recv(key);
                 true
             }
         }
     }
 }
+
+/// Time enough for the kernel to hand over what it has.
+const NEXT_LOOK: Duration = Duration::from_millis(1);

@@ -75,6 +75,14 @@ impl Io {
         if !slot.has_news() {
             self.arm_recv(key);
         }
+        // A readiness engine finds the failure behind bytes that nobody has taken; a ring's receive stays armed for it.
+        while self.budget > 0 && self.conns.get(key).is_some_and(ConnSlot::hides_failure) {
+            self.budget -= 1;
+            self.arm_recv(key);
+            if self.budget == 0 {
+                cx.waker().wake_by_ref();
+            }
+        }
         let slot = self.conns.get_mut(key).expect("arming keeps the slot");
         if let Some(RxEnd::Failed(errno)) = slot.rx_end {
             return Poll::Ready(ConnSlot::error(errno));

@@ -1,0 +1,134 @@
+//! The real program between a client and a backend that the tests play themselves, over real sockets.
+//!
+//! A fact is a function that gets an engine and is proven on each; the modules have one subject each.
+//! `HP_WITHOUT_URING=1` lets a machine without io_uring pass: `auto` then takes its place.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the other ends of the program's connections are plain blocking sockets"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "facts are functions of a test, not tests themselves"
+)]
+
+#[path = "e2e/ends.rs"]
+mod ends;
+#[path = "e2e/messages.rs"]
+mod messages;
+#[path = "e2e/process.rs"]
+mod process;
+#[path = "e2e/refusals.rs"]
+mod refusals;
+#[path = "e2e/support.rs"]
+mod support;
+#[path = "e2e/upstreams.rs"]
+mod upstreams;
+
+/// How the program under test drives its sockets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Engine {
+    Epoll,
+    Uring,
+}
+
+impl Engine {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Epoll => "--engine epoll",
+            Self::Uring if std::env::var("HP_WITHOUT_URING").is_ok() => "--engine auto",
+            Self::Uring => "--engine uring",
+        }
+    }
+}
+
+/// Makes a test of each fact.
+macro_rules! facts {
+    ($engine:expr; $($subject:ident: $($fact:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $fact() {
+                crate::$subject::$fact($engine);
+            }
+        )+)+
+    };
+}
+
+/// Proves every fact on one engine.
+macro_rules! stamp {
+    ($name:ident, $engine:expr) => {
+        mod $name {
+            use super::Engine;
+
+            facts! { $engine;
+                messages:
+                    get_is_passed_on_and_answered,
+                    head_gets_the_length_and_no_content,
+                    answers_without_content_have_none_whatever_their_length_says,
+                    post_by_length_streams_both_ways,
+                    chunks_stream_both_ways_without_extensions_and_with_trailers,
+                    a_request_cut_at_every_byte_arrives_whole,
+                    a_response_cut_at_every_byte_arrives_whole,
+                    a_hundred_pipelined_requests_are_answered_in_order,
+                    a_client_of_http10_is_kept_only_when_it_asks,
+                    chunks_reach_a_client_of_http10_as_plain_bytes_until_the_end,
+                    what_a_backend_ends_by_closing_is_chunked_for_http11,
+                    interim_answers_go_to_http11_and_not_to_http10,
+                    the_body_waits_for_the_backends_continue,
+                    an_answer_may_come_before_the_end_of_the_request,
+                    fields_of_one_hop_stay_there,
+                    origin_fields_say_what_the_proxy_saw,
+                    an_absolute_target_decides_the_host,
+                    an_upgrade_becomes_a_tunnel_until_both_ends_have_finished,
+                    an_upgrade_that_is_declined_is_an_ordinary_exchange;
+                refusals:
+                    malformed_heads_are_400,
+                    what_is_too_large_or_unknown_has_its_own_status,
+                    a_refused_request_is_the_last_of_its_pipeline,
+                    a_body_over_the_limit_is_413,
+                    a_broken_chunk_is_400,
+                    a_client_that_stalls_is_408,
+                    an_idle_client_is_closed_in_silence,
+                    a_backend_that_refuses_is_502_and_the_client_is_kept,
+                    another_backend_is_tried_when_one_refuses_or_is_silent,
+                    a_silent_backend_is_504,
+                    a_backend_that_does_not_answer_is_504,
+                    a_malformed_answer_is_502_and_the_last_of_its_connection,
+                    a_storm_of_interim_answers_is_502;
+                upstreams:
+                    five_hundred_and_twelve_kept_clients_never_reconnect,
+                    the_connection_that_was_put_back_last_is_taken_first,
+                    backends_take_turns,
+                    requests_beyond_the_limit_of_connections_wait_and_are_all_answered,
+                    a_request_that_waits_too_long_for_a_connection_is_503,
+                    a_get_whose_kept_connection_died_is_sent_again_once,
+                    what_may_have_happened_already_is_not_sent_again,
+                    a_connection_with_bytes_that_nobody_asked_for_is_not_used_again,
+                    a_connection_that_the_backend_ends_is_not_used_again,
+                    idle_connections_are_kept_up_to_a_number_and_a_time,
+                    a_backend_killed_and_restarted_costs_only_what_was_in_flight;
+                ends:
+                    an_answer_cut_at_any_byte_never_looks_whole,
+                    a_reset_is_no_end_of_an_answer_that_lasts_until_the_end,
+                    a_backend_that_stalls_in_a_body_cuts_the_answer,
+                    a_client_that_leaves_while_it_waits_ends_the_backends_work,
+                    a_client_that_leaves_in_its_body_ends_the_backends_work,
+                    a_client_that_leaves_in_a_download_ends_the_backends_work,
+                    a_client_that_has_said_all_still_gets_its_answer,
+                    a_slow_client_holds_its_backend_back,
+                    a_slow_backend_holds_its_client_back,
+                    a_client_that_takes_nothing_is_cut_in_time;
+                process:
+                    a_port_in_use_is_one_line_and_exit_one,
+                    misuse_is_exit_two_and_an_unknown_name_exit_one,
+                    sigterm_finishes_what_is_in_flight_and_closes_what_idles,
+                    a_drain_that_takes_too_long_cuts_what_is_left,
+                    a_second_sigterm_ends_at_once,
+                    sigint_drains_and_sigusr1_and_sighup_do_not,
+                    eight_connections_are_shared_by_two_workers;
+            }
+        }
+    };
+}
+
+stamp!(epoll, Engine::Epoll);
+stamp!(uring, Engine::Uring);
