@@ -123,6 +123,7 @@ macro_rules! stamp {
                 tasks:
                     a_panic_costs_its_own_connection_which_is_reset,
                     a_flood_starves_nobody,
+                    a_task_that_always_finds_data_lets_others_run,
                     a_wake_made_while_leaving_the_loop_is_kept,
                     a_wake_survives_a_loop_run_inside_a_task,
                     two_workers_pass_messages_and_are_joined,

@@ -114,6 +114,8 @@ macro_rules! stamp {
                     a_client_that_leaves_in_its_body_ends_the_backends_work,
                     a_client_that_leaves_in_a_download_ends_the_backends_work,
                     a_client_that_has_said_all_still_gets_its_answer,
+                    a_request_that_ends_at_any_byte_never_looks_whole,
+                    what_follows_the_last_request_does_not_take_its_answer_away,
                     a_slow_client_holds_its_backend_back,
                     a_slow_backend_holds_its_client_back,
                     a_client_that_takes_nothing_is_cut_in_time;

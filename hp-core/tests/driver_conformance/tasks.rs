@@ -1,8 +1,8 @@
 //! Tasks and workers around the connections.
 
 use crate::lab::{
-    Watchdog, check, check_with_panics, exactly, listener, options, pair, pair_from, run, soon,
-    start, tiny, until,
+    Watchdog, check, check_with_panics, data, exactly, listener, options, pair, pair_from, run,
+    soon, start, tiny, until,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::Rx;
@@ -72,6 +72,42 @@ pub(crate) fn a_flood_starves_nobody(engine: Engine) {
             floods.join().unwrap();
         });
     }
+}
+
+pub(crate) fn a_task_that_always_finds_data_lets_others_run(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut crowd = Vec::new();
+        for _ in 0..300 {
+            let (conn, mut peer) = pair_from(&listener, addr).await;
+            peer.write_all(b"x").unwrap();
+            crowd.push((conn, peer));
+        }
+        rt.yield_now().await; // Every byte is known to the engine.
+        let ticks = Rc::new(Cell::new(0));
+        let (ticking, rt2) = (Rc::clone(&ticks), rt.clone());
+        rt.spawn(async move {
+            while ticking.get() < u64::MAX / 2 {
+                ticking.set(ticking.get() + 1);
+                rt2.yield_now().await;
+            }
+        });
+        let mut received_in_tick = (ticks.get(), 0);
+        for (conn, _peer) in &crowd {
+            assert_eq!(*data(conn).await, *b"x");
+            let (tick, received) = received_in_tick;
+            received_in_tick = if tick == ticks.get() {
+                (tick, received + 1)
+            } else {
+                (ticks.get(), 1)
+            };
+            assert!(
+                received_in_tick.1 <= 65,
+                "one poll received from more connections than that"
+            );
+        }
+        ticks.set(u64::MAX / 2);
+    });
 }
 
 /// A task woken in the last turn of a loop was forgotten, and slept through all later ones.

@@ -7,7 +7,7 @@ use crate::worker::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::Conn;
-use hp_core::wire::http1::framing::RequestContext;
+use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
 use hp_core::wire::http1::response::{ResponseFacts, parse_response};
 use std::cell::Cell;
@@ -87,6 +87,29 @@ impl Answering<'_> {
                 Err(error) => return Err(Failure::of_head(&error, is_begun)),
             }
         }
+    }
+
+    /// The same as [`Answering::deliver`] for an answer that is here whole and small, as most are; `None` where it is not, and
+    /// nothing was done then. What the client's socket does not take at once stays queued.
+    pub(super) fn deliver_at_once(
+        &self,
+        facts: &ResponseFacts,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Option<Delivered> {
+        let length = match facts.framing {
+            ResponseFraming::Empty => 0,
+            ResponseFraming::Length(length) => usize::try_from(length).ok()?,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => return None,
+        };
+        let content = reader.bytes().get(..length).filter(|_| length <= AT_ONCE_MAX)?;
+        out.extend_from_slice(content);
+        reader.consume(length);
+        if self.client.write(out).is_err() {
+            return Some(Delivered::ClientGone);
+        }
+        out.clear();
+        Some(Delivered::Whole)
     }
 
     /// Sends the client the head that `out` holds, and the content as it comes.
@@ -216,5 +239,7 @@ impl From<BodyError> for DeliveryError {
     }
 }
 
+/// Content up to this size leaves in one segment with its head.
+const AT_ONCE_MAX: usize = 2048;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;

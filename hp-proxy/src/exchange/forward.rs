@@ -102,10 +102,15 @@ async fn without_content(
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
         }
-        let delivering = answering.deliver(&begun.facts, &mut reader, out);
-        let delivered = match race(delivering, client.conn.failure()).await {
-            First::One(delivered) => delivered,
-            First::Other(_reset) => Delivered::ClientGone,
+        let delivered = match answering.deliver_at_once(&begun.facts, &mut reader, out) {
+            Some(delivered) => delivered,
+            None => {
+                let delivering = answering.deliver(&begun.facts, &mut reader, out);
+                match race(delivering, client.conn.failure()).await {
+                    First::One(delivered) => delivered,
+                    First::Other(_reset) => Delivered::ClientGone,
+                }
+            }
         };
         return Ok(finish(
             worker,
@@ -237,11 +242,13 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         request_end,
         response_end: sent_end,
         is_tunnel: false,
-        has_surplus: !client.reader.is_empty(),
+        has_surplus: !client.reader.is_empty() || client.conn.has_news(),
         is_draining: false, // What the client was told counts; it is told the next time.
     };
     match (reusable(&downstream), delivered) {
         (Reuse::Yes, _) => After::Keep,
+        // The client has said more: closing with unread bytes would reset the connection, and the answer with it.
+        (Reuse::No(_why), Delivered::Whole) if downstream.has_surplus => After::Linger,
         (Reuse::No(_why), Delivered::Whole) => After::Close,
         (Reuse::No(_why), Delivered::Truncated | Delivered::ClientGone) => After::Reset,
     }

@@ -69,7 +69,18 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
     };
     let mut is_first = is_new;
     loop {
-        match serve_next(worker, &mut client, is_first).await {
+        let after = serve_next(worker, &mut client, is_first).await;
+        // What the client's socket did not take of the answer goes first: nothing piles up behind a client that only asks.
+        if after != After::Reset && client.conn.queued() > 0 {
+            let deadline = worker.rt().now() + worker.plan().timeouts.body;
+            client.conn.set_deadline(Some(deadline));
+            if client.conn.flush().await.is_err() {
+                worker.row().client_aborts.add(1);
+                client.conn.reset();
+                break;
+            }
+        }
+        match after {
             After::Keep => is_first = false,
             After::Park if worker.is_draining() => break,
             After::Park => {

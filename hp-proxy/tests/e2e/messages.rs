@@ -22,7 +22,11 @@ fn check(engine: Engine, request: &str, answer: &str) -> (Message, Message) {
 
 pub(crate) fn get_is_passed_on_and_answered(engine: Engine) {
     let (heard, answer) = check(engine, GET, OK);
-    assert!(heard.head.starts_with("GET /path?q=1 HTTP/1.1\r\nHost: a.example\r\n"));
+    assert!(
+        heard
+            .head
+            .starts_with("GET /path?q=1 HTTP/1.1\r\nHost: a.example\r\n")
+    );
     assert!(heard.body.is_empty());
     assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!(answer.field("Via"), Some("1.1 hp-proxy"));
@@ -233,9 +237,8 @@ pub(crate) fn interim_answers_go_to_http11_and_not_to_http10(engine: Engine) {
 pub(crate) fn the_body_waits_for_the_backends_continue(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");
-    let mut client = proxy.asked(
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n",
-    );
+    let mut client = proxy
+        .asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n");
     let mut upstream = backend.accept();
     let head = upstream.until("\r\n\r\n");
     assert!(head.contains("\r\nExpect: 100-continue\r\n"));
@@ -285,8 +288,19 @@ pub(crate) fn fields_of_one_hop_stay_there(engine: Engine) {
         X-Inner: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\n\
         X-Public: yes\r\n\r\nhi";
     let (heard, answered) = check(engine, request, answer);
-    let hop = ["Keep-Alive", "Upgrade", "X-Private", "X-Inner", "Trailer", "TE"];
-    let proxy = ["Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate"];
+    let hop = [
+        "Keep-Alive",
+        "Upgrade",
+        "X-Private",
+        "X-Inner",
+        "Trailer",
+        "TE",
+    ];
+    let proxy = [
+        "Proxy-Connection",
+        "Proxy-Authorization",
+        "Proxy-Authenticate",
+    ];
     for message in [&heard, &answered] {
         for name in hop.iter().chain(&proxy) {
             assert_eq!(message.field(name), None, "{name} in {}", message.head);
@@ -325,9 +339,10 @@ pub(crate) fn an_upgrade_becomes_a_tunnel_until_both_ends_have_finished(engine: 
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");
     let upgrade = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n";
-    let mut client = proxy.asked(upgrade);
+    let mut client = proxy.asked(format!("{upgrade}hasty"));
     let (mut upstream, heard) = backend.request();
     assert_eq!(heard.field("Upgrade"), Some("echo/1"));
+    upstream.sees_nothing(); // Nobody has agreed yet.
     assert_eq!(heard.field("Connection"), Some("upgrade"));
     let switch = "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\nright behind";
     upstream.send(switch);
@@ -335,6 +350,7 @@ pub(crate) fn an_upgrade_becomes_a_tunnel_until_both_ends_have_finished(engine: 
     assert_eq!(answer.status(), 101);
     assert_eq!(answer.field("Upgrade"), Some("echo/1"));
     assert_eq!(client.exactly(12), b"right behind");
+    assert_eq!(upstream.exactly(5), b"hasty");
 
     client.send("GET / HTTP/1.1 is no request here\r\n\r\n");
     upstream.until("here\r\n\r\n");
@@ -350,7 +366,7 @@ pub(crate) fn an_upgrade_becomes_a_tunnel_until_both_ends_have_finished(engine: 
     drop(upstream);
     let (bytes, is_reset) = client.rest();
     assert_eq!((bytes.len(), is_reset), (0, false));
-    assert_eq!(proxy.counts()["tunnels"], "1");
+    proxy.counts_to("tunnels", 1);
 }
 
 pub(crate) fn an_upgrade_that_is_declined_is_an_ordinary_exchange(engine: Engine) {

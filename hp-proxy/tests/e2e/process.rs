@@ -30,10 +30,22 @@ pub(crate) fn a_port_in_use_is_one_line_and_exit_one(engine: Engine) {
 pub(crate) fn misuse_is_exit_two_and_an_unknown_name_exit_one(engine: Engine) {
     let engine = engine.flag();
     check_refused(&format!("{engine} --nonsense"), 2, &["--nonsense"]);
-    check_refused(&format!("{engine} --listen here"), 2, &["--listen here", "HOST:PORT"]);
-    check_refused(&format!("{engine} --head-timeout 5"), 2, &["--head-timeout"]);
+    check_refused(
+        &format!("{engine} --listen here"),
+        2,
+        &["--listen here", "HOST:PORT"],
+    );
+    check_refused(
+        &format!("{engine} --head-timeout 5"),
+        2,
+        &["--head-timeout"],
+    );
     let unknown = format!("{engine} --listen 127.0.0.1:0 --backend no-such-host.invalid:80");
-    check_refused(&unknown, 1, &["no-such-host.invalid:80", "does not resolve"]);
+    check_refused(
+        &unknown,
+        1,
+        &["no-such-host.invalid:80", "does not resolve"],
+    );
 }
 
 /// Connections are refused, now or in a moment.
@@ -113,7 +125,10 @@ pub(crate) fn a_second_sigterm_ends_at_once(engine: Engine) {
     proxy.signal("TERM");
     let (status, lines) = proxy.ends();
     assert_eq!(status.code(), Some(1));
-    assert!(lines.iter().any(|line| line.contains("second signal")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("second signal")),
+        "{lines:?}"
+    );
     client.sees_end();
 }
 
@@ -122,7 +137,7 @@ pub(crate) fn sigint_drains_and_sigusr1_and_sighup_do_not(engine: Engine) {
     let mut proxy = Proxy::before(engine, &backend, "");
     let mut client = proxy.client();
     for requests in 0..3 {
-        assert_eq!(proxy.counts()["requests"], requests.to_string());
+        proxy.counts_to("requests", requests);
         proxy.signal("HUP");
         proxy.says("no configuration file");
         client.send(GET);
@@ -135,7 +150,10 @@ pub(crate) fn sigint_drains_and_sigusr1_and_sighup_do_not(engine: Engine) {
     client.sees_end();
     let (status, lines) = proxy.ends();
     assert_eq!(status.code(), Some(0));
-    assert!(lines.iter().any(|line| line.contains("hp-proxy: done")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("hp-proxy: done")),
+        "{lines:?}"
+    );
 }
 
 pub(crate) fn eight_connections_are_shared_by_two_workers(engine: Engine) {
@@ -154,5 +172,8 @@ pub(crate) fn eight_connections_are_shared_by_two_workers(engine: Engine) {
     let shares = counts["accepted by each worker"].split_whitespace();
     let shares: Vec<u32> = shares.map(|share| share.parse().unwrap()).collect();
     assert_eq!(shares.iter().sum::<u32>(), 8);
-    assert!(shares.iter().all(|share| (3..=5).contains(share)), "{shares:?}");
+    assert!(
+        shares.iter().all(|share| (3..=5).contains(share)),
+        "{shares:?}"
+    );
 }

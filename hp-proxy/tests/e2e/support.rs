@@ -97,6 +97,18 @@ impl Proxy {
         self.summary()
     }
 
+    /// A counter comes to a value, now or as soon as the workers have put down what they did last.
+    pub(crate) fn counts_to(&self, name: &str, value: u64) {
+        let mut counted = String::new();
+        for _ in 0..1000 {
+            counted = self.counts().remove(name).unwrap();
+            if counted == value.to_string() {
+                return;
+            }
+        }
+        panic!("{name}: {counted}, not {value}");
+    }
+
     /// What follows the title of a summary.
     pub(crate) fn summary(&self) -> BTreeMap<String, String> {
         let mut counts = BTreeMap::new();
@@ -171,13 +183,6 @@ impl Backend {
     /// The next connection.
     pub(crate) fn accept(&self) -> Peer {
         Peer::new(self.listener.accept().unwrap().0)
-    }
-
-    /// Has the kernel hold little of what a connection sends.
-    pub(crate) fn hold_little(&self) {
-        SockRef::from(&self.listener)
-            .set_recv_buffer_size(16 * 1024)
-            .unwrap();
     }
 
     /// A connection that waits already.
@@ -333,8 +338,10 @@ impl Peer {
     }
 
     pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
-        while self.held.len() < count {
-            self.fill();
+        if let Some(missing) = count.checked_sub(self.held.len()) {
+            let mut rest = vec![0; missing];
+            self.stream.read_exact(&mut rest).unwrap();
+            self.held.append(&mut rest);
         }
         self.take(count)
     }
@@ -452,11 +459,13 @@ impl Peer {
         let read = self.stream.read(&mut space);
         match read {
             Ok(count) if count > 0 => self.held.extend_from_slice(&space[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             end => panic!("{end:?} after {:?}", String::from_utf8_lossy(&self.held)),
         }
     }
 
     fn take(&mut self, count: usize) -> Vec<u8> {
-        self.held.drain(..count).collect()
+        let rest = self.held.split_off(count);
+        std::mem::replace(&mut self.held, rest)
     }
 }

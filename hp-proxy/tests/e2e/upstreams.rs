@@ -49,10 +49,9 @@ pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engin
         }
     }
     backend.has_nobody();
-    let counts = proxy.counts();
-    assert_eq!(counts["upstream connects"], "512");
-    assert_eq!(counts["responses"], (512 * 5).to_string());
-    assert_eq!(counts["connections open"], "512");
+    proxy.counts_to("upstream connects", 512);
+    proxy.counts_to("responses", 512 * 5);
+    proxy.counts_to("connections open", 512);
 }
 
 pub(crate) fn the_connection_that_was_put_back_last_is_taken_first(engine: Engine) {
@@ -105,7 +104,7 @@ pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered
             assert_eq!(clients[round * 4 + index].response().body, b"hi");
         }
     }
-    assert_eq!(proxy.counts()["queued"], "20");
+    proxy.counts_to("queued", 20);
     // A connection that closes makes room for another one.
     let mut client = proxy.asked(GET);
     let mut upstream = upstreams.pop().unwrap();
@@ -166,7 +165,7 @@ pub(crate) fn a_get_whose_kept_connection_died_is_sent_again_once(engine: Engine
         assert_eq!(client.response().status(), 502);
         backend.has_nobody();
     }
-    assert_eq!(proxy.counts()["retries"], "4");
+    proxy.counts_to("retries", 4);
 }
 
 pub(crate) fn what_may_have_happened_already_is_not_sent_again(engine: Engine) {
@@ -188,7 +187,7 @@ pub(crate) fn what_may_have_happened_already_is_not_sent_again(engine: Engine) {
     drop(backend.request());
     assert_eq!(client.response().status(), 502, "a fresh connection failed");
     backend.has_nobody();
-    assert_eq!(proxy.counts()["retries"], "0");
+    proxy.counts_to("retries", 0);
 }
 
 pub(crate) fn a_connection_with_bytes_that_nobody_asked_for_is_not_used_again(engine: Engine) {
@@ -237,7 +236,7 @@ pub(crate) fn a_connection_that_the_backend_ends_is_not_used_again(engine: Engin
     exchange(&mut client, &mut upstream);
     upstream.finish();
     upstream.sees_end(); // Noticed while it idles.
-    assert_eq!(proxy.counts()["upstream reuses"], "1");
+    proxy.counts_to("upstream reuses", 1);
 }
 
 pub(crate) fn idle_connections_are_kept_up_to_a_number_and_a_time(engine: Engine) {
@@ -253,7 +252,7 @@ pub(crate) fn idle_connections_are_kept_up_to_a_number_and_a_time(engine: Engine
     for upstream in &mut upstreams {
         upstream.sees_end(); // The first by number, the others by time.
     }
-    assert_eq!(proxy.counts()["connections open"], "3");
+    proxy.counts_to("connections open", 3);
 }
 
 /// A server in a thread of its own.
@@ -329,9 +328,8 @@ pub(crate) fn a_backend_killed_and_restarted_costs_only_what_was_in_flight(engin
         let (more_good, more_failed) = client.join().unwrap();
         (good, failed) = (good + more_good, failed + more_failed);
     }
-    let counts = proxy.counts();
-    assert_eq!(counts["responses"], good.to_string());
-    assert_eq!(counts["answered 5xx by proxy"], failed.to_string());
-    assert_eq!(counts["responses truncated"], "0");
+    proxy.counts_to("responses", good);
+    proxy.counts_to("answered 5xx by proxy", failed);
+    proxy.counts_to("responses truncated", 0);
     running.kill();
 }

@@ -1,0 +1,183 @@
+//! A warm worker carries requests and answers without asking the allocator for anything.
+#![expect(unsafe_code, reason = "a counting global allocator is an unsafe trait")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "both other ends are real sockets"
+)]
+
+use hp_core::rt::net::{listen, local_addr};
+use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
+use hp_core::rt::{Engine, RtOptions};
+use hp_proxy::config::plan::{Backend, Limits, Plan, Timeouts};
+use hp_proxy::counters::Rows;
+use hp_proxy::worker::{self, Message, SharedPlan};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+#[test]
+fn ten_thousand_warm_requests_allocate_nothing_on_epoll() {
+    check(Engine::Epoll);
+}
+
+#[test]
+fn ten_thousand_warm_requests_allocate_nothing_on_uring() {
+    check(Engine::Auto); // io_uring wherever that is allowed.
+}
+
+/// Runs one worker in this process, and is its client and its backend in turn.
+fn check(engine: Engine) {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let plan = Plan {
+        listen: any,
+        backends: vec![Backend {
+            name: String::from("backend"),
+            addr: backend.local_addr().unwrap(),
+        }],
+        workers: 1,
+        engine,
+        timeouts: Timeouts::default(),
+        limits: Limits::default(),
+    };
+    let options = WorkersOptions {
+        count: 1,
+        rt: RtOptions {
+            engine,
+            ..RtOptions::default()
+        },
+        pin: Pin::Off,
+        name: "watched",
+    };
+    let allocations: &AtomicU64 = Box::leak(Box::default());
+    let (plan, rows) = (SharedPlan::new(plan), Rows::new(1));
+    let main = move |context| {
+        WATCHED.set(Some(allocations)); // On the worker's thread.
+        worker::main(context, plan.clone(), rows.clone())
+    };
+    let workers = start(&options, main).unwrap();
+    let socket = listen(any, 16).unwrap();
+    let addr = local_addr(&socket).unwrap();
+    let tell = |message| workers.mesh().send(WorkerId(0), message).unwrap();
+    tell(Message::Listen(socket));
+    let counted = (|| {
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(bounded(TcpStream::connect(addr)?)?);
+        }
+        clients[0].write_all(GET)?;
+        let mut upstream = bounded(backend.accept()?.0)?;
+        respond(&mut upstream, &mut clients[0], FORMS[0])?;
+        exchange(&mut clients, &mut upstream, 1_000)?;
+        let before = allocations.load(Ordering::SeqCst);
+        exchange(&mut clients, &mut upstream, 10_000)?;
+        let after = allocations.load(Ordering::SeqCst);
+        io::Result::Ok((before, after - before))
+    })();
+    tell(Message::Drain);
+    workers.join().unwrap();
+    let (warm_up, warm) = counted.unwrap();
+    assert!(warm_up > 0, "the counter counts");
+    assert_eq!(warm, 0, "allocations in 10,000 requests");
+}
+
+/// One request after the other, in all forms, each over the next of the clients' connections.
+fn exchange(clients: &mut [TcpStream], upstream: &mut TcpStream, count: usize) -> io::Result<()> {
+    for index in 0..count {
+        let turn = index % clients.len();
+        let client = &mut clients[turn];
+        let form = FORMS[index % FORMS.len()];
+        client.write_all(form.0)?;
+        respond(upstream, client, form)?;
+    }
+    Ok(())
+}
+
+/// Answers the request that was sent, and receives the answer.
+fn respond(
+    upstream: &mut TcpStream,
+    client: &mut TcpStream,
+    (request, answer): Form,
+) -> io::Result<()> {
+    until(upstream, &request[request.len() - 4..])?;
+    upstream.write_all(answer)?;
+    until(client, &answer[answer.len() - 5..])
+}
+
+/// Reads until the bytes read end like this.
+fn until(stream: &mut TcpStream, end: &[u8]) -> io::Result<()> {
+    let mut held = [0; 4096];
+    let mut len = 0;
+    while !held[..len].ends_with(end) {
+        match stream.read(&mut held[len..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => len += count,
+        }
+    }
+    Ok(())
+}
+
+fn bounded(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
+/// A request, and its answer.
+type Form = (&'static [u8], &'static [u8]);
+
+const GET: &[u8] = b"GET /path HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
+const FORMS: [Form; 4] = [
+    (GET, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nend!"),
+    (
+        GET,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nbodyend!",
+        b"HTTP/1.1 201 Made\r\nContent-Length: 4\r\n\r\nend!",
+    ),
+    (
+        GET,
+        b"HTTP/1.1 404 No\r\nContent-Length: 8\r\nServer: x\r\n\r\nbodyend!",
+    ),
+];
+
+struct Counting;
+
+thread_local! {
+    /// Where the allocations of this thread are counted.
+    static WATCHED: Cell<Option<&'static AtomicU64>> = const { Cell::new(None) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count() {
+    if let Some(allocations) = WATCHED.get() {
+        allocations.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, and `address` came from `System`.
+        unsafe { System.dealloc(address, layout) }
+    }
+
+    unsafe fn realloc(&self, address: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `realloc`, and `address` came from `System`.
+        unsafe { System.realloc(address, layout, size) }
+    }
+}
