@@ -65,7 +65,13 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
         mesh,
     } = context;
     let backends = plan.backends.iter().map(|backend| backend.addr);
-    let upstream = Upstream::new(&rt, backends, upstream_settings(&plan, id), rows.clone(), id.0);
+    let upstream = Upstream::new(
+        &rt,
+        backends,
+        upstream_settings(&plan, id),
+        rows.clone(),
+        id.0,
+    );
     let worker = Rc::new(Worker {
         rt: rt.clone(),
         id,
@@ -262,7 +268,10 @@ impl Worker {
         self.row().conns_open.subtract(1);
         self.mesh.loads().release(self.id);
         self.open.set(self.open.get() - 1);
-        let waker = self.all_closed.borrow_mut().take_if(|_| self.open.get() == 0);
+        let waker = self
+            .all_closed
+            .borrow_mut()
+            .take_if(|_| self.open.get() == 0);
         if let Some(waker) = waker {
             waker.wake();
         }

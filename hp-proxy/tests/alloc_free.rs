@@ -4,6 +4,7 @@
     clippy::disallowed_methods,
     reason = "both other ends are real sockets"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use hp_core::rt::net::{listen, local_addr};
 use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};

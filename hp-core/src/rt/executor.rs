@@ -381,6 +381,30 @@ mod tests {
     }
 
     #[test]
+    fn waking_all_polls_every_task_once_more() {
+        let rt = rt();
+        let polls = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            let polls = Rc::clone(&polls);
+            rt.spawn(std::future::poll_fn(move |_cx| {
+                polls.set(polls.get() + 1);
+                Poll::Pending
+            }));
+        }
+        rt.block_on(async {
+            rt.yield_now().await;
+            rt.yield_now().await;
+            assert_eq!(polls.get(), 3, "nobody wakes them");
+            rt.wake_all();
+            rt.wake_all();
+            rt.yield_now().await;
+            rt.yield_now().await;
+            assert_eq!(polls.get(), 6);
+        });
+        rt.shut_down();
+    }
+
+    #[test]
     fn a_wake_from_another_thread_ends_the_wait() {
         let rt = rt();
         let (tell, told) = std::sync::mpsc::channel::<Waker>();

@@ -102,7 +102,10 @@ impl Answering<'_> {
             ResponseFraming::Length(length) => usize::try_from(length).ok()?,
             ResponseFraming::Chunked | ResponseFraming::UntilClose => return None,
         };
-        let content = reader.bytes().get(..length).filter(|_| length <= AT_ONCE_MAX)?;
+        let content = reader
+            .bytes()
+            .get(..length)
+            .filter(|_| length <= AT_ONCE_MAX)?;
         out.extend_from_slice(content);
         reader.consume(length);
         if self.client.write(out).is_err() {

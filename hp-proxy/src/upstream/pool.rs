@@ -76,7 +76,11 @@ impl Upstream {
         rows: Rows,
         worker: u32,
     ) -> Rc<Self> {
-        let endpoint = |addr| Endpoint { addr, open: Cell::new(0), idle: RefCell::default() };
+        let endpoint = |addr| Endpoint {
+            addr,
+            open: Cell::new(0),
+            idle: RefCell::default(),
+        };
         Rc::new(Self {
             rt: rt.clone(),
             worker,

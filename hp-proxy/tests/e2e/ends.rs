@@ -13,6 +13,8 @@ const BY_CHUNKS: &str =
 const BODY_BYTES: usize = 32 << 20;
 /// What the proxy may hold of a body that nobody reads.
 const HELD_MAX: usize = 256 << 10;
+/// A sender that gets rid of less in 300 ms is stuck.
+const TRICKLE_MAX: usize = 512 << 10;
 /// A worker's receive buffers, which are touched in turn, and some.
 const GROWN_MAX_KB: u64 = 3 << 10;
 
@@ -169,8 +171,13 @@ fn send_until_stuck(from: &Peer, body: &[u8]) -> usize {
         .unwrap();
     let mut sent = 0;
     while sent < body.len() {
+        // A call returns early only when it had to wait too long; a kernel may let bytes trickle on for minutes.
         match stream.write(&body[sent..]) {
-            Ok(count) => sent += count,
+            Ok(count) if count > TRICKLE_MAX => sent += count,
+            Ok(count) => {
+                sent += count;
+                break;
+            }
             Err(_stuck) => break,
         }
     }
@@ -226,7 +233,7 @@ fn check_held_back(proxy: &Proxy, from: &mut Peer, to: &mut Peer, ports: [u16; 2
 
 pub(crate) fn a_slow_client_holds_its_backend_back(engine: Engine) {
     let backend = Backend::new();
-    let proxy = Proxy::before(engine, &backend, "");
+    let proxy = Proxy::before(engine, &backend, "--body-timeout 5m");
     let mut client = proxy.client();
     client.send(GET);
     let (mut upstream, _heard) = backend.request();
@@ -240,7 +247,7 @@ pub(crate) fn a_slow_client_holds_its_backend_back(engine: Engine) {
 
 pub(crate) fn a_slow_backend_holds_its_client_back(engine: Engine) {
     let backend = Backend::new();
-    let proxy = Proxy::before(engine, &backend, "");
+    let proxy = Proxy::before(engine, &backend, "--body-timeout 5m");
     let mut client = proxy.client();
     client.send(format!(
         "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n"

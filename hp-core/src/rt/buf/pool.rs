@@ -244,7 +244,10 @@ pub(crate) struct Spare {
 
 impl Spare {
     /// The whole buffer.
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "the slice is the only way to the bytes while it lives")]
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "the slice is the only way to the bytes while it lives"
+    )]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.pool.buffer_bytes(self.group) as usize;
         let start = self.pool.address(self.group, self.id);

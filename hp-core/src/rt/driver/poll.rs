@@ -148,5 +148,5 @@ const KIND_MASK: u64 = 0xff << 56;
 const CONN: u64 = 1 << 56;
 const LISTENER: u64 = 2 << 56;
 const BELL: u64 = 3 << 56;
-/// Descriptors that one wait reports at most.
-const EVENTS_MAX: usize = 512;
+/// Descriptors that one wait reports at most. Few: a report touches the slot, and its task shall run while that is warm.
+const EVENTS_MAX: usize = 64;

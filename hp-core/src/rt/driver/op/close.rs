@@ -49,7 +49,11 @@ impl Io {
     /// Gives up every connection that is in use, with a reset.
     pub(crate) fn reset_all(&mut self) {
         for key in self.conns.keys() {
-            if self.conns.get(key).is_some_and(|slot| slot.phase == Phase::Open) {
+            if self
+                .conns
+                .get(key)
+                .is_some_and(|slot| slot.phase == Phase::Open)
+            {
                 self.close(key, How::Reset);
             }
         }
