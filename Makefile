@@ -6,11 +6,12 @@ ECHO_PORT_1 ?= 9001
 ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
+CLIENTS_FLAGS ?=
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench clean
+.PHONY: help build run test check bench clients clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +36,9 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+clients: build ## Real clients and backends through the proxy, those that are installed (CLIENTS_FLAGS, e.g. --quick)
+	harness/clients.sh --bin-dir $(BIN) $(CLIENTS_FLAGS)
 
 clean: ## Remove what the build made; results stay
 	$(CARGO) clean

@@ -34,6 +34,8 @@ pub struct Counters {
     pub upstream_connects: Counter,
     /// Connection attempts that failed.
     pub upstream_connect_errors: Counter,
+    /// Connection attempts given up undecided, to be made again at once or later: the backend's backlog seemed full.
+    pub upstream_redials: Counter,
     /// Requests that went over a kept connection.
     pub upstream_reuses: Counter,
     /// Requests sent again because a kept connection had died.
@@ -100,6 +102,7 @@ impl fmt::Display for Rows {
         line("responses truncated", |c| &c.responses_truncated)?;
         line("upstream connects", |c| &c.upstream_connects)?;
         line("upstream connect errors", |c| &c.upstream_connect_errors)?;
+        line("upstream redials", |c| &c.upstream_redials)?;
         line("upstream reuses", |c| &c.upstream_reuses)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;

@@ -120,10 +120,12 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
             eprint!("hp-proxy: done\n{rows}");
             return Ok(());
         }
-        match signals
-            .wait_for(LOOK_AT_WORKERS)
-            .map_err(RunError::Signals)?
-        {
+        let look = if is_draining {
+            LOOK_WHILE_DRAINING
+        } else {
+            LOOK_AT_WORKERS
+        };
+        match signals.wait_for(look).map_err(RunError::Signals)? {
             None => (),
             Some(Signal::User1) => eprint!("hp-proxy: so far\n{rows}"),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
@@ -148,5 +150,7 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
 
 /// Connections that may wait to be accepted; the kernel caps it.
 const BACKLOG: u32 = 4096;
-/// How often the main thread looks whether the workers have ended.
-const LOOK_AT_WORKERS: Duration = Duration::from_millis(50);
+/// How often the main thread looks whether the workers have ended, which none does unasked but by a panic of its own.
+const LOOK_AT_WORKERS: Duration = Duration::from_secs(1);
+/// The same while a drain makes them end.
+const LOOK_WHILE_DRAINING: Duration = Duration::from_millis(20);

@@ -100,6 +100,8 @@ macro_rules! stamp {
                     backends_take_turns,
                     requests_beyond_the_limit_of_connections_wait_and_are_all_answered,
                     a_request_that_waits_too_long_for_a_connection_is_503,
+                    a_full_backlog_is_dialled_again_once_it_has_room,
+                    a_stalled_request_does_not_wait_for_exchanges_that_last,
                     a_get_whose_kept_connection_died_is_sent_again_once,
                     what_may_have_happened_already_is_not_sent_again,
                     a_connection_with_bytes_that_nobody_asked_for_is_not_used_again,

@@ -146,6 +146,14 @@ impl<T> Slab<T> {
         })
     }
 
+    /// Where a place lies in memory, for whoever wants it brought near; null when there is no such place.
+    #[must_use]
+    pub fn address_of(&self, index: u32) -> *const u8 {
+        self.entries
+            .get(index as usize)
+            .map_or(std::ptr::null(), |entry| std::ptr::from_ref(entry).cast())
+    }
+
     /// Keys of all occupants, in the order of their places.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {

@@ -3,6 +3,7 @@
 pub mod balance;
 mod pool;
 mod queue;
+mod window;
 
 pub(crate) use pool::UPSTREAM_TAG;
 pub use pool::{AcquireError, Lease, Settings, Upstream};

@@ -180,6 +180,11 @@ impl Backend {
         Self { listener, addr }
     }
 
+    /// Has room for one connection that nobody has accepted; the kernel is silent to the next.
+    pub(crate) fn shorten_backlog(&self) {
+        SockRef::from(&self.listener).listen(0).unwrap();
+    }
+
     /// The next connection.
     pub(crate) fn accept(&self) -> Peer {
         Peer::new(self.listener.accept().unwrap().0)

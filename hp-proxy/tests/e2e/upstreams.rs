@@ -141,6 +141,50 @@ pub(crate) fn a_request_that_waits_too_long_for_a_connection_is_503(engine: Engi
     backend.has_nobody();
 }
 
+/// The kernel resends an unanswered SYN only after a second, and each time later; so an attempt is given up instead, and
+/// a new one is made when a connection that fills the backlog has ended.
+pub(crate) fn a_full_backlog_is_dialled_again_once_it_has_room(engine: Engine) {
+    let backend = Backend::new();
+    backend.shorten_backlog();
+    let flags = "--connect-timeout 60s --queue-timeout 60s";
+    let proxy = Proxy::before(engine, &backend, flags);
+    let mut first = proxy.asked(GET);
+    let (mut to_first, _heard) = backend.request();
+    let mut second = proxy.asked(GET);
+    proxy.counts_to("upstream connects", 2);
+    let mut third = proxy.asked(GET);
+    let redials = || proxy.counts()["upstream redials"].parse::<u64>().unwrap();
+    let has_stalled = || (0..1000).any(|_| redials() > 0);
+    assert!(has_stalled());
+    let (mut to_second, _heard) = backend.request();
+    to_first.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert_eq!(first.response().body, b"hi");
+    let _to_third = backend.answers(OK);
+    assert_eq!(third.response().body, b"hi");
+    to_second.send(OK);
+    assert_eq!(second.response().body, b"hi");
+    proxy.counts_to("upstream connects", 3);
+    proxy.counts_to("upstream connect errors", 0);
+    backend.has_nobody();
+}
+
+/// Exchanges that last, such as tunnels, fill no backlog: what waits for their end alone would never be answered.
+pub(crate) fn a_stalled_request_does_not_wait_for_exchanges_that_last(engine: Engine) {
+    let backend = Backend::new();
+    backend.shorten_backlog();
+    let flags = "--connect-timeout 60s --queue-timeout 60s";
+    let proxy = Proxy::before(engine, &backend, flags);
+    let _lasting = proxy.asked(GET);
+    let _to_lasting = backend.request();
+    let _next = proxy.asked(GET);
+    proxy.counts_to("upstream connects", 2);
+    let mut third = proxy.asked(GET);
+    proxy.counts_to("queued", 1);
+    let _to_next = backend.request();
+    let _to_third = backend.answers(OK);
+    assert_eq!(third.response().body, b"hi");
+}
+
 pub(crate) fn a_get_whose_kept_connection_died_is_sent_again_once(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");

@@ -3,10 +3,11 @@
 //! A connection is registered once, for both directions, edge-triggered; its flags live in the slot.
 
 use super::Io;
-use super::slot::Phase;
+use super::slot::{Phase, SLOT_LINES};
 use crate::base::slab::{GENERATION_LOW_MASK, Key};
 use crate::rt::buf::Group;
 use crate::rt::task::Remote;
+use crate::sys::cpu::prefetch;
 use crate::sys::epoll::{Epoll, Readiness};
 use std::collections::VecDeque;
 use std::io;
@@ -68,6 +69,12 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
         unreachable!("the caller matched the engine")
     };
     poll.epoll.wait(wait)?;
+    // Their slots are far apart and cold: asked for together, they come together.
+    for position in 0..poll.epoll.ready_len() {
+        if let Some(ready) = poll.epoll.ready_at(position) {
+            prefetch(io.conns.address_of(index_of(ready.token)), SLOT_LINES);
+        }
+    }
     for position in 0..poll.epoll.ready_len() {
         let super::Driver::Poll(poll) = &io.driver else {
             break;
@@ -81,7 +88,7 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
 }
 
 fn spread(io: &mut Io, ready: Readiness, remote: &Remote) {
-    let index = u32::try_from(ready.token & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    let index = index_of(ready.token);
     let generation = u32::try_from(ready.token >> 32).unwrap_or(0) & GENERATION_LOW_MASK;
     match ready.token & KIND_MASK {
         CONN => {
@@ -137,6 +144,10 @@ fn feed_starved(io: &mut Io, group: Group) -> bool {
         woken = true;
     }
     woken
+}
+
+fn index_of(token: u64) -> u32 {
+    u32::try_from(token & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
 fn token(kind: u64, key: Key) -> u64 {

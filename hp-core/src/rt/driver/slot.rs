@@ -329,6 +329,8 @@ impl ListenerSlot {
     }
 }
 
+/// Cache lines of a connection's slot.
+pub(crate) const SLOT_LINES: usize = size_of::<ConnSlot>().div_ceil(64);
 /// Segments that one send names at most.
 pub(crate) const FRONT_MAX: usize = 16;
 const FULL_READS_FOR_BULK: u8 = 4;
