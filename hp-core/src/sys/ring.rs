@@ -168,7 +168,7 @@ impl Ring {
     }
 
     /// Moves what has completed into `sink`; returns whether the kernel had to keep some back for lack of room.
-    pub fn reap(&mut self, sink: &mut Vec<Completion>) -> bool {
+    pub fn reap(&mut self, sink: &mut impl Extend<Completion>) -> bool {
         let translate = |entry: cqueue::Entry| Completion {
             user_data: entry.user_data(),
             result: entry.result(),

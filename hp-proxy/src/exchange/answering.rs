@@ -7,6 +7,7 @@ use crate::worker::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::Conn;
+use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
 use hp_core::wire::http1::response::{ResponseFacts, parse_response};
@@ -89,9 +90,25 @@ impl Answering<'_> {
         }
     }
 
+    /// The same as [`Answering::deliver`], and notices a client that leaves while the backend is silent.
+    pub(super) async fn deliver_watching(
+        &self,
+        facts: &ResponseFacts,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Delivered {
+        if let Some(delivered) = self.deliver_at_once(facts, reader, out) {
+            return delivered;
+        }
+        match race(self.deliver(facts, reader, out), self.client.failure()).await {
+            First::One(delivered) => delivered,
+            First::Other(_reset) => Delivered::ClientGone,
+        }
+    }
+
     /// The same as [`Answering::deliver`] for an answer that is here whole and small, as most are; `None` where it is not, and
     /// nothing was done then. What the client's socket does not take at once stays queued.
-    pub(super) fn deliver_at_once(
+    fn deliver_at_once(
         &self,
         facts: &ResponseFacts,
         reader: &mut Reader,

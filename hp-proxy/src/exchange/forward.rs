@@ -57,11 +57,14 @@ async fn without_content(
     (head, out): (&[u8], &mut Vec<u8>),
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
-    let mut lease = worker
-        .upstream()
-        .acquire()
-        .await
-        .map_err(Failure::Acquire)?;
+    let mut lease = match worker.upstream().take_kept() {
+        Some(lease) => lease,
+        None => worker
+            .upstream()
+            .acquire()
+            .await
+            .map_err(Failure::Acquire)?,
+    };
     let uploaded = Cell::new(true);
     loop {
         let mut reader = Reader::new();
@@ -102,16 +105,9 @@ async fn without_content(
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
         }
-        let delivered = match answering.deliver_at_once(&begun.facts, &mut reader, out) {
-            Some(delivered) => delivered,
-            None => {
-                let delivering = answering.deliver(&begun.facts, &mut reader, out);
-                match race(delivering, client.conn.failure()).await {
-                    First::One(delivered) => delivered,
-                    First::Other(_reset) => Delivered::ClientGone,
-                }
-            }
-        };
+        let delivered = answering
+            .deliver_watching(&begun.facts, &mut reader, out)
+            .await;
         return Ok(finish(
             worker,
             client,

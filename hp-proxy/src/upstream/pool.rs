@@ -98,6 +98,25 @@ impl Upstream {
         })
     }
 
+    /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
+    /// others wait already.
+    #[must_use]
+    pub fn take_kept(self: &Rc<Self>) -> Option<Lease> {
+        if self.queue.len() > 0 {
+            return None;
+        }
+        let endpoint = self.turn.borrow().next(self.endpoints.len());
+        let conn = self.take_idle(endpoint)?;
+        self.turn.borrow_mut().pick(self.endpoints.len()); // Only a turn that was used is over.
+        self.rows.of(self.worker).upstream_reuses.add(1);
+        Some(Lease {
+            upstream: Rc::clone(self),
+            endpoint,
+            conn: Some(conn),
+            reused: true,
+        })
+    }
+
     /// A kept connection where there is one, else a new one, else a place in the queue.
     ///
     /// # Errors

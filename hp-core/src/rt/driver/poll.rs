@@ -160,4 +160,4 @@ const CONN: u64 = 1 << 56;
 const LISTENER: u64 = 2 << 56;
 const BELL: u64 = 3 << 56;
 /// Descriptors that one wait reports at most. Few: a report touches the slot, and its task shall run while that is warm.
-const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 16;

@@ -13,10 +13,16 @@ impl RoundRobin {
         Self { next: first }
     }
 
-    /// The endpoint whose turn it is, of `count` (at least 1).
-    pub fn pick(&mut self, count: usize) -> usize {
+    /// The endpoint whose turn it is, of `count` (at least 1); it stays its turn.
+    #[must_use]
+    pub fn next(&self, count: usize) -> usize {
         debug_assert!(count > 0);
-        let picked = self.next % count;
+        self.next % count
+    }
+
+    /// The same, and the turn goes on.
+    pub fn pick(&mut self, count: usize) -> usize {
+        let picked = self.next(count);
         self.next = picked + 1;
         picked
     }

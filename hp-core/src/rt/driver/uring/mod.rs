@@ -16,6 +16,7 @@ use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
 use crate::sys::ring::{Completion, RecvEntry, Ring};
 use buffers::Buffers;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -29,7 +30,8 @@ pub(super) struct Uring {
     head: Buffers,
     bulk: Buffers,
     features: Features,
-    completions: Vec<Completion>,
+    /// Reaped and not spread yet.
+    completions: VecDeque<Completion>,
     bell_armed: bool,
     bell: RawFd,
 }
@@ -58,7 +60,7 @@ impl Uring {
             head,
             bulk,
             features,
-            completions: Vec::new(),
+            completions: VecDeque::new(),
             bell_armed: false,
             bell,
         })
@@ -147,23 +149,29 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
             .poll_readable(uring.bell, user_data(BELL, NO_KEY));
         uring.bell_armed = true;
     }
-    uring.ring.enter(wait)?;
-    let mut completions = std::mem::take(&mut uring.completions);
-    if uring.ring.reap(&mut completions) {
-        io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
+    if uring.completions.is_empty() {
+        uring.ring.enter(wait)?;
+        if uring.ring.reap(&mut uring.completions) {
+            io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
+        }
     }
-    // Their slots are far apart and cold: asked for together, they come together.
-    for completion in &completions {
+    // What one turn spreads, its tasks find warm; the rest waits for the next turn, which does not enter before.
+    let count = uring.completions.len().min(SPREAD_MAX);
+    for completion in uring.completions.range(..count) {
+        // Slots are far apart and cold: asked for together, they come together.
         prefetch(
             io.conns.address_of(index_of(completion.user_data)),
             SLOT_LINES,
         );
     }
-    for completion in completions.drain(..) {
+    for _ in 0..count {
+        let Driver::Uring(uring) = &mut io.driver else {
+            break;
+        };
+        let Some(completion) = uring.completions.pop_front() else {
+            break;
+        };
         spread(io, completion, remote);
-    }
-    if let Driver::Uring(uring) = &mut io.driver {
-        uring.completions = completions;
     }
     Ok(())
 }
@@ -322,6 +330,8 @@ const WRITABLE: u64 = 3 << 56;
 const ACCEPT: u64 = 4 << 56;
 const BELL: u64 = 5 << 56;
 const CANCEL: u64 = 6 << 56;
+/// Completions that one turn spreads at most.
+const SPREAD_MAX: usize = 16;
 const NO_KEY: Key = Key {
     index: u32::MAX,
     generation: 0,
