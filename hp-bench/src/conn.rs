@@ -180,6 +180,7 @@ impl Crew {
             record.bytes_out += request.len() as u64;
         }
         conn.write(first)
+            .and_then(|()| conn.send_now()) // The clock runs from here.
             .map_err(|error| broken(&error, Came::Nothing))?;
         if rest.is_empty() && conn.queued() == 0 {
             return self.rules.read(conn, reader).await;

@@ -1,9 +1,9 @@
 //! Which task runs next, and the loop around it.
 //!
 //! ```text
-//! clock ─► timers ─► wakes from other threads ─► up to 128 tasks ─► one exchange with the kernel ─┐
-//!   ▲                                                                                             │
-//!   └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//! clock ─► timers ─► wakes from other threads ─► up to 128 tasks ─► what they wrote ─► one exchange with the kernel ─┐
+//!   ▲                                                                                                                │
+//!   └────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
 use super::task::{TASKS_MAX, TaskId, has_local, take_local};
@@ -127,6 +127,7 @@ impl Rt {
                 if let Poll::Ready(output) =
                     root.as_mut().poll(&mut Context::from_waker(&root_waker))
                 {
+                    self.0.io.borrow_mut().empty_outbox(); // The next turn may be far away.
                     return output;
                 }
             }
@@ -264,6 +265,7 @@ impl Rt {
     }
 
     fn exchange_with_kernel(&self, root_is_woken: bool) {
+        self.0.io.borrow_mut().empty_outbox();
         let can_go_on = root_is_woken || has_local() || !self.0.executor.queue.borrow().is_empty();
         let remote = self.0.slot.remote();
         let mut io = self.0.io.borrow_mut();

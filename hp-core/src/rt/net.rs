@@ -55,10 +55,12 @@ impl Conn {
         self.rt.0.io.borrow_mut().unread(self.key, lent);
     }
 
-    /// Sends now what the socket takes and keeps a copy of the rest, to be sent as it makes room.
+    /// Sends bytes: few of them at the end of the runtime's turn, together with what others write, many at once. What the
+    /// socket does not take is copied, and sent as it makes room.
     ///
     /// # Errors
-    /// `BrokenPipe`, `ConnectionReset` and their like, from then on for good.
+    /// `BrokenPipe`, `ConnectionReset` and their like, from then on for good. A failure at the end of the turn is told by
+    /// the next call, receiving included.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
@@ -79,7 +81,15 @@ impl Conn {
         self.rt.0.io.borrow_mut().queue_lent(self.key, lent)
     }
 
-    /// Bytes that the socket has not taken yet: 0 unless the peer reads slowly.
+    /// Sends at once what was written in this turn. For whoever takes the time of it.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn send_now(&self) -> io::Result<()> {
+        self.rt.0.io.borrow_mut().send_now(self.key)
+    }
+
+    /// Bytes that the socket was offered and has not taken yet: 0 unless the peer reads slowly.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.rt.0.io.borrow().queued(self.key)
@@ -127,7 +137,7 @@ impl Conn {
         self.rt.0.io.borrow().has_news(self.key)
     }
 
-    /// Sends FIN and gives the connection up; what was not flushed is dropped. The same as dropping it.
+    /// Sends FIN and gives the connection up; what the socket did not take is dropped. The same as dropping it.
     pub fn close(self) {
         drop(self);
     }

@@ -121,7 +121,8 @@ pub(crate) fn the_end_stays_the_end_when_a_reset_follows(engine: Engine) {
             rt.yield_now().await;
             assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
         }
-        let error = conn.write(b"too late").unwrap_err();
+        conn.write(b"too late").unwrap();
+        let error = conn.send_now().unwrap_err();
         let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         assert!(kinds.contains(&error.kind()), "{error}");
     });

@@ -1,8 +1,8 @@
 //! What the socket does not take waits in order; what it will never take is an error.
 
 use crate::lab::{
-    Chance, check, conns_fall_to, listener, once, options, pair, pair_from, seeds, tiny, until,
-    within_turns,
+    Chance, check, conns_fall_to, listener, once, options, pair, pair_from, run, seeds, start,
+    tiny, until, within_turns,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::Engine;
@@ -83,6 +83,104 @@ pub(crate) fn more_pieces_than_one_call_takes_arrive_whole(engine: Engine) {
     });
 }
 
+pub(crate) fn what_is_written_in_one_turn_leaves_in_one_call(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let text = Text(6);
+        let before = rt.stats().sends;
+        (0..10).for_each(|step| conn.write(&text.bytes(step * 100, 100)).unwrap());
+        assert_eq!(
+            rt.stats().sends,
+            before,
+            "small writes wait for the turn's end"
+        );
+        rt.yield_now().await;
+        assert_eq!(rt.stats().sends, before + 1);
+        conn.write(&text.bytes(1000, 10)).unwrap();
+        conn.send_now().unwrap();
+        assert_eq!(rt.stats().sends, before + 2);
+        conn.finish().await.unwrap();
+        assert_eq!(peer::hear(peer, text, 6).join().unwrap(), 1010);
+    });
+}
+
+pub(crate) fn what_is_written_last_in_a_loop_leaves_with_it(engine: Engine) {
+    let Some(rt) = start(&options(engine)) else {
+        return;
+    };
+    let (conn, peer) = run(&rt, pair(&rt));
+    rt.block_on(async { conn.write(b"last").unwrap() });
+    let mut word = [0; 4];
+    (&peer).read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"last");
+    drop(conn);
+    rt.shut_down();
+}
+
+pub(crate) fn small_and_large_writes_received_pieces_and_the_end_keep_their_order(engine: Engine) {
+    for seed in seeds() {
+        check(&tiny(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let mut chance = Chance::new(seed);
+            let mut ends = Vec::new();
+            for name in 0..8 {
+                let (conn, peer) = pair_from(&listener, addr).await;
+                let text = Text(seed << 8 | name);
+                ends.push((conn, text, 0, peer::hear(peer, text, seed + name)));
+            }
+            for _ in 0..2000 {
+                let chosen = usize::try_from(chance.below(8)).unwrap();
+                let (conn, text, said, _) = &mut ends[chosen];
+                let len = chance.size(8 * 1024);
+                conn.write(&text.bytes(*said, len)).unwrap();
+                *said += len;
+                match chance.below(16) {
+                    0 => rt.yield_now().await,
+                    1 => conn.flush().await.unwrap(),
+                    2 => conn.send_now().unwrap(),
+                    _ => (),
+                }
+            }
+            for (conn, text, said, hears) in ends {
+                conn.write(&text.bytes(said, 7)).unwrap();
+                conn.finish().await.unwrap();
+                assert_eq!(hears.join().unwrap(), said + 7);
+            }
+        });
+    }
+}
+
+pub(crate) fn what_was_just_written_leaves_before_its_connection_does(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let (closed, closed_peer) = pair_from(&listener, addr).await;
+        closed.write(&Text(7).bytes(0, 100)).unwrap();
+        closed.close();
+        assert_eq!(peer::hear(closed_peer, Text(7), 7).join().unwrap(), 100);
+        let (parked, parked_peer) = pair_from(&listener, addr).await;
+        parked.write(&Text(8).bytes(0, 100)).unwrap();
+        let key = parked.park(0, crate::lab::soon(&rt));
+        let hears = peer::hear(parked_peer, Text(8), 8);
+        rt.unpark(key).unwrap().finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), 100);
+        conns_fall_to(&rt, 0).await;
+    });
+}
+
+/// The writer has gone on when the send fails; the receiver found an end in its place, and took half a message for whole.
+pub(crate) fn a_send_that_fails_at_the_end_of_the_turn_is_no_end_of_data(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        for _ in 0..20 {
+            let (conn, peer) = pair_from(&listener, addr).await;
+            peer::reset(peer);
+            conn.write(b"to nobody").unwrap();
+            check_gone(&conn.recv().await.unwrap_err());
+        }
+        conns_fall_to(&rt, 0).await;
+    });
+}
+
 pub(crate) fn a_dropped_flush_loses_nothing(engine: Engine) {
     check(&tiny(engine), async |rt| {
         let (conn, peer) = pair(&rt).await;
@@ -118,11 +216,8 @@ pub(crate) fn sending_to_a_reset_connection_is_an_error_and_no_signal(engine: En
                 check_gone(&conn.flush().await.unwrap_err());
                 check_gone(&conn.finish().await.unwrap_err());
             }
-            match conn.recv().await {
-                Ok(Rx::Eof) => (), // The failed send took the socket's error with it.
-                Ok(data) => panic!("{data:?} from a peer that said nothing"),
-                Err(error) => check_gone(&error),
-            }
+            // The failed send took the socket's error with it: the kernel says "end" from then on, and means "reset".
+            check_gone(&conn.recv().await.unwrap_err());
         }
         conns_fall_to(&rt, 0).await;
     });

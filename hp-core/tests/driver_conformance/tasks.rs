@@ -66,6 +66,7 @@ pub(crate) fn a_flood_starves_nobody(engine: Engine) {
                 let ball = exactly(&conn, 4).await;
                 conn.write(&ball).unwrap();
             }
+            conn.flush().await.unwrap(); // The join holds the loop up.
             plays.join().unwrap();
             stop.store(true, Ordering::Relaxed);
             until(&rt, || rt.tasks() == 0).await;

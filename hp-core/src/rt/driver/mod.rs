@@ -16,6 +16,7 @@ use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
 use crate::sys::socket;
+use op::outbox::Outbox;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ pub(crate) struct Io {
     now: Instant,
     /// Operations that the task being polled may still complete at once before it must yield.
     budget: u32,
+    outbox: Outbox,
     stats: Stats,
 }
 
@@ -74,6 +76,8 @@ pub struct Stats {
     pub buffer_shortages: u64,
     /// Turns in which completions did not fit in the ring's queue.
     pub completion_overflows: u64,
+    /// Calls that sent something, or tried to.
+    pub sends: u64,
     /// Sends that the socket did not take whole.
     pub short_sends: u64,
 }
@@ -130,6 +134,7 @@ impl Io {
             driver,
             now,
             budget: BUDGET,
+            outbox: Outbox::default(),
             stats: Stats::default(),
         };
         Ok((io, passed_over))

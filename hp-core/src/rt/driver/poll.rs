@@ -123,6 +123,7 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
         io.resume_sending(key);
     }
     if ready.readable {
+        io.receive_ahead(key);
         io.announce_rx(key);
     }
 }
@@ -160,4 +161,4 @@ const CONN: u64 = 1 << 56;
 const LISTENER: u64 = 2 << 56;
 const BELL: u64 = 3 << 56;
 /// Descriptors that one wait reports at most. Few: a report touches the slot, and its task shall run while that is warm.
-const EVENTS_MAX: usize = 16;
+const EVENTS_MAX: usize = 32;

@@ -63,6 +63,8 @@ pub(crate) struct ConnSlot {
     pub(crate) kernel: Kernel,
     /// Full buffers received in a row; enough of them earn the large ones.
     pub(crate) full_reads: u8,
+    /// Something written in this turn waits in the outbox.
+    pub(crate) has_letter: bool,
 }
 
 /// What a readiness driver remembers between edges.
@@ -117,12 +119,21 @@ impl ConnSlot {
             readiness: Readiness::default(),
             kernel: Kernel::default(),
             full_reads: 0,
+            has_letter: false,
         }
     }
 
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
+    }
+
+    /// What the end of the data means: FIN, unless a send has met the failure first, which the kernel tells only once.
+    pub(crate) fn end_of_data(&self) -> RxEnd {
+        match self.tx_error {
+            None | Some(libc::EPIPE) => RxEnd::Eof, // EPIPE follows a FIN that was in order.
+            Some(errno) => RxEnd::Failed(errno),
+        }
     }
 
     /// Whether reading on would find that the socket failed.

@@ -16,8 +16,9 @@ pub(crate) enum How {
 }
 
 impl Io {
-    /// Gives a connection up. What is still queued for sending is dropped: flush first.
+    /// Gives a connection up. What the socket did not take is dropped: flush first.
     pub(crate) fn close(&mut self, key: Key, how: How) {
+        self.send_letter(key);
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };

@@ -27,6 +27,7 @@ pub(crate) struct ParkEvent {
 impl Io {
     /// Parks a connection whose queue is empty.
     pub(crate) fn park(&mut self, key: Key, tag: u64, deadline: Instant) {
+        self.send_letter(key);
         self.set_deadline(key, Some(deadline));
         self.arm_recv(key);
         let Some(slot) = self.conns.get_mut(key) else {

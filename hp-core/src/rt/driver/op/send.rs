@@ -1,7 +1,9 @@
-//! Sending: at once, by a call, on every engine; what the socket does not take waits in the slot's queue.
+//! Sending: by a call, on every engine, small writes at the end of the turn; what the socket does not take waits in the
+//! slot's queue.
 //!
 //! The kernel therefore never reads memory of ours after a call has returned (docs/decisions/0004).
 
+use super::outbox::{Full, PIECE_BYTES_MAX};
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
 use crate::rt::buf::Lent;
@@ -12,8 +14,40 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 impl Io {
-    /// Sends segments in order; copies what the socket does not take.
+    /// Sends segments in order: small ones at the end of the turn, else at once. Copies what the socket does not take.
     pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if let Some(errno) = slot.tx_error {
+            return Err(ConnSlot::error(errno));
+        }
+        let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
+        if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() {
+            self.send_letter(key);
+            return self.send_or_queue(key, segments);
+        }
+        if bytes > 0 {
+            slot.has_letter = true;
+            if self.outbox.post(key, segments) == Full::Yes {
+                self.empty_outbox();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends at once what was written to a connection in this turn.
+    pub(crate) fn send_now(&mut self, key: Key) -> io::Result<()> {
+        self.send_letter(key);
+        match self.conns.get(key).and_then(|slot| slot.tx_error) {
+            Some(errno) => Err(ConnSlot::error(errno)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends segments in order; copies what the socket does not take.
+    pub(super) fn send_or_queue(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
         let slot = self
             .conns
             .get_mut(key)
@@ -23,7 +57,7 @@ impl Io {
         }
         let mut sent = 0;
         if slot.tx.is_empty() {
-            sent = self.send_now(key, segments)?;
+            sent = self.offer(key, segments)?;
         }
         let slot = self.conns.get_mut(key).expect("sending keeps the slot");
         let mut queued = false;
@@ -44,6 +78,7 @@ impl Io {
 
     /// Sends a received piece; keeps the piece itself, uncopied, where the socket does not take it.
     pub(crate) fn queue_lent(&mut self, key: Key, mut lent: Lent) -> io::Result<()> {
+        self.send_letter(key);
         let slot = self
             .conns
             .get_mut(key)
@@ -52,7 +87,7 @@ impl Io {
             return Err(ConnSlot::error(errno));
         }
         if slot.tx.is_empty() {
-            let sent = self.send_now(key, &[IoSlice::new(&lent)])?;
+            let sent = self.offer(key, &[IoSlice::new(&lent)])?;
             lent.advance(sent);
         }
         if !lent.is_empty() {
@@ -64,13 +99,14 @@ impl Io {
         Ok(())
     }
 
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket was offered and has not taken yet.
     pub(crate) fn queued(&self, key: Key) -> usize {
         self.conns.get(key).map_or(0, |slot| slot.tx.len())
     }
 
     /// Waits until the socket has taken everything.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.send_letter(key);
         let slot = self
             .conns
             .get_mut(key)
@@ -109,6 +145,7 @@ impl Io {
             }
             let mut place = [IoSlice::new(&[]); FRONT_MAX];
             let used = slot.tx.front(&mut place);
+            self.stats.sends += 1;
             match socket::send(slot.fd, &place[..used]) {
                 Ok(sent) => slot.tx.advance(sent),
                 Err(error) => match error.raw_os_error() {
@@ -127,7 +164,7 @@ impl Io {
     }
 
     /// One attempt; how many bytes the socket took, 0 when it takes none now.
-    fn send_now(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn offer(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         let slot = self
             .conns
             .get(key)
@@ -138,6 +175,7 @@ impl Io {
         // follow.
         for batch in segments.chunks(socket::SEGMENTS_MAX) {
             let batch_bytes: usize = batch.iter().map(|segment| segment.len()).sum();
+            self.stats.sends += 1;
             match socket::send(fd, batch) {
                 Ok(taken) => {
                     sent += taken;

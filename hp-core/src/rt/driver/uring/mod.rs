@@ -256,7 +256,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
                 slot.rx.push(lent);
             }
         }
-        0 => slot.rx_end = Some(RxEnd::Eof),
+        0 => slot.rx_end = Some(slot.end_of_data()),
         error => match -error {
             libc::ENOBUFS => {
                 io.stats.buffer_shortages += 1;
@@ -331,7 +331,7 @@ const ACCEPT: u64 = 4 << 56;
 const BELL: u64 = 5 << 56;
 const CANCEL: u64 = 6 << 56;
 /// Completions that one turn spreads at most.
-const SPREAD_MAX: usize = 16;
+const SPREAD_MAX: usize = 32;
 const NO_KEY: Key = Key {
     index: u32::MAX,
     generation: 0,
