@@ -171,8 +171,8 @@ fn the_request_head_says_what_was_sent() {
     assert_eq!(head.method.as_str(), "GET");
     assert_eq!(head.target.path_and_query(), "/b?c");
     assert_eq!(
-        head.authority.map(|authority| authority.as_str()),
-        Some("A:80")
+        head.authority.map(|authority| authority.as_bytes()),
+        Some(&b"A:80"[..])
     );
     assert_eq!(&bytes[head.head_bytes..], b"body");
     let fields: Vec<_> = head.fields.iter().collect();

@@ -81,9 +81,9 @@ impl std::error::Error for UnknownEngine {}
 pub struct RtOptions {
     /// How sockets are driven.
     pub engine: Engine,
-    /// Receive buffers of 4 KiB to begin with, at least 1; grows to 32 times that under load.
+    /// Receive buffers of 4 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
     pub head_buffers: u16,
-    /// Receive buffers of 64 KiB to begin with, at least 1; grows to 32 times that under load.
+    /// Receive buffers of 64 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
     pub bulk_buffers: u16,
     /// Length of the ring's submission queue, a power of two.
     pub ring_entries: u32,

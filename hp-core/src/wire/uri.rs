@@ -30,7 +30,7 @@ impl Scheme {
 /// A checked `host [ ":" port ]`, without userinfo. RFC 3986 §3.2, RFC 9110 §7.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'b> {
-    text: &'b str,
+    text: &'b [u8],
     /// `host_len <= text.len()`; the colon, if any, stands at `host_len`.
     host_len: usize,
     port: Option<u16>,
@@ -53,23 +53,22 @@ impl<'b> Authority<'b> {
             [b':', digits @ ..] => Some(u16::try_from(token::decimal(digits)?).ok()?),
             _ => return None,
         };
-        let text = str::from_utf8(bytes).ok()?;
         Some(Self {
-            text,
+            text: bytes,
             host_len,
             port,
         })
     }
 
-    /// The authority as it was received.
+    /// The authority as it was received; ASCII.
     #[must_use]
-    pub fn as_str(&self) -> &'b str {
+    pub fn as_bytes(&self) -> &'b [u8] {
         self.text
     }
 
     /// The host as it was received, an IPv6 address with its brackets.
     #[must_use]
-    pub fn host(&self) -> &'b str {
+    pub fn host(&self) -> &'b [u8] {
         self.text.get(..self.host_len).unwrap_or(self.text)
     }
 
@@ -224,9 +223,9 @@ mod tests {
     #[test]
     fn host_keeps_its_brackets_and_port_is_a_number() {
         let authority = Authority::parse(b"[::1]:8080").unwrap();
-        assert_eq!(authority.host(), "[::1]");
+        assert_eq!(authority.host(), b"[::1]");
         assert_eq!(authority.port(), Some(8080));
-        assert_eq!(authority.as_str(), "[::1]:8080");
+        assert_eq!(authority.as_bytes(), b"[::1]:8080");
     }
 
     #[test]
@@ -267,8 +266,8 @@ mod tests {
     fn absolute_targets_split_in_three() {
         let (scheme, authority, rest) = split_absolute("HTTP://a:1/b?c").unwrap();
         assert_eq!(
-            (scheme, authority.as_str(), rest),
-            (Scheme::Http, "a:1", "/b?c")
+            (scheme, authority.as_bytes(), rest),
+            (Scheme::Http, &b"a:1"[..], "/b?c")
         );
         assert_eq!(split_absolute("https://a?b").unwrap().2, "?b");
         assert_eq!(split_absolute("http://a").unwrap().2, "");

@@ -66,7 +66,7 @@ fn encode_head(head: &RequestHead<'_, '_>, client: &Client, out: &mut Vec<u8>) {
     encode::request_line(out, head.method, head.target.path_and_query());
     // The target's authority decides (RFC 9112 §3.2.2); a client of HTTP/1.0 that names none means whom it spoke to.
     match head.authority {
-        Some(authority) => encode::field(out, "Host", authority.as_str().as_bytes()),
+        Some(authority) => encode::field(out, "Host", authority.as_bytes()),
         None => encode_own_address(client, out),
     }
     for (kind, name, value) in head.fields.end_to_end() {
@@ -108,7 +108,7 @@ fn encode_origin(head: &RequestHead<'_, '_>, client: &Client, out: &mut Vec<u8>)
     }
     out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     if let Some(authority) = head.authority {
-        encode::field(out, "X-Forwarded-Host", authority.as_str().as_bytes());
+        encode::field(out, "X-Forwarded-Host", authority.as_bytes());
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Buffers {
     buffer_bytes: u32,
+    /// A power of two: finding a buffer is a shift and a mask.
     per_chunk: u16,
     max: u16,
     chunks: RefCell<Vec<Pages>>,
@@ -43,15 +44,16 @@ struct Buffers {
 }
 
 impl Pool {
-    /// `head_len` and `bulk_len` buffers to begin with; each group may grow to 32 times that (at most 32,768).
+    /// `head_len` and `bulk_len` buffers to begin with, each rounded up to a power of two; a group may grow to 32 times that
+    /// (at most 32,768).
     ///
     /// # Errors
     /// `OutOfMemory` when the pages cannot be mapped.
     pub(crate) fn new(head_len: u16, bulk_len: u16) -> io::Result<Rc<Self>> {
         let pool = Self {
             groups: [
-                Buffers::new(HEAD_BYTES, head_len.clamp(1, RING_ENTRIES_MAX)),
-                Buffers::new(BULK_BYTES, bulk_len.clamp(1, RING_ENTRIES_MAX)),
+                Buffers::new(HEAD_BYTES, rounded(head_len)),
+                Buffers::new(BULK_BYTES, rounded(bulk_len)),
             ],
         };
         assert!(pool.grow(Group::Head)?);
@@ -78,6 +80,7 @@ impl Pool {
         };
         Some(Spare {
             pool: Rc::clone(self),
+            start: self.address(group, id),
             group,
             id,
             used: false,
@@ -132,8 +135,8 @@ impl Pool {
         if known != Some(0) || len > buffers.buffer_bytes {
             return None;
         }
-        let start = buffers.address(id);
         buffers.hold(id);
+        let start = buffers.address(id);
         Some(Lent::new(Rc::clone(self), group, id, start, len))
     }
 
@@ -196,8 +199,8 @@ impl Buffers {
 
     fn address(&self, id: u16) -> NonNull<u8> {
         let chunks = self.chunks.borrow();
-        let chunk = &chunks[usize::from(id / self.per_chunk)];
-        let offset = usize::from(id % self.per_chunk) * self.buffer_bytes as usize;
+        let chunk = &chunks[usize::from(id >> self.per_chunk.trailing_zeros())];
+        let offset = usize::from(id & (self.per_chunk - 1)) * self.buffer_bytes as usize;
         assert!(offset + self.buffer_bytes as usize <= chunk.len());
         // SAFETY: the buffer lies within its chunk, as just asserted, and chunks stay mapped as long as the pool lives.
         unsafe { chunk.start().add(offset) }
@@ -237,6 +240,7 @@ impl Buffers {
 #[derive(Debug)]
 pub(crate) struct Spare {
     pool: Rc<Pool>,
+    start: NonNull<u8>,
     group: Group,
     id: u16,
     used: bool,
@@ -250,10 +254,9 @@ impl Spare {
     )]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.pool.buffer_bytes(self.group) as usize;
-        let start = self.pool.address(self.group, self.id);
         // SAFETY: the id was taken off the free list, so no handle and no kernel queue names the buffer; it is
         // initialised (pages begin zeroed) and valid for its whole length.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), len) }
     }
 
     /// The first `len` bytes as a lent buffer.
@@ -270,6 +273,10 @@ impl Drop for Spare {
             self.pool.push_free(self.group, self.id);
         }
     }
+}
+
+fn rounded(len: u16) -> u16 {
+    len.clamp(1, RING_ENTRIES_MAX).next_power_of_two()
 }
 
 const HEAD_BYTES: u32 = 4 << 10;
