@@ -6,9 +6,11 @@
 pub mod cli;
 pub mod config;
 pub mod counters;
+mod downstream;
 pub mod exchange;
 mod listener;
 pub mod run;
+pub mod shared;
 pub mod upstream;
 pub mod worker;
 

@@ -1,6 +1,7 @@
 //! Accepting: each worker from its own socket, and a connection goes to whoever has room.
 
-use crate::worker::{Message, Worker};
+use crate::downstream;
+use crate::shared::{Message, Worker};
 use hp_core::rt::net::{Accepted, Listener};
 use hp_core::rt::race::{First, race};
 use std::os::fd::OwnedFd;
@@ -52,7 +53,7 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
 fn place(worker: &Rc<Worker>, accepted: Accepted) {
     let target = worker.mesh().loads().place(worker.id());
     if target == worker.id() {
-        return worker.adopt(accepted);
+        return downstream::adopt(worker, accepted);
     }
     match worker.mesh().send(target, Message::Adopt(accepted)) {
         Ok(()) => worker.row().conns_moved.add(1),
@@ -60,7 +61,7 @@ fn place(worker: &Rc<Worker>, accepted: Accepted) {
             worker.mesh().loads().release(target);
             if let Message::Adopt(accepted) = message {
                 worker.mesh().loads().take(worker.id());
-                worker.adopt(accepted);
+                downstream::adopt(worker, accepted);
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::config::plan::Plan;
 use crate::counters::Rows;
-use crate::worker::{self, Message, SharedPlan};
+use crate::shared::{Message, SharedPlan};
+use crate::worker;
 use hp_core::rt::RtOptions;
 use hp_core::rt::net::{listen, local_addr, probe_exclusive};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};

@@ -1,6 +1,6 @@
 //! Answers that the proxy makes itself: short, and with a reason that a machine can read (RFC 9209).
 
-use crate::worker::Worker;
+use crate::shared::Worker;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::RequestError;
 

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::request::Request;
 use super::response::{self, Delivery};
-use crate::worker::Worker;
+use crate::shared::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::Conn;

@@ -17,7 +17,7 @@ mod request;
 mod response;
 mod upload;
 
-use crate::worker::Worker;
+use crate::shared::Worker;
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::{Conn, Rx};

@@ -2,7 +2,7 @@
 
 use super::Client;
 use super::answer::Answer;
-use crate::worker::Worker;
+use crate::shared::Worker;
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::RequestError;

@@ -1,7 +1,7 @@
 //! The request's content on its way to the backend, while the answer may already come.
 
 use super::error::Failure;
-use crate::worker::Worker;
+use crate::shared::Worker;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
 use hp_core::http::message::Reader;
 use hp_core::rt::net::Conn;

@@ -1,0 +1,166 @@
+//! Who answers the calls of a worker: the kernel of this machine. Every call on a descriptor goes through here, and the
+//! clock is read here, so that a simulated kernel can take its place.
+
+use crate::rt::time::Instant;
+use crate::sys::{clock, socket};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// The kernel that a runtime's descriptors belong to.
+#[derive(Clone, Debug)]
+pub(crate) enum Kernel {
+    /// That of this machine.
+    Real,
+}
+
+impl Kernel {
+    /// The monotonic clock.
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Real => Instant::from_nanos(clock::monotonic_ns()),
+        }
+    }
+
+    /// Time since 1970-01-01 UTC; may jump.
+    pub(crate) fn wall_clock(&self) -> Duration {
+        match self {
+            Self::Real => Duration::from_nanos(clock::wall_ns()),
+        }
+    }
+
+    /// See [`socket::start_connect`].
+    pub(crate) fn start_connect(&self, addr: SocketAddr) -> io::Result<RawFd> {
+        match self {
+            Self::Real => socket::start_connect(addr),
+        }
+    }
+
+    /// See [`socket::take_error`].
+    pub(crate) fn take_error(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Real => socket::take_error(fd),
+        }
+    }
+
+    /// See [`socket::set_nonblocking`].
+    pub(crate) fn set_nonblocking(&self, fd: RawFd, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Real => socket::set_nonblocking(fd, nonblocking),
+        }
+    }
+
+    /// See [`socket::accept_nonblocking`].
+    pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<RawFd> {
+        match self {
+            Self::Real => socket::accept_nonblocking(fd),
+        }
+    }
+
+    /// See [`socket::recv`].
+    #[inline]
+    pub(crate) fn recv(&self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Real => socket::recv(fd, buffer),
+        }
+    }
+
+    /// See [`socket::is_readable`].
+    pub(crate) fn is_readable(&self, fd: RawFd) -> bool {
+        match self {
+            Self::Real => socket::is_readable(fd),
+        }
+    }
+
+    /// See [`socket::send`].
+    #[inline]
+    pub(crate) fn send(&self, fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Real => socket::send(fd, segments),
+        }
+    }
+
+    /// See [`socket::shutdown_write`].
+    pub(crate) fn shutdown_write(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Real => socket::shutdown_write(fd),
+        }
+    }
+
+    /// See [`socket::shutdown_both`].
+    pub(crate) fn shutdown_both(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Real => socket::shutdown_both(fd),
+        }
+    }
+
+    /// See [`socket::reset_on_close`].
+    pub(crate) fn reset_on_close(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Real => socket::reset_on_close(fd),
+        }
+    }
+
+    /// See [`socket::peer_addr`].
+    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
+        match self {
+            Self::Real => socket::peer_addr(fd),
+        }
+    }
+
+    /// See [`socket::local_addr`].
+    pub(crate) fn local_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
+        match self {
+            Self::Real => socket::local_addr(fd),
+        }
+    }
+
+    /// Closes a descriptor that a slot owned.
+    pub(crate) fn close(&self, fd: RawFd) {
+        match self {
+            Self::Real => socket::close(fd),
+        }
+    }
+
+    /// Takes ownership of a descriptor back from a slot.
+    pub(crate) fn own(&self, fd: RawFd) -> Socket {
+        match self {
+            Self::Real => Socket(Owned::Real(socket::from_raw(fd))),
+        }
+    }
+}
+
+/// A listening or connected socket that no runtime has. Closes when dropped; may cross threads.
+#[derive(Debug)]
+pub struct Socket(Owned);
+
+#[derive(Debug)]
+enum Owned {
+    Real(OwnedFd),
+}
+
+impl Socket {
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// What `getsockname(2)` answers.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.0 {
+            Owned::Real(fd) => socket::local_addr(fd.as_raw_fd()),
+        }
+    }
+
+    /// Gives ownership to a slot of a runtime on the same kernel.
+    pub(crate) fn into_raw(self) -> RawFd {
+        match self.0 {
+            Owned::Real(fd) => socket::into_raw(fd),
+        }
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Owned::Real(fd))
+    }
+}

@@ -1,0 +1,74 @@
+//! Client connections: taken in, served by a task, parked while they idle, and counted when they end.
+
+use crate::exchange;
+use crate::shared::Worker;
+use hp_core::rt::net::{Accepted, Conn, Unparked};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Serves a connection whose place is reserved with this worker.
+pub(crate) fn adopt(worker: &Rc<Worker>, accepted: Accepted) {
+    match worker.rt().adopt_accepted(accepted) {
+        Ok(conn) => {
+            worker.conn_began();
+            worker.rt().spawn(serve(Rc::clone(worker), conn, true));
+        }
+        Err(_no_memory) => worker.mesh().loads().release(worker.id()), // Closed; nothing was promised to it.
+    }
+}
+
+/// Gives parked connections that came back to whom they belong.
+pub(crate) async fn receive_parked(worker: Rc<Worker>) {
+    loop {
+        let (conn, tag, why) = worker.rt().next_unparked().await;
+        match Parked::of(tag) {
+            Parked::Upstream(endpoint) => worker.upstream().retire(conn, endpoint, why),
+            Parked::Downstream if why == Unparked::News => {
+                worker.rt().spawn(serve(Rc::clone(&worker), conn, false));
+            }
+            Parked::Downstream => {
+                drop(conn);
+                worker.conn_ended();
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, conn: Conn, is_new: bool) {
+    let open = Open {
+        worker: Rc::clone(&worker),
+        is_parked: Cell::new(false),
+    };
+    if exchange::serve(&worker, conn, is_new).await == exchange::Served::Parked {
+        open.is_parked.set(true);
+    }
+}
+
+/// A client connection in the hands of a task; counted as ended when the task ends, panics included.
+struct Open {
+    worker: Rc<Worker>,
+    is_parked: Cell<bool>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.is_parked.get() {
+            self.worker.conn_ended();
+        }
+    }
+}
+
+/// Whose a parked connection is.
+enum Parked {
+    Downstream,
+    Upstream(usize),
+}
+
+impl Parked {
+    fn of(tag: u64) -> Self {
+        match tag.checked_sub(crate::upstream::UPSTREAM_TAG) {
+            Some(endpoint) => Self::Upstream(usize::try_from(endpoint).unwrap_or(usize::MAX)),
+            None => Self::Downstream,
+        }
+    }
+}
