@@ -13,12 +13,11 @@ mod request;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hp_core::rt::mesh::Mesh;
-use hp_core::rt::net::{self, Accepted, Listener};
+use hp_core::rt::net::{self, Accepted, Listener, Socket};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};
@@ -187,7 +186,7 @@ impl std::error::Error for RunError {}
 #[derive(Debug)]
 pub enum Order {
     /// Begin with this listening socket.
-    Serve(OwnedFd),
+    Serve(Socket),
     /// Serve this connection, for which a place with you is reserved.
     Take(Accepted),
     /// Finish and end.
@@ -212,12 +211,12 @@ fn tell(mesh: &Mesh<Order>, id: WorkerId, order: Order) {
 }
 
 /// One listening socket for each worker, all on one address; port 0 is chosen by the first.
-fn listen(addr: SocketAddr, count: u32) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+fn listen(addr: SocketAddr, count: u32) -> io::Result<(SocketAddr, Vec<Socket>)> {
     if addr.port() != 0 {
         net::probe_exclusive(addr)?;
     }
     let first = net::listen(addr, BACKLOG)?;
-    let addr = net::local_addr(&first)?;
+    let addr = first.local_addr()?;
     let mut sockets = vec![first];
     for _ in 1..count {
         sockets.push(net::listen(addr, BACKLOG)?);

@@ -18,7 +18,7 @@ use hp_echo::{Order, serve};
 fn ten_thousand_warm_requests_allocate_nothing() {
     for engine in [Engine::Epoll, Engine::Auto] {
         let socket = net::listen("127.0.0.1:0".parse().unwrap(), 16).unwrap();
-        let addr = net::local_addr(&socket).unwrap();
+        let addr = socket.local_addr().unwrap();
         let mesh = Mesh::new(1);
         std::thread::scope(|scope| {
             scope.spawn(|| {

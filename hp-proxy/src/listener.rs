@@ -2,14 +2,13 @@
 
 use crate::downstream;
 use crate::shared::{Message, Worker};
-use hp_core::rt::net::{Accepted, Listener};
+use hp_core::rt::net::{Accepted, Listener, Socket};
 use hp_core::rt::race::{First, race};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it.
-pub(crate) async fn serve(worker: Rc<Worker>, socket: OwnedFd) {
+pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket) {
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {

@@ -5,14 +5,13 @@ use crate::counters::Rows;
 use crate::shared::{Message, SharedPlan};
 use crate::worker;
 use hp_core::rt::RtOptions;
-use hp_core::rt::net::{listen, local_addr, probe_exclusive};
+use hp_core::rt::net::{Socket, listen, probe_exclusive};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Why the proxy could not start or go on.
@@ -99,13 +98,13 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
 }
 
 /// One listening socket a worker, all on one port.
-fn bind(plan: &Plan) -> Result<(Vec<OwnedFd>, SocketAddr), RunError> {
+fn bind(plan: &Plan) -> Result<(Vec<Socket>, SocketAddr), RunError> {
     let failed = |error| RunError::Listen(plan.listen, error);
     if plan.listen.port() != 0 {
         probe_exclusive(plan.listen).map_err(failed)?;
     }
     let first = listen(plan.listen, BACKLOG).map_err(failed)?;
-    let addr = local_addr(&first).map_err(failed)?;
+    let addr = first.local_addr().map_err(failed)?;
     let mut sockets = vec![first];
     for _ in 1..plan.workers {
         sockets.push(listen(addr, BACKLOG).map_err(failed)?);

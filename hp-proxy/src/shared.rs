@@ -5,10 +5,9 @@ use crate::counters::{Counters, Rows};
 use crate::upstream::{Settings, Upstream};
 use hp_core::rt::Rt;
 use hp_core::rt::mesh::{Mesh, WorkerId};
-use hp_core::rt::net::{Accepted, Conn};
+use hp_core::rt::net::{Accepted, Conn, Socket};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 #[expect(
     clippy::disallowed_types,
@@ -22,7 +21,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Message {
     /// A listening socket for this worker.
-    Listen(OwnedFd),
+    Listen(Socket),
     /// A connection that another worker accepted; its place is reserved.
     Adopt(Accepted),
     /// Finish what is in flight and end.

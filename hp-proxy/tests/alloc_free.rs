@@ -6,7 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use hp_core::rt::net::{listen, local_addr};
+use hp_core::rt::net::listen;
 use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_proxy::config::plan::{Backend, Limits, Plan, Timeouts};
@@ -62,7 +62,7 @@ fn check(engine: Engine) {
     };
     let workers = start(&options, main).unwrap();
     let socket = listen(any, 16).unwrap();
-    let addr = local_addr(&socket).unwrap();
+    let addr = socket.local_addr().unwrap();
     let tell = |message| workers.mesh().send(WorkerId(0), message).unwrap();
     tell(Message::Listen(socket));
     let counted = (|| {

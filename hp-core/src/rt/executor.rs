@@ -6,8 +6,8 @@
 //!   └────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
+use super::Rt;
 use super::task::{TASKS_MAX, TaskId, has_local, take_local};
-use super::{Rt, read_clock};
 use crate::base::slab::{Key, Slab};
 use crate::sys::cpu::prefetch;
 use std::cell::{Cell, RefCell};
@@ -182,7 +182,7 @@ impl Rt {
     }
 
     fn begin_turn(&self) {
-        let now = read_clock();
+        let now = self.0.kernel.now();
         self.0.now.set(now);
         self.0.io.borrow_mut().set_now(now, TIMERS_MAX);
     }
@@ -219,7 +219,7 @@ impl Rt {
             };
             self.poll_task(key);
             let looks_at_clock = polled % POLLS_PER_CLOCK_READ == 0;
-            if looks_at_clock && read_clock() - started > TURN_MAX {
+            if looks_at_clock && self.precise_now() - started > TURN_MAX {
                 return;
             }
         }

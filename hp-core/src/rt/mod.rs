@@ -20,7 +20,7 @@ pub use executor::Yield;
 pub use sleep::{Elapsed, Sleep, Timeout};
 pub use time::Instant;
 
-use driver::Io;
+use driver::{Io, Kernel};
 use executor::Executor;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -151,6 +151,7 @@ pub(crate) struct Shared {
     executor: Executor,
     io: RefCell<Io>,
     now: Cell<Instant>,
+    kernel: Kernel,
     slot: RuntimeSlot,
     passed_over: Option<io::Error>,
 }
@@ -174,12 +175,14 @@ impl Rt {
             cause,
         };
         let slot = RuntimeSlot::take().map_err(failed)?;
-        let now = read_clock();
-        let (io, passed_over) = Io::new(options, slot.remote(), now).map_err(failed)?;
+        let kernel = Kernel::Real;
+        let now = kernel.now();
+        let (io, passed_over) = Io::new(options, slot.remote(), kernel.clone()).map_err(failed)?;
         let shared = Shared {
             executor: Executor::new(),
             io: RefCell::new(io),
             now: Cell::new(now),
+            kernel,
             slot,
             passed_over,
         };
@@ -220,13 +223,13 @@ impl Rt {
     /// The clock itself, for measurements.
     #[must_use]
     pub fn precise_now(&self) -> Instant {
-        read_clock()
+        self.0.kernel.now()
     }
 
     /// Time since 1970-01-01 UTC.
     #[must_use]
     pub fn wall_clock(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(crate::sys::clock::wall_ns())
+        self.0.kernel.wall_clock()
     }
 
     /// What the engine has done so far.
@@ -252,8 +255,4 @@ impl Rt {
     pub fn tasks(&self) -> u32 {
         self.0.executor.len()
     }
-}
-
-fn read_clock() -> Instant {
-    Instant::from_nanos(crate::sys::clock::monotonic_ns())
 }

@@ -1,8 +1,8 @@
 //! Sockets as tasks see them. A handle names a slot of its runtime's table; dropping the handle gives the slot up.
 
 pub use super::buf::Lent;
-pub use super::driver::{Rx, Unparked};
-pub use crate::sys::socket::{listen, probe_exclusive};
+pub use super::driver::{Rx, Socket, Unparked};
+pub use crate::sys::socket::probe_exclusive;
 
 use super::driver::How;
 use super::{Instant, Rt};
@@ -11,7 +11,6 @@ use crate::sys::socket;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 /// One byte connection.
 ///
@@ -210,13 +209,8 @@ impl Rt {
     ///
     /// # Errors
     /// What `fcntl(2)` or registration answers; `NotConnected` when the peer has gone already.
-    pub fn adopt(&self, socket: OwnedFd) -> io::Result<Conn> {
-        let peer = socket::peer_addr(socket.as_raw_fd()).ok();
-        let key = self
-            .0
-            .io
-            .borrow_mut()
-            .adopt(socket::into_raw(socket), peer)?;
+    pub fn adopt(&self, socket: impl Into<Socket>) -> io::Result<Conn> {
+        let key = self.0.io.borrow_mut().adopt(socket.into().into_raw())?;
         Ok(Conn::new(self, key))
     }
 
@@ -225,7 +219,7 @@ impl Rt {
     /// # Errors
     /// What registration answers.
     pub fn adopt_accepted(&self, accepted: Accepted) -> io::Result<Conn> {
-        let fd = socket::into_raw(accepted.socket);
+        let fd = accepted.socket.into_raw();
         let key = self.0.io.borrow_mut().adopt_accepted(fd, accepted.peer)?;
         Ok(Conn::new(self, key))
     }
@@ -245,8 +239,8 @@ impl Rt {
     ///
     /// # Errors
     /// What `fcntl(2)` or registration answers.
-    pub fn listener(&self, socket: OwnedFd) -> io::Result<Listener> {
-        let key = self.0.io.borrow_mut().add_listener(socket)?;
+    pub fn listener(&self, socket: impl Into<Socket>) -> io::Result<Listener> {
+        let key = self.0.io.borrow_mut().add_listener(socket.into())?;
         Ok(Listener {
             rt: self.clone(),
             key,
@@ -293,7 +287,7 @@ impl Listener {
         let (fd, peer) =
             poll_fn(|cx| self.rt.0.io.borrow_mut().poll_accept_raw(self.key, cx)).await?;
         Ok(Accepted {
-            socket: socket::from_raw(fd),
+            socket: self.rt.0.kernel.own(fd),
             peer,
         })
     }
@@ -310,7 +304,7 @@ impl Listener {
     pub fn try_accept_raw(&self) -> Option<Accepted> {
         let (fd, peer) = self.rt.0.io.borrow_mut().try_accept_raw(self.key)?;
         Some(Accepted {
-            socket: socket::from_raw(fd),
+            socket: self.rt.0.kernel.own(fd),
             peer,
         })
     }
@@ -343,14 +337,15 @@ impl Drop for Listener {
 /// An accepted connection that no runtime has yet. Closes when dropped.
 #[derive(Debug)]
 pub struct Accepted {
-    socket: OwnedFd,
+    socket: Socket,
     peer: SocketAddr,
 }
 
-/// The address of a socket that no runtime has yet.
+/// A socket that listens on an address, for a runtime on this machine's kernel. `backlog` connections may wait in it; the
+/// kernel caps that. The port may be 0.
 ///
 /// # Errors
-/// What `getsockname(2)` answers.
-pub fn local_addr(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    socket::local_addr(socket.as_raw_fd())
+/// As `bind(2)` and `listen(2)`.
+pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Socket> {
+    socket::listen(addr, backlog).map(Socket::from)
 }

@@ -2,7 +2,7 @@
 
 use crate::closing::FullListener;
 use crate::lab::{Chance, PATIENCE, check, exactly, goes_quiet, once, options, pair, soon, until};
-use hp_core::rt::net::{listen, local_addr};
+use hp_core::rt::net::listen;
 use hp_core::rt::race::join;
 use hp_core::rt::{Engine, Instant, Rt};
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) fn a_refused_connection_says_so(engine: Engine) {
     check(&options(engine), async |rt| {
         let socket = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).unwrap();
-        let addr = local_addr(&socket).unwrap();
+        let addr = socket.local_addr().unwrap();
         let met = rt.connect(addr, soon(&rt)).await.unwrap();
         assert_eq!(met.peer_addr(), Some(addr));
         drop((met, socket));

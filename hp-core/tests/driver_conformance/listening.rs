@@ -159,7 +159,7 @@ pub(crate) fn a_socket_of_either_mode_can_be_adopted(engine: Engine) {
         for nonblocking in [false, true] {
             let theirs = peer::connect(addr);
             theirs.set_nonblocking(nonblocking).unwrap();
-            let adopted = rt.adopt(theirs.into()).unwrap();
+            let adopted = rt.adopt(std::os::fd::OwnedFd::from(theirs)).unwrap();
             assert_eq!(adopted.peer_addr(), Some(addr));
             let conn = listener.accept().await.unwrap();
             assert!(within_turns(&rt, 5, adopted.recv()).await.is_none());

@@ -248,10 +248,6 @@ pub(crate) struct Spare {
 
 impl Spare {
     /// The whole buffer.
-    #[expect(
-        clippy::needless_pass_by_ref_mut,
-        reason = "the slice is the only way to the bytes while it lives"
-    )]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.pool.buffer_bytes(self.group) as usize;
         // SAFETY: the id was taken off the free list, so no handle and no kernel queue names the buffer; it is

@@ -3,9 +3,11 @@
 //! `op` has one file per operation with its answer on every engine; `uring` and `poll` only move facts between the
 //! kernel and the slots. Nothing here knows HTTP.
 
+mod kernel;
 mod op;
 mod poll;
 mod slot;
+mod token;
 mod uring;
 
 use crate::base::slab::{Key, Slab};
@@ -15,7 +17,8 @@ use crate::rt::buf::Pool;
 use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
-use crate::sys::socket;
+pub(crate) use kernel::Kernel;
+pub use kernel::Socket;
 use op::outbox::Outbox;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};
@@ -44,6 +47,7 @@ pub(crate) struct Io {
     park_events: VecDeque<ParkEvent>,
     park_waker: Option<Waker>,
     driver: Driver,
+    kernel: Kernel,
     now: Instant,
     /// Operations that the task being polled may still complete at once before it must yield.
     budget: u32,
@@ -101,8 +105,9 @@ impl Io {
     pub(crate) fn new(
         options: &RtOptions,
         remote: &Remote,
-        now: Instant,
+        kernel: Kernel,
     ) -> io::Result<(Self, Option<io::Error>)> {
+        let now = kernel.now();
         let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
         let (driver, passed_over) = match options.engine {
             Engine::Epoll => (Driver::Poll(Poll::new(remote)?), None),
@@ -132,6 +137,7 @@ impl Io {
             park_events: VecDeque::new(),
             park_waker: None,
             driver,
+            kernel,
             now,
             budget: BUDGET,
             outbox: Outbox::default(),
@@ -230,9 +236,10 @@ impl Io {
     ///
     /// # Errors
     /// What registration answers; the descriptor is closed then.
-    pub(crate) fn adopt(&mut self, fd: RawFd, peer: Option<SocketAddr>) -> io::Result<Key> {
+    pub(crate) fn adopt(&mut self, fd: RawFd) -> io::Result<Key> {
+        let peer = self.kernel.peer_addr(fd).ok();
         let nonblocking = matches!(self.driver, Driver::Poll(_));
-        let ready = socket::set_nonblocking(fd, nonblocking);
+        let ready = self.kernel.set_nonblocking(fd, nonblocking);
         self.insert(fd, Phase::Open, peer, ready)
     }
 
@@ -247,7 +254,7 @@ impl Io {
             .conns
             .get(key)
             .expect("a Conn's slot lives as long as the Conn");
-        socket::local_addr(slot.fd)
+        self.kernel.local_addr(slot.fd)
     }
 
     /// Whether bytes, the end or an error wait to be received.
@@ -272,7 +279,7 @@ impl Io {
         });
         if let Err(error) = registered {
             self.conns.remove(key);
-            socket::close(fd);
+            self.kernel.close(fd);
             return Err(error);
         }
         Ok(key)

@@ -4,7 +4,8 @@
 
 use super::Io;
 use super::slot::{Phase, SLOT_LINES};
-use crate::base::slab::{GENERATION_LOW_MASK, Key};
+use super::token::{NO_KEY, Token};
+use crate::base::slab::Key;
 use crate::rt::buf::Group;
 use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
@@ -14,10 +15,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// The epoll instance, and the connections that found no buffer.
+/// Who reports readiness, and the connections that found no buffer.
 #[derive(Debug)]
 pub(super) struct Poll {
-    epoll: Epoll,
+    poller: Poller,
     /// For head buffers, and for bulk buffers.
     starved: [VecDeque<Key>; 2],
 }
@@ -25,23 +26,24 @@ pub(super) struct Poll {
 impl Poll {
     pub(super) fn new(remote: &Remote) -> io::Result<Self> {
         let epoll = Epoll::new(EVENTS_MAX)?;
-        epoll.add_bell(remote.bell(), BELL)?;
+        epoll.add_bell(remote.bell(), Token::new(BELL, NO_KEY).bits())?;
         Ok(Self {
-            epoll,
+            poller: Poller::Epoll(epoll),
             starved: Default::default(),
         })
     }
 
     pub(super) fn register(&self, fd: RawFd, key: Key) -> io::Result<()> {
-        self.epoll.add_stream(fd, token(CONN, key))
+        self.poller.add_stream(fd, Token::new(CONN, key).bits())
     }
 
     pub(super) fn register_listener(&self, fd: RawFd, key: Key) -> io::Result<()> {
-        self.epoll.add_listener(fd, token(LISTENER, key))
+        self.poller
+            .add_listener(fd, Token::new(LISTENER, key).bits())
     }
 
     pub(super) fn unregister(&self, fd: RawFd) -> io::Result<()> {
-        self.epoll.remove(fd)
+        self.poller.remove(fd)
     }
 
     /// This connection is read again once a buffer is free.
@@ -57,6 +59,56 @@ impl Poll {
     }
 }
 
+/// Who reports what became ready: a connection's changes once each, a listener as long as somebody waits in it.
+#[derive(Debug)]
+enum Poller {
+    Epoll(Epoll),
+}
+
+impl Poller {
+    /// See [`Epoll::add_stream`].
+    fn add_stream(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        match self {
+            Self::Epoll(epoll) => epoll.add_stream(fd, token),
+        }
+    }
+
+    /// See [`Epoll::add_listener`].
+    fn add_listener(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        match self {
+            Self::Epoll(epoll) => epoll.add_listener(fd, token),
+        }
+    }
+
+    /// See [`Epoll::remove`].
+    fn remove(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Epoll(epoll) => epoll.remove(fd),
+        }
+    }
+
+    /// See [`Epoll::wait`].
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Epoll(epoll) => epoll.wait(timeout),
+        }
+    }
+
+    /// See [`Epoll::ready_len`].
+    fn ready_len(&self) -> usize {
+        match self {
+            Self::Epoll(epoll) => epoll.ready_len(),
+        }
+    }
+
+    /// See [`Epoll::ready_at`].
+    fn ready_at(&self, position: usize) -> Option<Readiness> {
+        match self {
+            Self::Epoll(epoll) => epoll.ready_at(position),
+        }
+    }
+}
+
 /// See [`Io::turn`].
 pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
     let fed = [Group::Head, Group::Bulk].map(|group| feed_starved(io, group));
@@ -68,18 +120,21 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     let super::Driver::Poll(poll) = &mut io.driver else {
         unreachable!("the caller matched the engine")
     };
-    poll.epoll.wait(wait)?;
+    poll.poller.wait(wait)?;
     // Their slots are far apart and cold: asked for together, they come together.
-    for position in 0..poll.epoll.ready_len() {
-        if let Some(ready) = poll.epoll.ready_at(position) {
-            prefetch(io.conns.address_of(index_of(ready.token)), SLOT_LINES);
+    for position in 0..poll.poller.ready_len() {
+        if let Some(ready) = poll.poller.ready_at(position) {
+            prefetch(
+                io.conns.address_of(Token::from_bits(ready.token).index()),
+                SLOT_LINES,
+            );
         }
     }
-    for position in 0..poll.epoll.ready_len() {
+    for position in 0..poll.poller.ready_len() {
         let super::Driver::Poll(poll) = &io.driver else {
             break;
         };
-        let Some(ready) = poll.epoll.ready_at(position) else {
+        let Some(ready) = poll.poller.ready_at(position) else {
             break;
         };
         spread(io, ready, remote);
@@ -88,16 +143,15 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
 }
 
 fn spread(io: &mut Io, ready: Readiness, remote: &Remote) {
-    let index = index_of(ready.token);
-    let generation = u32::try_from(ready.token >> 32).unwrap_or(0) & GENERATION_LOW_MASK;
-    match ready.token & KIND_MASK {
+    let token = Token::from_bits(ready.token);
+    match token.kind() {
         CONN => {
-            if let Some(key) = io.conns.key_from_low_bits(index, generation) {
+            if let Some(key) = token.key_in(&io.conns) {
                 spread_to_conn(io, key, ready);
             }
         }
         LISTENER => {
-            if let Some(key) = io.listeners.key_from_low_bits(index, generation) {
+            if let Some(key) = token.key_in(&io.listeners) {
                 io.try_accepts(key);
             }
         }
@@ -147,18 +201,8 @@ fn feed_starved(io: &mut Io, group: Group) -> bool {
     woken
 }
 
-fn index_of(token: u64) -> u32 {
-    u32::try_from(token & u64::from(u32::MAX)).unwrap_or(u32::MAX)
-}
-
-fn token(kind: u64, key: Key) -> u64 {
-    let generation = u64::from(key.generation & GENERATION_LOW_MASK);
-    kind | generation << 32 | u64::from(key.index)
-}
-
-const KIND_MASK: u64 = 0xff << 56;
-const CONN: u64 = 1 << 56;
-const LISTENER: u64 = 2 << 56;
-const BELL: u64 = 3 << 56;
+const CONN: u8 = 1;
+const LISTENER: u8 = 2;
+const BELL: u8 = 3;
 /// Descriptors that one wait reports at most. Few: a report touches the slot, and its task shall run while that is warm.
 const EVENTS_MAX: usize = 32;

@@ -3,11 +3,10 @@
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
 use crate::rt::driver::slot::{ConnSlot, ListenerSlot, Phase};
-use crate::rt::driver::{Driver, Io};
-use crate::sys::socket;
+use crate::rt::driver::{Driver, Io, Socket};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
 impl Io {
@@ -15,15 +14,17 @@ impl Io {
     ///
     /// # Errors
     /// What `fcntl(2)` or registration answers.
-    pub(crate) fn add_listener(&mut self, socket: OwnedFd) -> io::Result<Key> {
-        let fd = socket::into_raw(socket);
+    pub(crate) fn add_listener(&mut self, socket: Socket) -> io::Result<Key> {
+        let fd = socket.into_raw();
         let key = self.listeners.insert(ListenerSlot::new(fd));
         let nonblocking = matches!(self.driver, Driver::Poll(_));
-        let registered =
-            socket::set_nonblocking(fd, nonblocking).and_then(|()| self.arm_accept(key));
+        let registered = self
+            .kernel
+            .set_nonblocking(fd, nonblocking)
+            .and_then(|()| self.arm_accept(key));
         if let Err(error) = registered {
             self.listeners.remove(key);
-            socket::close(fd);
+            self.kernel.close(fd);
             return Err(error);
         }
         Ok(key)
@@ -45,16 +46,17 @@ impl Io {
         cx: &Context<'_>,
     ) -> Poll<io::Result<(RawFd, SocketAddr)>> {
         loop {
-            let slot = self.listener(key);
-            if let Some(fd) = slot.accepted.pop_front() {
-                match socket::peer_addr(fd) {
+            let accepted = self.listener(key).accepted.pop_front();
+            if let Some(fd) = accepted {
+                match self.kernel.peer_addr(fd) {
                     Ok(peer) => return Poll::Ready(Ok((fd, peer))),
                     Err(_peer_gone) => {
-                        socket::close(fd); // It left while it waited; nothing is owed to it.
+                        self.kernel.close(fd); // It left while it waited; nothing is owed to it.
                         continue;
                     }
                 }
             }
+            let slot = self.listener(key);
             if let Some(errno) = slot.error.take() {
                 return Poll::Ready(Err(ConnSlot::error(errno)));
             }
@@ -97,9 +99,10 @@ impl Io {
         let is_ring = matches!(self.driver, Driver::Uring(_));
         let slot = self.listener(key);
         slot.paused = false;
+        let fd = slot.fd;
         // Being tried while paused has made it non-blocking, and a ring answers EAGAIN on such a socket.
         let mode = if is_ring {
-            socket::set_nonblocking(slot.fd, false)
+            self.kernel.set_nonblocking(fd, false)
         } else {
             Ok(())
         };
@@ -121,22 +124,23 @@ impl Io {
         loop {
             let is_ring = matches!(self.driver, Driver::Uring(_));
             let slot = self.listener(key);
+            let listening = slot.fd;
             let fd = match slot.accepted.pop_front() {
                 Some(fd) => fd,
                 None if slot.armed => return None, // The kernel hands over what is there by completions.
                 None => {
-                    socket::set_nonblocking(slot.fd, true).ok()?;
-                    let fd = socket::accept_nonblocking(slot.fd).ok()?;
-                    if is_ring && socket::set_nonblocking(fd, false).is_err() {
-                        socket::close(fd);
+                    self.kernel.set_nonblocking(listening, true).ok()?;
+                    let fd = self.kernel.accept_nonblocking(listening).ok()?;
+                    if is_ring && self.kernel.set_nonblocking(fd, false).is_err() {
+                        self.kernel.close(fd);
                         continue;
                     }
                     fd
                 }
             };
-            match socket::peer_addr(fd) {
+            match self.kernel.peer_addr(fd) {
                 Ok(peer) => return Some((fd, peer)),
-                Err(_peer_gone) => socket::close(fd),
+                Err(_peer_gone) => self.kernel.close(fd),
             }
         }
     }
@@ -147,7 +151,7 @@ impl Io {
             return; // Shut down before its handle was dropped.
         };
         for fd in slot.accepted.drain(..) {
-            socket::close(fd);
+            self.kernel.close(fd);
         }
         if slot.closing {
             return;
@@ -164,14 +168,17 @@ impl Io {
         };
         if slot.closing && !slot.armed {
             let slot = self.listeners.remove(key).expect("the slot was just seen");
-            slot.accepted.into_iter().for_each(socket::close);
-            socket::close(slot.fd);
+            slot.accepted
+                .into_iter()
+                .for_each(|fd| self.kernel.close(fd));
+            self.kernel.close(slot.fd);
         }
     }
 
     /// The listening socket's own address.
     pub(crate) fn listener_addr(&mut self, key: Key) -> io::Result<SocketAddr> {
-        socket::local_addr(self.listener(key).fd)
+        let fd = self.listener(key).fd;
+        self.kernel.local_addr(fd)
     }
 
     /// A readiness engine's accept: as many as wait, up to a bound.
@@ -180,7 +187,7 @@ impl Io {
             return;
         };
         for _ in 0..ACCEPTS_MAX {
-            match socket::accept_nonblocking(slot.fd) {
+            match self.kernel.accept_nonblocking(slot.fd) {
                 Ok(fd) => slot.accepted.push_back(fd),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => break,

@@ -3,7 +3,6 @@
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io};
-use crate::sys::socket;
 use std::io;
 
 /// What the peer shall learn.
@@ -34,12 +33,12 @@ impl Io {
             self.timers.remove(timer);
         }
         if how == How::Reset {
-            ignore_gone(socket::reset_on_close(slot.fd));
+            ignore_gone(self.kernel.reset_on_close(slot.fd));
         }
         if slot.kernel.is_busy() {
             if how == How::Graceful && !was_connecting {
                 // Sends FIN now and completes whatever the kernel holds.
-                ignore_gone(socket::shutdown_both(slot.fd));
+                ignore_gone(self.kernel.shutdown_both(slot.fd));
             } else if let Driver::Uring(uring) = &mut self.driver {
                 uring.cancel(key, slot); // FIN before RST would make a truncated body look whole.
             }
@@ -67,7 +66,7 @@ impl Io {
         };
         if slot.phase == Phase::Closing && !slot.kernel.is_busy() {
             let slot = self.conns.remove(key).expect("the slot was just seen");
-            socket::close(slot.fd);
+            self.kernel.close(slot.fd);
         }
     }
 }

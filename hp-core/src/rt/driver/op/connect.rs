@@ -4,7 +4,6 @@ use super::recv::{remember, wake};
 use crate::base::slab::Key;
 use crate::rt::driver::slot::{ConnSlot, Phase};
 use crate::rt::driver::{Driver, Io};
-use crate::sys::socket;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -15,7 +14,7 @@ impl Io {
     /// # Errors
     /// What `socket(2)` and `connect(2)` answer at once.
     pub(crate) fn start_connect(&mut self, addr: SocketAddr) -> io::Result<Key> {
-        let fd = socket::start_connect(addr)?;
+        let fd = self.kernel.start_connect(addr)?;
         let key = self.insert(fd, Phase::Connecting, Some(addr), Ok(()))?;
         let slot = self.conns.get_mut(key).expect("just inserted");
         if let Driver::Uring(uring) = &mut self.driver {
@@ -50,10 +49,10 @@ impl Io {
             return;
         };
         debug_assert_eq!(slot.phase, Phase::Connecting);
-        let settled = socket::take_error(slot.fd).and_then(|()| {
+        let settled = self.kernel.take_error(slot.fd).and_then(|()| {
             // A ring waits by itself; with O_NONBLOCK it would answer EAGAIN.
             if is_uring {
-                socket::set_nonblocking(slot.fd, false)
+                self.kernel.set_nonblocking(slot.fd, false)
             } else {
                 Ok(())
             }

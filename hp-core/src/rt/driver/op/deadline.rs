@@ -5,7 +5,6 @@ use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io, TimerOwner};
 use crate::rt::time::Instant;
-use crate::sys::socket;
 use std::time::Duration;
 
 impl Io {
@@ -73,7 +72,7 @@ impl Io {
                 self.arm_recv(key); // Reads at once if there is something to read.
                 false
             }
-            Driver::Uring(_) if slot.kernel.is_receiving() || !socket::is_readable(slot.fd) => {
+            Driver::Uring(_) if slot.kernel.is_receiving() || !self.kernel.is_readable(slot.fd) => {
                 false
             }
             Driver::Uring(_) => {

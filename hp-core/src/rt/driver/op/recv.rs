@@ -4,7 +4,6 @@ use crate::base::slab::Key;
 use crate::rt::buf::{Group, Lent};
 use crate::rt::driver::slot::{ConnSlot, Phase, RxEnd};
 use crate::rt::driver::{Driver, Io};
-use crate::sys::socket;
 use std::io;
 use std::task::{Context, Poll, Waker};
 
@@ -133,7 +132,7 @@ impl Io {
         };
         let buffer = spare.as_mut_slice();
         let capacity = buffer.len();
-        match socket::recv(slot.fd, buffer) {
+        match self.kernel.recv(slot.fd, buffer) {
             Ok(0) => slot.rx_end = Some(slot.end_of_data()),
             Ok(len) => {
                 slot.note_read(len, capacity);

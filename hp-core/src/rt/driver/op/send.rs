@@ -9,7 +9,7 @@ use crate::base::slab::Key;
 use crate::rt::buf::Lent;
 use crate::rt::driver::slot::{ConnSlot, FRONT_MAX};
 use crate::rt::driver::{Driver, Io};
-use crate::sys::socket;
+use crate::sys::socket::SEGMENTS_MAX;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
@@ -131,7 +131,7 @@ impl Io {
             .get(key)
             .expect("a Conn's slot lives as long as the Conn");
         debug_assert!(slot.tx.is_empty());
-        socket::shutdown_write(slot.fd)
+        self.kernel.shutdown_write(slot.fd)
     }
 
     /// The socket takes bytes again: sends what waits, and tells the waiter when nothing does any more.
@@ -146,7 +146,7 @@ impl Io {
             let mut place = [IoSlice::new(&[]); FRONT_MAX];
             let used = slot.tx.front(&mut place);
             self.stats.sends += 1;
-            match socket::send(slot.fd, &place[..used]) {
+            match self.kernel.send(slot.fd, &place[..used]) {
                 Ok(sent) => slot.tx.advance(sent),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => {
@@ -173,10 +173,10 @@ impl Io {
         let mut sent = 0;
         // A call takes only so many segments. It is called again until the socket itself refuses: only then does an edge
         // follow.
-        for batch in segments.chunks(socket::SEGMENTS_MAX) {
+        for batch in segments.chunks(SEGMENTS_MAX) {
             let batch_bytes: usize = batch.iter().map(|segment| segment.len()).sum();
             self.stats.sends += 1;
-            match socket::send(fd, batch) {
+            match self.kernel.send(fd, batch) {
                 Ok(taken) => {
                     sent += taken;
                     if taken < batch_bytes {

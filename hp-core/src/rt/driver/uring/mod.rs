@@ -7,11 +7,12 @@ mod probe;
 
 use super::slot::{ConnSlot, Phase, RxEnd};
 use super::{Driver, Io};
-use crate::base::slab::{GENERATION_LOW_MASK, Key};
+use crate::base::slab::Key;
 use crate::rt::RtOptions;
 use crate::rt::buf::{Group, Pool};
 use crate::rt::driver::op::accept::is_passing;
 use crate::rt::driver::slot::SLOT_LINES;
+use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
 use crate::sys::ring::{Completion, RecvEntry, Ring};
@@ -92,39 +93,49 @@ impl Uring {
         } else {
             RECV_HEAD
         };
-        self.ring.recv(entry, user_data(kind, key));
+        self.ring.recv(entry, Token::new(kind, key).bits());
         slot.kernel.recv_armed = true;
     }
 
     /// Waits for room in the socket, or for the outcome of a connection attempt.
     pub(super) fn arm_writable(&mut self, key: Key, slot: &mut ConnSlot) {
         if !slot.kernel.poll_armed {
-            self.ring.poll_writable(slot.fd, user_data(WRITABLE, key));
+            self.ring
+                .poll_writable(slot.fd, Token::new(WRITABLE, key).bits());
             slot.kernel.poll_armed = true;
         }
     }
 
     pub(super) fn arm_accept(&mut self, key: Key, fd: RawFd) {
-        self.ring.accept_multishot(fd, user_data(ACCEPT, key));
+        self.ring
+            .accept_multishot(fd, Token::new(ACCEPT, key).bits());
     }
 
     pub(super) fn cancel_accept(&mut self, key: Key) {
-        self.ring
-            .cancel(user_data(ACCEPT, key), user_data(CANCEL, key));
+        self.ring.cancel(
+            Token::new(ACCEPT, key).bits(),
+            Token::new(CANCEL, key).bits(),
+        );
     }
 
     /// Asks for the end of everything that the kernel holds for a connection.
     pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.recv_armed {
             // Only one of the two is armed; the other cancel finds nothing, which is harmless.
-            self.ring
-                .cancel(user_data(RECV_HEAD, key), user_data(CANCEL, key));
-            self.ring
-                .cancel(user_data(RECV_BULK, key), user_data(CANCEL, key));
+            self.ring.cancel(
+                Token::new(RECV_HEAD, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            );
+            self.ring.cancel(
+                Token::new(RECV_BULK, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            );
         }
         if slot.kernel.poll_armed {
-            self.ring
-                .cancel(user_data(WRITABLE, key), user_data(CANCEL, key));
+            self.ring.cancel(
+                Token::new(WRITABLE, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            );
         }
     }
 
@@ -146,7 +157,7 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     if !uring.bell_armed {
         uring
             .ring
-            .poll_readable(uring.bell, user_data(BELL, NO_KEY));
+            .poll_readable(uring.bell, Token::new(BELL, NO_KEY).bits());
         uring.bell_armed = true;
     }
     if uring.completions.is_empty() {
@@ -160,7 +171,8 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     for completion in uring.completions.range(..count) {
         // Slots are far apart and cold: asked for together, they come together.
         prefetch(
-            io.conns.address_of(index_of(completion.user_data)),
+            io.conns
+                .address_of(Token::from_bits(completion.user_data).index()),
             SLOT_LINES,
         );
     }
@@ -203,10 +215,9 @@ fn return_buffers(io: &mut Io, group: Group) {
 }
 
 fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
-    let index = index_of(completion.user_data);
-    let generation = u32::try_from(completion.user_data >> 32).unwrap_or(0) & GENERATION_LOW_MASK;
-    let conn = || io.conns.key_from_low_bits(index, generation);
-    match completion.user_data & KIND_MASK {
+    let token = Token::from_bits(completion.user_data);
+    let conn = || token.key_in(&io.conns);
+    match token.kind() {
         RECV_HEAD => received(io, conn(), completion, Group::Head),
         RECV_BULK => received(io, conn(), completion, Group::Bulk),
         WRITABLE => {
@@ -214,11 +225,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
                 became_writable(io, key);
             }
         }
-        ACCEPT => accepted(
-            io,
-            io.listeners.key_from_low_bits(index, generation),
-            completion,
-        ),
+        ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
         BELL => {
             remote.bell().silence();
             if let Driver::Uring(uring) = &mut io.driver {
@@ -297,7 +304,7 @@ fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     };
     slot.armed = completion.more;
     match RawFd::try_from(completion.result) {
-        Ok(fd) if fd >= 0 && slot.closing => crate::sys::socket::close(fd),
+        Ok(fd) if fd >= 0 && slot.closing => io.kernel.close(fd),
         Ok(fd) if fd >= 0 => slot.accepted.push_back(fd),
         _ if is_passing(-completion.result) || -completion.result == libc::ECANCELED => (),
         _ => slot.error = Some(-completion.result),
@@ -314,28 +321,14 @@ fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     io.free_listener_if_quiet(key);
 }
 
-fn index_of(user_data: u64) -> u32 {
-    u32::try_from(user_data & u64::from(u32::MAX)).unwrap_or(u32::MAX)
-}
-
-fn user_data(kind: u64, key: Key) -> u64 {
-    let generation = u64::from(key.generation & GENERATION_LOW_MASK);
-    kind | generation << 32 | u64::from(key.index)
-}
-
-const KIND_MASK: u64 = 0xff << 56;
-const RECV_HEAD: u64 = 1 << 56;
-const RECV_BULK: u64 = 2 << 56;
-const WRITABLE: u64 = 3 << 56;
-const ACCEPT: u64 = 4 << 56;
-const BELL: u64 = 5 << 56;
-const CANCEL: u64 = 6 << 56;
+const RECV_HEAD: u8 = 1;
+const RECV_BULK: u8 = 2;
+const WRITABLE: u8 = 3;
+const ACCEPT: u8 = 4;
+const BELL: u8 = 5;
+const CANCEL: u8 = 6;
 /// Completions that one turn spreads at most.
 const SPREAD_MAX: usize = 32;
-const NO_KEY: Key = Key {
-    index: u32::MAX,
-    generation: 0,
-};
 /// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make
 /// us hold.
 const MULTISHOT_BYTES_MAX: u32 = 16 * 1024;
