@@ -129,21 +129,29 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
             None => (),
             Some(Signal::User1) => eprint!("hp-proxy: so far\n{rows}"),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
-                return Err(RunError::Impatient);
+                tell_all(&workers, || Message::Cut);
+                return match workers.join() {
+                    Ok(_ended) => Err(RunError::Impatient),
+                    Err(error) => Err(RunError::Workers(error)),
+                };
             }
             Some(Signal::Interrupt | Signal::Terminate) => {
                 is_draining = true;
                 eprintln!("hp-proxy: draining");
-                for worker in 0..workers.mesh().workers() {
-                    match workers.mesh().send(WorkerId(worker), Message::Drain) {
-                        Ok(()) => (),
-                        Err(_ended) => (), // Its death is told by `join`.
-                    }
-                }
+                tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {
                 eprintln!("hp-proxy: there is no configuration file to reload; going on");
             }
+        }
+    }
+}
+
+fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
+    for worker in 0..workers.mesh().workers() {
+        match workers.mesh().send(WorkerId(worker), message()) {
+            Ok(()) => (),
+            Err(_ended) => (), // Its death is told by `join`.
         }
     }
 }

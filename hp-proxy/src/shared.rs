@@ -26,6 +26,8 @@ pub enum Message {
     Adopt(Accepted),
     /// Finish what is in flight and end.
     Drain,
+    /// End now; what is in flight is reset.
+    Cut,
 }
 
 /// What a worker's tasks share. Lives on its thread.

@@ -21,7 +21,7 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
         match mailbox.recv().await {
             Message::Listen(socket) => rt.spawn(listener::serve(Rc::clone(&worker), socket)),
             Message::Adopt(accepted) => downstream::adopt(&worker, accepted),
-            Message::Drain => break,
+            Message::Drain | Message::Cut => break,
         }
     }
     worker.start_drain();
@@ -30,13 +30,16 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
     // Connections that were on their way to us when the drain began are served, too.
     let adopt_rest = async {
         loop {
-            if let Message::Adopt(accepted) = mailbox.recv().await {
-                downstream::adopt(&worker, accepted);
+            match mailbox.recv().await {
+                Message::Adopt(accepted) => downstream::adopt(&worker, accepted),
+                Message::Cut => return,
+                Message::Listen(_) | Message::Drain => (), // The drain has begun.
             }
         }
     };
     match rt.timeout_at(deadline, race(quiet, adopt_rest)).await {
-        Ok(First::One(()) | First::Other(())) => (),
+        Ok(First::One(())) => (),
+        Ok(First::Other(())) => rt.reset_all(),
         Err(_late) => {
             eprintln!(
                 "hp-proxy: worker {}: {} connections did not finish within --drain-timeout and are cut",

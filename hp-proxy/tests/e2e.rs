@@ -79,6 +79,7 @@ macro_rules! stamp {
                     origin_fields_say_what_the_proxy_saw,
                     an_absolute_target_decides_the_host,
                     an_upgrade_becomes_a_tunnel_until_both_ends_have_finished,
+                    a_reset_goes_through_a_tunnel_in_both_directions,
                     an_upgrade_that_is_declined_is_an_ordinary_exchange;
                 refusals:
                     malformed_heads_are_400,

@@ -6,13 +6,25 @@ use crate::rt::race::join;
 use std::io;
 use std::time::Duration;
 
-/// What a tunnel carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a tunnel carried, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// Bytes from the one named first to the other.
     pub forth: u64,
     /// Bytes back.
     pub back: u64,
+    /// How it ended.
+    pub end: TunnelEnd,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// Both ends have finished, and each has what the other said.
+    Finished,
+    /// A reset, an error, or silence for too long: what the ends have is not whole, and a FIN would make it look so. Reset
+    /// both.
+    Broken,
 }
 
 /// Relays until both directions have ended, one has failed, or nothing moved for `idle_timeout`.
@@ -37,8 +49,13 @@ pub async fn relay(
         to: one,
         idle_timeout,
     };
-    let (forth, back) = join(forth.pump(one_held), back.pump(other_held)).await;
-    Carried { forth, back }
+    let ((forth, forth_end), (back, back_end)) =
+        join(forth.pump(one_held), back.pump(other_held)).await;
+    let end = match (forth_end, back_end) {
+        (Ok(()), Ok(())) => TunnelEnd::Finished,
+        (Err(_), _) | (_, Err(_)) => TunnelEnd::Broken,
+    };
+    Carried { forth, back, end }
 }
 
 struct Direction<'a> {
@@ -48,18 +65,16 @@ struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    async fn pump(&self, held: &mut Reader) -> u64 {
+    async fn pump(&self, held: &mut Reader) -> (u64, io::Result<()>) {
         let mut carried = 0;
-        match self.pump_until_end(held, &mut carried).await {
-            Ok(()) => (),
-            Err(_broken) => {
-                // The other direction has nobody to talk to any more: a deadline in the past ends it.
-                let now = self.from.rt().now();
-                self.from.set_deadline(Some(now));
-                self.to.set_deadline(Some(now));
-            }
+        let end = self.pump_until_end(held, &mut carried).await;
+        if end.is_err() {
+            // The other direction has nobody to talk to any more: a deadline in the past ends it.
+            let now = self.from.rt().now();
+            self.from.set_deadline(Some(now));
+            self.to.set_deadline(Some(now));
         }
-        carried
+        (carried, end)
     }
 
     async fn pump_until_end(&self, held: &mut Reader, carried: &mut u64) -> io::Result<()> {

@@ -134,7 +134,7 @@ impl<M, T> Workers<M, T> {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for all workers; their results in the order of their numbers.
+    /// Waits for all workers, also when some have died; their results in the order of their numbers.
     ///
     /// # Errors
     /// [`WorkersError::Died`] when one panicked.
@@ -143,7 +143,8 @@ impl<M, T> Workers<M, T> {
             Ok(Some(output)) => Ok(output),
             Ok(None) | Err(_) => Err(WorkersError::Died),
         };
-        self.threads.into_iter().map(join).collect()
+        let ended: Vec<Result<T, WorkersError>> = self.threads.into_iter().map(join).collect();
+        ended.into_iter().collect()
     }
 }
 

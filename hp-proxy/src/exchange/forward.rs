@@ -9,7 +9,7 @@ use super::{After, Client};
 use crate::shared::Worker;
 use crate::upstream::Lease;
 use hp_core::http::message::Reader;
-use hp_core::http::tunnel;
+use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
     ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
@@ -103,7 +103,7 @@ async fn without_content(
             }
         };
         if begun.facts.upgrade {
-            return Ok(join_ends(worker, client, &lease, (&mut reader, out)).await);
+            return Ok(join_ends(worker, client, lease, (&mut reader, out)).await);
         }
         let delivered = answering
             .deliver_watching(&begun.facts, &mut reader, out)
@@ -283,7 +283,7 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
 async fn join_ends(
     worker: &Worker,
     client: &mut Client,
-    lease: &Lease,
+    lease: Lease,
     (reader, out): (&mut Reader, &mut Vec<u8>),
 ) -> After {
     worker.row().tunnels.add(1);
@@ -291,9 +291,19 @@ async fn join_ends(
         return After::Close;
     }
     let client_end = (&client.conn, &mut client.reader);
-    tunnel::relay(client_end, (lease.conn(), reader), TUNNEL_IDLE_TIMEOUT).await;
-    worker.row().responses.add(1);
-    After::Close
+    let backend_end = (lease.conn(), reader);
+    let carried = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT).await;
+    match carried.end {
+        TunnelEnd::Finished => {
+            worker.row().responses.add(1);
+            After::Close
+        }
+        TunnelEnd::Broken => {
+            worker.row().responses_truncated.add(1);
+            lease.reset();
+            After::Reset
+        }
+    }
 }
 
 /// How long a tunnel may be silent in both directions.

@@ -523,18 +523,31 @@ impl Lease {
             self.upstream.put_back(conn, self.endpoint);
         }
     }
+
+    /// Ends the connection with a reset: what the backend got is not whole.
+    pub fn reset(mut self) {
+        if let Some(conn) = self.conn.take() {
+            conn.reset();
+            self.make_room();
+        }
+    }
+
+    /// The connection has ended: somebody else may open one.
+    fn make_room(&self) {
+        if !self.reused {
+            self.upstream.finish_first(self.endpoint);
+        }
+        let open = &self.upstream.endpoints[self.endpoint].open;
+        open.set(open.get() - 1);
+        self.upstream.queue.grant_next();
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             drop(conn);
-            if !self.reused {
-                self.upstream.finish_first(self.endpoint);
-            }
-            let open = &self.upstream.endpoints[self.endpoint].open;
-            open.set(open.get() - 1);
-            self.upstream.queue.grant_next();
+            self.make_room();
         }
     }
 }

@@ -369,6 +369,31 @@ pub(crate) fn an_upgrade_becomes_a_tunnel_until_both_ends_have_finished(engine: 
     proxy.counts_to("tunnels", 1);
 }
 
+/// Came out of the tunnel as an end in good order, and half a message looked whole.
+pub(crate) fn a_reset_goes_through_a_tunnel_in_both_directions(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let upgrade = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    let switch = "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    let joined = || {
+        let mut client = proxy.asked(upgrade);
+        let mut upstream = backend.answers(switch);
+        client.response();
+        client.send("half a");
+        upstream.send("half an");
+        assert_eq!(client.exactly(7), b"half an");
+        assert_eq!(upstream.exactly(6), b"half a");
+        (client, upstream)
+    };
+    let (mut client, upstream) = joined();
+    upstream.reset();
+    assert!(client.rest().1, "the backend's reset became an end");
+    let (client, mut upstream) = joined();
+    client.reset();
+    assert!(upstream.rest().1, "the client's reset became an end");
+    proxy.counts_to("responses truncated", 2);
+}
+
 pub(crate) fn an_upgrade_that_is_declined_is_an_ordinary_exchange(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");
