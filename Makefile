@@ -11,10 +11,10 @@ CLIENTS_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench clients clean
+.PHONY: help build run test check check-deep bench clients clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
@@ -33,6 +33,12 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
+
+check-deep: ## What takes minutes: Miri on what makes no system call, loom on what crosses threads; installs nightly Miri
+	rustup toolchain install nightly --profile minimal --component miri --component rust-src
+	PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked -p hp-core --lib -- \
+		base:: rt::timer rt::task rt::buf rt::mesh rt::driver::token
+	RUSTFLAGS='--cfg loom' $(CARGO) test --release --locked -p hp-core --lib --target-dir $(BIN)/../loom -- loom_tests
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)

@@ -4,11 +4,11 @@
 //! touched by another worker but through here.
 #![expect(clippy::disallowed_types, reason = "the one place where threads meet")]
 
+use crate::base::sync::{AtomicU32, Mutex, MutexGuard, Ordering};
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Number of a worker, from 0.
@@ -257,5 +257,91 @@ mod tests {
         drop(mesh.mailbox(WorkerId(0)));
         assert_eq!(mesh.send(WorkerId(0), "late"), Err("late"));
         assert_eq!(mesh.send(WorkerId(7), "nowhere"), Err("nowhere"));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::atomic::AtomicBool;
+    use loom::thread;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake};
+
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn no_message_is_lost_to_a_receiver_that_falls_asleep() {
+        loom::model(|| {
+            let mesh = loom::sync::Arc::new(Mesh::new(1));
+            let mailbox = mesh.mailbox(WorkerId(0));
+            let senders: Vec<_> = (0..2)
+                .map(|message| {
+                    let mesh = loom::sync::Arc::clone(&mesh);
+                    thread::spawn(move || mesh.send(WorkerId(0), message).unwrap())
+                })
+                .collect();
+            let mut received = Vec::new();
+            while received.len() < 2 {
+                let bell = Arc::new(Bell(AtomicBool::new(false)));
+                let waker = Waker::from(Arc::clone(&bell));
+                match pin!(mailbox.recv()).poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(message) => received.push(message),
+                    Poll::Pending => {
+                        while !bell.0.load(Ordering::SeqCst) {
+                            thread::yield_now();
+                        }
+                    }
+                }
+            }
+            received.sort_unstable();
+            assert_eq!(received, [0, 1]);
+            senders
+                .into_iter()
+                .for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_message_is_received_or_comes_back_when_the_mailbox_closes() {
+        loom::model(|| {
+            let mesh = loom::sync::Arc::new(Mesh::new(1));
+            let mailbox = mesh.mailbox(WorkerId(0));
+            let sender = {
+                let mesh = loom::sync::Arc::clone(&mesh);
+                thread::spawn(move || mesh.send(WorkerId(0), ()).is_err())
+            };
+            let was_received = mailbox.try_recv().is_some();
+            drop(mailbox);
+            let came_back = sender.join().unwrap();
+            assert!(!(was_received && came_back), "one message became two");
+            assert_eq!(mesh.send(WorkerId(0), ()), Err(()));
+        });
+    }
+
+    #[test]
+    fn places_taken_at_once_are_all_counted() {
+        loom::model(|| {
+            let loads = loom::sync::Arc::new(Loads::new(2));
+            let placing: Vec<_> = (0..2)
+                .map(|me| {
+                    let loads = loom::sync::Arc::clone(&loads);
+                    thread::spawn(move || {
+                        let first = loads.place(WorkerId(me));
+                        let _second = loads.place(WorkerId(me));
+                        loads.release(first);
+                    })
+                })
+                .collect();
+            placing.into_iter().for_each(|place| place.join().unwrap());
+            assert_eq!(loads.of(WorkerId(0)) + loads.of(WorkerId(1)), 2);
+        });
     }
 }

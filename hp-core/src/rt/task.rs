@@ -9,11 +9,13 @@
     reason = "wakes from foreign threads are rare and cross by a lock"
 )]
 
+use crate::base::sync::{
+    AtomicBool, GlobalMutex, GlobalMutexGuard, Mutex, MutexGuard, Ordering, fence,
+};
 use crate::sys::event::EventFd;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 /// Names one task of one runtime.
@@ -72,13 +74,8 @@ impl RuntimeSlot {
     /// # Errors
     /// `QuotaExceeded` when 16,384 runtimes exist; what `eventfd(2)` answers.
     pub(crate) fn take() -> io::Result<Self> {
-        let remote = Arc::new(Remote {
-            bell: EventFd::new()?,
-            woken: Mutex::new(Vec::new()),
-            pending: AtomicBool::new(false),
-            sleeping: AtomicBool::new(false),
-        });
-        let mut table = lock(&RUNTIMES);
+        let remote = Arc::new(Remote::new()?);
+        let mut table = runtimes();
         let vacant = table.iter().position(|place| place.remote.is_none());
         let index = match vacant {
             Some(index) => index,
@@ -132,7 +129,7 @@ impl RuntimeSlot {
 
 impl Drop for RuntimeSlot {
     fn drop(&mut self) {
-        let mut table = lock(&RUNTIMES);
+        let mut table = runtimes();
         let place = &mut table[self.index as usize];
         place.remote = None;
         place.next_generation = self.next_generation.get();
@@ -174,6 +171,15 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            bell: EventFd::new()?,
+            woken: Mutex::new(Vec::new()),
+            pending: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
+        })
+    }
+
     /// Rung when a wake arrives during a wait.
     pub(crate) fn bell(&self) -> &EventFd {
         &self.bell
@@ -181,28 +187,30 @@ impl Remote {
 
     /// Announces a wait; `false` when a wake has come already and the wait must not block.
     pub(crate) fn prepare_to_sleep(&self) -> bool {
-        self.sleeping.store(true, Ordering::SeqCst);
-        !self.pending.load(Ordering::SeqCst)
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // With the one in `push`: one of the two sees what the other has stored.
+        !self.pending.load(Ordering::Acquire)
     }
 
     /// Ends what [`Remote::prepare_to_sleep`] announced.
     pub(crate) fn wake_up(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
+        self.sleeping.store(false, Ordering::Relaxed);
     }
 
     /// Moves the wakes from other threads into `sink`.
     pub(crate) fn take(&self, sink: &mut Vec<TaskId>) {
         if self.pending.load(Ordering::Acquire) {
             let mut woken = lock(&self.woken);
-            self.pending.store(false, Ordering::SeqCst);
+            self.pending.store(false, Ordering::Relaxed); // Later pushes come after it: they take the lock.
             sink.append(&mut woken);
         }
     }
 
     fn push(&self, id: TaskId) {
         lock(&self.woken).push(id);
-        self.pending.store(true, Ordering::SeqCst);
-        if self.sleeping.swap(false, Ordering::SeqCst) {
+        self.pending.store(true, Ordering::Release);
+        fence(Ordering::SeqCst); // See `prepare_to_sleep`.
+        if self.sleeping.load(Ordering::Relaxed) {
             self.bell.ring();
         }
     }
@@ -233,12 +241,16 @@ fn hand_over(current: &Current) {
 }
 
 fn wake_from_outside(id: TaskId) {
-    let remote = lock(&RUNTIMES)
+    let remote = runtimes()
         .get(id.runtime as usize)
         .and_then(|place| place.remote.clone());
     if let Some(remote) = remote {
         remote.push(id);
     }
+}
+
+fn runtimes() -> GlobalMutexGuard<'static, Vec<Place>> {
+    RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner) // As below.
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -255,7 +267,7 @@ struct Current {
     woken: RefCell<Vec<TaskId>>,
 }
 
-static RUNTIMES: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+static RUNTIMES: GlobalMutex<Vec<Place>> = GlobalMutex::new(Vec::new());
 
 thread_local! {
     static CURRENT: Current =
@@ -337,5 +349,72 @@ mod tests {
         let mut woken = Vec::new();
         next.remote().take(&mut woken);
         assert!(woken.iter().all(|id| *id != next.name_task(1)));
+    }
+
+    /// A thousand runtimes come and go on 64 threads, and each thread wakes tasks of runtimes that are gone.
+    #[test]
+    fn wakers_of_gone_runtimes_never_reach_later_ones() {
+        const ROUNDS: u32 = if cfg!(miri) { 2 } else { 16 };
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| {
+                    let mut stale: Vec<Waker> = Vec::new();
+                    for _ in 0..ROUNDS {
+                        let slot = RuntimeSlot::take().unwrap();
+                        let id = slot.name_task(3);
+                        stale.iter().for_each(Waker::wake_by_ref);
+                        id.waker().wake();
+                        let mut woken = Vec::new();
+                        slot.remote().take(&mut woken);
+                        let mine = |found: &&TaskId| **found == id;
+                        assert_eq!(woken.iter().filter(mine).count(), 1);
+                        stale.push(id.waker());
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// Sleeps as the loop does, until the bell rings. A wake that is lost is a deadlock, which the model tells.
+    fn sleep_until_woken(remote: &Remote, woken: &mut Vec<TaskId>) {
+        if remote.prepare_to_sleep() {
+            remote.bell().wait();
+        }
+        remote.wake_up();
+        remote.take(woken);
+    }
+
+    fn id(index: u32) -> TaskId {
+        TaskId {
+            runtime: 0,
+            index,
+            generation: 0,
+        }
+    }
+
+    #[test]
+    fn no_wake_from_another_thread_is_lost_to_a_loop_that_falls_asleep() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3); // All orders with up to three of them: seconds, not hours.
+        model.check(|| {
+            let remote = loom::sync::Arc::new(Remote::new().unwrap());
+            for index in 0..2 {
+                let remote = loom::sync::Arc::clone(&remote);
+                thread::spawn(move || remote.push(id(index)));
+            }
+            let mut woken = Vec::new();
+            remote.take(&mut woken);
+            while woken.len() < 2 {
+                sleep_until_woken(&remote, &mut woken);
+            }
+            woken.sort_by_key(|id| id.index);
+            assert_eq!(woken, [id(0), id(1)]);
+        });
     }
 }

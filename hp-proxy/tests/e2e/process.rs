@@ -129,7 +129,10 @@ pub(crate) fn a_second_sigterm_ends_at_once(engine: Engine) {
         lines.iter().any(|line| line.contains("second signal")),
         "{lines:?}"
     );
-    assert!(client.rest().1, "an answer that never came ended in good order");
+    assert!(
+        client.rest().1,
+        "an answer that never came ended in good order"
+    );
 }
 
 pub(crate) fn sigint_drains_and_sigusr1_and_sighup_do_not(engine: Engine) {

@@ -155,7 +155,9 @@ fn spread(io: &mut Io, ready: Readiness, remote: &Remote) {
                 io.try_accepts(key);
             }
         }
-        _ => remote.bell().silence(),
+        _ => {
+            remote.bell().silence();
+        }
     }
 }
 
