@@ -6,6 +6,8 @@
 mod kernel;
 mod op;
 mod poll;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod slot;
 mod token;
 mod uring;
@@ -110,7 +112,7 @@ impl Io {
         let now = kernel.now();
         let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
         let (driver, passed_over) = match options.engine {
-            Engine::Epoll => (Driver::Poll(Poll::new(remote)?), None),
+            Engine::Epoll => (Driver::Poll(Poll::new(remote, &kernel)?), None),
             Engine::Uring => (
                 Driver::Uring(Box::new(Uring::new(options, &pool, remote)?)),
                 None,
@@ -120,7 +122,7 @@ impl Io {
                 Err(error) => {
                     let pool_is_whole = pool.lent_len() == 0;
                     assert!(pool_is_whole);
-                    (Driver::Poll(Poll::new(remote)?), Some(error))
+                    (Driver::Poll(Poll::new(remote, &kernel)?), Some(error))
                 }
             },
         };
@@ -199,6 +201,27 @@ impl Io {
     /// How long nothing is due; `None` when no timer is armed.
     pub(crate) fn until_next_timer(&self, now: Instant) -> Option<Duration> {
         self.timers.next_expiry().map(|expiry| expiry - now)
+    }
+
+    /// When the next timer may fire; `None` when none is armed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.next_expiry()
+    }
+
+    /// Whether a turn would find something that the kernel has already, or owes to hand over.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_news_of_kernel(&self) -> bool {
+        match &self.driver {
+            Driver::Poll(poll) => poll.has_changes(),
+            Driver::Uring(_) => true,
+        }
+    }
+
+    /// Whether something written waits for the end of the turn.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_letters(&self) -> bool {
+        self.outbox.has_letters()
     }
 
     pub(crate) fn timers(&mut self) -> &mut Wheel<TimerOwner> {
