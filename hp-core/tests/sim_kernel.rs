@@ -18,9 +18,59 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-#[test]
-fn an_echo_answers() {
-    let scene = Scene::calm(1);
+/// Makes a test of each fact, on one face of the kernel.
+macro_rules! stamp {
+    ($name:ident, $face:expr; $($fact:ident),+ $(,)?) => {
+        mod $name {
+            use super::Face;
+
+            $(
+                #[test]
+                fn $fact() {
+                    super::$fact($face);
+                }
+            )+
+        }
+    };
+}
+
+macro_rules! facts {
+    ($($fact:ident),+ $(,)?) => {
+        stamp! { readiness, Face::Readiness; $($fact),+ }
+        stamp! { completion, Face::Completion; $($fact),+ }
+    };
+}
+
+facts! {
+    an_echo_answers,
+    both_ends_know_their_addresses,
+    time_jumps_where_nobody_has_anything_to_do,
+    a_seed_repeats_its_run_and_another_seed_is_another_run,
+    another_seed_is_another_order_of_events,
+    a_refused_connection_says_so,
+    an_address_that_nobody_has_times_out,
+    a_full_backlog_makes_the_client_try_again_after_a_second,
+    what_came_before_a_reset_is_read_and_then_the_reset_is_told_once,
+    closing_with_bytes_unread_is_a_reset,
+    writing_to_a_side_that_was_closed_is_answered_with_a_reset,
+    a_side_that_has_finished_still_receives,
+    a_slow_reader_pushes_back,
+    bytes_take_as_long_as_their_link_is_narrow,
+    a_clogged_link_holds_back_until_its_time,
+    a_partition_of_one_direction_loses_nothing,
+    sockets_on_one_port_share_its_connections,
+    messages_wake_another_runtime,
+    descriptors_run_out_and_accepting_goes_on_when_one_is_closed,
+    connections_that_nobody_accepted_are_reset_with_their_listener,
+    a_world_where_nothing_will_happen_says_so_and_names_its_seed,
+    a_task_that_never_rests_is_ended_by_the_limit_of_turns,
+    a_task_that_always_sleeps_is_ended_by_the_limit_of_time,
+    a_runtime_alone_in_its_world_may_block,
+    faults_spare_whom_they_are_told_to_spare,
+}
+
+fn an_echo_answers(face: Face) {
+    let scene = Scene::calm(1, face);
     let counts = scene.play(
         async |conn| {
             while let Ok(Rx::Data(lent)) = conn.recv().await {
@@ -36,9 +86,8 @@ fn an_echo_answers() {
     assert_eq!((counts.connections, counts.bytes), (1, 28));
 }
 
-#[test]
-fn both_ends_know_their_addresses() {
-    let scene = Scene::calm(1);
+fn both_ends_know_their_addresses(face: Face) {
+    let scene = Scene::calm(1, face);
     let server_addr = scene.server_addr;
     let client_ip = scene.client.addr();
     scene.play(
@@ -55,9 +104,8 @@ fn both_ends_know_their_addresses() {
     );
 }
 
-#[test]
-fn time_jumps_where_nobody_has_anything_to_do() {
-    let scene = Scene::calm(1);
+fn time_jumps_where_nobody_has_anything_to_do(face: Face) {
+    let scene = Scene::calm(1, face);
     let rt = scene.client_rt();
     let woke = Rc::new(Cell::new(None));
     let (began, told) = (rt.now(), Rc::clone(&woke));
@@ -78,19 +126,17 @@ fn time_jumps_where_nobody_has_anything_to_do() {
     scene.end();
 }
 
-#[test]
-fn a_seed_repeats_its_run_and_another_seed_is_another_run() {
-    let hashes: Vec<u64> = (0..8).map(|seed| busy_world(seed).0).collect();
-    let again: Vec<u64> = (0..8).map(|seed| busy_world(seed).0).collect();
+fn a_seed_repeats_its_run_and_another_seed_is_another_run(face: Face) {
+    let hashes: Vec<u64> = (0..8).map(|seed| busy_world(seed, face).0).collect();
+    let again: Vec<u64> = (0..8).map(|seed| busy_world(seed, face).0).collect();
     assert_eq!(hashes, again);
     for (place, hash) in hashes.iter().enumerate() {
         assert!(!hashes[..place].contains(hash));
     }
 }
 
-#[test]
-fn another_seed_is_another_order_of_events() {
-    let orders: Vec<Vec<u32>> = (0..8).map(|seed| busy_world(seed).1).collect();
+fn another_seed_is_another_order_of_events(face: Face) {
+    let orders: Vec<Vec<u32>> = (0..8).map(|seed| busy_world(seed, face).1).collect();
     assert!(orders.iter().any(|order| *order != orders[0]));
     for order in orders {
         let mut sorted = order.clone();
@@ -100,8 +146,8 @@ fn another_seed_is_another_order_of_events() {
 }
 
 /// Some clients at once; the hash, and the order in which they were served.
-fn busy_world(seed: u64) -> (u64, Vec<u32>) {
-    let scene = Scene::calm(seed);
+fn busy_world(seed: u64, face: Face) -> (u64, Vec<u32>) {
+    let scene = Scene::calm(seed, face);
     scene.serve(async |conn| {
         let bytes = everything(&conn).await.unwrap();
         conn.write(&bytes).unwrap();
@@ -128,9 +174,8 @@ fn busy_world(seed: u64) -> (u64, Vec<u32>) {
 
 const BUSY_CLIENTS: u32 = 6;
 
-#[test]
-fn a_refused_connection_says_so() {
-    let scene = Scene::calm(1);
+fn a_refused_connection_says_so(face: Face) {
+    let scene = Scene::calm(1, face);
     let mut addr = scene.server_addr;
     addr.set_port(1);
     scene.alone(async move |rt| {
@@ -139,9 +184,8 @@ fn a_refused_connection_says_so() {
     });
 }
 
-#[test]
-fn an_address_that_nobody_has_times_out() {
-    let scene = Scene::calm(1);
+fn an_address_that_nobody_has_times_out(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.alone(async |rt| {
         let nobody = "10.9.9.9:80".parse().unwrap();
         let began = rt.now();
@@ -156,9 +200,8 @@ fn an_address_that_nobody_has_times_out() {
     });
 }
 
-#[test]
-fn a_full_backlog_makes_the_client_try_again_after_a_second() {
-    let scene = Scene::calm(1);
+fn a_full_backlog_makes_the_client_try_again_after_a_second(face: Face) {
+    let scene = Scene::calm(1, face);
     let socket = scene.server.listen(scene.free_server_addr(), 0).unwrap();
     let addr = socket.local_addr().unwrap();
     let server_rt = scene.server_rt();
@@ -186,9 +229,8 @@ fn a_full_backlog_makes_the_client_try_again_after_a_second() {
     });
 }
 
-#[test]
-fn what_came_before_a_reset_is_read_and_then_the_reset_is_told_once() {
-    let scene = Scene::calm(1);
+fn what_came_before_a_reset_is_read_and_then_the_reset_is_told_once(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.play(
         async |conn| {
             conn.write(b"not whole").unwrap();
@@ -220,9 +262,8 @@ async fn write_until_it_fails(conn: &Conn) -> io::Error {
     }
 }
 
-#[test]
-fn closing_with_bytes_unread_is_a_reset() {
-    let scene = Scene::calm(1);
+fn closing_with_bytes_unread_is_a_reset(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.play(
         async |conn| {
             conn.rt().sleep(Duration::from_millis(10)).await;
@@ -236,9 +277,8 @@ fn closing_with_bytes_unread_is_a_reset() {
     );
 }
 
-#[test]
-fn writing_to_a_side_that_was_closed_is_answered_with_a_reset() {
-    let scene = Scene::calm(1);
+fn writing_to_a_side_that_was_closed_is_answered_with_a_reset(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.play(
         async |conn| drop(conn),
         async |conn| {
@@ -249,9 +289,8 @@ fn writing_to_a_side_that_was_closed_is_answered_with_a_reset() {
     );
 }
 
-#[test]
-fn a_side_that_has_finished_still_receives() {
-    let scene = Scene::calm(1);
+fn a_side_that_has_finished_still_receives(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.play(
         async |conn| {
             assert_eq!(everything(&conn).await.unwrap(), b"question");
@@ -266,10 +305,9 @@ fn a_side_that_has_finished_still_receives() {
     );
 }
 
-#[test]
-fn a_slow_reader_pushes_back() {
+fn a_slow_reader_pushes_back(face: Face) {
     const BYTES: usize = 1 << 20;
-    let scene = Scene::calm(1);
+    let scene = Scene::calm(1, face);
     scene.client.set_buffer_bytes(8 * 1024);
     scene.server.set_buffer_bytes(8 * 1024);
     scene.play(
@@ -293,10 +331,9 @@ fn a_slow_reader_pushes_back() {
     );
 }
 
-#[test]
-fn bytes_take_as_long_as_their_link_is_narrow() {
+fn bytes_take_as_long_as_their_link_is_narrow(face: Face) {
     const BYTES: usize = 1_000_000;
-    let scene = Scene::calm(1);
+    let scene = Scene::calm(1, face);
     let link = Link {
         latency: Duration::from_millis(20),
         jitter: Duration::ZERO,
@@ -318,9 +355,8 @@ fn bytes_take_as_long_as_their_link_is_narrow() {
     );
 }
 
-#[test]
-fn a_clogged_link_holds_back_until_its_time() {
-    let scene = Scene::calm(1);
+fn a_clogged_link_holds_back_until_its_time(face: Face) {
+    let scene = Scene::calm(1, face);
     let until = scene.world.now() + Duration::from_millis(700);
     scene.world.clog(&scene.client, &scene.server, until);
     scene.play(
@@ -329,9 +365,8 @@ fn a_clogged_link_holds_back_until_its_time() {
     );
 }
 
-#[test]
-fn a_partition_of_one_direction_loses_nothing() {
-    let scene = Scene::calm(1);
+fn a_partition_of_one_direction_loses_nothing(face: Face) {
+    let scene = Scene::calm(1, face);
     let (world, client, server) = (
         scene.world.clone(),
         scene.client.clone(),
@@ -356,9 +391,8 @@ fn a_partition_of_one_direction_loses_nothing() {
     );
 }
 
-#[test]
-fn sockets_on_one_port_share_its_connections() {
-    let scene = Scene::calm(3);
+fn sockets_on_one_port_share_its_connections(face: Face) {
+    let scene = Scene::calm(3, face);
     let served = Rc::new(RefCell::new([0_u32; 2]));
     for worker in 0..2 {
         let served = Rc::clone(&served);
@@ -378,9 +412,8 @@ fn sockets_on_one_port_share_its_connections() {
     assert!(one > 4 && other > 4, "{one} and {other}");
 }
 
-#[test]
-fn messages_wake_another_runtime() {
-    let scene = Scene::calm(1);
+fn messages_wake_another_runtime(face: Face) {
+    let scene = Scene::calm(1, face);
     let mesh: Mesh<u32> = Mesh::new(1);
     let mailbox = mesh.mailbox(WorkerId(0));
     let got = Rc::new(Cell::new(0));
@@ -399,9 +432,8 @@ fn messages_wake_another_runtime() {
     assert_eq!(got.get(), 111);
 }
 
-#[test]
-fn descriptors_run_out_and_accepting_goes_on_when_one_is_closed() {
-    let scene = Scene::calm(1);
+fn descriptors_run_out_and_accepting_goes_on_when_one_is_closed(face: Face) {
+    let scene = Scene::calm(1, face);
     scene.server.set_descriptors_max(2); // One listens.
     let server_rt = scene.server_rt();
     let socket = scene.server.listen(scene.server_addr, 16).unwrap();
@@ -426,9 +458,8 @@ fn descriptors_run_out_and_accepting_goes_on_when_one_is_closed() {
     });
 }
 
-#[test]
-fn connections_that_nobody_accepted_are_reset_with_their_listener() {
-    let scene = Scene::calm(1);
+fn connections_that_nobody_accepted_are_reset_with_their_listener(face: Face) {
+    let scene = Scene::calm(1, face);
     let server_rt = scene.server_rt();
     let socket = scene.server.listen(scene.server_addr, 16).unwrap();
     let listener = server_rt.listener(socket).unwrap();
@@ -442,9 +473,8 @@ fn connections_that_nobody_accepted_are_reset_with_their_listener() {
     });
 }
 
-#[test]
-fn a_world_where_nothing_will_happen_says_so_and_names_its_seed() {
-    let scene = Scene::calm(77);
+fn a_world_where_nothing_will_happen_says_so_and_names_its_seed(face: Face) {
+    let scene = Scene::calm(77, face);
     scene.client_rt().spawn(std::future::pending::<()>());
     let stuck = scene
         .world
@@ -458,9 +488,8 @@ fn a_world_where_nothing_will_happen_says_so_and_names_its_seed() {
     scene.end();
 }
 
-#[test]
-fn a_task_that_never_rests_is_ended_by_the_limit_of_turns() {
-    let scene = Scene::calm(78);
+fn a_task_that_never_rests_is_ended_by_the_limit_of_turns(face: Face) {
+    let scene = Scene::calm(78, face);
     let rt = scene.client_rt();
     rt.spawn({
         let rt = rt.clone();
@@ -479,9 +508,8 @@ fn a_task_that_never_rests_is_ended_by_the_limit_of_turns() {
     scene.end();
 }
 
-#[test]
-fn a_task_that_always_sleeps_is_ended_by_the_limit_of_time() {
-    let scene = Scene::calm(79);
+fn a_task_that_always_sleeps_is_ended_by_the_limit_of_time(face: Face) {
+    let scene = Scene::calm(79, face);
     let rt = scene.client_rt();
     rt.spawn({
         let rt = rt.clone();
@@ -509,11 +537,10 @@ fn what_is_not_given_back_is_told() {
     assert!(leaks.to_string().starts_with("seed 5: not given back"));
 }
 
-#[test]
-fn a_runtime_alone_in_its_world_may_block() {
+fn a_runtime_alone_in_its_world_may_block(face: Face) {
     let world = World::new(1, &Profile::calm());
     let host = world.host([10, 0, 0, 1]);
-    let rt = host.rt(Face::Readiness, &RtOptions::default()).unwrap();
+    let rt = host.rt(face, &RtOptions::default()).unwrap();
     let socket = host.listen("10.0.0.1:80".parse().unwrap(), 1).unwrap();
     rt.block_on(async {
         let listener = rt.listener(socket).unwrap();
@@ -527,11 +554,10 @@ fn a_runtime_alone_in_its_world_may_block() {
     assert_eq!(world.shut_down(), Ok(()));
 }
 
-#[test]
-fn faults_spare_whom_they_are_told_to_spare() {
+fn faults_spare_whom_they_are_told_to_spare(face: Face) {
     let profile = Profile::calm().with(Fault::RefusedConnect, Frequency::Storm);
     let refused = |spares: bool| {
-        let scene = Scene::new(4, &profile, Face::Readiness);
+        let scene = Scene::new(4, &profile, face);
         if spares {
             scene.server.spare();
         }

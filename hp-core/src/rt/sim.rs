@@ -21,6 +21,8 @@ use std::time::Duration;
 pub enum Face {
     /// Readiness, as epoll tells it.
     Readiness,
+    /// Completions, as io_uring tells them.
+    Completion,
 }
 
 /// Hosts and their runtimes under one clock.
@@ -307,6 +309,7 @@ impl Host {
     pub fn rt(&self, face: Face, options: &RtOptions) -> Result<Rt, StartError> {
         let engine = match face {
             Face::Readiness => Engine::Epoll,
+            Face::Completion => Engine::Uring,
         };
         let options = RtOptions {
             engine,

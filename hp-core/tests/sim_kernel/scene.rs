@@ -2,7 +2,7 @@
 
 use hp_core::rt::net::{Conn, Lent, Rx};
 use hp_core::rt::sim::{Counts, Face, Host, Limits, Profile, World};
-use hp_core::rt::{Instant, Rt, RtOptions};
+use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -32,8 +32,8 @@ impl Scene {
         }
     }
 
-    pub(crate) fn calm(seed: u64) -> Self {
-        Self::new(seed, &Profile::calm(), Face::Readiness)
+    pub(crate) fn calm(seed: u64, face: Face) -> Self {
+        Self::new(seed, &Profile::calm(), face)
     }
 
     pub(crate) fn free_server_addr(&self) -> SocketAddr {
@@ -41,11 +41,11 @@ impl Scene {
     }
 
     pub(crate) fn client_rt(&self) -> Rt {
-        self.client.rt(self.face, &RtOptions::default()).unwrap()
+        start(&self.client, self.face)
     }
 
     pub(crate) fn server_rt(&self) -> Rt {
-        self.server.rt(self.face, &RtOptions::default()).unwrap()
+        start(&self.server, self.face)
     }
 
     /// One more runtime of the server's, with a task for each connection.
@@ -123,6 +123,16 @@ impl Scene {
         let result = self.world.shut_down();
         result.unwrap_or_else(|leaks| panic!("{leaks}"));
     }
+}
+
+fn start(host: &Host, face: Face) -> Rt {
+    let rt = host.rt(face, &RtOptions::default()).unwrap();
+    let engine = match face {
+        Face::Readiness => Engine::Epoll,
+        Face::Completion => Engine::Uring,
+    };
+    assert_eq!(rt.engine(), engine);
+    rt
 }
 
 /// The next piece, which must be data.

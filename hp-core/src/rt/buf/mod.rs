@@ -4,4 +4,4 @@ mod lent;
 mod pool;
 
 pub use lent::Lent;
-pub(crate) use pool::{Group, Pool};
+pub(crate) use pool::{Group, Pool, Spare};

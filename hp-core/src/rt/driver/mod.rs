@@ -114,10 +114,10 @@ impl Io {
         let (driver, passed_over) = match options.engine {
             Engine::Epoll => (Driver::Poll(Poll::new(remote, &kernel)?), None),
             Engine::Uring => (
-                Driver::Uring(Box::new(Uring::new(options, &pool, remote)?)),
+                Driver::Uring(Box::new(Uring::new(options, &pool, remote, &kernel)?)),
                 None,
             ),
-            Engine::Auto => match Uring::new(options, &pool, remote) {
+            Engine::Auto => match Uring::new(options, &pool, remote, &kernel) {
                 Ok(uring) => (Driver::Uring(Box::new(uring)), None),
                 Err(error) => {
                     let pool_is_whole = pool.lent_len() == 0;
@@ -214,7 +214,7 @@ impl Io {
     pub(crate) fn has_news_of_kernel(&self) -> bool {
         match &self.driver {
             Driver::Poll(poll) => poll.has_changes(),
-            Driver::Uring(_) => true,
+            Driver::Uring(uring) => uring.has_work(),
         }
     }
 

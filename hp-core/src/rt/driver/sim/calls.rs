@@ -63,8 +63,13 @@ impl Fabric {
     }
 
     pub(super) fn accept(&mut self, host: HostId, fd: i32) -> Answer<i32> {
-        self.charge();
         let key = self.at(host, fd)?;
+        self.accept_from(host, key)
+    }
+
+    /// The next connection of a listener gets a descriptor.
+    pub(super) fn accept_from(&mut self, host: HostId, key: Key) -> Answer<i32> {
+        self.charge();
         let is_struck = self.strikes(host, Fault::NoDescriptor);
         let listening = self.listening(key)?;
         let Some(child) = listening.queue.pop_front() else {
@@ -86,21 +91,26 @@ impl Fabric {
         }
         self.note(
             Note::Accept,
-            i64::from(fd),
+            i64::from(key.index),
             u64::from(given.cast_unsigned()),
         );
         Ok(given)
     }
 
     pub(super) fn recv(&mut self, host: HostId, fd: i32, buffer: &mut [u8]) -> Answer<usize> {
-        self.charge();
         let key = self.at(host, fd)?;
+        self.take_noted(key, buffer)
+    }
+
+    /// The same, for whoever knows the socket.
+    pub(super) fn take_noted(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
+        self.charge();
         let result = self.take(key, buffer);
         let word = match result {
             Ok(len) => len as u64,
             Err(errno) => i64::from(-errno).cast_unsigned(),
         };
-        self.note(Note::Received, i64::from(fd), word);
+        self.note(Note::Received, i64::from(key.index), word);
         if let Ok(len) = result {
             self.log.note_bytes(&buffer[..len]);
         }
@@ -189,6 +199,10 @@ impl Fabric {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
+        assert!(
+            socket.ops.is_empty(),
+            "descriptor {fd} is closed while a ring holds an operation on it"
+        );
         socket.watch = None;
         socket.holder = Holder::Nobody;
         match &socket.kind {
@@ -198,7 +212,7 @@ impl Fabric {
     }
 
     /// Takes bytes that have arrived, the end, or the error.
-    pub(super) fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
+    fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
         let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
         if stream.inbox.is_empty() {
             if !stream.rx_fin
@@ -323,6 +337,7 @@ impl Fabric {
             nonblocking: false,
             local,
             watch: None,
+            ops: Vec::new(),
             kind,
         });
         match self.give_descriptor(host, key) {

@@ -7,7 +7,8 @@ use super::chance::Chance;
 use super::fault::{Fault, Faults, Profile};
 use super::log::{Log, Note};
 use super::poller::Readied;
-use super::socket::{Socket, Watch};
+use super::ring::RingState;
+use super::socket::{RingOp, Socket, Watch};
 use super::wire::Segment;
 use crate::base::slab::{Key, Slab};
 use std::collections::BTreeMap;
@@ -81,6 +82,8 @@ pub(super) enum Event {
     Syn { client: Key, to: SocketAddr },
     /// A connection attempt is made again, for the `attempt`th time.
     SynAgain { client: Key, attempt: u32 },
+    /// A cancel of a ring takes effect.
+    Cancel { ring: usize, target: u64 },
     /// A segment reaches the other end.
     Segment {
         from: Key,
@@ -99,6 +102,7 @@ pub(super) struct Fabric {
     pub(super) hosts: Vec<Host>,
     pub(super) sockets: Slab<Socket>,
     pub(super) pollers: Vec<Readied>,
+    pub(super) rings: Vec<RingState>,
     pub(super) counts: Counts,
     routes: BTreeMap<(HostId, HostId), Route>,
     events: BTreeMap<(u64, u64), Event>,
@@ -117,6 +121,7 @@ impl Fabric {
             hosts: Vec::new(),
             sockets: Slab::new(),
             pollers: Vec::new(),
+            rings: Vec::new(),
             counts: Counts::default(),
             routes: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -257,6 +262,9 @@ impl Fabric {
         };
         if let Some(Watch { poller, token }) = socket.watch {
             self.pollers[poller].ready(key, token);
+        }
+        for RingOp { ring, op } in &socket.ops {
+            self.rings[*ring].wake(*op);
         }
     }
 

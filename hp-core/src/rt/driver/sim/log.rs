@@ -8,6 +8,7 @@ pub(super) enum Note {
     Accept,
     Arrived,
     Close,
+    Completed,
     Connect,
     Fault,
     Received,

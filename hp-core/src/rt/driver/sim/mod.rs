@@ -10,6 +10,7 @@ mod fabric;
 mod fault;
 mod log;
 mod poller;
+mod ring;
 mod socket;
 mod wire;
 
@@ -18,6 +19,7 @@ pub(crate) use fabric::HostId;
 pub use fabric::{Counts, Link};
 pub use fault::{Fault, Frequency, Profile};
 pub(super) use poller::SimPoller;
+pub(super) use ring::{Provided, SimRing};
 
 use crate::rt::time::Instant;
 use calls::Answer;
@@ -177,6 +179,15 @@ impl Shared {
         SimPoller::new(self.clone(), reports_max)
     }
 
+    pub(super) fn ring(&self, completions_max: u32) -> SimRing {
+        SimRing::new(self.clone(), completions_max)
+    }
+
+    /// Whether its rings have multishot receives with a cap: most kernels of a world do.
+    pub(super) fn has_capped_multishot(&self) -> bool {
+        !self.lock().chance.one_in(KERNELS_PER_OLD_ONE)
+    }
+
     /// When the next thing happens without anybody's doing.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         self.lock().next_event().map(Instant::from_nanos)
@@ -322,5 +333,6 @@ impl Drop for SimSocket {
     }
 }
 
+const KERNELS_PER_OLD_ONE: u64 = 4;
 /// Worlds begin on 2020-01-01.
 const EPOCH: Duration = Duration::from_secs(1_577_836_800);

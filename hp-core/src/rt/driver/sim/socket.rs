@@ -14,6 +14,8 @@ pub(super) struct Socket {
     pub(super) local: SocketAddr,
     /// Who is told of changes: a poller and the number that it was given.
     pub(super) watch: Option<Watch>,
+    /// Operations that rings have armed here, in the order in which they were armed.
+    pub(super) ops: Vec<RingOp>,
     pub(super) kind: Kind,
 }
 
@@ -39,6 +41,13 @@ pub(super) enum Kind {
 pub(super) struct Watch {
     pub(super) poller: usize,
     pub(super) token: u64,
+}
+
+/// Names an operation of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RingOp {
+    pub(super) ring: usize,
+    pub(super) op: Key,
 }
 
 /// `queue.len() + half_open <= backlog + 1`, as Linux counts.
@@ -118,6 +127,11 @@ impl Mask {
     /// What wakes whoever waits to read.
     pub(super) fn can_read(self) -> bool {
         self.readable || self.ended || self.hung_up || self.error
+    }
+
+    /// What wakes whoever waits to write.
+    pub(super) fn can_write(self) -> bool {
+        self.writable || self.hung_up || self.error
     }
 }
 

@@ -38,6 +38,7 @@ impl Fabric {
         match event {
             Event::Syn { client, to } => self.syn_arrived(client, to),
             Event::SynAgain { client, attempt } => self.try_again(client, attempt),
+            Event::Cancel { ring, target } => self.rings[ring].cancel(target),
             Event::Segment {
                 from,
                 to,
@@ -270,6 +271,7 @@ impl Fabric {
             nonblocking: false,
             local: to,
             watch: None,
+            ops: Vec::new(),
             kind: Kind::Stream(Box::new(stream)),
         });
         let window = self.hosts[host].buffer_bytes;
