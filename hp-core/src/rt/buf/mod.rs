@@ -4,4 +4,6 @@ mod lent;
 mod pool;
 
 pub use lent::Lent;
-pub(crate) use pool::{Group, Pool, Spare};
+#[cfg(feature = "sim")]
+pub(crate) use pool::Spare;
+pub(crate) use pool::{Group, Pool};
