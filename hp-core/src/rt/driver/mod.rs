@@ -209,11 +209,12 @@ impl Io {
         self.timers.next_expiry()
     }
 
-    /// Whether a turn would find something that the kernel has already, or owes to hand over.
+    /// Whether the kernel has something to tell, or told something in the last turn: what follows from that, such as
+    /// giving buffers back, is done before the next wait.
     #[cfg(feature = "sim")]
     pub(crate) fn has_news_of_kernel(&self) -> bool {
         match &self.driver {
-            Driver::Poll(poll) => poll.has_changes(),
+            Driver::Poll(poll) => poll.has_work(),
             Driver::Uring(uring) => uring.has_work(),
         }
     }

@@ -34,12 +34,12 @@ impl Poll {
         })
     }
 
-    /// Whether something has become ready that nobody was told of yet.
+    /// Whether something has become ready, or was reported by the last wait: a loop goes round once more after that.
     #[cfg(feature = "sim")]
-    pub(super) fn has_changes(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         match &self.poller {
             Poller::Epoll(_) => false,
-            Poller::Sim(poller) => poller.has_changes(),
+            Poller::Sim(poller) => poller.has_changes() || poller.ready_len() > 0,
         }
     }
 

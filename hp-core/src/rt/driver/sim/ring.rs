@@ -37,6 +37,8 @@ pub(in crate::rt::driver) struct SimRing {
     completions: VecDeque<Posted>,
     completions_max: usize,
     backlog: VecDeque<Posted>,
+    /// The last reap found something: the loop goes round once more, as it does before every wait.
+    has_told: bool,
 }
 
 /// What the world knows of a ring.
@@ -115,6 +117,7 @@ impl SimRing {
             completions: VecDeque::new(),
             completions_max: usize::try_from(completions_max).unwrap_or(usize::MAX),
             backlog: VecDeque::new(),
+            has_told: false,
         }
     }
 
@@ -184,15 +187,17 @@ impl SimRing {
             let result = i64::from(result).cast_unsigned();
             fabric.note(Note::Completed, user_data.cast_signed(), result);
         }
+        self.has_told = !self.completions.is_empty();
         sink.extend(self.completions.drain(..).map(|posted| posted.completion));
         !self.backlog.is_empty()
     }
 
-    /// Whether an enter would do anything.
+    /// Whether an enter would do anything, or the last one did.
     pub(in crate::rt::driver) fn has_work(&self) -> bool {
         let fabric = self.kernel.lock();
         let state = &fabric.rings[self.id];
-        !self.entries.is_empty()
+        self.has_told
+            || !self.entries.is_empty()
             || !self.completions.is_empty()
             || !self.backlog.is_empty()
             || !state.woken.is_empty()
