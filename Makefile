@@ -8,6 +8,9 @@ PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
 
+# The simulated kernel is for tests; what is installed does not have it.
+TEST_FEATURES := hp-core/sim
+
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
@@ -24,13 +27,14 @@ run: build ## Two backends and the proxy in the foreground; Ctrl-C stops all
 		PROXY_FLAGS='$(PROXY_FLAGS)' exec sh -c "$$RUN_SCRIPT"
 
 test: ## Run all tests
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 
 check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --locked
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
+	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
 

@@ -137,6 +137,49 @@ impl Rt {
         }
     }
 
+    /// Goes once round the loop, without a root and without waiting. For a world that runs many runtimes on one thread.
+    ///
+    /// # Panics
+    /// As [`Rt::block_on`].
+    #[cfg(feature = "sim")]
+    pub(super) fn turn(&self) {
+        let executor = &self.0.executor;
+        assert!(
+            !executor.running.replace(true),
+            "a runtime is run by one loop"
+        );
+        let _running = Running(&executor.running);
+        let _entered = self.0.slot.enter();
+        let nobody = self.0.slot.name_task(ROOT_INDEX);
+        self.begin_turn();
+        self.spread_wakes(nobody);
+        self.run_tasks();
+        self.spread_wakes(nobody);
+        self.exchange_with_kernel(true);
+    }
+
+    /// Whether a turn now would do anything.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_work(&self) -> bool {
+        let io = self.0.io.borrow();
+        let is_due = io
+            .next_timer()
+            .is_some_and(|timer| timer <= self.0.kernel.now());
+        let is_woken = !self.0.slot.remote().prepare_to_sleep();
+        self.0.slot.remote().wake_up();
+        is_due
+            || is_woken
+            || !self.0.executor.queue.borrow().is_empty()
+            || io.has_letters()
+            || io.has_news_of_kernel()
+    }
+
+    /// When the next timer may fire; `None` when none is armed.
+    #[cfg(feature = "sim")]
+    pub(super) fn next_timer(&self) -> Option<super::Instant> {
+        self.0.io.borrow().next_timer()
+    }
+
     /// Drops every task and socket and waits until the kernel owes nothing. Call it once, when nothing shall run any more.
     ///
     /// # Panics

@@ -9,6 +9,8 @@ mod executor;
 pub mod mesh;
 pub mod net;
 pub mod race;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sleep;
 mod task;
 mod time;
@@ -170,12 +172,15 @@ impl Rt {
     /// # Errors
     /// When the engine that the options name cannot start; `Auto` fails only where epoll does, too.
     pub fn new(options: &RtOptions) -> Result<Self, StartError> {
+        Self::on(Kernel::Real, options)
+    }
+
+    fn on(kernel: Kernel, options: &RtOptions) -> Result<Self, StartError> {
         let failed = |cause| StartError {
             engine: options.engine,
             cause,
         };
         let slot = RuntimeSlot::take().map_err(failed)?;
-        let kernel = Kernel::Real;
         let now = kernel.now();
         let (io, passed_over) = Io::new(options, slot.remote(), kernel.clone()).map_err(failed)?;
         let shared = Shared {

@@ -4,4 +4,6 @@ mod lent;
 mod pool;
 
 pub use lent::Lent;
+#[cfg(feature = "sim")]
+pub(crate) use pool::Spare;
 pub(crate) use pool::{Group, Pool};

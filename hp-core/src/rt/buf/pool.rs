@@ -78,13 +78,29 @@ impl Pool {
                 Ok(false) | Err(_) => return None, // Memory is at its bound: the connection waits.
             },
         };
-        Some(Spare {
+        Some(self.spare_of(group, id))
+    }
+
+    /// A buffer whose id was popped, as one that a simulated kernel may fill.
+    ///
+    /// # Panics
+    /// When the id is not the one that was popped last, or was put back already.
+    #[cfg(feature = "sim")]
+    pub(crate) fn spare(self: &Rc<Self>, group: Group, id: u16) -> Spare {
+        self.push_free(group, id);
+        let spare = self.take(group).expect("an id was just put back");
+        assert_eq!(spare.id, id, "ids are taken in the order of their return");
+        spare
+    }
+
+    fn spare_of(self: &Rc<Self>, group: Group, id: u16) -> Spare {
+        Spare {
             pool: Rc::clone(self),
             start: self.address(group, id),
             group,
             id,
             used: false,
-        })
+        }
     }
 
     /// Takes one id off the free list, for the kernel's queue.
@@ -260,6 +276,13 @@ impl Spare {
         self.used = true;
         let lent = self.pool.claim(self.group, self.id, len);
         lent.expect("a spare buffer is free, and no longer than its group's")
+    }
+
+    /// Its id, for whoever then claims the buffer: it is on no list until that is done.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_taken(mut self) -> u16 {
+        self.used = true;
+        self.id
     }
 }
 

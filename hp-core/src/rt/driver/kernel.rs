@@ -1,6 +1,8 @@
-//! Who answers the calls of a worker: the kernel of this machine. Every call on a descriptor goes through here, and the
-//! clock is read here, so that a simulated kernel can take its place.
+//! Who answers the calls of a worker: the kernel of this machine, or a simulated one in its place. Every call on a
+//! descriptor goes through here, and the clock is read here.
 
+#[cfg(feature = "sim")]
+use super::sim;
 use crate::rt::time::Instant;
 use crate::sys::{clock, socket};
 use std::io::{self, IoSlice};
@@ -13,6 +15,9 @@ use std::time::Duration;
 pub(crate) enum Kernel {
     /// That of this machine.
     Real,
+    /// That of a host in a simulated world.
+    #[cfg(feature = "sim")]
+    Sim(sim::Shared),
 }
 
 impl Kernel {
@@ -20,6 +25,8 @@ impl Kernel {
     pub(crate) fn now(&self) -> Instant {
         match self {
             Self::Real => Instant::from_nanos(clock::monotonic_ns()),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.now(),
         }
     }
 
@@ -27,6 +34,8 @@ impl Kernel {
     pub(crate) fn wall_clock(&self) -> Duration {
         match self {
             Self::Real => Duration::from_nanos(clock::wall_ns()),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.wall_clock(),
         }
     }
 
@@ -34,6 +43,8 @@ impl Kernel {
     pub(crate) fn start_connect(&self, addr: SocketAddr) -> io::Result<RawFd> {
         match self {
             Self::Real => socket::start_connect(addr),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.start_connect(addr),
         }
     }
 
@@ -41,6 +52,8 @@ impl Kernel {
     pub(crate) fn take_error(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Real => socket::take_error(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.take_error(fd),
         }
     }
 
@@ -48,6 +61,8 @@ impl Kernel {
     pub(crate) fn set_nonblocking(&self, fd: RawFd, nonblocking: bool) -> io::Result<()> {
         match self {
             Self::Real => socket::set_nonblocking(fd, nonblocking),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.set_nonblocking(fd, nonblocking),
         }
     }
 
@@ -55,6 +70,8 @@ impl Kernel {
     pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<RawFd> {
         match self {
             Self::Real => socket::accept_nonblocking(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.accept_nonblocking(fd),
         }
     }
 
@@ -63,6 +80,8 @@ impl Kernel {
     pub(crate) fn recv(&self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Real => socket::recv(fd, buffer),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.recv(fd, buffer),
         }
     }
 
@@ -70,6 +89,8 @@ impl Kernel {
     pub(crate) fn is_readable(&self, fd: RawFd) -> bool {
         match self {
             Self::Real => socket::is_readable(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.is_readable(fd),
         }
     }
 
@@ -78,6 +99,8 @@ impl Kernel {
     pub(crate) fn send(&self, fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Real => socket::send(fd, segments),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.send(fd, segments),
         }
     }
 
@@ -85,6 +108,8 @@ impl Kernel {
     pub(crate) fn shutdown_write(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Real => socket::shutdown_write(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.shutdown_write(fd),
         }
     }
 
@@ -92,6 +117,8 @@ impl Kernel {
     pub(crate) fn shutdown_both(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Real => socket::shutdown_both(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.shutdown_both(fd),
         }
     }
 
@@ -99,6 +126,8 @@ impl Kernel {
     pub(crate) fn reset_on_close(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Real => socket::reset_on_close(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.reset_on_close(fd),
         }
     }
 
@@ -106,6 +135,8 @@ impl Kernel {
     pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
         match self {
             Self::Real => socket::peer_addr(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.peer_addr(fd),
         }
     }
 
@@ -113,6 +144,8 @@ impl Kernel {
     pub(crate) fn local_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
         match self {
             Self::Real => socket::local_addr(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.local_addr(fd),
         }
     }
 
@@ -120,6 +153,8 @@ impl Kernel {
     pub(crate) fn close(&self, fd: RawFd) {
         match self {
             Self::Real => socket::close(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.close(fd),
         }
     }
 
@@ -127,6 +162,8 @@ impl Kernel {
     pub(crate) fn own(&self, fd: RawFd) -> Socket {
         match self {
             Self::Real => Socket(Owned::Real(socket::from_raw(fd))),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => Socket(Owned::Sim(kernel.own(fd))),
         }
     }
 }
@@ -138,6 +175,8 @@ pub struct Socket(Owned);
 #[derive(Debug)]
 enum Owned {
     Real(OwnedFd),
+    #[cfg(feature = "sim")]
+    Sim(sim::SimSocket),
 }
 
 impl Socket {
@@ -148,6 +187,8 @@ impl Socket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Owned::Real(fd) => socket::local_addr(fd.as_raw_fd()),
+            #[cfg(feature = "sim")]
+            Owned::Sim(socket) => socket.local_addr(),
         }
     }
 
@@ -155,6 +196,8 @@ impl Socket {
     pub(crate) fn into_raw(self) -> RawFd {
         match self.0 {
             Owned::Real(fd) => socket::into_raw(fd),
+            #[cfg(feature = "sim")]
+            Owned::Sim(socket) => socket.into_raw(),
         }
     }
 }
@@ -162,5 +205,12 @@ impl Socket {
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
         Self(Owned::Real(fd))
+    }
+}
+
+#[cfg(feature = "sim")]
+impl From<sim::SimSocket> for Socket {
+    fn from(socket: sim::SimSocket) -> Self {
+        Self(Owned::Sim(socket))
     }
 }

@@ -6,6 +6,8 @@
 mod kernel;
 mod op;
 mod poll;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod slot;
 mod token;
 mod uring;
@@ -110,17 +112,17 @@ impl Io {
         let now = kernel.now();
         let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
         let (driver, passed_over) = match options.engine {
-            Engine::Epoll => (Driver::Poll(Poll::new(remote)?), None),
+            Engine::Epoll => (Driver::Poll(Poll::new(remote, &kernel)?), None),
             Engine::Uring => (
-                Driver::Uring(Box::new(Uring::new(options, &pool, remote)?)),
+                Driver::Uring(Box::new(Uring::new(options, &pool, remote, &kernel)?)),
                 None,
             ),
-            Engine::Auto => match Uring::new(options, &pool, remote) {
+            Engine::Auto => match Uring::new(options, &pool, remote, &kernel) {
                 Ok(uring) => (Driver::Uring(Box::new(uring)), None),
                 Err(error) => {
                     let pool_is_whole = pool.lent_len() == 0;
                     assert!(pool_is_whole);
-                    (Driver::Poll(Poll::new(remote)?), Some(error))
+                    (Driver::Poll(Poll::new(remote, &kernel)?), Some(error))
                 }
             },
         };
@@ -199,6 +201,28 @@ impl Io {
     /// How long nothing is due; `None` when no timer is armed.
     pub(crate) fn until_next_timer(&self, now: Instant) -> Option<Duration> {
         self.timers.next_expiry().map(|expiry| expiry - now)
+    }
+
+    /// When the next timer may fire; `None` when none is armed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.next_expiry()
+    }
+
+    /// Whether the kernel has something to tell, or told something in the last turn: what follows from that, such as
+    /// giving buffers back, is done before the next wait.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_news_of_kernel(&self) -> bool {
+        match &self.driver {
+            Driver::Poll(poll) => poll.has_work(),
+            Driver::Uring(uring) => uring.has_work(),
+        }
+    }
+
+    /// Whether something written waits for the end of the turn.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_letters(&self) -> bool {
+        self.outbox.has_letters()
     }
 
     pub(crate) fn timers(&mut self) -> &mut Wheel<TimerOwner> {

@@ -3,6 +3,9 @@
 //! A connection is registered once, for both directions, edge-triggered; its flags live in the slot.
 
 use super::Io;
+use super::Kernel;
+#[cfg(feature = "sim")]
+use super::sim::SimPoller;
 use super::slot::{Phase, SLOT_LINES};
 use super::token::{NO_KEY, Token};
 use crate::base::slab::Key;
@@ -24,13 +27,20 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    pub(super) fn new(remote: &Remote) -> io::Result<Self> {
-        let epoll = Epoll::new(EVENTS_MAX)?;
-        epoll.add_bell(remote.bell(), Token::new(BELL, NO_KEY).bits())?;
+    pub(super) fn new(remote: &Remote, kernel: &Kernel) -> io::Result<Self> {
         Ok(Self {
-            poller: Poller::Epoll(epoll),
+            poller: Poller::of(kernel, remote)?,
             starved: Default::default(),
         })
+    }
+
+    /// Whether something has become ready, or was reported by the last wait: a loop goes round once more after that.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_work(&self) -> bool {
+        match &self.poller {
+            Poller::Epoll(_) => false,
+            Poller::Sim(poller) => poller.has_changes() || poller.ready_len() > 0,
+        }
     }
 
     pub(super) fn register(&self, fd: RawFd, key: Key) -> io::Result<()> {
@@ -63,13 +73,30 @@ impl Poll {
 #[derive(Debug)]
 enum Poller {
     Epoll(Epoll),
+    #[cfg(feature = "sim")]
+    Sim(SimPoller),
 }
 
 impl Poller {
+    fn of(kernel: &Kernel, remote: &Remote) -> io::Result<Self> {
+        match kernel {
+            Kernel::Real => {
+                let epoll = Epoll::new(EVENTS_MAX)?;
+                epoll.add_bell(remote.bell(), Token::new(BELL, NO_KEY).bits())?;
+                Ok(Self::Epoll(epoll))
+            }
+            // Nobody sleeps in a simulated kernel, so nobody rings.
+            #[cfg(feature = "sim")]
+            Kernel::Sim(kernel) => Ok(Self::Sim(kernel.poller(EVENTS_MAX))),
+        }
+    }
+
     /// See [`Epoll::add_stream`].
     fn add_stream(&self, fd: RawFd, token: u64) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.add_stream(fd, token),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.add(fd, token),
         }
     }
 
@@ -77,6 +104,8 @@ impl Poller {
     fn add_listener(&self, fd: RawFd, token: u64) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.add_listener(fd, token),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.add(fd, token),
         }
     }
 
@@ -84,6 +113,8 @@ impl Poller {
     fn remove(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.remove(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.remove(fd),
         }
     }
 
@@ -91,6 +122,8 @@ impl Poller {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.wait(timeout),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.wait(timeout),
         }
     }
 
@@ -98,6 +131,8 @@ impl Poller {
     fn ready_len(&self) -> usize {
         match self {
             Self::Epoll(epoll) => epoll.ready_len(),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.ready_len(),
         }
     }
 
@@ -105,6 +140,8 @@ impl Poller {
     fn ready_at(&self, position: usize) -> Option<Readiness> {
         match self {
             Self::Epoll(epoll) => epoll.ready_at(position),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.ready_at(position),
         }
     }
 }

@@ -46,6 +46,13 @@ impl Outbox {
     }
 }
 
+#[cfg(feature = "sim")]
+impl Outbox {
+    pub(in crate::rt::driver) fn has_letters(&self) -> bool {
+        !self.letters.is_empty()
+    }
+}
+
 /// Whether an outbox takes no more before it was emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {

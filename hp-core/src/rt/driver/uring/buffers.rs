@@ -1,9 +1,12 @@
 //! One group's buffers as the kernel takes them.
 #![expect(unsafe_code, reason = "lends memory to the kernel")]
 
+use super::ring::Ring;
 use crate::base::slab::Key;
 use crate::rt::buf::{Group, Lent, Pool};
-use crate::sys::ring::{BufferRing, Ring};
+#[cfg(feature = "sim")]
+use crate::rt::driver::sim::Provided;
+use crate::sys::ring::BufferRing;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -13,7 +16,7 @@ use std::rc::Rc;
 /// The kernel takes from the queue's head and returned buffers go to its tail, so it walks through all of them: their
 /// number is the cache footprint. Beyond the base number, buffers join only while receives find none.
 pub(super) struct Buffers {
-    queue: BufferRing,
+    queue: Queue,
     group: Group,
     reserve: Vec<u16>,
     /// How many buffers the kernel may still take.
@@ -24,11 +27,22 @@ pub(super) struct Buffers {
     _pool: Rc<Pool>,
 }
 
+/// Where the kernel takes buffers from.
+enum Queue {
+    Real(BufferRing),
+    #[cfg(feature = "sim")]
+    Sim(Provided),
+}
+
 impl Buffers {
     /// Registers the group's queue and fills it with the base number of buffers.
     pub(super) fn register(ring: &Ring, pool: &Rc<Pool>, group: Group) -> io::Result<Self> {
         let capacity = pool.max(group).next_power_of_two().min(32_768);
-        let queue = BufferRing::register(ring, group_id(group), capacity)?;
+        let queue = match ring {
+            Ring::Real(ring) => Queue::Real(BufferRing::register(ring, group_id(group), capacity)?),
+            #[cfg(feature = "sim")]
+            Ring::Sim(ring) => Queue::Sim(ring.provided(group_id(group))),
+        };
         let reserve = Vec::new();
         let mut buffers = Self {
             queue,
@@ -66,7 +80,11 @@ impl Buffers {
             }
         }
         if self.provided > provided_before {
-            self.queue.publish();
+            match &mut self.queue {
+                Queue::Real(queue) => queue.publish(),
+                #[cfg(feature = "sim")]
+                Queue::Sim(_) => (), // What is in it is visible at the next enter.
+            }
         }
     }
 
@@ -97,12 +115,20 @@ impl Buffers {
         lent
     }
 
-    fn provide(&mut self, pool: &Pool, id: u16) {
+    fn provide(&mut self, pool: &Rc<Pool>, id: u16) {
         let start = pool.address(self.group, id);
         let len = pool.buffer_bytes(self.group);
-        // SAFETY: the id came off the free list, so no handle names the buffer until `taken` makes one from a completion;
-        // the pool stays mapped until after the ring (see the order of fields in `Uring`), and holds at most `max` ids.
-        unsafe { self.queue.provide(start, len, id) };
+        match &mut self.queue {
+            // SAFETY: the id came off the free list, so no handle names the buffer until `taken` makes one from a
+            // completion; the pool stays mapped until after the ring (see the order of fields in `Uring`), and holds at
+            // most `max` ids.
+            Queue::Real(queue) => unsafe { queue.provide(start, len, id) },
+            #[cfg(feature = "sim")]
+            Queue::Sim(queue) => {
+                let spare = pool.spare(self.group, id);
+                queue.borrow_mut().push_back(spare);
+            }
+        }
         self.provided += 1;
     }
 }

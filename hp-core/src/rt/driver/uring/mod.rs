@@ -4,9 +4,10 @@
 
 mod buffers;
 mod probe;
+mod ring;
 
 use super::slot::{ConnSlot, Phase, RxEnd};
-use super::{Driver, Io};
+use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
 use crate::rt::buf::{Group, Pool};
@@ -15,8 +16,9 @@ use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
-use crate::sys::ring::{Completion, RecvEntry, Ring};
+use crate::sys::ring::{Completion, RecvEntry};
 use buffers::Buffers;
+use ring::Ring;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
@@ -50,9 +52,20 @@ impl Uring {
     ///
     /// # Errors
     /// What `io_uring_setup(2)` and `io_uring_register(2)` answer; `Unsupported` when a basic operation misbehaves.
-    pub(super) fn new(options: &RtOptions, pool: &Rc<Pool>, remote: &Remote) -> io::Result<Self> {
-        let features = probe::run()?;
-        let ring = Ring::new(options.ring_entries, options.ring_completions)?;
+    pub(super) fn new(
+        options: &RtOptions,
+        pool: &Rc<Pool>,
+        remote: &Remote,
+        kernel: &Kernel,
+    ) -> io::Result<Self> {
+        let features = match kernel {
+            Kernel::Real => probe::run()?,
+            #[cfg(feature = "sim")]
+            Kernel::Sim(kernel) => Features {
+                capped_multishot: kernel.has_capped_multishot(),
+            },
+        };
+        let ring = Ring::new(kernel, options.ring_entries, options.ring_completions)?;
         let head = Buffers::register(&ring, pool, Group::Head)?;
         let bulk = Buffers::register(&ring, pool, Group::Bulk)?;
         let bell = remote.bell().as_raw();
@@ -65,6 +78,16 @@ impl Uring {
             bell_armed: false,
             bell,
         })
+    }
+
+    /// Whether the kernel has something for the engine, or the engine for the kernel.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_work(&self) -> bool {
+        let ring_has_work = match &self.ring {
+            Ring::Real(_) => false,
+            Ring::Sim(ring) => ring.has_work(),
+        };
+        ring_has_work || !self.completions.is_empty()
     }
 
     pub(super) fn features(&self) -> Features {
@@ -157,7 +180,7 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     if !uring.bell_armed {
         uring
             .ring
-            .poll_readable(uring.bell, Token::new(BELL, NO_KEY).bits());
+            .poll_bell(uring.bell, Token::new(BELL, NO_KEY).bits());
         uring.bell_armed = true;
     }
     if uring.completions.is_empty() {

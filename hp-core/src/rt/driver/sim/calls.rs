@@ -1,0 +1,390 @@
+//! The calls on descriptors, answered as Linux answers them for TCP sockets.
+
+use super::fabric::{FIRST_PORT, Fabric, HostId};
+use super::fault::Fault;
+use super::log::Note;
+use super::socket::{Fin, Holder, Kind, Listening, Socket, State, Stream};
+use super::wire::Segment;
+use crate::base::slab::Key;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+
+/// A result, or an errno.
+pub(super) type Answer<T> = Result<T, i32>;
+
+impl Fabric {
+    /// The socket of a descriptor.
+    pub(super) fn at(&self, host: HostId, fd: i32) -> Answer<Key> {
+        let index = usize::try_from(fd).map_err(|_negative| libc::EBADF)?;
+        let known = self.hosts[host].descriptors.get(index).copied();
+        known.flatten().ok_or(libc::EBADF)
+    }
+
+    /// How many descriptors the programs of a host have open.
+    pub(super) fn open_len(&self, host: HostId) -> usize {
+        self.hosts[host].descriptors.iter().flatten().count()
+    }
+
+    pub(super) fn listen(&mut self, host: HostId, addr: SocketAddr, backlog: u32) -> Answer<i32> {
+        if !addr.ip().is_unspecified() && addr.ip() != self.hosts[host].addr {
+            return Err(libc::EADDRNOTAVAIL);
+        }
+        let mut local = addr;
+        if addr.port() == 0 {
+            local.set_port(self.draw_port(host));
+        }
+        let kind = Kind::Listener(Listening {
+            backlog: usize::try_from(backlog).unwrap_or(usize::MAX),
+            half_open: 0,
+            queue: VecDeque::new(),
+        });
+        self.open(host, local, kind).map(|(fd, _)| fd)
+    }
+
+    pub(super) fn start_connect(&mut self, host: HostId, addr: SocketAddr) -> Answer<i32> {
+        self.charge();
+        if self.strikes(host, Fault::NoDescriptor) {
+            return Err(libc::EMFILE);
+        }
+        let mut stream = Stream::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
+        // The loopback address is a host of its own, unless no such host was made: then it is the caller.
+        stream.remote_host = self
+            .host_at(addr.ip())
+            .or_else(|| addr.ip().is_loopback().then_some(host));
+        let local = SocketAddr::new(self.hosts[host].addr, self.draw_port(host));
+        let (fd, key) = self.open(host, local, Kind::Stream(Box::new(stream)))?;
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.nonblocking = true;
+        }
+        self.note(Note::Connect, i64::from(fd), u64::from(addr.port()));
+        self.send_syn(key, 0);
+        Ok(fd)
+    }
+
+    pub(super) fn accept(&mut self, host: HostId, fd: i32) -> Answer<i32> {
+        let key = self.at(host, fd)?;
+        self.accept_from(host, key)
+    }
+
+    /// The next connection of a listener gets a descriptor.
+    pub(super) fn accept_from(&mut self, host: HostId, key: Key) -> Answer<i32> {
+        self.charge();
+        let is_struck = self.strikes(host, Fault::NoDescriptor);
+        let listening = self.listening(key)?;
+        let Some(child) = listening.queue.pop_front() else {
+            return Err(libc::EAGAIN);
+        };
+        let given = match is_struck {
+            true => Err(libc::EMFILE),
+            false => self.give_descriptor(host, child),
+        };
+        let given = match given {
+            Ok(given) => given,
+            Err(errno) => {
+                self.listening(key)?.queue.push_front(child); // It waits on.
+                return Err(errno);
+            }
+        };
+        if let Some(socket) = self.sockets.get_mut(child) {
+            socket.holder = Holder::Program(given);
+        }
+        self.note(
+            Note::Accept,
+            i64::from(key.index),
+            u64::from(given.cast_unsigned()),
+        );
+        Ok(given)
+    }
+
+    pub(super) fn recv(&mut self, host: HostId, fd: i32, buffer: &mut [u8]) -> Answer<usize> {
+        let key = self.at(host, fd)?;
+        self.take_noted(key, buffer)
+    }
+
+    /// The same, for whoever knows the socket.
+    pub(super) fn take_noted(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
+        self.charge();
+        let result = self.take(key, buffer);
+        let word = match result {
+            Ok(len) => len as u64,
+            Err(errno) => i64::from(-errno).cast_unsigned(),
+        };
+        self.note(Note::Received, i64::from(key.index), word);
+        if let Ok(len) = result {
+            self.log.note_bytes(&buffer[..len]);
+        }
+        result
+    }
+
+    pub(super) fn send(
+        &mut self,
+        host: HostId,
+        fd: i32,
+        segments: &[IoSlice<'_>],
+    ) -> Answer<usize> {
+        self.charge();
+        let key = self.at(host, fd)?;
+        let result = self.put(host, key, segments);
+        let word = match result {
+            Ok(len) => len as u64,
+            Err(errno) => i64::from(-errno).cast_unsigned(),
+        };
+        self.note(Note::Sent, i64::from(fd), word);
+        self.pump(key);
+        result
+    }
+
+    pub(super) fn take_error(&mut self, host: HostId, fd: i32) -> Answer<()> {
+        self.charge();
+        let key = self.at(host, fd)?;
+        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
+        stream.take_error().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn set_nonblocking(&mut self, host: HostId, fd: i32, on: bool) -> Answer<()> {
+        self.charge();
+        let key = self.at(host, fd)?;
+        let socket = self.sockets.get_mut(key).ok_or(libc::EBADF)?;
+        socket.nonblocking = on;
+        Ok(())
+    }
+
+    pub(super) fn is_readable(&mut self, host: HostId, fd: i32) -> bool {
+        self.charge();
+        let key = self.at(host, fd);
+        let socket = key.ok().and_then(|key| self.sockets.get(key));
+        socket.is_some_and(|socket| socket.mask().can_read())
+    }
+
+    pub(super) fn shutdown_write(&mut self, host: HostId, fd: i32) -> Answer<()> {
+        self.shutdown(host, fd, false)
+    }
+
+    pub(super) fn shutdown_both(&mut self, host: HostId, fd: i32) -> Answer<()> {
+        self.shutdown(host, fd, true)
+    }
+
+    pub(super) fn reset_on_close(&mut self, host: HostId, fd: i32) -> Answer<()> {
+        let key = self.at(host, fd)?;
+        if let Some(stream) = self.stream_mut(key) {
+            stream.resets_on_close = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn peer_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
+        let key = self.at(host, fd)?;
+        let (_, stream) = self.stream(key).ok_or(libc::ENOTCONN)?;
+        match stream.state {
+            State::Established => Ok(stream.remote),
+            State::Connecting | State::HalfOpen | State::Dead => Err(libc::ENOTCONN),
+        }
+    }
+
+    pub(super) fn local_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
+        let key = self.at(host, fd)?;
+        let socket = self.sockets.get(key).ok_or(libc::EBADF)?;
+        Ok(socket.local)
+    }
+
+    pub(super) fn close(&mut self, host: HostId, fd: i32) {
+        self.charge();
+        let Ok(key) = self.at(host, fd) else {
+            panic!("descriptor {fd} is closed twice, or was never open");
+        };
+        self.note(Note::Close, i64::from(fd), 0);
+        let index = usize::try_from(fd).expect("an open descriptor is not negative");
+        self.hosts[host].descriptors[index] = None;
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        assert!(
+            socket.ops.is_empty(),
+            "descriptor {fd} is closed while a ring holds an operation on it"
+        );
+        socket.watch = None;
+        socket.holder = Holder::Nobody;
+        match &socket.kind {
+            Kind::Listener(_) => self.close_listener(key),
+            Kind::Stream(_) => self.close_stream(key),
+        }
+    }
+
+    /// Takes bytes that have arrived, the end, or the error.
+    fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
+        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
+        if stream.inbox.is_empty() {
+            if !stream.rx_fin
+                && let Some(errno) = stream.take_error()
+            {
+                return Err(errno);
+            }
+            return match stream.state {
+                _ if stream.rx_fin || stream.rx_shut => Ok(0),
+                State::Connecting | State::HalfOpen | State::Established => Err(libc::EAGAIN),
+                State::Dead => Err(libc::ENOTCONN),
+            };
+        }
+        let len = buffer.len().min(stream.inbox.len());
+        let (front, back) = stream.inbox.as_slices();
+        let from_front = len.min(front.len());
+        buffer[..from_front].copy_from_slice(&front[..from_front]);
+        buffer[from_front..len].copy_from_slice(&back[..len - from_front]);
+        stream.inbox.drain(..len);
+        self.tell(
+            key,
+            Segment::Ack {
+                arrived: 0,
+                taken: len,
+            },
+        );
+        Ok(len)
+    }
+
+    fn put(&mut self, host: HostId, key: Key, segments: &[IoSlice<'_>]) -> Answer<usize> {
+        let wanted: usize = segments.iter().map(|segment| segment.len()).sum();
+        let is_struck = wanted > 1 && self.strikes(host, Fault::ShortSend);
+        let limit = match is_struck {
+            true => self.faults.chance().size(wanted - 1),
+            false => wanted,
+        };
+        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
+        if let Some(errno) = stream.take_error() {
+            return Err(errno);
+        }
+        if stream.fin != Fin::No {
+            return Err(libc::EPIPE);
+        }
+        let room = match stream.state {
+            State::Established => stream.room(),
+            State::Connecting | State::HalfOpen | State::Dead => 0,
+        };
+        if room == 0 && wanted > 0 {
+            stream.no_space = true;
+            return Err(libc::EAGAIN);
+        }
+        let len = room.min(limit);
+        // A socket that takes less than it was offered tells when it takes more, or a sender would wait for good.
+        stream.no_space |= len < wanted;
+        let bytes = segments.iter().flat_map(|segment| segment.iter());
+        let taken: Vec<u8> = bytes.take(len).copied().collect();
+        stream.outbox.extend(&taken);
+        self.log.note_bytes(&taken);
+        Ok(len)
+    }
+
+    fn shutdown(&mut self, host: HostId, fd: i32, also_reading: bool) -> Answer<()> {
+        self.charge();
+        let key = self.at(host, fd)?;
+        self.note(Note::Shutdown, i64::from(fd), u64::from(also_reading));
+        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
+        if stream.state != State::Established {
+            return Err(libc::ENOTCONN);
+        }
+        stream.fin = stream.fin.max(Fin::Wanted);
+        stream.rx_shut |= also_reading;
+        self.pump(key);
+        self.wake(key);
+        Ok(())
+    }
+
+    fn close_stream(&mut self, key: Key) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let is_reset = stream.resets_on_close || !stream.inbox.is_empty();
+        match stream.state {
+            State::Dead => drop(self.sockets.remove(key)),
+            // Whoever answers finds nobody.
+            State::Connecting | State::HalfOpen => drop(self.sockets.remove(key)),
+            State::Established if is_reset => {
+                self.tell(key, Segment::Rst);
+                self.sockets.remove(key);
+            }
+            State::Established => {
+                stream.rx_shut = true;
+                stream.fin = stream.fin.max(Fin::Wanted);
+                self.pump(key);
+                self.free_if_over(key);
+            }
+        }
+    }
+
+    /// Connections that nobody accepted are reset.
+    fn close_listener(&mut self, listener: Key) {
+        self.sockets.remove(listener);
+        let waiting = |key: &Key| {
+            let socket = self.sockets.get(*key);
+            socket.is_some_and(|socket| socket.holder == Holder::Listener(listener))
+        };
+        let children: Vec<Key> = self.sockets.keys().into_iter().filter(waiting).collect();
+        for child in children {
+            self.tell(child, Segment::Rst);
+            self.sockets.remove(child);
+        }
+    }
+
+    fn listening(&mut self, key: Key) -> Answer<&mut Listening> {
+        let socket = self.sockets.get_mut(key).ok_or(libc::EBADF)?;
+        socket.listening_mut().ok_or(libc::EINVAL)
+    }
+
+    fn open(&mut self, host: HostId, local: SocketAddr, kind: Kind) -> Answer<(i32, Key)> {
+        let key = self.sockets.insert(Socket {
+            host,
+            holder: Holder::Nobody,
+            nonblocking: false,
+            local,
+            watch: None,
+            ops: Vec::new(),
+            kind,
+        });
+        match self.give_descriptor(host, key) {
+            Ok(fd) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.holder = Holder::Program(fd);
+                }
+                Ok((fd, key))
+            }
+            Err(errno) => {
+                self.sockets.remove(key);
+                Err(errno)
+            }
+        }
+    }
+
+    /// The lowest free number, so that a number that is kept too long soon names something else.
+    fn give_descriptor(&mut self, host: HostId, key: Key) -> Answer<i32> {
+        let host = &mut self.hosts[host];
+        let open = host.descriptors.iter().flatten().count();
+        if open >= host.descriptors_max {
+            return Err(libc::EMFILE);
+        }
+        let is_free = |place: &Option<Key>| place.is_none();
+        let free = host
+            .descriptors
+            .iter()
+            .skip(STANDARD_STREAMS)
+            .position(is_free);
+        let index = match free {
+            Some(place) => place + STANDARD_STREAMS,
+            None => {
+                host.descriptors.push(None);
+                host.descriptors.len() - 1
+            }
+        };
+        host.descriptors[index] = Some(key);
+        i32::try_from(index).map_err(|_too_many| libc::EMFILE)
+    }
+
+    fn draw_port(&mut self, host: HostId) -> u16 {
+        let host = &mut self.hosts[host];
+        let port = host.next_port;
+        host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+        port
+    }
+}
+
+/// These numbers are taken in every process.
+const STANDARD_STREAMS: usize = 3;

@@ -1,0 +1,489 @@
+//! What crosses a link, and what it does where it arrives.
+//!
+//! ```text
+//! client ── Syn ──► listener        (dropped when its backlog is full: tried again after 1, 3, 7, ... seconds)
+//! client ◄─ SynAck ── child
+//! client ── Established ──► child   (into the listener's queue)
+//!        ◄─ Data, Ack, Fin, FinAck, Rst ─►
+//! ```
+//!
+//! Nothing is lost or doubled: this is what a program sees of TCP, not TCP. A partition holds segments back.
+
+use super::fabric::{Event, Fabric, HostId, NANOS_PER_SECOND};
+use super::fault::Fault;
+use super::log::Note;
+use super::socket::{Fin, Holder, Kind, Socket, State, Stream};
+use crate::base::slab::Key;
+use std::net::SocketAddr;
+
+/// One thing told by one end of a connection to the other.
+#[derive(Debug)]
+pub(super) enum Segment {
+    SynAck,
+    /// The third step of the handshake.
+    Established,
+    Data(Vec<u8>),
+    /// So many bytes have arrived, and so many were taken by the program.
+    Ack {
+        arrived: usize,
+        taken: usize,
+    },
+    Fin,
+    FinAck,
+    Rst,
+}
+
+impl Fabric {
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Syn { client, to } => self.syn_arrived(client, to),
+            Event::SynAgain { client, attempt } => self.try_again(client, attempt),
+            Event::Cancel { ring, target } => self.rings[ring].cancel(target),
+            Event::Segment {
+                from,
+                to,
+                hosts,
+                segment,
+            } => self.arrived(from, to, hosts, segment),
+        }
+    }
+
+    /// Sends one connection attempt, and plans the next.
+    pub(super) fn send_syn(&mut self, client: Key, attempt: u32) {
+        let again = self.now + (NANOS_PER_SECOND << attempt);
+        self.schedule(
+            again,
+            Event::SynAgain {
+                client,
+                attempt: attempt + 1,
+            },
+        );
+        let Some(socket) = self.sockets.get(client) else {
+            return;
+        };
+        let (host, Some(stream)) = (socket.host, socket.stream()) else {
+            return;
+        };
+        let (to, remote_host) = (stream.remote, stream.remote_host);
+        let is_lost = self.strikes(host, Fault::LostConnect);
+        if let (Some(remote_host), false) = (remote_host, is_lost) {
+            self.send_over((host, remote_host), 0, 0, Event::Syn { client, to });
+        }
+    }
+
+    /// Sends what the peer's window takes, then the end if it is wanted.
+    pub(super) fn pump(&mut self, key: Key) {
+        loop {
+            let Some((host, stream)) = self.stream(key) else {
+                return;
+            };
+            if stream.state != State::Established {
+                return;
+            }
+            let len = stream
+                .outbox
+                .len()
+                .min(stream.window)
+                .min(SEGMENT_BYTES_MAX);
+            if len == 0 {
+                break;
+            }
+            if self.strikes(host, Fault::HalfClose) {
+                self.end_early(key);
+                break;
+            }
+            let len = match self.strikes(host, Fault::ShortSegment) {
+                true => self.faults.chance().size(len),
+                false => len,
+            };
+            let Some(stream) = self.stream_mut(key) else {
+                return;
+            };
+            let bytes: Vec<u8> = stream.outbox.drain(..len).collect();
+            stream.window -= len;
+            stream.unacked += len;
+            if self.strikes(host, Fault::LateSegment) {
+                let delay = LATE_NANOS_MIN << self.faults.chance().below(LATE_SCALES);
+                self.hold_back(key, delay);
+            }
+            self.tell(key, Segment::Data(bytes));
+            if self.strikes(host, Fault::Reset) {
+                self.tell(key, Segment::Rst);
+                self.fail(key, libc::ECONNRESET);
+                return;
+            }
+        }
+        if let Some(stream) = self.stream_mut(key)
+            && stream.outbox.is_empty()
+            && stream.fin == Fin::Wanted
+        {
+            stream.fin = Fin::Sent;
+            self.tell(key, Segment::Fin);
+        }
+    }
+
+    /// Sends a segment to the other end, behind all that was sent to it before.
+    pub(super) fn tell(&mut self, from: Key, segment: Segment) {
+        let Some((host, stream)) = self.stream(from) else {
+            return;
+        };
+        let (Some(to), Some(remote_host)) = (stream.peer, stream.remote_host) else {
+            return;
+        };
+        let after = stream.last_arrival;
+        let at = self.put_on_link(from, to, (host, remote_host), after, segment);
+        if let Some(stream) = self.stream_mut(from) {
+            stream.last_arrival = at;
+        }
+    }
+
+    /// Ends a connection here with an error, which whoever looks next is told.
+    pub(super) fn fail(&mut self, key: Key, errno: i32) {
+        if let Some(stream) = self.stream_mut(key) {
+            stream.die(Some(errno));
+        }
+        self.wake(key);
+        self.free_if_over(key);
+    }
+
+    /// Frees a socket that no program has, once nothing of it is owed to its peer.
+    pub(super) fn free_if_over(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get(key) else {
+            return;
+        };
+        let Some(stream) = socket.stream() else {
+            return;
+        };
+        let is_over = match stream.state {
+            State::Dead => true,
+            State::Established => stream.fin == Fin::Acknowledged,
+            State::Connecting | State::HalfOpen => false,
+        };
+        if socket.is_orphan() && is_over {
+            self.sockets.remove(key);
+        }
+    }
+
+    pub(super) fn stream(&self, key: Key) -> Option<(HostId, &Stream)> {
+        let socket = self.sockets.get(key)?;
+        Some((socket.host, socket.stream()?))
+    }
+
+    pub(super) fn stream_mut(&mut self, key: Key) -> Option<&mut Stream> {
+        self.sockets.get_mut(key)?.stream_mut()
+    }
+
+    fn put_on_link(
+        &mut self,
+        from: Key,
+        to: Key,
+        hosts: (HostId, HostId),
+        after: u64,
+        segment: Segment,
+    ) -> u64 {
+        let bytes = match &segment {
+            Segment::Data(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let event = Event::Segment {
+            from,
+            to,
+            hosts,
+            segment,
+        };
+        self.send_over(hosts, bytes, after, event)
+    }
+
+    /// What was not sent yet never is, and the end follows what was.
+    fn end_early(&mut self, key: Key) {
+        if let Some(stream) = self.stream_mut(key) {
+            stream.outbox.clear();
+            stream.fin = stream.fin.max(Fin::Wanted);
+        }
+        self.wake(key);
+    }
+
+    fn hold_back(&mut self, key: Key, delay: u64) {
+        let now = self.now;
+        if let Some(stream) = self.stream_mut(key) {
+            stream.last_arrival = stream.last_arrival.max(now + delay);
+        }
+    }
+
+    fn try_again(&mut self, client: Key, attempt: u32) {
+        let is_open = self
+            .stream(client)
+            .is_some_and(|(_, stream)| stream.state == State::Connecting);
+        if !is_open {
+            return;
+        }
+        if attempt > SYN_RETRIES {
+            return self.fail(client, libc::ETIMEDOUT);
+        }
+        self.send_syn(client, attempt);
+    }
+
+    fn syn_arrived(&mut self, client: Key, to: SocketAddr) {
+        let Some((client_host, stream)) = self.stream(client) else {
+            return; // Given up meanwhile.
+        };
+        if stream.state != State::Connecting || stream.peer.is_some() {
+            return;
+        }
+        let (Some(host), Some(from)) = (
+            stream.remote_host,
+            self.sockets.get(client).map(|s| s.local),
+        ) else {
+            return;
+        };
+        let listener = match self.strikes(host, Fault::RefusedConnect) {
+            true => None,
+            false => self.draw_listener(host, to),
+        };
+        let Some(listener) = listener else {
+            let refusal = Event::Segment {
+                from: client,
+                to: client,
+                hosts: (host, client_host),
+                segment: Segment::Rst,
+            };
+            self.send_over((host, client_host), 0, 0, refusal);
+            return;
+        };
+        let Some(listening) = self
+            .sockets
+            .get_mut(listener)
+            .and_then(Socket::listening_mut)
+        else {
+            return;
+        };
+        if listening.queue.len() + listening.half_open > listening.backlog {
+            return; // Dropped; the client tries again.
+        }
+        listening.half_open += 1;
+        let mut stream = Stream::new(State::HalfOpen, from, self.hosts[host].buffer_bytes);
+        stream.remote_host = Some(client_host);
+        stream.peer = Some(client);
+        stream.window = self.hosts[client_host].buffer_bytes;
+        let child = self.sockets.insert(Socket {
+            host,
+            holder: Holder::Listener(listener),
+            nonblocking: false,
+            local: to,
+            watch: None,
+            ops: Vec::new(),
+            kind: Kind::Stream(Box::new(stream)),
+        });
+        let window = self.hosts[host].buffer_bytes;
+        if let Some(stream) = self.stream_mut(client) {
+            stream.peer = Some(child);
+            stream.window = window;
+        }
+        self.tell(child, Segment::SynAck);
+    }
+
+    /// One of the sockets that listen on an address; several share its connections.
+    fn draw_listener(&mut self, host: HostId, to: SocketAddr) -> Option<Key> {
+        let mut listeners = Vec::new();
+        for key in self.hosts[host].descriptors.iter().flatten() {
+            if let Some(socket) = self.sockets.get(*key)
+                && matches!(socket.kind, Kind::Listener(_))
+                && socket.local.port() == to.port()
+                && (socket.local.ip() == to.ip() || socket.local.ip().is_unspecified())
+            {
+                listeners.push(*key);
+            }
+        }
+        let drawn = self.chance.index(listeners.len());
+        listeners.get(drawn).copied()
+    }
+
+    fn arrived(&mut self, from: Key, to: Key, hosts: (HostId, HostId), segment: Segment) {
+        self.note(Note::Arrived, i64::from(to.index), segment.log_word());
+        if self.stream(to).is_none() {
+            return self.arrived_nowhere(from, to, hosts, &segment);
+        }
+        match segment {
+            Segment::SynAck => self.syn_ack_arrived(to),
+            Segment::Established => self.established(to),
+            Segment::Data(bytes) => self.data_arrived(to, &bytes),
+            Segment::Ack { arrived, taken } => self.ack_arrived(to, arrived, taken),
+            Segment::Fin => self.fin_arrived(to),
+            Segment::FinAck => self.fin_ack_arrived(to),
+            Segment::Rst => self.rst_arrived(to),
+        }
+    }
+
+    /// The socket is gone: data for it is answered with a reset, an end is in order.
+    fn arrived_nowhere(
+        &mut self,
+        from: Key,
+        to: Key,
+        (from_host, to_host): (HostId, HostId),
+        segment: &Segment,
+    ) {
+        let answer = match segment {
+            Segment::SynAck | Segment::Data(_) | Segment::Established => Segment::Rst,
+            Segment::Fin => Segment::FinAck,
+            Segment::Ack { .. } | Segment::FinAck | Segment::Rst => return,
+        };
+        self.put_on_link(to, from, (to_host, from_host), 0, answer);
+    }
+
+    fn syn_ack_arrived(&mut self, client: Key) {
+        let Some(stream) = self.stream_mut(client) else {
+            return;
+        };
+        if stream.state != State::Connecting {
+            return self.tell(client, Segment::Rst); // It gave up; the child must not wait.
+        }
+        stream.state = State::Established;
+        self.counts.connections += 1;
+        self.tell(client, Segment::Established);
+        self.wake(client);
+    }
+
+    fn established(&mut self, child: Key) {
+        let Some(stream) = self.stream_mut(child) else {
+            return;
+        };
+        if stream.state != State::HalfOpen {
+            return;
+        }
+        stream.state = State::Established;
+        let Some(Holder::Listener(listener)) = self.sockets.get(child).map(|socket| socket.holder)
+        else {
+            return;
+        };
+        if let Some(listening) = self
+            .sockets
+            .get_mut(listener)
+            .and_then(Socket::listening_mut)
+        {
+            listening.half_open -= 1;
+            listening.queue.push_back(child);
+        }
+        self.wake(listener);
+    }
+
+    fn forget_half_open(&mut self, child: Key) {
+        let Some(Socket {
+            holder: Holder::Listener(listener),
+            ..
+        }) = self.sockets.remove(child)
+        else {
+            return;
+        };
+        if let Some(listening) = self
+            .sockets
+            .get_mut(listener)
+            .and_then(Socket::listening_mut)
+        {
+            listening.half_open -= 1;
+        }
+    }
+
+    fn data_arrived(&mut self, to: Key, bytes: &[u8]) {
+        let is_orphan = self.sockets.get(to).is_none_or(Socket::is_orphan);
+        let host = self.sockets.get(to).map(|socket| socket.host);
+        let is_struck = host.is_some_and(|host| self.strikes(host, Fault::Reset));
+        let Some(stream) = self.stream_mut(to) else {
+            return;
+        };
+        if stream.state == State::Dead {
+            return self.tell(to, Segment::Rst);
+        }
+        let is_unwanted = is_orphan || (stream.rx_shut && stream.fin != Fin::No);
+        if is_unwanted || is_struck {
+            self.tell(to, Segment::Rst); // Nobody will ever read this.
+            return self.fail(to, libc::ECONNRESET);
+        }
+        stream.inbox.extend(bytes);
+        self.counts.bytes += bytes.len() as u64;
+        let arrived = bytes.len();
+        self.tell(to, Segment::Ack { arrived, taken: 0 });
+        self.wake(to);
+    }
+
+    fn ack_arrived(&mut self, to: Key, arrived: usize, taken: usize) {
+        let Some(stream) = self.stream_mut(to) else {
+            return;
+        };
+        stream.unacked = stream.unacked.saturating_sub(arrived);
+        stream.window += taken;
+        let tells_room = stream.no_space && stream.has_told_room();
+        self.pump(to);
+        if tells_room {
+            if let Some(stream) = self.stream_mut(to) {
+                stream.no_space = false;
+            }
+            self.wake(to);
+        }
+    }
+
+    fn fin_arrived(&mut self, to: Key) {
+        let Some(stream) = self.stream_mut(to) else {
+            return;
+        };
+        stream.rx_fin = true;
+        self.tell(to, Segment::FinAck);
+        self.end_if_both_ended(to);
+        self.wake(to);
+    }
+
+    fn fin_ack_arrived(&mut self, to: Key) {
+        let Some(stream) = self.stream_mut(to) else {
+            return;
+        };
+        stream.fin = Fin::Acknowledged;
+        self.end_if_both_ended(to);
+        self.free_if_over(to);
+    }
+
+    fn end_if_both_ended(&mut self, key: Key) {
+        if let Some(stream) = self.stream_mut(key)
+            && stream.rx_fin
+            && stream.fin == Fin::Acknowledged
+        {
+            stream.state = State::Dead;
+            self.wake(key);
+            self.free_if_over(key);
+        }
+    }
+
+    fn rst_arrived(&mut self, to: Key) {
+        let Some(stream) = self.stream_mut(to) else {
+            return;
+        };
+        let errno = match stream.state {
+            State::Dead => return,
+            State::Connecting => libc::ECONNREFUSED,
+            State::HalfOpen => return self.forget_half_open(to),
+            State::Established if stream.rx_fin => libc::EPIPE, // It had said that it was done.
+            State::Established => libc::ECONNRESET,
+        };
+        self.fail(to, errno);
+    }
+}
+
+impl Segment {
+    fn log_word(&self) -> u64 {
+        match self {
+            Self::SynAck => 1,
+            Self::Established => 2,
+            Self::Data(bytes) => 1 << 32 | bytes.len() as u64,
+            Self::Ack { arrived, taken } => 2 << 32 | (*arrived + *taken) as u64,
+            Self::Fin => 3,
+            Self::FinAck => 4,
+            Self::Rst => 5,
+        }
+    }
+}
+
+/// As much as a kernel hands to a card at once.
+const SEGMENT_BYTES_MAX: usize = 16 * 1024;
+/// As Linux by default: the last attempt is given up 127 seconds after the first was made.
+const SYN_RETRIES: u32 = 6;
+const LATE_NANOS_MIN: u64 = 10_000;
+/// Late by up to 10 µs * 2^14: 160 ms.
+const LATE_SCALES: u64 = 15;
