@@ -90,7 +90,7 @@ impl Session {
     pub(crate) async fn serve(mut self) {
         let Err(leave) = self.exchanges().await;
         match leave {
-            Leave::Gone => (),
+            Leave::Gone => self.send_last().await,
             Leave::Linger => self.linger().await,
             Leave::Refuse(status) => {
                 let mut bytes = Vec::new();
@@ -273,6 +273,15 @@ impl Session {
         self.conn
             .set_deadline(Some(self.site.rt.now() + BODY_TIMEOUT));
         self.conn.flush().await
+    }
+
+    /// Waits until the socket has all of the last answer: closing would drop what it has not taken.
+    async fn send_last(self) {
+        self.conn
+            .set_deadline(Some(self.site.rt.now() + BODY_TIMEOUT));
+        match self.conn.flush().await {
+            Ok(()) | Err(_) => (), // A peer that is gone needs no answer.
+        }
     }
 
     /// Ends our side and drops what the peer still sends, so that a reset does not overtake the

@@ -8,6 +8,7 @@ mod driver;
 mod executor;
 pub mod mesh;
 pub mod net;
+pub mod plant;
 pub mod race;
 #[cfg(feature = "sim")]
 pub mod sim;

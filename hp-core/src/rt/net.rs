@@ -88,7 +88,8 @@ impl Conn {
         self.rt.0.io.borrow_mut().send_now(self.key)
     }
 
-    /// Bytes that the socket was offered and has not taken yet: 0 unless the peer reads slowly.
+    /// Bytes that the socket was offered and has not taken yet: 0 unless the peer reads slowly. What was written in this turn
+    /// may not have been offered yet: whoever closes awaits [`Conn::flush`].
     #[must_use]
     pub fn queued(&self) -> usize {
         self.rt.0.io.borrow().queued(self.key)

@@ -10,6 +10,7 @@ use crate::shared::Worker;
 use crate::upstream::Lease;
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
+use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
     ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
@@ -69,7 +70,9 @@ async fn without_content(
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
-        backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
+        if !is_planted(Plant::NoDeadline) {
+            backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
+        }
         let answering = Answering {
             worker,
             client: &client.conn,
@@ -87,7 +90,8 @@ async fn without_content(
         let begun = match received {
             Ok(begun) => begun,
             Err(failure) => {
-                let may_repeat = lease.is_reused() && request.facts.is_idempotent;
+                let may_repeat = lease.is_reused()
+                    && (request.facts.is_idempotent || is_planted(Plant::PostRetried));
                 if !(may_repeat && failure.allows_retry()) {
                     return Err(failure);
                 }
@@ -220,7 +224,8 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         request_end,
         response_end: received_end,
         is_tunnel: false,
-        has_surplus: !reader.is_empty() || lease.conn().has_news(),
+        has_surplus: (!reader.is_empty() || lease.conn().has_news())
+            && !is_planted(Plant::SurplusKept),
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {
@@ -246,6 +251,9 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         // The client has said more: closing with unread bytes would reset the connection, and the answer with it.
         (Reuse::No(_why), Delivered::Whole) if downstream.has_surplus => After::Linger,
         (Reuse::No(_why), Delivered::Whole) => After::Close,
+        (Reuse::No(_why), Delivered::Truncated) if is_planted(Plant::TruncatedAsWhole) => {
+            After::Close
+        }
         (Reuse::No(_why), Delivered::Truncated | Delivered::ClientGone) => After::Reset,
     }
 }

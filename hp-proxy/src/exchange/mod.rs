@@ -70,8 +70,14 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
     let mut is_first = is_new;
     loop {
         let after = serve_next(worker, &mut client, is_first).await;
-        // What the client's socket did not take of the answer goes first: nothing piles up behind a client that only asks.
-        if after != After::Reset && client.conn.queued() > 0 {
+        let must_flush = match after {
+            // Nothing piles up behind a client that only asks.
+            After::Keep | After::Park => client.conn.queued() > 0,
+            // The end of what was just written may not be with the socket yet, and closing drops what it does not take.
+            After::Close | After::Linger => true,
+            After::Reset => false,
+        };
+        if must_flush {
             let deadline = worker.rt().now() + worker.plan().timeouts.body;
             client.conn.set_deadline(Some(deadline));
             if client.conn.flush().await.is_err() {

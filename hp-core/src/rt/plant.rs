@@ -1,0 +1,87 @@
+//! Bugs planted on purpose, which prove that the simulation finds bugs of their kind. Without the feature `sim` none can be,
+//! and what asks for them is compiled to nothing.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// A backend connection on which more came than the answer is kept.
+    SurplusKept,
+    /// A request that must not be executed twice is sent again.
+    PostRetried,
+    /// News of a connection wakes nobody, once in 32 times.
+    LostWake,
+    /// A receive buffer is given back twice.
+    BufferTwice,
+    /// Nothing limits the wait for an answer.
+    NoDeadline,
+    /// An answer that broke off ends as if it were whole.
+    TruncatedAsWhole,
+}
+
+impl Plant {
+    /// Every one of them.
+    pub const ALL: [Self; 6] = [
+        Self::SurplusKept,
+        Self::PostRetried,
+        Self::LostWake,
+        Self::BufferTwice,
+        Self::NoDeadline,
+        Self::TruncatedAsWhole,
+    ];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SurplusKept => "surplus-kept",
+            Self::PostRetried => "post-retried",
+            Self::LostWake => "lost-wake",
+            Self::BufferTwice => "buffer-twice",
+            Self::NoDeadline => "no-deadline",
+            Self::TruncatedAsWhole => "truncated-as-whole",
+        }
+    }
+}
+
+/// Whether a bug is planted on this thread.
+#[cfg(feature = "sim")]
+#[must_use]
+pub fn is_planted(plant: Plant) -> bool {
+    PLANTED.get() == Some(plant)
+}
+
+/// Whether a bug is planted on this thread.
+#[cfg(not(feature = "sim"))]
+#[must_use]
+#[inline]
+pub const fn is_planted(_plant: Plant) -> bool {
+    false
+}
+
+/// Plants a bug on this thread until the guard is dropped.
+#[cfg(feature = "sim")]
+#[must_use]
+pub fn plant(plant: Option<Plant>) -> Planted {
+    Planted {
+        before: PLANTED.replace(plant),
+    }
+}
+
+/// Takes the bug out on drop.
+#[cfg(feature = "sim")]
+#[derive(Debug)]
+pub struct Planted {
+    before: Option<Plant>,
+}
+
+#[cfg(feature = "sim")]
+impl Drop for Planted {
+    fn drop(&mut self) {
+        PLANTED.set(self.before);
+    }
+}
+
+#[cfg(feature = "sim")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Plant>> = const { std::cell::Cell::new(None) };
+}

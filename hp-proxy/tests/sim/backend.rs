@@ -1,0 +1,257 @@
+//! Backends as they come: fast and slow, with every framing, some that break HTTP and some that break off.
+
+use crate::ledger::Ledger;
+use crate::message::{Framing, Head, Inbox, chunked, content_of, send};
+use hp_core::rt::Rt;
+use hp_core::rt::net::{Conn, Listener};
+use hp_core::rt::sim::Chance;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// One backend.
+pub(crate) struct Backend {
+    pub(crate) rt: Rt,
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) chance: RefCell<Chance>,
+    /// Does nothing that HTTP forbids, and answers everything.
+    pub(crate) is_well_behaved: bool,
+    /// What arrives in one piece, whatever the buffers are.
+    pub(crate) piece_bytes: usize,
+}
+
+/// What a backend does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Answer,
+    /// The answer, and the end of the connection without a word.
+    AnswerAndLeave,
+    /// Before it has read the content.
+    AnswerEarly,
+    Silence,
+    BreakOffInHead,
+    BreakOffInContent,
+    Garbage,
+    /// Another answer behind the answer.
+    AnswerTwice,
+}
+
+/// Whether the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Finish,
+    Reset,
+}
+
+/// An answer before it is sent.
+struct Answer {
+    head: String,
+    content: Vec<u8>,
+    until_close: bool,
+}
+
+impl Backend {
+    /// Serves whoever comes.
+    pub(crate) async fn live(self: Rc<Self>, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(conn) => self.rt.spawn(Rc::clone(&self).serve(conn)),
+                Err(_shortage) => self.rt.sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, conn: Conn) {
+        let mut inbox = Inbox::new(&conn);
+        let next = loop {
+            conn.set_deadline(Some(self.rt.now() + PATIENCE));
+            let Ok(head) = inbox.head().await else {
+                break Next::Finish;
+            };
+            match self.exchange(&conn, &mut inbox, &head).await {
+                Ok(Next::GoOn) => (),
+                Ok(next) => break next,
+                Err(_broken) => break Next::Reset,
+            }
+        };
+        drop(inbox);
+        match next {
+            Next::Finish => match conn.finish().await {
+                Ok(()) | Err(_) => (), // Whoever waited will see.
+            },
+            Next::GoOn | Next::Reset => conn.reset(),
+        }
+    }
+
+    async fn exchange(&self, conn: &Conn, inbox: &mut Inbox<'_>, head: &Head) -> io::Result<Next> {
+        let mut words = head.first.split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let id = target.trim_start_matches('/').parse().unwrap_or(0);
+        self.ledger.execute(id);
+        let manner = self.manner();
+        if manner != Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
+            return Ok(Next::Reset);
+        }
+        self.think().await;
+        let answer = self.answer(id, method);
+        match manner {
+            Manner::Answer | Manner::AnswerAndLeave | Manner::AnswerEarly => {
+                let interim = self.one_in(10);
+                if interim {
+                    send(conn, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").await?;
+                }
+                send(conn, answer.head.as_bytes()).await?;
+                self.send_dawdling(conn, &answer.content).await?;
+            }
+            Manner::Silence => {
+                let _nothing_more = inbox.surplus().await;
+                return Ok(Next::Reset);
+            }
+            Manner::BreakOffInHead => {
+                let length = self.chance.borrow_mut().size(answer.head.len() - 1);
+                send(conn, &answer.head.as_bytes()[..length]).await?;
+                return Ok(self.any_end());
+            }
+            Manner::BreakOffInContent => {
+                send(conn, answer.head.as_bytes()).await?;
+                let length = self
+                    .chance
+                    .borrow_mut()
+                    .size(answer.content.len().max(2) - 1);
+                let part = &answer.content[..length.min(answer.content.len().saturating_sub(1))];
+                self.send_dawdling(conn, part).await?;
+                // Without a length nobody could tell an end from the end.
+                return Ok(if answer.until_close {
+                    Next::Reset
+                } else {
+                    self.any_end()
+                });
+            }
+            Manner::Garbage => {
+                send(conn, b"HTTP/1.1 200 OK\r\n\0: nonsense\r\n\r\n").await?;
+                return Ok(self.any_end());
+            }
+            Manner::AnswerTwice => {
+                let text = format!(
+                    "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n"
+                );
+                let twice = text.repeat(2);
+                assert!(twice.len() <= self.piece_bytes);
+                conn.write(twice.as_bytes())?;
+                return Ok(Next::GoOn);
+            }
+        }
+        if manner == Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
+            return Ok(Next::Reset);
+        }
+        Ok(match manner {
+            _ if answer.until_close => Next::Finish,
+            Manner::AnswerAndLeave => Next::Finish,
+            _ => Next::GoOn,
+        })
+    }
+
+    fn manner(&self) -> Manner {
+        if self.is_well_behaved || !self.one_in(4) {
+            return Manner::Answer;
+        }
+        self.ledger.misdeeds.set(self.ledger.misdeeds.get() + 1);
+        match self.below(8) {
+            0 | 1 => Manner::AnswerAndLeave,
+            2 => Manner::AnswerEarly,
+            3 => Manner::Silence,
+            4 => Manner::BreakOffInHead,
+            5 => Manner::BreakOffInContent,
+            6 => Manner::Garbage,
+            _ if self.piece_bytes >= TWO_ANSWERS_BYTES => Manner::AnswerTwice,
+            _ => Manner::AnswerAndLeave,
+        }
+    }
+
+    /// Reads the request's content; `false` when it broke off.
+    async fn read_content(&self, inbox: &mut Inbox<'_>, head: &Head, id: u64) -> bool {
+        let Ok(content) = inbox.content(head.framing(Framing::Length(0))).await else {
+            return false;
+        };
+        let expected = content_of(!id, self.ledger.body_bytes(id));
+        if content != expected {
+            let (got, sent) = (content.len(), expected.len());
+            self.ledger.violate(
+                format!("{id}: a backend got {got} of {sent} bytes as whole"),
+                &[],
+            );
+        }
+        true
+    }
+
+    fn answer(&self, id: u64, method: &str) -> Answer {
+        let size = self.chance.borrow_mut().size(CONTENT_BYTES_MAX);
+        let content = content_of(id, size);
+        let status = match self.below(20) {
+            0 => "204 No Content",
+            1 => "304 Not Modified",
+            _ => "200 OK",
+        };
+        let mut head = format!("HTTP/1.1 {status}\r\nX-Id: {id}\r\nX-Size: {size}\r\n");
+        let has_no_content = method == "HEAD" || !status.starts_with("200");
+        let coding = if has_no_content { 0 } else { self.below(4) };
+        let (field, content, until_close) = match coding {
+            1 => {
+                let chunk_bytes = self.chance.borrow_mut().size(size);
+                let coded = chunked(&content, chunk_bytes);
+                (String::from("Transfer-Encoding: chunked\r\n"), coded, false)
+            }
+            2 => (String::from("X-Coding: close\r\n"), content, true),
+            _ => (format!("Content-Length: {size}\r\n"), content, false),
+        };
+        if !status.starts_with("204") {
+            head.push_str(&field);
+        }
+        head.push_str("\r\n");
+        Answer {
+            head,
+            content: if has_no_content { Vec::new() } else { content },
+            until_close,
+        }
+    }
+
+    async fn send_dawdling(&self, conn: &Conn, bytes: &[u8]) -> io::Result<()> {
+        if self.one_in(3) && !bytes.is_empty() {
+            let length = self.chance.borrow_mut().size(bytes.len());
+            send(conn, &bytes[..length]).await?;
+            self.think().await;
+            return send(conn, &bytes[length..]).await;
+        }
+        send(conn, bytes).await
+    }
+
+    async fn think(&self) {
+        if self.one_in(4) {
+            let micros = self.chance.borrow_mut().size(1_000_000);
+            self.rt.sleep(Duration::from_micros(micros as u64)).await;
+        }
+    }
+
+    fn any_end(&self) -> Next {
+        if self.one_in(2) {
+            Next::Finish
+        } else {
+            Next::Reset
+        }
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.chance.borrow_mut().below(bound)
+    }
+
+    fn one_in(&self, n: u64) -> bool {
+        self.chance.borrow_mut().one_in(n)
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(3600);
+const CONTENT_BYTES_MAX: usize = 60_000;
+/// Two small answers, with the longest number in them.
+pub(crate) const TWO_ANSWERS_BYTES: usize = 200;

@@ -1,0 +1,367 @@
+//! One run: the real proxy on simulated workers, between clients and backends that are models.
+//!
+//! ```text
+//! clients (1 runtime) ──► hp-proxy (1 to 3 workers) ──► backends (1 to 3, a runtime each)
+//! ```
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::ledger::{Ledger, Outcome};
+use hp_core::obs::metrics::Counter;
+use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
+use hp_core::rt::worker::Context;
+use hp_core::rt::{Engine, Instant, Rt, RtOptions};
+use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::counters::{Counters, Rows};
+use hp_proxy::shared::{Message, SharedPlan};
+use hp_proxy::worker;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a run came to; equal for two runs of one seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Clients' connections.
+    pub conns: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Time of the world's clock.
+    pub time: Duration,
+    /// How often each fault struck.
+    pub faults: Vec<(&'static str, u64)>,
+    /// How often each way of the proxy was taken.
+    pub ways: BTreeMap<String, u64>,
+    /// Over everything observable.
+    pub hash: u64,
+}
+
+/// Plays a seed and proves what must hold in every run.
+///
+/// # Errors
+/// What did not hold, in a line each.
+pub(crate) fn play(seed: u64) -> Result<Report, String> {
+    let mut chance = Chance::new(seed);
+    let is_calm = chance.one_in(4);
+    let is_well_behaved = chance.one_in(2);
+    let profile = if is_calm {
+        Profile::calm()
+    } else {
+        Profile::swarm()
+    };
+    let face = [Face::Readiness, Face::Completion][chance.index(2)];
+    let world = World::new(seed, &profile);
+    let stage = Stage::set(&world, &mut chance, (face, is_well_behaved));
+    let end =
+        |what: &str| format!("{what} ({face:?}, calm {is_calm}, well behaved {is_well_behaved})");
+    stage.run(&world).map_err(|what| end(&what))?;
+    let hash = world.hash();
+    let faults = world.faults();
+    let mut found = stage.judge(&faults);
+    if is_calm && is_well_behaved {
+        found.extend(stage.judge_strictly());
+    }
+    if let Err(leaks) = world.shut_down() {
+        found.push(leaks.to_string());
+    }
+    if !found.is_empty() {
+        return Err(end(&found.join("\n  ")));
+    }
+    Ok(Report {
+        conns: stage.ledger.conns.get(),
+        requests: stage.ledger.requests(),
+        time: world.now() - Instant::START,
+        faults,
+        ways: stage.ways(),
+        hash,
+    })
+}
+
+struct Stage {
+    ledger: Rc<Ledger>,
+    clients: Rt,
+    workers: Vec<Rt>,
+    backends: Vec<Rt>,
+    mesh: Mesh<Message>,
+    rows: Rows,
+    clients_left: Rc<Cell<u64>>,
+    workers_left: Rc<Cell<u32>>,
+}
+
+impl Stage {
+    fn set(world: &World, chance: &mut Chance, (face, is_well_behaved): (Face, bool)) -> Self {
+        let (client_host, proxy_host) = (world.host([10, 0, 0, 1]), world.host([10, 0, 0, 2]));
+        let piece_bytes = [&client_host, &proxy_host].map(|host| set_buffers(host, chance));
+        let proxy = SocketAddr::from((proxy_host.addr(), 80));
+        let mut stage = Self {
+            ledger: Rc::default(),
+            clients: client_host
+                .rt(Face::Readiness, &RtOptions::default())
+                .expect(RUNTIME),
+            workers: Vec::new(),
+            backends: Vec::new(),
+            mesh: Mesh::new(1 + u32::try_from(chance.below(3)).expect("below 3")),
+            rows: Rows::new(3),
+            clients_left: Rc::new(Cell::new(1 + chance.below(CLIENTS_MAX))),
+            workers_left: Rc::default(),
+        };
+        let servers: Vec<Server> = (1..=1 + chance.below(3))
+            .map(|number| {
+                let host = world.host([10, 0, 1, u8::try_from(number).expect("at most 3")]);
+                let piece_bytes = set_buffers(&host, chance).min(piece_bytes[1]);
+                stage.set_backend(&host, chance, (is_well_behaved, piece_bytes))
+            })
+            .collect();
+        stage.set_proxy(&proxy_host, face, chance, (proxy, servers));
+        for _ in 0..stage.clients_left.get() {
+            let client = Client {
+                rt: stage.clients.clone(),
+                proxy,
+                ledger: Rc::clone(&stage.ledger),
+                chance: RefCell::new(chance.fork()),
+                is_well_behaved,
+            };
+            let left = Rc::clone(&stage.clients_left);
+            stage.clients.spawn(async move {
+                client.live().await;
+                left.set(left.get() - 1);
+            });
+        }
+        stage
+    }
+
+    fn set_backend(
+        &mut self,
+        host: &Host,
+        chance: &mut Chance,
+        (is_well_behaved, piece_bytes): (bool, usize),
+    ) -> Server {
+        let rt = host
+            .rt(Face::Readiness, &RtOptions::default())
+            .expect(RUNTIME);
+        let addr = SocketAddr::from((host.addr(), 8000));
+        let backlog = [5, 128][chance.index(2)];
+        let socket = host
+            .listen(addr, backlog)
+            .expect("the address is the host's");
+        let listener = rt.listener(socket).expect("a simulated kernel registers");
+        let backend = Rc::new(Backend {
+            rt: rt.clone(),
+            ledger: Rc::clone(&self.ledger),
+            chance: RefCell::new(chance.fork()),
+            is_well_behaved,
+            piece_bytes,
+        });
+        rt.spawn(backend.live(listener));
+        self.backends.push(rt);
+        Server {
+            name: addr.to_string(),
+            addr,
+        }
+    }
+
+    fn set_proxy(
+        &mut self,
+        host: &Host,
+        face: Face,
+        chance: &mut Chance,
+        (listen, backends): (SocketAddr, Vec<Server>),
+    ) {
+        let workers = self.mesh.workers();
+        let plan = SharedPlan::new(Plan {
+            listen,
+            backends,
+            workers,
+            engine: Engine::Auto,
+            timeouts: Timeouts {
+                response: Duration::from_secs(5),
+                body: Duration::from_secs(10),
+                queue: Duration::from_secs([1, 20][chance.index(2)]),
+                ..Timeouts::default()
+            },
+            limits: ProxyLimits {
+                upstream_conns_max: [0, 3, 6][chance.index(3)],
+                idle_conns_max: [1, 1024][chance.index(2)],
+                ..ProxyLimits::default()
+            },
+        });
+        self.rows = Rows::new(workers);
+        self.workers_left.set(workers);
+        for id in (0..workers).map(WorkerId) {
+            let rt = host.rt(face, &draw_options(chance)).expect(RUNTIME);
+            let context = Context {
+                rt: rt.clone(),
+                id,
+                mailbox: self.mesh.mailbox(id),
+                mesh: self.mesh.clone(),
+            };
+            let (plan, rows) = (plan.clone(), self.rows.clone());
+            let left = Rc::clone(&self.workers_left);
+            rt.spawn(async move {
+                worker::main(context, plan, rows).await;
+                left.set(left.get() - 1);
+            });
+            let socket = host.listen(listen, 128).expect("the address is the host's");
+            self.tell(id, Message::Listen(socket));
+            self.workers.push(rt);
+        }
+    }
+
+    /// Until every client has ended; then the proxy drains, and everybody gives back what he has.
+    fn run(&self, world: &World) -> Result<(), String> {
+        let run = |done: &mut dyn FnMut() -> bool| {
+            world.run_until(done, LIMITS).map_err(|stuck| {
+                let held: Vec<_> = self.rts().map(|rt| (rt.holdings(), rt.tasks())).collect();
+                format!("{stuck}; {held:?}")
+            })
+        };
+        run(&mut || self.clients_left.get() == 0)?;
+        (0..self.mesh.workers()).for_each(|id| self.tell(WorkerId(id), Message::Drain));
+        run(&mut || self.workers_left.get() == 0)?;
+        run(&mut || {
+            self.rts()
+                .all(|rt| rt.holdings().conns == 0 && rt.holdings().lent_buffers == 0)
+        })
+    }
+
+    fn tell(&self, worker: WorkerId, message: Message) {
+        match self.mesh.send(worker, message) {
+            Ok(()) => (),
+            Err(_full) => unreachable!("a mailbox takes more than a handful of messages"),
+        }
+    }
+
+    fn judge(&self, faults: &[(&'static str, u64)]) -> Vec<String> {
+        let struck = |name: &str| {
+            faults
+                .iter()
+                .any(|(fault, count)| *fault == name && *count > 0)
+        };
+        let mut found = self.ledger.judge(&struck);
+        let panics: u64 = self.rts().map(Rt::panics).sum();
+        if panics > 0 {
+            found.push(format!("{panics} tasks panicked"));
+        }
+        if self.sum(|row| &row.conns_open) > 0 {
+            found.push(String::from("connections are counted as open that are not"));
+        }
+        if self.sum(|row| &row.responses) < self.ledger.count(|outcome| outcome == Outcome::Whole) {
+            found.push(String::from("fewer answers are counted than were received"));
+        }
+        if self.sum(|row| &row.requests) > self.ledger.requests() {
+            found.push(String::from("more requests are counted than were sent"));
+        }
+        found
+    }
+
+    /// Where nothing goes wrong and nobody misbehaves, every request is answered, and every count is exact.
+    fn judge_strictly(&self) -> Vec<String> {
+        let requests = self.ledger.requests();
+        let exact = [
+            (
+                "whole answers",
+                self.ledger.count(|outcome| outcome == Outcome::Whole),
+                requests,
+            ),
+            ("requests", self.sum(|row| &row.requests), requests),
+            ("responses", self.sum(|row| &row.responses), requests),
+            (
+                "connections",
+                self.sum(|row| &row.conns_accepted),
+                self.ledger.conns.get(),
+            ),
+            ("refusals", self.sum(|row| &row.refused_by_client_fault), 0),
+            ("failures", self.sum(|row| &row.failed_by_backend_fault), 0),
+            ("aborts", self.sum(|row| &row.client_aborts), 0),
+            (
+                "truncated answers",
+                self.sum(|row| &row.responses_truncated),
+                0,
+            ),
+        ];
+        let differs = |(name, is, should): (&str, u64, u64)| {
+            (is != should).then(|| format!("{is} {name}, not {should}, though nothing went wrong"))
+        };
+        if std::env::var("T").is_ok() {
+            eprintln!("OTHERS {:?}", self.ledger.others());
+        }
+        exact.into_iter().filter_map(differs).collect()
+    }
+
+    fn ways(&self) -> BTreeMap<String, u64> {
+        let mut ways = BTreeMap::new();
+        let counters: [(&str, fn(&Counters) -> &Counter); 12] = [
+            ("answered whole", |row| &row.responses),
+            ("refused by client fault", |row| {
+                &row.refused_by_client_fault
+            }),
+            ("failed by backend fault", |row| {
+                &row.failed_by_backend_fault
+            }),
+            ("client abort", |row| &row.client_aborts),
+            ("truncated", |row| &row.responses_truncated),
+            ("connect error", |row| &row.upstream_connect_errors),
+            ("redial", |row| &row.upstream_redials),
+            ("reuse", |row| &row.upstream_reuses),
+            ("retry", |row| &row.retries),
+            ("queued", |row| &row.queued),
+            ("accept stall", |row| &row.accept_stalls),
+            ("connection moved", |row| &row.conns_moved),
+        ];
+        for (name, counter) in counters {
+            ways.insert(name.to_owned(), self.sum(counter));
+        }
+        for status in [408, 502, 503, 504] {
+            let count = self
+                .ledger
+                .count(|outcome| outcome == Outcome::Refused(status));
+            ways.insert(format!("status {status}"), count);
+        }
+        ways.insert(
+            String::from("misdeed of a backend"),
+            self.ledger.misdeeds.get(),
+        );
+        ways
+    }
+
+    fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
+        self.rows.sum(counter)
+    }
+
+    fn rts(&self) -> impl Iterator<Item = &Rt> {
+        let ends = std::iter::once(&self.clients).chain(&self.backends);
+        ends.chain(&self.workers)
+    }
+}
+
+/// Sets how much a host's sockets take; returns what surely arrives in one piece.
+fn set_buffers(host: &Host, chance: &mut Chance) -> usize {
+    let bytes = if chance.one_in(3) {
+        chance.size(64 * 1024)
+    } else {
+        64 * 1024
+    };
+    host.set_buffer_bytes(bytes);
+    bytes
+}
+
+fn draw_options(chance: &mut Chance) -> RtOptions {
+    let [entries, completions] = [[8, 16], [512, 8192]][chance.index(2)];
+    RtOptions {
+        head_buffers: [2, 8, 128][chance.index(3)],
+        bulk_buffers: [1, 2, 32][chance.index(3)],
+        ring_entries: entries,
+        ring_completions: completions,
+        ..RtOptions::default()
+    }
+}
+
+const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
+const CLIENTS_MAX: u64 = 12;
+const LIMITS: Limits = Limits {
+    turns: 3_000_000,
+    time: Duration::from_secs(7 * 24 * 3600),
+};
