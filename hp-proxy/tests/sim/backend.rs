@@ -91,6 +91,7 @@ impl Backend {
         let id = target.trim_start_matches('/').parse().unwrap_or(0);
         self.ledger.execute(id);
         let manner = self.manner();
+        if std::env::var("T").is_ok() { eprintln!("backend {id} {manner:?} {:?}", conn.peer_addr()); }
         if manner != Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
             return Ok(Next::Reset);
         }
