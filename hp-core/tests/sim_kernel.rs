@@ -51,6 +51,7 @@ facts! {
     an_address_that_nobody_has_times_out,
     a_full_backlog_makes_the_client_try_again_after_a_second,
     what_came_before_a_reset_is_read_and_then_the_reset_is_told_once,
+    a_reset_that_a_send_meets_first_is_no_end,
     closing_with_bytes_unread_is_a_reset,
     writing_to_a_side_that_was_closed_is_answered_with_a_reset,
     a_side_that_has_finished_still_receives,
@@ -260,6 +261,20 @@ async fn write_until_it_fails(conn: &Conn) -> io::Error {
         }
         conn.rt().sleep(Duration::from_millis(1)).await;
     }
+}
+
+fn a_reset_that_a_send_meets_first_is_no_end(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| conn.reset(),
+        async |conn| {
+            conn.rt().sleep(Duration::from_millis(10)).await;
+            conn.write(b"met at the end of the turn").unwrap();
+            conn.rt().yield_now().await;
+            let error = conn.recv().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        },
+    );
 }
 
 fn closing_with_bytes_unread_is_a_reset(face: Face) {

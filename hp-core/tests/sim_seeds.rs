@@ -18,14 +18,25 @@ use std::collections::BTreeMap;
 #[test]
 fn nothing_goes_wrong_where_nothing_is_made_to() {
     for face in FACES {
-        for seed in seeds(20) {
+        let (mut shortages, mut overflows, mut short_sends) = (0, 0, 0);
+        for seed in seeds(40) {
             let report = play(seed, &Profile::calm(), face);
+            shortages += report.shortages;
+            overflows += report.overflows;
+            short_sends += report.short_sends;
             assert_eq!(
                 (report.failed, report.faults()),
                 (0, 0),
                 "seed {seed}, {face:?}"
             );
             assert!(report.whole > 0);
+        }
+        if plays_all_seeds() {
+            assert!(
+                shortages > 0 && short_sends > 0,
+                "{shortages} and {short_sends}"
+            );
+            assert_eq!(overflows > 0, face == Face::Completion);
         }
     }
 }
@@ -48,7 +59,7 @@ fn bytes_are_whole_or_somebody_is_told_under_every_mixture_of_faults() {
             );
         }
     }
-    if std::env::var("HP_SEED").is_err() {
+    if plays_all_seeds() {
         let missed: Vec<&str> = Fault::ALL
             .iter()
             .map(|fault| fault.name())
@@ -68,7 +79,11 @@ fn each_fault_alone_is_survived() {
                 strikes += play(seed, &profile, face).faults();
             }
         }
-        assert!(strikes > 0, "{} never struck", fault.name());
+        assert!(
+            strikes > 0 || !plays_all_seeds(),
+            "{} never struck",
+            fault.name()
+        );
     }
 }
 
@@ -96,6 +111,11 @@ fn seeds(count: u64) -> Vec<u64> {
         Ok(seed) => vec![seed.parse().expect("HP_SEED is a number")],
         Err(_unset) => (0..count * times()).collect(),
     }
+}
+
+/// What must happen in some run need not happen in the one that is looked at.
+fn plays_all_seeds() -> bool {
+    std::env::var("HP_SEED").is_err()
 }
 
 fn times() -> u64 {

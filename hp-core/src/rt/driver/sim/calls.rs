@@ -3,7 +3,7 @@
 use super::fabric::{FIRST_PORT, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
-use super::socket::{Fin, Holder, Kind, Listening, Socket, State, Stream};
+use super::socket::{ConnEnd, Fin, Holder, Kind, Listening, Socket, State};
 use super::wire::Segment;
 use crate::base::slab::Key;
 use std::collections::VecDeque;
@@ -47,13 +47,13 @@ impl Fabric {
         if self.strikes(host, Fault::NoDescriptor) {
             return Err(libc::EMFILE);
         }
-        let mut stream = Stream::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
+        let mut conn = ConnEnd::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
         // The loopback address is a host of its own, unless no such host was made: then it is the caller.
-        stream.remote_host = self
+        conn.remote_host = self
             .host_at(addr.ip())
             .or_else(|| addr.ip().is_loopback().then_some(host));
         let local = SocketAddr::new(self.hosts[host].addr, self.draw_port(host));
-        let (fd, key) = self.open(host, local, Kind::Stream(Box::new(stream)))?;
+        let (fd, key) = self.open(host, local, Kind::Conn(Box::new(conn)))?;
         if let Some(socket) = self.sockets.get_mut(key) {
             socket.nonblocking = true;
         }
@@ -138,8 +138,8 @@ impl Fabric {
     pub(super) fn take_error(&mut self, host: HostId, fd: i32) -> Answer<()> {
         self.charge();
         let key = self.at(host, fd)?;
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        stream.take_error().map_or(Ok(()), Err)
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        conn.take_error().map_or(Ok(()), Err)
     }
 
     pub(super) fn set_nonblocking(&mut self, host: HostId, fd: i32, on: bool) -> Answer<()> {
@@ -167,17 +167,17 @@ impl Fabric {
 
     pub(super) fn reset_on_close(&mut self, host: HostId, fd: i32) -> Answer<()> {
         let key = self.at(host, fd)?;
-        if let Some(stream) = self.stream_mut(key) {
-            stream.resets_on_close = true;
+        if let Some(conn) = self.conn_mut(key) {
+            conn.resets_on_close = true;
         }
         Ok(())
     }
 
     pub(super) fn peer_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
         let key = self.at(host, fd)?;
-        let (_, stream) = self.stream(key).ok_or(libc::ENOTCONN)?;
-        match stream.state {
-            State::Established => Ok(stream.remote),
+        let (_, conn) = self.conn(key).ok_or(libc::ENOTCONN)?;
+        match conn.state {
+            State::Established => Ok(conn.remote),
             State::Connecting | State::HalfOpen | State::Dead => Err(libc::ENOTCONN),
         }
     }
@@ -207,31 +207,31 @@ impl Fabric {
         socket.holder = Holder::Nobody;
         match &socket.kind {
             Kind::Listener(_) => self.close_listener(key),
-            Kind::Stream(_) => self.close_stream(key),
+            Kind::Conn(_) => self.close_stream(key),
         }
     }
 
     /// Takes bytes that have arrived, the end, or the error.
     fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if stream.inbox.is_empty() {
-            if !stream.rx_fin
-                && let Some(errno) = stream.take_error()
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if conn.inbox.is_empty() {
+            if !conn.rx_fin
+                && let Some(errno) = conn.take_error()
             {
                 return Err(errno);
             }
-            return match stream.state {
-                _ if stream.rx_fin || stream.rx_shut => Ok(0),
+            return match conn.state {
+                _ if conn.rx_fin || conn.rx_shut => Ok(0),
                 State::Connecting | State::HalfOpen | State::Established => Err(libc::EAGAIN),
                 State::Dead => Err(libc::ENOTCONN),
             };
         }
-        let len = buffer.len().min(stream.inbox.len());
-        let (front, back) = stream.inbox.as_slices();
+        let len = buffer.len().min(conn.inbox.len());
+        let (front, back) = conn.inbox.as_slices();
         let from_front = len.min(front.len());
         buffer[..from_front].copy_from_slice(&front[..from_front]);
         buffer[from_front..len].copy_from_slice(&back[..len - from_front]);
-        stream.inbox.drain(..len);
+        conn.inbox.drain(..len);
         self.tell(
             key,
             Segment::Ack {
@@ -249,27 +249,27 @@ impl Fabric {
             true => self.faults.chance().size(wanted - 1),
             false => wanted,
         };
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if let Some(errno) = stream.take_error() {
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if let Some(errno) = conn.take_error() {
             return Err(errno);
         }
-        if stream.fin != Fin::No {
+        if conn.fin != Fin::No {
             return Err(libc::EPIPE);
         }
-        let room = match stream.state {
-            State::Established => stream.room(),
+        let room = match conn.state {
+            State::Established => conn.room(),
             State::Connecting | State::HalfOpen | State::Dead => 0,
         };
         if room == 0 && wanted > 0 {
-            stream.no_space = true;
+            conn.no_space = true;
             return Err(libc::EAGAIN);
         }
         let len = room.min(limit);
         // A socket that takes less than it was offered tells when it takes more, or a sender would wait for good.
-        stream.no_space |= len < wanted;
+        conn.no_space |= len < wanted;
         let bytes = segments.iter().flat_map(|segment| segment.iter());
         let taken: Vec<u8> = bytes.take(len).copied().collect();
-        stream.outbox.extend(&taken);
+        conn.outbox.extend(&taken);
         self.log.note_bytes(&taken);
         Ok(len)
     }
@@ -278,23 +278,23 @@ impl Fabric {
         self.charge();
         let key = self.at(host, fd)?;
         self.note(Note::Shutdown, i64::from(fd), u64::from(also_reading));
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if stream.state != State::Established {
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if conn.state != State::Established {
             return Err(libc::ENOTCONN);
         }
-        stream.fin = stream.fin.max(Fin::Wanted);
-        stream.rx_shut |= also_reading;
+        conn.fin = conn.fin.max(Fin::Wanted);
+        conn.rx_shut |= also_reading;
         self.pump(key);
         self.wake(key);
         Ok(())
     }
 
     fn close_stream(&mut self, key: Key) {
-        let Some(stream) = self.stream_mut(key) else {
+        let Some(conn) = self.conn_mut(key) else {
             return;
         };
-        let is_reset = stream.resets_on_close || !stream.inbox.is_empty();
-        match stream.state {
+        let is_reset = conn.resets_on_close || !conn.inbox.is_empty();
+        match conn.state {
             State::Dead => drop(self.sockets.remove(key)),
             // Whoever answers finds nobody.
             State::Connecting | State::HalfOpen => drop(self.sockets.remove(key)),
@@ -303,8 +303,8 @@ impl Fabric {
                 self.sockets.remove(key);
             }
             State::Established => {
-                stream.rx_shut = true;
-                stream.fin = stream.fin.max(Fin::Wanted);
+                conn.rx_shut = true;
+                conn.fin = conn.fin.max(Fin::Wanted);
                 self.pump(key);
                 self.free_if_over(key);
             }

@@ -274,10 +274,10 @@ impl Fabric {
                 continue;
             };
             let host = socket.host;
-            if let Some(stream) = socket.stream_mut()
-                && (host, stream.remote_host) == (from, Some(to))
+            if let Some(conn) = socket.conn_mut()
+                && (host, conn.remote_host) == (from, Some(to))
             {
-                stream.last_arrival = stream.last_arrival.max(at);
+                conn.last_arrival = conn.last_arrival.max(at);
             }
         }
     }

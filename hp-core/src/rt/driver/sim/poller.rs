@@ -1,6 +1,6 @@
 //! The simulated epoll: what changed is looked at when it is asked for, and told as it is then.
 //!
-//! As in Linux: a change puts a socket on the list, a wait takes it off and tells all that is true of it. A stream is
+//! As in Linux: a change puts a socket on the list, a wait takes it off and tells all that is true of it. A conn is
 //! told once for each change, a listener as long as somebody waits in it.
 
 use super::Shared;
@@ -155,7 +155,7 @@ impl Fabric {
     fn report_falsely(&mut self, poller: usize, reports: &mut Vec<Readiness>) {
         let is_open = |key: &Key| {
             let socket = self.sockets.get(*key)?;
-            let is_open = socket.stream()?.state == State::Established;
+            let is_open = socket.conn()?.state == State::Established;
             socket
                 .watch
                 .filter(|watch| is_open && watch.poller == poller)

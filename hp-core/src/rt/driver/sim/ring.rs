@@ -307,14 +307,14 @@ impl SimRing {
             return;
         };
         let is_open = known
-            .stream()
-            .is_some_and(|stream| stream.state == State::Established);
+            .conn()
+            .is_some_and(|conn| conn.state == State::Established);
         let is_ready = known.mask().can_write();
         if is_ready || (is_open && fabric.strikes(host, Fault::SpuriousReadiness)) {
             return self.finish(fabric, host, op, i32::from(libc::POLLOUT));
         }
-        if let Some(stream) = fabric.stream_mut(socket) {
-            stream.no_space = true; // Asking is enough to be told.
+        if let Some(conn) = fabric.conn_mut(socket) {
+            conn.no_space = true; // Asking is enough to be told.
         }
     }
 
@@ -389,8 +389,8 @@ impl SimRing {
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);
         let nonempty = socket.is_some_and(|socket| {
-            let stream = fabric.stream(socket);
-            stream.is_some_and(|(_, stream)| !stream.inbox.is_empty() || stream.rx_fin)
+            let conn = fabric.conn(socket);
+            conn.is_some_and(|(_, conn)| !conn.inbox.is_empty() || conn.rx_fin)
         });
         if !more {
             self.forget(fabric, op);
