@@ -59,6 +59,7 @@ facts! {
     bytes_take_as_long_as_their_link_is_narrow,
     a_clogged_link_holds_back_until_its_time,
     a_partition_of_one_direction_loses_nothing,
+    what_a_partition_held_overtakes_nothing,
     sockets_on_one_port_share_its_connections,
     messages_wake_another_runtime,
     descriptors_run_out_and_accepting_goes_on_when_one_is_closed,
@@ -402,6 +403,30 @@ fn a_partition_of_one_direction_loses_nothing(face: Face) {
             conn.write(b"pong").unwrap();
             conn.finish().await.unwrap();
             assert_eq!(everything(&conn).await.unwrap(), b"");
+        },
+    );
+}
+
+/// What is late when a partition begins arrives before what the partition held.
+fn what_a_partition_held_overtakes_nothing(face: Face) {
+    let scene = Scene::calm(1, face);
+    let (world, client, server) = (
+        scene.world.clone(),
+        scene.client.clone(),
+        scene.server.clone(),
+    );
+    scene.play(
+        async |conn| assert_eq!(everything(&conn).await.unwrap(), b"late, held"),
+        async move |conn| {
+            let rt = conn.rt().clone();
+            world.clog(&client, &server, rt.now() + Duration::from_secs(2));
+            conn.write(b"late, ").unwrap();
+            conn.flush().await.unwrap();
+            world.partition(&client, &server);
+            conn.write(b"held").unwrap();
+            conn.finish().await.unwrap();
+            world.clog(&client, &server, rt.now());
+            world.heal(&client, &server);
         },
     );
 }

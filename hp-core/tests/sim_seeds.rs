@@ -1,8 +1,8 @@
 //! Clients, relays and echoes under every fault, by the seed: bytes arrive whole or whoever waits is told, and nothing is
 //! left behind.
 //!
-//! `HP_SEED=N` plays one seed, under every profile; `HP_SEEDS_TIMES=N` plays N times as many. A failure names the seed,
-//! the profile and the face.
+//! `HP_SEED=N` plays one seed, under every profile; `HP_SEEDS_TIMES=N` plays N times as many, `HP_SEEDS_FIRST=N` others. A
+//! failure names the seed, the profile and the face.
 #![expect(
     clippy::unwrap_used,
     reason = "the model is a function of a test, not a test itself"
@@ -109,20 +109,23 @@ fn note(reached: &mut BTreeMap<&'static str, u64>, report: &Report) {
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("HP_SEED") {
         Ok(seed) => vec![seed.parse().expect("HP_SEED is a number")],
-        Err(_unset) => (0..count * times()).collect(),
+        Err(_unset) => {
+            let first = number("HP_SEEDS_FIRST", 0);
+            (first..first + count * number("HP_SEEDS_TIMES", 1)).collect()
+        }
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(number) => number.parse().expect("it is a number"),
+        Err(_unset) => default,
     }
 }
 
 /// What must happen in some run need not happen in the one that is looked at.
 fn plays_all_seeds() -> bool {
     std::env::var("HP_SEED").is_err()
-}
-
-fn times() -> u64 {
-    match std::env::var("HP_SEEDS_TIMES") {
-        Ok(times) => times.parse().expect("HP_SEEDS_TIMES is a number"),
-        Err(_unset) => 1,
-    }
 }
 
 const FACES: [Face; 2] = [Face::Readiness, Face::Completion];

@@ -86,15 +86,18 @@ pub(crate) fn play(seed: u64, profile: &Profile, face: Face) -> Report {
             told(&format!("{stuck}; {held:?}"));
         }
     };
-    run(&mut || tally.ended.get() == clients);
+    let panics = || stage.rts().map(Rt::panics).sum::<u64>();
+    run(&mut || tally.ended.get() == clients || panics() > 0);
+    if panics() > 0 {
+        told(&format!("seed {seed}: a task panicked"));
+    }
     run(&mut || {
         stage
             .rts()
             .all(|rt| rt.holdings().conns == 0 && rt.holdings().lent_buffers == 0)
     });
-    let panics: u64 = stage.rts().map(Rt::panics).sum();
-    if panics > 0 {
-        told(&format!("seed {seed}: {panics} tasks panicked"));
+    if panics() > 0 {
+        told(&format!("seed {seed}: a task panicked at last"));
     }
     let hash = world.hash();
     let sum = |count: fn(Stats) -> u64| stage.rts().map(|rt| count(rt.stats())).sum();
