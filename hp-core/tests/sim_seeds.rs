@@ -12,7 +12,7 @@
 mod model;
 
 use hp_core::rt::sim::{Face, Fault, Frequency, Profile};
-use model::{Report, play};
+use model::{Report, cut, play};
 use std::collections::BTreeMap;
 
 #[test]
@@ -84,6 +84,16 @@ fn each_fault_alone_is_survived() {
             "{} never struck",
             fault.name()
         );
+    }
+}
+
+#[test]
+fn a_world_that_is_ended_at_any_point_leaves_nothing() {
+    for face in FACES {
+        for seed in seeds(100) {
+            cut(seed, &Profile::calm(), face);
+            cut(seed, &Profile::swarm(), face);
+        }
     }
 }
 

@@ -48,37 +48,13 @@ impl Report {
 
 /// Plays a seed and proves what must hold in every run.
 pub(crate) fn play(seed: u64, profile: &Profile, face: Face) -> Report {
-    let world = World::new(seed, profile);
-    let mut chance = world.chance();
-    // A crowd holds all the buffers there are.
-    let crowd = if chance.one_in(8) {
-        Crowd::Many
-    } else {
-        Crowd::Few
-    };
-    let stage = Stage::set(&world, &mut chance, face, crowd);
-    let (clients_min, clients_more, bytes_max) = match crowd {
-        Crowd::Many => (40, 40, CROWD_BYTES_MAX),
-        Crowd::Few => (1, CLIENTS_MAX, MESSAGE_BYTES_MAX),
-    };
-    let clients = clients_min + u32::try_from(chance.below(clients_more)).unwrap();
-    let tally = Rc::new(Tally::default());
-    for id in 0..clients {
-        let client = Client {
-            rt: stage.clients.clone(),
-            relay: stage.relay_addr,
-            id: u64::from(id),
-            bytes_max: stage.message_bytes_max.min(bytes_max),
-            crowd,
-            tally: Rc::clone(&tally),
-        };
-        let chance = RefCell::new(chance.fork());
-        stage.clients.spawn(client.live(chance));
-    }
-    if chance.one_in(4) {
-        let weather = weather(world.clone(), stage.clients.clone(), chance.fork());
-        stage.clients.spawn(weather);
-    }
+    let Scene {
+        world,
+        stage,
+        tally,
+        clients,
+        ..
+    } = Scene::begin(seed, profile, face);
     let told = |what: &dyn std::fmt::Display| panic!("{what}, {face:?}, {profile:?}");
     let run = |done: &mut dyn FnMut() -> bool| {
         if let Err(stuck) = world.run_until(done, LIMITS) {
@@ -145,6 +121,71 @@ async fn weather(world: World, rt: Rt, mut chance: Chance) {
 enum Crowd {
     Few,
     Many,
+}
+
+/// Plays a seed for a while, ends the world in the middle of it, and proves that nothing is left.
+pub(crate) fn cut(seed: u64, profile: &Profile, face: Face) {
+    let Scene {
+        world, mut chance, ..
+    } = Scene::begin(seed, profile, face);
+    for _ in 0..chance.size(STEPS_BEFORE_CUT_MAX) {
+        world.step();
+    }
+    if let Err(leaks) = world.shut_down() {
+        panic!("{leaks}, {face:?}, {profile:?}");
+    }
+}
+
+/// A world about to be run.
+struct Scene {
+    world: World,
+    stage: Stage,
+    chance: Chance,
+    tally: Rc<Tally>,
+    clients: u32,
+}
+
+impl Scene {
+    fn begin(seed: u64, profile: &Profile, face: Face) -> Self {
+        let world = World::new(seed, profile);
+        let mut chance = world.chance();
+        // A crowd holds all the buffers there are.
+        let crowd = if chance.one_in(8) {
+            Crowd::Many
+        } else {
+            Crowd::Few
+        };
+        let stage = Stage::set(&world, &mut chance, face, crowd);
+        let (clients_min, clients_more, bytes_max) = match crowd {
+            Crowd::Many => (40, 40, CROWD_BYTES_MAX),
+            Crowd::Few => (1, CLIENTS_MAX, MESSAGE_BYTES_MAX),
+        };
+        let clients = clients_min + u32::try_from(chance.below(clients_more)).unwrap();
+        let tally = Rc::new(Tally::default());
+        for id in 0..clients {
+            let client = Client {
+                rt: stage.clients.clone(),
+                relay: stage.relay_addr,
+                id: u64::from(id),
+                bytes_max: stage.message_bytes_max.min(bytes_max),
+                crowd,
+                tally: Rc::clone(&tally),
+            };
+            let chance = RefCell::new(chance.fork());
+            stage.clients.spawn(client.live(chance));
+        }
+        if chance.one_in(4) {
+            let weather = weather(world.clone(), stage.clients.clone(), chance.fork());
+            stage.clients.spawn(weather);
+        }
+        Self {
+            world,
+            stage,
+            chance,
+            tally,
+            clients,
+        }
+    }
 }
 
 struct Stage {
@@ -494,6 +535,7 @@ const COSTLY: [&str; 6] = [
 const CLIENTS_MAX: u64 = 8;
 const CROWD_BYTES_MAX: usize = 20_000;
 const ROUNDS_MAX: u64 = 4;
+const STEPS_BEFORE_CUT_MAX: usize = 5000;
 const MESSAGE_BYTES_MAX: usize = 200_000;
 const QUEUED_MAX: usize = 32 * 1024;
 /// Nothing takes that long by itself.
