@@ -5,6 +5,8 @@
     reason = "facts are functions of a test, not tests themselves"
 )]
 
+#[path = "sim_kernel/promises.rs"]
+mod promises;
 #[path = "sim_kernel/scene.rs"]
 mod scene;
 
@@ -20,14 +22,14 @@ use std::time::Duration;
 
 /// Makes a test of each fact, on one face of the kernel.
 macro_rules! stamp {
-    ($name:ident, $face:expr; $($fact:ident),+ $(,)?) => {
+    ($name:ident, $face:expr; $($fact:ident $(of $subject:ident)?),+ $(,)?) => {
         mod $name {
             use super::Face;
 
             $(
                 #[test]
                 fn $fact() {
-                    super::$fact($face);
+                    super::$($subject::)?$fact($face);
                 }
             )+
         }
@@ -35,13 +37,26 @@ macro_rules! stamp {
 }
 
 macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        stamp! { readiness, Face::Readiness; $($fact),+ }
-        stamp! { completion, Face::Completion; $($fact),+ }
+    ($($fact:ident $(of $subject:ident)?),+ $(,)?) => {
+        stamp! { readiness, Face::Readiness; $($fact $(of $subject)?),+ }
+        stamp! { completion, Face::Completion; $($fact $(of $subject)?),+ }
     };
 }
 
 facts! {
+    a_receive_ends_at_its_deadline of promises,
+    a_flush_ends_at_its_deadline of promises,
+    what_came_before_a_deadline_is_received_after_it of promises,
+    a_connection_attempt_ends_at_its_deadline of promises,
+    a_connection_attempt_given_up_leaves_nothing of promises,
+    a_parked_connection_returns_with_news_and_its_tag of promises,
+    a_parked_connection_returns_at_its_deadline of promises,
+    a_dropped_accept_loses_no_connection of promises,
+    what_a_paused_listener_does_not_take_waits_until_it_is_resumed of promises,
+    a_hundred_connections_share_few_buffers_and_a_tiny_ring of promises,
+    a_panic_resets_its_own_connection of promises,
+    a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
+    an_accepted_connection_may_live_in_another_runtime of promises,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,
