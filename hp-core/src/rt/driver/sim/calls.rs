@@ -227,11 +227,7 @@ impl Fabric {
             };
         }
         let len = buffer.len().min(conn.inbox.len());
-        let (front, back) = conn.inbox.as_slices();
-        let from_front = len.min(front.len());
-        buffer[..from_front].copy_from_slice(&front[..from_front]);
-        buffer[from_front..len].copy_from_slice(&back[..len - from_front]);
-        conn.inbox.drain(..len);
+        take_front(&mut conn.inbox, &mut buffer[..len]);
         self.tell(
             key,
             Segment::Ack {
@@ -267,8 +263,11 @@ impl Fabric {
         let len = room.min(limit);
         // A socket that takes less than it was offered tells when it takes more, or a sender would wait for good.
         conn.no_space |= len < wanted;
-        let bytes = segments.iter().flat_map(|segment| segment.iter());
-        let taken: Vec<u8> = bytes.take(len).copied().collect();
+        let mut taken = Vec::with_capacity(len);
+        for segment in segments {
+            let left = len - taken.len();
+            taken.extend_from_slice(&segment[..left.min(segment.len())]);
+        }
         conn.outbox.extend(&taken);
         self.log.note_bytes(&taken);
         Ok(len)
@@ -384,6 +383,16 @@ impl Fabric {
         host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
         port
     }
+}
+
+/// Moves as many bytes as fill a place; there must be so many.
+pub(super) fn take_front(queue: &mut VecDeque<u8>, place: &mut [u8]) {
+    let (front, back) = queue.as_slices();
+    let from_front = place.len().min(front.len());
+    let (one, other) = place.split_at_mut(from_front);
+    one.copy_from_slice(&front[..from_front]);
+    other.copy_from_slice(&back[..other.len()]);
+    queue.drain(..place.len());
 }
 
 /// These numbers are taken in every process.

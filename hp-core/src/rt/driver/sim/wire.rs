@@ -9,6 +9,7 @@
 //!
 //! Nothing is lost or doubled: this is what a program sees of TCP, not TCP. A partition holds segments back.
 
+use super::calls::take_front;
 use super::fabric::{Event, Fabric, HostId, NANOS_PER_SECOND};
 use super::fault::Fault;
 use super::log::Note;
@@ -95,7 +96,8 @@ impl Fabric {
             let Some(conn) = self.conn_mut(key) else {
                 return;
             };
-            let bytes: Vec<u8> = conn.outbox.drain(..len).collect();
+            let mut bytes = vec![0; len];
+            take_front(&mut conn.outbox, &mut bytes);
             conn.window -= len;
             conn.unacked += len;
             if self.strikes(host, Fault::LateSegment) {
