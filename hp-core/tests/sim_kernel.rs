@@ -82,7 +82,7 @@ facts! {
     a_world_where_nothing_will_happen_says_so_and_names_its_seed,
     a_task_that_never_rests_is_ended_by_the_limit_of_turns,
     a_task_that_always_sleeps_is_ended_by_the_limit_of_time,
-    a_runtime_alone_in_its_world_may_block,
+    a_runtime_alone_in_its_world_may_block_and_speak_to_itself,
     faults_spare_whom_they_are_told_to_spare,
 }
 
@@ -592,11 +592,14 @@ fn what_is_not_given_back_is_told() {
     assert!(leaks.to_string().starts_with("seed 5: not given back"));
 }
 
-fn a_runtime_alone_in_its_world_may_block(face: Face) {
+fn a_runtime_alone_in_its_world_may_block_and_speak_to_itself(face: Face) {
     let world = World::new(1, &Profile::calm());
     let host = world.host([10, 0, 0, 1]);
     let rt = host.rt(face, &RtOptions::default()).unwrap();
-    let socket = host.listen("10.0.0.1:80".parse().unwrap(), 1).unwrap();
+    let other = world.host([10, 0, 0, 2]);
+    let loopback = "127.0.0.1:80".parse().unwrap();
+    let socket = host.listen(loopback, 1).unwrap();
+    assert!(other.listen("10.0.0.1:80".parse().unwrap(), 1).is_err());
     rt.block_on(async {
         let listener = rt.listener(socket).unwrap();
         let addr = listener.local_addr().unwrap();

@@ -55,7 +55,11 @@ pub(crate) fn play(seed: u64, profile: &Profile, face: Face) -> Report {
         clients,
         ..
     } = Scene::begin(seed, profile, face);
-    let told = |what: &dyn std::fmt::Display| panic!("{what}, {face:?}, {profile:?}");
+    let told = |what: &dyn std::fmt::Display| {
+        let mut struck = world.faults();
+        struck.retain(|(_, count)| *count > 0);
+        panic!("{what}, {face:?}, {profile:?}, struck: {struck:?}")
+    };
     let run = |done: &mut dyn FnMut() -> bool| {
         if let Err(stuck) = world.run_until(done, LIMITS) {
             let held: Vec<_> = stage.rts().map(|rt| (rt.holdings(), rt.tasks())).collect();

@@ -8,7 +8,7 @@ use super::wire::Segment;
 use crate::base::slab::Key;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A result, or an errno.
 pub(super) type Answer<T> = Result<T, i32>;
@@ -27,7 +27,8 @@ impl Fabric {
     }
 
     pub(super) fn listen(&mut self, host: HostId, addr: SocketAddr, backlog: u32) -> Answer<i32> {
-        if !addr.ip().is_unspecified() && addr.ip() != self.hosts[host].addr {
+        let owner = self.owner(host, addr.ip());
+        if !addr.ip().is_unspecified() && owner != Some(host) {
             return Err(libc::EADDRNOTAVAIL);
         }
         let mut local = addr;
@@ -48,10 +49,7 @@ impl Fabric {
             return Err(libc::EMFILE);
         }
         let mut conn = ConnEnd::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
-        // The loopback address is a host of its own, unless no such host was made: then it is the caller.
-        conn.remote_host = self
-            .host_at(addr.ip())
-            .or_else(|| addr.ip().is_loopback().then_some(host));
+        conn.remote_host = self.owner(host, addr.ip());
         let local = SocketAddr::new(self.hosts[host].addr, self.draw_port(host));
         let (fd, key) = self.open(host, local, Kind::Conn(Box::new(conn)))?;
         if let Some(socket) = self.sockets.get_mut(key) {
@@ -322,6 +320,12 @@ impl Fabric {
             self.tell(child, Segment::Rst);
             self.sockets.remove(child);
         }
+    }
+
+    /// Whose an address is for a program on a host. A loopback address is the host's own, unless a host was made of it.
+    fn owner(&self, host: HostId, addr: IpAddr) -> Option<HostId> {
+        let loopback = addr.is_loopback().then_some(host);
+        self.host_at(addr).or(loopback)
     }
 
     fn listening(&mut self, key: Key) -> Answer<&mut Listening> {
