@@ -68,12 +68,10 @@ impl Fabric {
     /// The next connection of a listener gets a descriptor.
     pub(super) fn accept_from(&mut self, host: HostId, key: Key) -> Answer<i32> {
         self.charge();
-        let is_struck = self.strikes(host, Fault::NoDescriptor);
-        let listening = self.listening(key)?;
-        let Some(child) = listening.queue.pop_front() else {
+        let Some(child) = self.listening(key)?.queue.pop_front() else {
             return Err(libc::EAGAIN);
         };
-        let given = match is_struck {
+        let given = match self.strikes(host, Fault::NoDescriptor) {
             true => Err(libc::EMFILE),
             false => self.give_descriptor(host, child),
         };
@@ -238,11 +236,6 @@ impl Fabric {
 
     fn put(&mut self, host: HostId, key: Key, segments: &[IoSlice<'_>]) -> Answer<usize> {
         let wanted: usize = segments.iter().map(|segment| segment.len()).sum();
-        let is_struck = wanted > 1 && self.strikes(host, Fault::ShortSend);
-        let limit = match is_struck {
-            true => self.faults.chance().size(wanted - 1),
-            false => wanted,
-        };
         let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
         if let Some(errno) = conn.take_error() {
             return Err(errno);
@@ -258,7 +251,11 @@ impl Fabric {
             conn.no_space = true;
             return Err(libc::EAGAIN);
         }
-        let len = room.min(limit);
+        let mut len = room.min(wanted);
+        if len > 1 && self.strikes(host, Fault::ShortSend) {
+            len = self.faults.chance().size(len - 1);
+        }
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
         // A socket that takes less than it was offered tells when it takes more, or a sender would wait for good.
         conn.no_space |= len < wanted;
         let mut taken = Vec::with_capacity(len);

@@ -162,12 +162,11 @@ impl Fabric {
         };
         let open: Vec<Watch> = self.sockets.keys().iter().filter_map(is_open).collect();
         let drawn = self.faults.chance().index(open.len());
-        let Some(Watch { token, .. }) = open.get(drawn) else {
-            return;
+        let is_told = |token| reports.iter().any(|report| report.token == token);
+        let Some(Watch { token, .. }) = open.get(drawn).filter(|watch| !is_told(watch.token))
+        else {
+            return self.faults.miss(Fault::SpuriousReadiness);
         };
-        if reports.iter().any(|report| report.token == *token) {
-            return;
-        }
         reports.push(Readiness {
             token: *token,
             readable: true,
