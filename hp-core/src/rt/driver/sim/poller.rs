@@ -3,7 +3,7 @@
 //! As in Linux: a change puts a socket on the list, a wait takes it off and tells all that is true of it. A conn is
 //! told once for each change, a listener as long as somebody waits in it.
 
-use super::Shared;
+use super::SimKernel;
 use super::fabric::Fabric;
 use super::fault::Fault;
 use super::log::Note;
@@ -36,14 +36,14 @@ impl Readied {
 /// One runtime's poller.
 #[derive(Debug)]
 pub(in crate::rt::driver) struct SimPoller {
-    kernel: Shared,
+    kernel: SimKernel,
     id: usize,
     reports_max: usize,
     reports: Vec<Readiness>,
 }
 
 impl SimPoller {
-    pub(super) fn new(kernel: Shared, reports_max: usize) -> Self {
+    pub(super) fn new(kernel: SimKernel, reports_max: usize) -> Self {
         let id = {
             let mut fabric = kernel.lock();
             fabric.pollers.push(Readied::default());

@@ -8,7 +8,7 @@
 //! As in Linux: a receive takes a buffer before it looks for data unless it waits first; an end and an error take none; a
 //! multishot operation whose completion finds no room ends with it.
 
-use super::Shared;
+use super::SimKernel;
 use super::fabric::{Event, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
@@ -29,7 +29,7 @@ pub(in crate::rt::driver) type Provided = Rc<RefCell<VecDeque<Spare>>>;
 /// One runtime's ring.
 #[derive(Debug)]
 pub(in crate::rt::driver) struct SimRing {
-    kernel: Shared,
+    kernel: SimKernel,
     id: usize,
     groups: [Provided; 2],
     entries: Vec<Entry>,
@@ -103,7 +103,7 @@ impl RingState {
 }
 
 impl SimRing {
-    pub(super) fn new(kernel: Shared, completions_max: u32) -> Self {
+    pub(super) fn new(kernel: SimKernel, completions_max: u32) -> Self {
         let id = {
             let mut fabric = kernel.lock();
             fabric.rings.push(RingState::default());
