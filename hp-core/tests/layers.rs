@@ -113,6 +113,11 @@ fn the_core_depends_on_no_binary() {
 }
 
 #[test]
+fn what_is_installed_has_no_simulation() {
+    check_each(|path| path.ends_with("Cargo.toml"), simulation);
+}
+
+#[test]
 fn pure_rooms_never_await() {
     check_each(is_rust, awaits);
 }
@@ -243,6 +248,26 @@ fn core_manifest(path: &str, text: &str) -> Vec<String> {
     lines
         .map(|line| format!("{path}: hp-core depends on a binary: {line}"))
         .collect()
+}
+
+/// The feature is asked for by tests only; hp-core itself defines it, and does not begin with it.
+fn simulation(path: &str, text: &str) -> Vec<String> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let is_installed = matches!(
+            section,
+            "[features]" | "[dependencies]" | "[workspace.dependencies]"
+        );
+        let names_it = line.contains("\"sim\"") || line.contains("hp-core/sim");
+        if is_installed && names_it {
+            found.push(format!("{path}: {section}: {line}: only tests simulate"));
+        }
+    }
+    found
 }
 
 fn awaits(path: &str, text: &str) -> Vec<String> {

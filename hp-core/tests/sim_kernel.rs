@@ -5,6 +5,8 @@
     reason = "facts are functions of a test, not tests themselves"
 )]
 
+#[path = "sim_kernel/promises.rs"]
+mod promises;
 #[path = "sim_kernel/scene.rs"]
 mod scene;
 
@@ -20,14 +22,14 @@ use std::time::Duration;
 
 /// Makes a test of each fact, on one face of the kernel.
 macro_rules! stamp {
-    ($name:ident, $face:expr; $($fact:ident),+ $(,)?) => {
+    ($name:ident, $face:expr; $($fact:ident $(of $subject:ident)?),+ $(,)?) => {
         mod $name {
             use super::Face;
 
             $(
                 #[test]
                 fn $fact() {
-                    super::$fact($face);
+                    super::$($subject::)?$fact($face);
                 }
             )+
         }
@@ -35,13 +37,26 @@ macro_rules! stamp {
 }
 
 macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        stamp! { readiness, Face::Readiness; $($fact),+ }
-        stamp! { completion, Face::Completion; $($fact),+ }
+    ($($fact:ident $(of $subject:ident)?),+ $(,)?) => {
+        stamp! { readiness, Face::Readiness; $($fact $(of $subject)?),+ }
+        stamp! { completion, Face::Completion; $($fact $(of $subject)?),+ }
     };
 }
 
 facts! {
+    a_receive_ends_at_its_deadline of promises,
+    a_flush_ends_at_its_deadline of promises,
+    what_came_before_a_deadline_is_received_after_it of promises,
+    a_connection_attempt_ends_at_its_deadline of promises,
+    a_connection_attempt_given_up_leaves_nothing of promises,
+    a_parked_connection_returns_with_news_and_its_tag of promises,
+    a_parked_connection_returns_at_its_deadline of promises,
+    a_dropped_accept_loses_no_connection of promises,
+    what_a_paused_listener_does_not_take_waits_until_it_is_resumed of promises,
+    a_hundred_connections_share_few_buffers_and_a_tiny_ring of promises,
+    a_panic_resets_its_own_connection of promises,
+    a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
+    an_accepted_connection_may_live_in_another_runtime of promises,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,
@@ -51,6 +66,7 @@ facts! {
     an_address_that_nobody_has_times_out,
     a_full_backlog_makes_the_client_try_again_after_a_second,
     what_came_before_a_reset_is_read_and_then_the_reset_is_told_once,
+    a_reset_that_a_send_meets_first_is_no_end,
     closing_with_bytes_unread_is_a_reset,
     writing_to_a_side_that_was_closed_is_answered_with_a_reset,
     a_side_that_has_finished_still_receives,
@@ -58,6 +74,7 @@ facts! {
     bytes_take_as_long_as_their_link_is_narrow,
     a_clogged_link_holds_back_until_its_time,
     a_partition_of_one_direction_loses_nothing,
+    what_a_partition_held_overtakes_nothing,
     sockets_on_one_port_share_its_connections,
     messages_wake_another_runtime,
     descriptors_run_out_and_accepting_goes_on_when_one_is_closed,
@@ -65,7 +82,7 @@ facts! {
     a_world_where_nothing_will_happen_says_so_and_names_its_seed,
     a_task_that_never_rests_is_ended_by_the_limit_of_turns,
     a_task_that_always_sleeps_is_ended_by_the_limit_of_time,
-    a_runtime_alone_in_its_world_may_block,
+    a_runtime_alone_in_its_world_may_block_and_speak_to_itself,
     faults_spare_whom_they_are_told_to_spare,
 }
 
@@ -262,6 +279,20 @@ async fn write_until_it_fails(conn: &Conn) -> io::Error {
     }
 }
 
+fn a_reset_that_a_send_meets_first_is_no_end(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| conn.reset(),
+        async |conn| {
+            conn.rt().sleep(Duration::from_millis(10)).await;
+            conn.write(b"met at the end of the turn").unwrap();
+            conn.rt().yield_now().await;
+            let error = conn.recv().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        },
+    );
+}
+
 fn closing_with_bytes_unread_is_a_reset(face: Face) {
     let scene = Scene::calm(1, face);
     scene.play(
@@ -387,6 +418,30 @@ fn a_partition_of_one_direction_loses_nothing(face: Face) {
             conn.write(b"pong").unwrap();
             conn.finish().await.unwrap();
             assert_eq!(everything(&conn).await.unwrap(), b"");
+        },
+    );
+}
+
+/// What is late when a partition begins arrives before what the partition held.
+fn what_a_partition_held_overtakes_nothing(face: Face) {
+    let scene = Scene::calm(1, face);
+    let (world, client, server) = (
+        scene.world.clone(),
+        scene.client.clone(),
+        scene.server.clone(),
+    );
+    scene.play(
+        async |conn| assert_eq!(everything(&conn).await.unwrap(), b"late, held"),
+        async move |conn| {
+            let rt = conn.rt().clone();
+            world.clog(&client, &server, rt.now() + Duration::from_secs(2));
+            conn.write(b"late, ").unwrap();
+            conn.flush().await.unwrap();
+            world.partition(&client, &server);
+            conn.write(b"held").unwrap();
+            conn.finish().await.unwrap();
+            world.clog(&client, &server, rt.now());
+            world.heal(&client, &server);
         },
     );
 }
@@ -537,11 +592,14 @@ fn what_is_not_given_back_is_told() {
     assert!(leaks.to_string().starts_with("seed 5: not given back"));
 }
 
-fn a_runtime_alone_in_its_world_may_block(face: Face) {
+fn a_runtime_alone_in_its_world_may_block_and_speak_to_itself(face: Face) {
     let world = World::new(1, &Profile::calm());
     let host = world.host([10, 0, 0, 1]);
     let rt = host.rt(face, &RtOptions::default()).unwrap();
-    let socket = host.listen("10.0.0.1:80".parse().unwrap(), 1).unwrap();
+    let other = world.host([10, 0, 0, 2]);
+    let loopback = "127.0.0.1:80".parse().unwrap();
+    let socket = host.listen(loopback, 1).unwrap();
+    assert!(other.listen("10.0.0.1:80".parse().unwrap(), 1).is_err());
     rt.block_on(async {
         let listener = rt.listener(socket).unwrap();
         let addr = listener.local_addr().unwrap();

@@ -6,7 +6,7 @@
 pub use super::driver::sim::{Chance, Counts, Fault, Frequency, Link, Profile};
 
 use super::driver::Kernel;
-use super::driver::sim::Shared;
+use super::driver::sim::SimKernel;
 use super::net::Socket;
 use super::{Engine, Holdings, Instant, Rt, RtOptions, StartError};
 use std::cell::{Cell, RefCell};
@@ -31,9 +31,9 @@ pub struct World(Rc<Inner>);
 
 struct Inner {
     seed: u64,
-    kernel: Shared,
+    kernel: SimKernel,
     workers: RefCell<Vec<Worker>>,
-    hosts: RefCell<Vec<Shared>>,
+    hosts: RefCell<Vec<SimKernel>>,
     chance: RefCell<Chance>,
     turns: Cell<u64>,
 }
@@ -41,7 +41,7 @@ struct Inner {
 /// A runtime and its place in the world.
 struct Worker {
     rt: Rt,
-    kernel: Shared,
+    kernel: SimKernel,
     stalled_until: Instant,
 }
 
@@ -49,7 +49,7 @@ struct Worker {
 #[derive(Clone, Debug)]
 pub struct Host {
     world: World,
-    kernel: Shared,
+    kernel: SimKernel,
 }
 
 /// How long a world may run.
@@ -101,7 +101,7 @@ impl World {
     /// A world without hosts.
     #[must_use]
     pub fn new(seed: u64, profile: &Profile) -> Self {
-        let kernel = Shared::new(seed, profile, NOBODY);
+        let kernel = SimKernel::new(seed, profile, NOBODY);
         let chance = RefCell::new(kernel.fork_chance());
         Self(Rc::new(Inner {
             seed,
@@ -248,7 +248,7 @@ impl World {
         let leaks = Leaks {
             seed: self.0.seed,
             holdings: rts.iter().map(Rt::holdings).collect(),
-            descriptors: hosts.iter().map(Shared::open_len).collect(),
+            descriptors: hosts.iter().map(SimKernel::open_len).collect(),
         };
         let is_clean = leaks.holdings.iter().all(|held| *held == NOTHING)
             && leaks.descriptors.iter().all(|open| *open == 0);

@@ -3,7 +3,7 @@
 use crate::reading::Split;
 use crate::{
     Exception, SOURCE_LINES_MAX, arrows, awaits, clocks_and_sockets, core_manifest, leftovers,
-    length, markdown, names, results, says_unsafe, stale, unsafe_outside_islands,
+    length, markdown, names, results, says_unsafe, simulation, stale, unsafe_outside_islands,
     unsafe_without_safety,
 };
 
@@ -70,6 +70,22 @@ fn planted_arrows_are_seen() {
         &core_manifest("hp-core/Cargo.toml", "[dependencies]\nhp-echo = 1"),
         "hp-echo",
     );
+}
+
+#[test]
+fn a_planted_simulation_is_seen_where_it_would_be_installed() {
+    let asks = "hp-core = { workspace = true, features = [\"sim\"] }";
+    for section in ["[dependencies]", "[workspace.dependencies]"] {
+        let text = format!("{section}\n{asks}");
+        catches(&simulation("hp-proxy/Cargo.toml", &text), "only tests");
+    }
+    catches(
+        &simulation("hp-core/Cargo.toml", "[features]\ndefault = [\"sim\"]"),
+        "only tests",
+    );
+    let none: [String; 0] = [];
+    let lawful = format!("[features]\nsim = []\n[dev-dependencies]\n{asks}");
+    assert_eq!(simulation("hp-proxy/Cargo.toml", &lawful), none);
 }
 
 #[test]

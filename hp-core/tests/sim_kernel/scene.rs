@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 pub(crate) struct Scene {
     pub(crate) world: World,
@@ -41,16 +42,26 @@ impl Scene {
     }
 
     pub(crate) fn client_rt(&self) -> Rt {
-        start(&self.client, self.face)
+        start(&self.client, self.face, &RtOptions::default())
     }
 
     pub(crate) fn server_rt(&self) -> Rt {
-        start(&self.server, self.face)
+        start(&self.server, self.face, &RtOptions::default())
+    }
+
+    pub(crate) fn server_rt_with(&self, options: &RtOptions) -> Rt {
+        start(&self.server, self.face, options)
     }
 
     /// One more runtime of the server's, with a task for each connection.
     pub(crate) fn serve(&self, serve: impl AsyncFn(Conn) + 'static) -> Rt {
         let rt = self.server_rt();
+        self.serve_on(&rt, serve);
+        rt
+    }
+
+    /// The same on a runtime that is there already.
+    pub(crate) fn serve_on(&self, rt: &Rt, serve: impl AsyncFn(Conn) + 'static) {
         let socket = self.server.listen(self.server_addr, 1024).unwrap();
         let listener = rt.listener(socket).unwrap();
         let serve = Rc::new(serve);
@@ -64,7 +75,6 @@ impl Scene {
                 }
             }
         });
-        rt
     }
 
     /// One connection, with a part for each end; both must come to their end.
@@ -114,7 +124,11 @@ impl Scene {
     }
 
     pub(crate) fn run(&self, mut done: impl FnMut() -> bool) {
-        let result = self.world.run_until(&mut done, Limits::default());
+        let limits = Limits {
+            time: Duration::from_secs(24 * 3600),
+            ..Limits::default()
+        };
+        let result = self.world.run_until(&mut done, limits);
         result.unwrap_or_else(|stuck| panic!("{stuck}"));
     }
 
@@ -125,8 +139,8 @@ impl Scene {
     }
 }
 
-fn start(host: &Host, face: Face) -> Rt {
-    let rt = host.rt(face, &RtOptions::default()).unwrap();
+fn start(host: &Host, face: Face, options: &RtOptions) -> Rt {
+    let rt = host.rt(face, options).unwrap();
     let engine = match face {
         Face::Readiness => Engine::Epoll,
         Face::Completion => Engine::Uring,

@@ -7,10 +7,10 @@
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel;
 use hp_core::rt::net::{Accepted, Conn, Listener, Rx};
-use hp_core::rt::race::join;
+use hp_core::rt::race::{First, join, race};
 use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::{Mailbox, Mesh, WorkerId};
-use hp_core::rt::{Rt, RtOptions};
+use hp_core::rt::{Rt, RtOptions, Stats};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,13 @@ pub(crate) struct Report {
     pub(crate) whole: u32,
     /// Messages that did not, of which their client was told.
     pub(crate) failed: u32,
+    /// Messages that their client gave up.
+    pub(crate) given_up: u32,
     pub(crate) strikes: Vec<(&'static str, u64)>,
+    /// What the engines met by themselves.
+    pub(crate) shortages: u64,
+    pub(crate) overflows: u64,
+    pub(crate) short_sends: u64,
     pub(crate) hash: u64,
 }
 
@@ -42,53 +48,148 @@ impl Report {
 
 /// Plays a seed and proves what must hold in every run.
 pub(crate) fn play(seed: u64, profile: &Profile, face: Face) -> Report {
-    let world = World::new(seed, profile);
-    let mut chance = world.chance();
-    let stage = Stage::set(&world, &mut chance, face);
-    let clients = 1 + u32::try_from(chance.below(CLIENTS_MAX)).unwrap();
-    let tally = Rc::new(Tally::default());
-    for id in 0..clients {
-        let client = Client {
-            rt: stage.clients.clone(),
-            relay: stage.relay_addr,
-            id: u64::from(id),
-            bytes_max: stage.message_bytes_max,
-            tally: Rc::clone(&tally),
-        };
-        let chance = RefCell::new(chance.fork());
-        stage.clients.spawn(client.live(chance));
-    }
-    let told = |what: &dyn std::fmt::Display| panic!("{what}, {face:?}, {profile:?}");
+    let Scene {
+        world,
+        stage,
+        tally,
+        clients,
+        ..
+    } = Scene::begin(seed, profile, face);
+    let told = |what: &dyn std::fmt::Display| {
+        let mut struck = world.faults();
+        struck.retain(|(_, count)| *count > 0);
+        panic!("{what}, {face:?}, {profile:?}, struck: {struck:?}")
+    };
     let run = |done: &mut dyn FnMut() -> bool| {
         if let Err(stuck) = world.run_until(done, LIMITS) {
             let held: Vec<_> = stage.rts().map(|rt| (rt.holdings(), rt.tasks())).collect();
             told(&format!("{stuck}; {held:?}"));
         }
     };
-    run(&mut || tally.ended.get() == clients);
+    let panics = || stage.rts().map(Rt::panics).sum::<u64>();
+    run(&mut || tally.ended.get() == clients || panics() > 0);
+    if panics() > 0 {
+        told(&format!("seed {seed}: a task panicked"));
+    }
     run(&mut || {
         stage
             .rts()
             .all(|rt| rt.holdings().conns == 0 && rt.holdings().lent_buffers == 0)
     });
-    let panics: u64 = stage.rts().map(Rt::panics).sum();
-    if panics > 0 {
-        told(&format!("seed {seed}: {panics} tasks panicked"));
+    if panics() > 0 {
+        told(&format!("seed {seed}: a task panicked at last"));
     }
     let hash = world.hash();
+    let sum = |count: fn(Stats) -> u64| stage.rts().map(|rt| count(rt.stats())).sum();
+    let shortages = sum(|stats| stats.buffer_shortages);
+    let overflows = sum(|stats| stats.completion_overflows);
+    let short_sends = sum(|stats| stats.short_sends);
     if let Err(leaks) = world.shut_down() {
         told(&leaks);
     }
     let report = Report {
         whole: tally.whole.get(),
         failed: tally.failed.get(),
+        given_up: tally.given_up.get(),
         strikes: world.faults(),
+        shortages,
+        overflows,
+        short_sends,
         hash,
     };
     if report.failed > 0 && !report.may_have_failures() {
         told(&format!("seed {seed}: failed without a cause: {report:?}"));
     }
     report
+}
+
+/// Links clog and hosts lose sight of each other, for a while each, in one direction.
+async fn weather(world: World, rt: Rt, mut chance: Chance) {
+    for _ in 0..chance.below(20) {
+        let [from, to] = [(); 2].map(|()| world.host(HOSTS[chance.index(HOSTS.len())]));
+        let length = Duration::from_micros(chance.size(2_000_000) as u64);
+        if chance.one_in(2) {
+            world.clog(&from, &to, rt.now() + length);
+        } else {
+            world.partition(&from, &to);
+            rt.sleep(length).await;
+            world.heal(&from, &to);
+        }
+        rt.sleep(Duration::from_micros(chance.size(500_000) as u64))
+            .await;
+    }
+}
+
+/// How many clients there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Crowd {
+    Few,
+    Many,
+}
+
+/// Plays a seed for a while, ends the world in the middle of it, and proves that nothing is left.
+pub(crate) fn cut(seed: u64, profile: &Profile, face: Face) {
+    let Scene {
+        world, mut chance, ..
+    } = Scene::begin(seed, profile, face);
+    for _ in 0..chance.size(STEPS_BEFORE_CUT_MAX) {
+        world.step();
+    }
+    if let Err(leaks) = world.shut_down() {
+        panic!("{leaks}, {face:?}, {profile:?}");
+    }
+}
+
+/// A world about to be run.
+struct Scene {
+    world: World,
+    stage: Stage,
+    chance: Chance,
+    tally: Rc<Tally>,
+    clients: u32,
+}
+
+impl Scene {
+    fn begin(seed: u64, profile: &Profile, face: Face) -> Self {
+        let world = World::new(seed, profile);
+        let mut chance = world.chance();
+        // A crowd holds all the buffers there are.
+        let crowd = if chance.one_in(8) {
+            Crowd::Many
+        } else {
+            Crowd::Few
+        };
+        let stage = Stage::set(&world, &mut chance, face, crowd);
+        let (clients_min, clients_more, bytes_max) = match crowd {
+            Crowd::Many => (40, 40, CROWD_BYTES_MAX),
+            Crowd::Few => (1, CLIENTS_MAX, MESSAGE_BYTES_MAX),
+        };
+        let clients = clients_min + u32::try_from(chance.below(clients_more)).unwrap();
+        let tally = Rc::new(Tally::default());
+        for id in 0..clients {
+            let client = Client {
+                rt: stage.clients.clone(),
+                relay: stage.relay_addr,
+                id: u64::from(id),
+                bytes_max: stage.message_bytes_max.min(bytes_max),
+                crowd,
+                tally: Rc::clone(&tally),
+            };
+            let chance = RefCell::new(chance.fork());
+            stage.clients.spawn(client.live(chance));
+        }
+        if chance.one_in(4) {
+            let weather = weather(world.clone(), stage.clients.clone(), chance.fork());
+            stage.clients.spawn(weather);
+        }
+        Self {
+            world,
+            stage,
+            chance,
+            tally,
+            clients,
+        }
+    }
 }
 
 struct Stage {
@@ -100,9 +201,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(world: &World, chance: &mut Chance, face: Face) -> Self {
-        let addrs: [[u8; 4]; 3] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
-        let [client_host, relay_host, echo_host] = addrs.map(|addr| world.host(addr));
+    fn set(world: &World, chance: &mut Chance, face: Face, crowd: Crowd) -> Self {
+        let [client_host, relay_host, echo_host] = HOSTS.map(|addr| world.host(addr));
         let mut buffer_bytes_min = usize::MAX;
         for host in [&client_host, &relay_host, &echo_host] {
             let bytes = chance.size(64 * 1024);
@@ -112,12 +212,12 @@ impl Stage {
         if chance.one_in(4) {
             client_host.spare();
         }
-        let mut rt = |host: &Host| host.rt(face, &draw_options(chance)).unwrap();
+        let mut rt = |host: &Host| host.rt(face, &draw_options(chance, crowd)).unwrap();
         let clients = rt(&client_host);
         let relays = [rt(&relay_host), rt(&relay_host)];
         let echo = rt(&echo_host);
-        let echo_addr = SocketAddr::from(([10, 0, 0, 3], 7));
-        let relay_addr = SocketAddr::from(([10, 0, 0, 2], 80));
+        let echo_addr = SocketAddr::from((HOSTS[2], 7));
+        let relay_addr = SocketAddr::from((HOSTS[1], 80));
         let listener = |host: &Host, rt: &Rt, addr| {
             let socket = host.listen(addr, 16).unwrap();
             rt.listener(socket).unwrap()
@@ -154,11 +254,15 @@ impl Stage {
     }
 }
 
-fn draw_options(chance: &mut Chance) -> RtOptions {
+fn draw_options(chance: &mut Chance, crowd: Crowd) -> RtOptions {
     let one_of = |chance: &mut Chance, lens: [u16; 3]| lens[chance.index(3)];
     let [entries, completions] = [[8, 16], [512, 8192]][chance.index(2)];
     RtOptions {
-        head_buffers: one_of(chance, [1, 8, 128]),
+        head_buffers: if crowd == Crowd::Many {
+            1
+        } else {
+            one_of(chance, [1, 8, 128])
+        },
         bulk_buffers: one_of(chance, [1, 2, 4]),
         ring_entries: entries,
         ring_completions: completions,
@@ -171,7 +275,10 @@ async fn accept_raw(rt: &Rt, listener: &Listener) -> Accepted {
     loop {
         match listener.accept_raw().await {
             Ok(accepted) => return accepted,
-            Err(_shortage) => rt.sleep(Duration::from_millis(50)).await,
+            Err(shortage) => {
+                assert_eq!(shortage.raw_os_error(), Some(EMFILE));
+                rt.sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
@@ -196,20 +303,22 @@ async fn go_on_with_parked(rt: Rt) {
 async fn echo(rt: Rt, conn: Conn) {
     loop {
         match conn.recv().await {
-            Ok(Rx::Data(lent)) if lent.len() < 100 => match conn.write(&lent) {
-                Ok(()) => (),
-                Err(_peer_gone) => return,
-            },
-            Ok(Rx::Data(lent)) => match conn.queue(lent) {
-                Ok(()) => (),
-                Err(_peer_gone) => return,
-            },
+            Ok(Rx::Data(mut lent)) => {
+                let front = lent.split_to(lent.len() % 100);
+                let written = conn.write(&front).and_then(|()| conn.queue(lent));
+                if written.is_err() {
+                    return;
+                }
+            }
             Ok(Rx::Eof) => {
                 match conn.finish().await {
                     Ok(()) | Err(_) => return, // Told by the client, if it did not get all.
                 }
             }
             Err(_reset) => return,
+        }
+        if conn.has_news() && conn.queued() < QUEUED_MAX {
+            continue; // What is written together leaves together.
         }
         if conn.flush().await.is_err() {
             return;
@@ -233,18 +342,33 @@ impl Relay {
     async fn accept(self: Rc<Self>, listener: Listener) {
         loop {
             let accepted = accept_raw(&self.rt, &listener).await;
-            let to = if self.chance.borrow_mut().one_in(2) {
-                self.id
-            } else {
-                WorkerId(1 - self.id.0)
-            };
-            self.mesh.send(to, accepted).unwrap();
+            self.place(accepted);
             if self.chance.borrow_mut().one_in(4) {
-                listener.pause();
-                self.rt.sleep(Duration::from_millis(3)).await;
-                listener.resume();
+                self.pause(&listener).await;
             }
         }
+    }
+
+    /// Stops accepting, perhaps for no time at all, perhaps trying meanwhile.
+    async fn pause(&self, listener: &Listener) {
+        listener.pause();
+        let [waits, tries] = [(); 2].map(|()| self.chance.borrow_mut().one_in(2));
+        if waits {
+            self.rt.sleep(Duration::from_millis(3)).await;
+        }
+        if tries && let Some(accepted) = listener.try_accept_raw() {
+            self.place(accepted);
+        }
+        listener.resume();
+    }
+
+    fn place(&self, accepted: Accepted) {
+        let to = if self.chance.borrow_mut().one_in(2) {
+            self.id
+        } else {
+            WorkerId(1 - self.id.0)
+        };
+        self.mesh.send(to, accepted).unwrap();
     }
 
     async fn take_over(self: Rc<Self>, mailbox: Mailbox<Accepted>) {
@@ -271,6 +395,7 @@ impl Relay {
 struct Tally {
     whole: Cell<u32>,
     failed: Cell<u32>,
+    given_up: Cell<u32>,
     ended: Cell<u32>,
 }
 
@@ -279,6 +404,7 @@ struct Client {
     relay: SocketAddr,
     id: u64,
     bytes_max: usize,
+    crowd: Crowd,
     tally: Rc<Tally>,
 }
 
@@ -286,10 +412,23 @@ impl Client {
     async fn live(self, chance: RefCell<Chance>) {
         let rounds = chance.borrow_mut().below(ROUNDS_MAX) + 1;
         for round in 0..rounds {
-            let whole = self.exchange(&chance, self.id << 32 | round).await;
-            let count = match whole {
-                Ok(()) => &self.tally.whole,
-                Err(_told) => &self.tally.failed,
+            let name = self.id << 32 | round;
+            let gives_up = chance.borrow_mut().one_in(8);
+            let patience = if gives_up {
+                Duration::from_micros(chance.borrow_mut().size(20_000) as u64)
+            } else {
+                LONG
+            };
+            let bound = self.rt.now() + patience;
+            let count = match self
+                .rt
+                .timeout_at(bound, self.exchange(&chance, name))
+                .await
+            {
+                Ok(Ok(())) => &self.tally.whole,
+                Ok(Err(_told)) => &self.tally.failed,
+                Err(_elapsed) if gives_up => &self.tally.given_up,
+                Err(_elapsed) => &self.tally.failed,
             };
             count.set(count.get() + 1);
             self.dawdle(&chance).await;
@@ -340,10 +479,23 @@ impl Client {
     async fn receive(&self, conn: &Conn, chance: &RefCell<Chance>, name: u64) -> io::Result<usize> {
         let mut received = 0;
         loop {
-            let Rx::Data(mut lent) = conn.recv().await? else {
+            let rx = if chance.borrow_mut().one_in(4) {
+                match race(conn.recv(), self.rt.yield_now()).await {
+                    First::One(rx) => rx?,
+                    First::Other(()) => continue, // A receive that was dropped has lost nothing.
+                }
+            } else {
+                conn.recv().await?
+            };
+            let Rx::Data(mut lent) = rx else {
                 return Ok(received);
             };
-            self.dawdle(chance).await; // It must not change while it is held.
+            // It must not change while it is held; a crowd that holds takes all buffers.
+            if self.crowd == Crowd::Many {
+                self.rt.sleep(Duration::from_millis(20)).await;
+            } else {
+                self.dawdle(chance).await;
+            }
             let len = chance.borrow_mut().size(lent.len());
             let front = lent.split_to(len);
             for got in front.iter() {
@@ -372,6 +524,9 @@ fn byte(name: u64, at: usize) -> u8 {
     word.to_be_bytes()[1]
 }
 
+/// Of the clients, the relay and the echo.
+const HOSTS: [[u8; 4]; 3] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
+const EMFILE: i32 = 24;
 /// Faults that may cost a connection or a deadline.
 const COSTLY: [&str; 6] = [
     "reset",
@@ -382,7 +537,9 @@ const COSTLY: [&str; 6] = [
     "clock_jump",
 ];
 const CLIENTS_MAX: u64 = 8;
+const CROWD_BYTES_MAX: usize = 20_000;
 const ROUNDS_MAX: u64 = 4;
+const STEPS_BEFORE_CUT_MAX: usize = 5000;
 const MESSAGE_BYTES_MAX: usize = 200_000;
 const QUEUED_MAX: usize = 32 * 1024;
 /// Nothing takes that long by itself.

@@ -17,7 +17,7 @@ pub(crate) enum Kernel {
     Real,
     /// That of a host in a simulated world.
     #[cfg(feature = "sim")]
-    Sim(sim::Shared),
+    Sim(sim::SimKernel),
 }
 
 impl Kernel {

@@ -3,12 +3,12 @@
 use super::fabric::{FIRST_PORT, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
-use super::socket::{Fin, Holder, Kind, Listening, Socket, State, Stream};
+use super::socket::{ConnEnd, Fin, Holder, Kind, Listening, Socket, State};
 use super::wire::Segment;
 use crate::base::slab::Key;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A result, or an errno.
 pub(super) type Answer<T> = Result<T, i32>;
@@ -27,7 +27,8 @@ impl Fabric {
     }
 
     pub(super) fn listen(&mut self, host: HostId, addr: SocketAddr, backlog: u32) -> Answer<i32> {
-        if !addr.ip().is_unspecified() && addr.ip() != self.hosts[host].addr {
+        let owner = self.owner(host, addr.ip());
+        if !addr.ip().is_unspecified() && owner != Some(host) {
             return Err(libc::EADDRNOTAVAIL);
         }
         let mut local = addr;
@@ -47,13 +48,10 @@ impl Fabric {
         if self.strikes(host, Fault::NoDescriptor) {
             return Err(libc::EMFILE);
         }
-        let mut stream = Stream::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
-        // The loopback address is a host of its own, unless no such host was made: then it is the caller.
-        stream.remote_host = self
-            .host_at(addr.ip())
-            .or_else(|| addr.ip().is_loopback().then_some(host));
+        let mut conn = ConnEnd::new(State::Connecting, addr, self.hosts[host].buffer_bytes);
+        conn.remote_host = self.owner(host, addr.ip());
         let local = SocketAddr::new(self.hosts[host].addr, self.draw_port(host));
-        let (fd, key) = self.open(host, local, Kind::Stream(Box::new(stream)))?;
+        let (fd, key) = self.open(host, local, Kind::Conn(Box::new(conn)))?;
         if let Some(socket) = self.sockets.get_mut(key) {
             socket.nonblocking = true;
         }
@@ -70,12 +68,10 @@ impl Fabric {
     /// The next connection of a listener gets a descriptor.
     pub(super) fn accept_from(&mut self, host: HostId, key: Key) -> Answer<i32> {
         self.charge();
-        let is_struck = self.strikes(host, Fault::NoDescriptor);
-        let listening = self.listening(key)?;
-        let Some(child) = listening.queue.pop_front() else {
+        let Some(child) = self.listening(key)?.queue.pop_front() else {
             return Err(libc::EAGAIN);
         };
-        let given = match is_struck {
+        let given = match self.strikes(host, Fault::NoDescriptor) {
             true => Err(libc::EMFILE),
             false => self.give_descriptor(host, child),
         };
@@ -138,8 +134,8 @@ impl Fabric {
     pub(super) fn take_error(&mut self, host: HostId, fd: i32) -> Answer<()> {
         self.charge();
         let key = self.at(host, fd)?;
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        stream.take_error().map_or(Ok(()), Err)
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        conn.take_error().map_or(Ok(()), Err)
     }
 
     pub(super) fn set_nonblocking(&mut self, host: HostId, fd: i32, on: bool) -> Answer<()> {
@@ -167,17 +163,17 @@ impl Fabric {
 
     pub(super) fn reset_on_close(&mut self, host: HostId, fd: i32) -> Answer<()> {
         let key = self.at(host, fd)?;
-        if let Some(stream) = self.stream_mut(key) {
-            stream.resets_on_close = true;
+        if let Some(conn) = self.conn_mut(key) {
+            conn.resets_on_close = true;
         }
         Ok(())
     }
 
     pub(super) fn peer_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
         let key = self.at(host, fd)?;
-        let (_, stream) = self.stream(key).ok_or(libc::ENOTCONN)?;
-        match stream.state {
-            State::Established => Ok(stream.remote),
+        let (_, conn) = self.conn(key).ok_or(libc::ENOTCONN)?;
+        match conn.state {
+            State::Established => Ok(conn.remote),
             State::Connecting | State::HalfOpen | State::Dead => Err(libc::ENOTCONN),
         }
     }
@@ -207,31 +203,27 @@ impl Fabric {
         socket.holder = Holder::Nobody;
         match &socket.kind {
             Kind::Listener(_) => self.close_listener(key),
-            Kind::Stream(_) => self.close_stream(key),
+            Kind::Conn(_) => self.close_stream(key),
         }
     }
 
     /// Takes bytes that have arrived, the end, or the error.
     fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if stream.inbox.is_empty() {
-            if !stream.rx_fin
-                && let Some(errno) = stream.take_error()
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if conn.inbox.is_empty() {
+            if !conn.rx_fin
+                && let Some(errno) = conn.take_error()
             {
                 return Err(errno);
             }
-            return match stream.state {
-                _ if stream.rx_fin || stream.rx_shut => Ok(0),
+            return match conn.state {
+                _ if conn.rx_fin || conn.rx_shut => Ok(0),
                 State::Connecting | State::HalfOpen | State::Established => Err(libc::EAGAIN),
                 State::Dead => Err(libc::ENOTCONN),
             };
         }
-        let len = buffer.len().min(stream.inbox.len());
-        let (front, back) = stream.inbox.as_slices();
-        let from_front = len.min(front.len());
-        buffer[..from_front].copy_from_slice(&front[..from_front]);
-        buffer[from_front..len].copy_from_slice(&back[..len - from_front]);
-        stream.inbox.drain(..len);
+        let len = buffer.len().min(conn.inbox.len());
+        take_front(&mut conn.inbox, &mut buffer[..len]);
         self.tell(
             key,
             Segment::Ack {
@@ -244,32 +236,34 @@ impl Fabric {
 
     fn put(&mut self, host: HostId, key: Key, segments: &[IoSlice<'_>]) -> Answer<usize> {
         let wanted: usize = segments.iter().map(|segment| segment.len()).sum();
-        let is_struck = wanted > 1 && self.strikes(host, Fault::ShortSend);
-        let limit = match is_struck {
-            true => self.faults.chance().size(wanted - 1),
-            false => wanted,
-        };
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if let Some(errno) = stream.take_error() {
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if let Some(errno) = conn.take_error() {
             return Err(errno);
         }
-        if stream.fin != Fin::No {
+        if conn.fin != Fin::No {
             return Err(libc::EPIPE);
         }
-        let room = match stream.state {
-            State::Established => stream.room(),
+        let room = match conn.state {
+            State::Established => conn.room(),
             State::Connecting | State::HalfOpen | State::Dead => 0,
         };
         if room == 0 && wanted > 0 {
-            stream.no_space = true;
+            conn.no_space = true;
             return Err(libc::EAGAIN);
         }
-        let len = room.min(limit);
+        let mut len = room.min(wanted);
+        if len > 1 && self.strikes(host, Fault::ShortSend) {
+            len = self.faults.chance().size(len - 1);
+        }
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
         // A socket that takes less than it was offered tells when it takes more, or a sender would wait for good.
-        stream.no_space |= len < wanted;
-        let bytes = segments.iter().flat_map(|segment| segment.iter());
-        let taken: Vec<u8> = bytes.take(len).copied().collect();
-        stream.outbox.extend(&taken);
+        conn.no_space |= len < wanted;
+        let mut taken = Vec::with_capacity(len);
+        for segment in segments {
+            let left = len - taken.len();
+            taken.extend_from_slice(&segment[..left.min(segment.len())]);
+        }
+        conn.outbox.extend(&taken);
         self.log.note_bytes(&taken);
         Ok(len)
     }
@@ -278,23 +272,23 @@ impl Fabric {
         self.charge();
         let key = self.at(host, fd)?;
         self.note(Note::Shutdown, i64::from(fd), u64::from(also_reading));
-        let stream = self.stream_mut(key).ok_or(libc::ENOTCONN)?;
-        if stream.state != State::Established {
+        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
+        if conn.state != State::Established {
             return Err(libc::ENOTCONN);
         }
-        stream.fin = stream.fin.max(Fin::Wanted);
-        stream.rx_shut |= also_reading;
+        conn.fin = conn.fin.max(Fin::Wanted);
+        conn.rx_shut |= also_reading;
         self.pump(key);
         self.wake(key);
         Ok(())
     }
 
     fn close_stream(&mut self, key: Key) {
-        let Some(stream) = self.stream_mut(key) else {
+        let Some(conn) = self.conn_mut(key) else {
             return;
         };
-        let is_reset = stream.resets_on_close || !stream.inbox.is_empty();
-        match stream.state {
+        let is_reset = conn.resets_on_close || !conn.inbox.is_empty();
+        match conn.state {
             State::Dead => drop(self.sockets.remove(key)),
             // Whoever answers finds nobody.
             State::Connecting | State::HalfOpen => drop(self.sockets.remove(key)),
@@ -303,8 +297,8 @@ impl Fabric {
                 self.sockets.remove(key);
             }
             State::Established => {
-                stream.rx_shut = true;
-                stream.fin = stream.fin.max(Fin::Wanted);
+                conn.rx_shut = true;
+                conn.fin = conn.fin.max(Fin::Wanted);
                 self.pump(key);
                 self.free_if_over(key);
             }
@@ -323,6 +317,12 @@ impl Fabric {
             self.tell(child, Segment::Rst);
             self.sockets.remove(child);
         }
+    }
+
+    /// Whose an address is for a program on a host. A loopback address is the host's own, unless a host was made of it.
+    fn owner(&self, host: HostId, addr: IpAddr) -> Option<HostId> {
+        let loopback = addr.is_loopback().then_some(host);
+        self.host_at(addr).or(loopback)
     }
 
     fn listening(&mut self, key: Key) -> Answer<&mut Listening> {
@@ -384,6 +384,16 @@ impl Fabric {
         host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
         port
     }
+}
+
+/// Moves as many bytes as fill a place; there must be so many.
+pub(super) fn take_front(queue: &mut VecDeque<u8>, place: &mut [u8]) {
+    let (front, back) = queue.as_slices();
+    let from_front = place.len().min(front.len());
+    let (one, other) = place.split_at_mut(from_front);
+    one.copy_from_slice(&front[..from_front]);
+    other.copy_from_slice(&back[..other.len()]);
+    queue.drain(..place.len());
 }
 
 /// These numbers are taken in every process.

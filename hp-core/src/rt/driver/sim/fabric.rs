@@ -72,7 +72,8 @@ struct Route {
     busy_until: u64,
     clogged_until: u64,
     partitioned: bool,
-    held: Vec<Event>,
+    /// With the time before which each may not arrive: when what was sent before it does.
+    held: Vec<(u64, Event)>,
 }
 
 /// What happens at a time.
@@ -211,7 +212,7 @@ impl Fabric {
         self.counts.segments += 1;
         let route = self.routes.entry(hosts).or_default();
         if route.partitioned {
-            route.held.push(event);
+            route.held.push((after, event));
             return after;
         }
         let link = route.link;
@@ -248,8 +249,9 @@ impl Fabric {
         let route = self.routes.entry(hosts).or_default();
         route.partitioned = false;
         let held = std::mem::take(&mut route.held);
-        let at = self.now + nanos_of(route.link.latency);
-        for event in held {
+        let mut at = self.now + nanos_of(route.link.latency);
+        for (after, event) in held {
+            at = at.max(after);
             self.schedule(at, event);
         }
         self.set_last_arrivals(hosts, at);
@@ -274,10 +276,10 @@ impl Fabric {
                 continue;
             };
             let host = socket.host;
-            if let Some(stream) = socket.stream_mut()
-                && (host, stream.remote_host) == (from, Some(to))
+            if let Some(conn) = socket.conn_mut()
+                && (host, conn.remote_host) == (from, Some(to))
             {
-                stream.last_arrival = stream.last_arrival.max(at);
+                conn.last_arrival = conn.last_arrival.max(at);
             }
         }
     }

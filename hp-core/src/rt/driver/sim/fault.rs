@@ -190,6 +190,11 @@ impl Faults {
         struck
     }
 
+    /// What struck found nothing to strike: it does not count.
+    pub(super) fn miss(&mut self, fault: Fault) {
+        self.counts[fault as usize] -= 1;
+    }
+
     /// For the details of what strikes.
     pub(super) fn chance(&mut self) -> &mut Chance {
         &mut self.chance

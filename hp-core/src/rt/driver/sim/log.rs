@@ -49,11 +49,13 @@ impl Log {
     }
 
     pub(super) fn note_bytes(&mut self, bytes: &[u8]) {
-        for word in bytes.chunks(8) {
-            let mut eight = [0; 8];
-            eight[..word.len()].copy_from_slice(word);
-            self.fold(u64::from_le_bytes(eight));
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.fold(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.fold(u64::from_le_bytes(last));
         self.fold(bytes.len() as u64);
     }
 

@@ -59,20 +59,20 @@ mod world {
 
 /// The kernel of one host; all hosts of a world share the world.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SimKernel {
     world: Handle,
     host: HostId,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for SimKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("SimKernel")
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl SimKernel {
     /// A world with nothing in it but one host.
     pub(crate) fn new(seed: u64, profile: &Profile, addr: IpAddr) -> Self {
         let mut fabric = Fabric::new(seed, profile);
@@ -306,7 +306,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct SimSocket {
     /// Absent once a slot owns the descriptor.
-    kernel: Option<Shared>,
+    kernel: Option<SimKernel>,
     fd: RawFd,
 }
 

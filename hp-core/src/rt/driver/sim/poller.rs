@@ -1,9 +1,9 @@
 //! The simulated epoll: what changed is looked at when it is asked for, and told as it is then.
 //!
-//! As in Linux: a change puts a socket on the list, a wait takes it off and tells all that is true of it. A stream is
+//! As in Linux: a change puts a socket on the list, a wait takes it off and tells all that is true of it. A conn is
 //! told once for each change, a listener as long as somebody waits in it.
 
-use super::Shared;
+use super::SimKernel;
 use super::fabric::Fabric;
 use super::fault::Fault;
 use super::log::Note;
@@ -36,14 +36,14 @@ impl Readied {
 /// One runtime's poller.
 #[derive(Debug)]
 pub(in crate::rt::driver) struct SimPoller {
-    kernel: Shared,
+    kernel: SimKernel,
     id: usize,
     reports_max: usize,
     reports: Vec<Readiness>,
 }
 
 impl SimPoller {
-    pub(super) fn new(kernel: Shared, reports_max: usize) -> Self {
+    pub(super) fn new(kernel: SimKernel, reports_max: usize) -> Self {
         let id = {
             let mut fabric = kernel.lock();
             fabric.pollers.push(Readied::default());
@@ -155,19 +155,18 @@ impl Fabric {
     fn report_falsely(&mut self, poller: usize, reports: &mut Vec<Readiness>) {
         let is_open = |key: &Key| {
             let socket = self.sockets.get(*key)?;
-            let is_open = socket.stream()?.state == State::Established;
+            let is_open = socket.conn()?.state == State::Established;
             socket
                 .watch
                 .filter(|watch| is_open && watch.poller == poller)
         };
         let open: Vec<Watch> = self.sockets.keys().iter().filter_map(is_open).collect();
         let drawn = self.faults.chance().index(open.len());
-        let Some(Watch { token, .. }) = open.get(drawn) else {
-            return;
+        let is_told = |token| reports.iter().any(|report| report.token == token);
+        let Some(Watch { token, .. }) = open.get(drawn).filter(|watch| !is_told(watch.token))
+        else {
+            return self.faults.miss(Fault::SpuriousReadiness);
         };
-        if reports.iter().any(|report| report.token == *token) {
-            return;
-        }
         reports.push(Readiness {
             token: *token,
             readable: true,

@@ -8,7 +8,7 @@
 //! As in Linux: a receive takes a buffer before it looks for data unless it waits first; an end and an error take none; a
 //! multishot operation whose completion finds no room ends with it.
 
-use super::Shared;
+use super::SimKernel;
 use super::fabric::{Event, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
@@ -29,7 +29,7 @@ pub(in crate::rt::driver) type Provided = Rc<RefCell<VecDeque<Spare>>>;
 /// One runtime's ring.
 #[derive(Debug)]
 pub(in crate::rt::driver) struct SimRing {
-    kernel: Shared,
+    kernel: SimKernel,
     id: usize,
     groups: [Provided; 2],
     entries: Vec<Entry>,
@@ -103,7 +103,7 @@ impl RingState {
 }
 
 impl SimRing {
-    pub(super) fn new(kernel: Shared, completions_max: u32) -> Self {
+    pub(super) fn new(kernel: SimKernel, completions_max: u32) -> Self {
         let id = {
             let mut fabric = kernel.lock();
             fabric.rings.push(RingState::default());
@@ -307,14 +307,14 @@ impl SimRing {
             return;
         };
         let is_open = known
-            .stream()
-            .is_some_and(|stream| stream.state == State::Established);
+            .conn()
+            .is_some_and(|conn| conn.state == State::Established);
         let is_ready = known.mask().can_write();
         if is_ready || (is_open && fabric.strikes(host, Fault::SpuriousReadiness)) {
             return self.finish(fabric, host, op, i32::from(libc::POLLOUT));
         }
-        if let Some(stream) = fabric.stream_mut(socket) {
-            stream.no_space = true; // Asking is enough to be told.
+        if let Some(conn) = fabric.conn_mut(socket) {
+            conn.no_space = true; // Asking is enough to be told.
         }
     }
 
@@ -389,8 +389,8 @@ impl SimRing {
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);
         let nonempty = socket.is_some_and(|socket| {
-            let stream = fabric.stream(socket);
-            stream.is_some_and(|(_, stream)| !stream.inbox.is_empty() || stream.rx_fin)
+            let conn = fabric.conn(socket);
+            conn.is_some_and(|(_, conn)| !conn.inbox.is_empty() || conn.rx_fin)
         });
         if !more {
             self.forget(fabric, op);

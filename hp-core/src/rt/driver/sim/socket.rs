@@ -33,7 +33,7 @@ pub(super) enum Holder {
 #[derive(Debug)]
 pub(super) enum Kind {
     Listener(Listening),
-    Stream(Box<Stream>),
+    Conn(Box<ConnEnd>),
 }
 
 /// A registration with a poller.
@@ -83,7 +83,7 @@ pub(super) enum Fin {
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct ConnEnd {
     pub(super) state: State,
     pub(super) remote: SocketAddr,
     pub(super) remote_host: Option<HostId>,
@@ -135,7 +135,7 @@ impl Mask {
     }
 }
 
-impl Stream {
+impl ConnEnd {
     pub(super) fn new(state: State, remote: SocketAddr, bytes_max: usize) -> Self {
         Self {
             state,
@@ -199,16 +199,16 @@ impl Stream {
 }
 
 impl Socket {
-    pub(super) fn stream(&self) -> Option<&Stream> {
+    pub(super) fn conn(&self) -> Option<&ConnEnd> {
         match &self.kind {
-            Kind::Stream(stream) => Some(stream),
+            Kind::Conn(conn) => Some(conn),
             Kind::Listener(_) => None,
         }
     }
 
-    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
+    pub(super) fn conn_mut(&mut self) -> Option<&mut ConnEnd> {
         match &mut self.kind {
-            Kind::Stream(stream) => Some(stream),
+            Kind::Conn(conn) => Some(conn),
             Kind::Listener(_) => None,
         }
     }
@@ -216,7 +216,7 @@ impl Socket {
     pub(super) fn listening_mut(&mut self) -> Option<&mut Listening> {
         match &mut self.kind {
             Kind::Listener(listening) => Some(listening),
-            Kind::Stream(_) => None,
+            Kind::Conn(_) => None,
         }
     }
 
@@ -231,7 +231,7 @@ impl Socket {
                 readable: !listening.queue.is_empty(),
                 ..Mask::default()
             },
-            Kind::Stream(stream) => stream.mask(),
+            Kind::Conn(conn) => conn.mask(),
         }
     }
 }

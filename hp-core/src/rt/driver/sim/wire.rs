@@ -9,10 +9,11 @@
 //!
 //! Nothing is lost or doubled: this is what a program sees of TCP, not TCP. A partition holds segments back.
 
+use super::calls::take_front;
 use super::fabric::{Event, Fabric, HostId, NANOS_PER_SECOND};
 use super::fault::Fault;
 use super::log::Note;
-use super::socket::{Fin, Holder, Kind, Socket, State, Stream};
+use super::socket::{ConnEnd, Fin, Holder, Kind, Socket, State};
 use crate::base::slab::Key;
 use std::net::SocketAddr;
 
@@ -61,10 +62,10 @@ impl Fabric {
         let Some(socket) = self.sockets.get(client) else {
             return;
         };
-        let (host, Some(stream)) = (socket.host, socket.stream()) else {
+        let (host, Some(conn)) = (socket.host, socket.conn()) else {
             return;
         };
-        let (to, remote_host) = (stream.remote, stream.remote_host);
+        let (to, remote_host) = (conn.remote, conn.remote_host);
         let is_lost = self.strikes(host, Fault::LostConnect);
         if let (Some(remote_host), false) = (remote_host, is_lost) {
             self.send_over((host, remote_host), 0, 0, Event::Syn { client, to });
@@ -74,17 +75,13 @@ impl Fabric {
     /// Sends what the peer's window takes, then the end if it is wanted.
     pub(super) fn pump(&mut self, key: Key) {
         loop {
-            let Some((host, stream)) = self.stream(key) else {
+            let Some((host, conn)) = self.conn(key) else {
                 return;
             };
-            if stream.state != State::Established {
+            if conn.state != State::Established {
                 return;
             }
-            let len = stream
-                .outbox
-                .len()
-                .min(stream.window)
-                .min(SEGMENT_BYTES_MAX);
+            let len = conn.outbox.len().min(conn.window).min(SEGMENT_BYTES_MAX);
             if len == 0 {
                 break;
             }
@@ -96,12 +93,13 @@ impl Fabric {
                 true => self.faults.chance().size(len),
                 false => len,
             };
-            let Some(stream) = self.stream_mut(key) else {
+            let Some(conn) = self.conn_mut(key) else {
                 return;
             };
-            let bytes: Vec<u8> = stream.outbox.drain(..len).collect();
-            stream.window -= len;
-            stream.unacked += len;
+            let mut bytes = vec![0; len];
+            take_front(&mut conn.outbox, &mut bytes);
+            conn.window -= len;
+            conn.unacked += len;
             if self.strikes(host, Fault::LateSegment) {
                 let delay = LATE_NANOS_MIN << self.faults.chance().below(LATE_SCALES);
                 self.hold_back(key, delay);
@@ -113,34 +111,34 @@ impl Fabric {
                 return;
             }
         }
-        if let Some(stream) = self.stream_mut(key)
-            && stream.outbox.is_empty()
-            && stream.fin == Fin::Wanted
+        if let Some(conn) = self.conn_mut(key)
+            && conn.outbox.is_empty()
+            && conn.fin == Fin::Wanted
         {
-            stream.fin = Fin::Sent;
+            conn.fin = Fin::Sent;
             self.tell(key, Segment::Fin);
         }
     }
 
     /// Sends a segment to the other end, behind all that was sent to it before.
     pub(super) fn tell(&mut self, from: Key, segment: Segment) {
-        let Some((host, stream)) = self.stream(from) else {
+        let Some((host, conn)) = self.conn(from) else {
             return;
         };
-        let (Some(to), Some(remote_host)) = (stream.peer, stream.remote_host) else {
+        let (Some(to), Some(remote_host)) = (conn.peer, conn.remote_host) else {
             return;
         };
-        let after = stream.last_arrival;
+        let after = conn.last_arrival;
         let at = self.put_on_link(from, to, (host, remote_host), after, segment);
-        if let Some(stream) = self.stream_mut(from) {
-            stream.last_arrival = at;
+        if let Some(conn) = self.conn_mut(from) {
+            conn.last_arrival = at;
         }
     }
 
     /// Ends a connection here with an error, which whoever looks next is told.
     pub(super) fn fail(&mut self, key: Key, errno: i32) {
-        if let Some(stream) = self.stream_mut(key) {
-            stream.die(Some(errno));
+        if let Some(conn) = self.conn_mut(key) {
+            conn.die(Some(errno));
         }
         self.wake(key);
         self.free_if_over(key);
@@ -151,12 +149,12 @@ impl Fabric {
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
-        let Some(stream) = socket.stream() else {
+        let Some(conn) = socket.conn() else {
             return;
         };
-        let is_over = match stream.state {
+        let is_over = match conn.state {
             State::Dead => true,
-            State::Established => stream.fin == Fin::Acknowledged,
+            State::Established => conn.fin == Fin::Acknowledged,
             State::Connecting | State::HalfOpen => false,
         };
         if socket.is_orphan() && is_over {
@@ -164,13 +162,13 @@ impl Fabric {
         }
     }
 
-    pub(super) fn stream(&self, key: Key) -> Option<(HostId, &Stream)> {
+    pub(super) fn conn(&self, key: Key) -> Option<(HostId, &ConnEnd)> {
         let socket = self.sockets.get(key)?;
-        Some((socket.host, socket.stream()?))
+        Some((socket.host, socket.conn()?))
     }
 
-    pub(super) fn stream_mut(&mut self, key: Key) -> Option<&mut Stream> {
-        self.sockets.get_mut(key)?.stream_mut()
+    pub(super) fn conn_mut(&mut self, key: Key) -> Option<&mut ConnEnd> {
+        self.sockets.get_mut(key)?.conn_mut()
     }
 
     fn put_on_link(
@@ -196,24 +194,24 @@ impl Fabric {
 
     /// What was not sent yet never is, and the end follows what was.
     fn end_early(&mut self, key: Key) {
-        if let Some(stream) = self.stream_mut(key) {
-            stream.outbox.clear();
-            stream.fin = stream.fin.max(Fin::Wanted);
+        if let Some(conn) = self.conn_mut(key) {
+            conn.outbox.clear();
+            conn.fin = conn.fin.max(Fin::Wanted);
         }
         self.wake(key);
     }
 
     fn hold_back(&mut self, key: Key, delay: u64) {
         let now = self.now;
-        if let Some(stream) = self.stream_mut(key) {
-            stream.last_arrival = stream.last_arrival.max(now + delay);
+        if let Some(conn) = self.conn_mut(key) {
+            conn.last_arrival = conn.last_arrival.max(now + delay);
         }
     }
 
     fn try_again(&mut self, client: Key, attempt: u32) {
         let is_open = self
-            .stream(client)
-            .is_some_and(|(_, stream)| stream.state == State::Connecting);
+            .conn(client)
+            .is_some_and(|(_, conn)| conn.state == State::Connecting);
         if !is_open {
             return;
         }
@@ -224,16 +222,15 @@ impl Fabric {
     }
 
     fn syn_arrived(&mut self, client: Key, to: SocketAddr) {
-        let Some((client_host, stream)) = self.stream(client) else {
+        let Some((client_host, conn)) = self.conn(client) else {
             return; // Given up meanwhile.
         };
-        if stream.state != State::Connecting || stream.peer.is_some() {
+        if conn.state != State::Connecting || conn.peer.is_some() {
             return;
         }
-        let (Some(host), Some(from)) = (
-            stream.remote_host,
-            self.sockets.get(client).map(|s| s.local),
-        ) else {
+        let (Some(host), Some(from)) =
+            (conn.remote_host, self.sockets.get(client).map(|s| s.local))
+        else {
             return;
         };
         let listener = match self.strikes(host, Fault::RefusedConnect) {
@@ -261,10 +258,10 @@ impl Fabric {
             return; // Dropped; the client tries again.
         }
         listening.half_open += 1;
-        let mut stream = Stream::new(State::HalfOpen, from, self.hosts[host].buffer_bytes);
-        stream.remote_host = Some(client_host);
-        stream.peer = Some(client);
-        stream.window = self.hosts[client_host].buffer_bytes;
+        let mut conn = ConnEnd::new(State::HalfOpen, from, self.hosts[host].buffer_bytes);
+        conn.remote_host = Some(client_host);
+        conn.peer = Some(client);
+        conn.window = self.hosts[client_host].buffer_bytes;
         let child = self.sockets.insert(Socket {
             host,
             holder: Holder::Listener(listener),
@@ -272,12 +269,12 @@ impl Fabric {
             local: to,
             watch: None,
             ops: Vec::new(),
-            kind: Kind::Stream(Box::new(stream)),
+            kind: Kind::Conn(Box::new(conn)),
         });
         let window = self.hosts[host].buffer_bytes;
-        if let Some(stream) = self.stream_mut(client) {
-            stream.peer = Some(child);
-            stream.window = window;
+        if let Some(conn) = self.conn_mut(client) {
+            conn.peer = Some(child);
+            conn.window = window;
         }
         self.tell(child, Segment::SynAck);
     }
@@ -300,7 +297,7 @@ impl Fabric {
 
     fn arrived(&mut self, from: Key, to: Key, hosts: (HostId, HostId), segment: Segment) {
         self.note(Note::Arrived, i64::from(to.index), segment.log_word());
-        if self.stream(to).is_none() {
+        if self.conn(to).is_none() {
             return self.arrived_nowhere(from, to, hosts, &segment);
         }
         match segment {
@@ -331,26 +328,26 @@ impl Fabric {
     }
 
     fn syn_ack_arrived(&mut self, client: Key) {
-        let Some(stream) = self.stream_mut(client) else {
+        let Some(conn) = self.conn_mut(client) else {
             return;
         };
-        if stream.state != State::Connecting {
+        if conn.state != State::Connecting {
             return self.tell(client, Segment::Rst); // It gave up; the child must not wait.
         }
-        stream.state = State::Established;
+        conn.state = State::Established;
         self.counts.connections += 1;
         self.tell(client, Segment::Established);
         self.wake(client);
     }
 
     fn established(&mut self, child: Key) {
-        let Some(stream) = self.stream_mut(child) else {
+        let Some(conn) = self.conn_mut(child) else {
             return;
         };
-        if stream.state != State::HalfOpen {
+        if conn.state != State::HalfOpen {
             return;
         }
-        stream.state = State::Established;
+        conn.state = State::Established;
         let Some(Holder::Listener(listener)) = self.sockets.get(child).map(|socket| socket.holder)
         else {
             return;
@@ -387,18 +384,18 @@ impl Fabric {
         let is_orphan = self.sockets.get(to).is_none_or(Socket::is_orphan);
         let host = self.sockets.get(to).map(|socket| socket.host);
         let is_struck = host.is_some_and(|host| self.strikes(host, Fault::Reset));
-        let Some(stream) = self.stream_mut(to) else {
+        let Some(conn) = self.conn_mut(to) else {
             return;
         };
-        if stream.state == State::Dead {
+        if conn.state == State::Dead {
             return self.tell(to, Segment::Rst);
         }
-        let is_unwanted = is_orphan || (stream.rx_shut && stream.fin != Fin::No);
+        let is_unwanted = is_orphan || (conn.rx_shut && conn.fin != Fin::No);
         if is_unwanted || is_struck {
             self.tell(to, Segment::Rst); // Nobody will ever read this.
             return self.fail(to, libc::ECONNRESET);
         }
-        stream.inbox.extend(bytes);
+        conn.inbox.extend(bytes);
         self.counts.bytes += bytes.len() as u64;
         let arrived = bytes.len();
         self.tell(to, Segment::Ack { arrived, taken: 0 });
@@ -406,60 +403,60 @@ impl Fabric {
     }
 
     fn ack_arrived(&mut self, to: Key, arrived: usize, taken: usize) {
-        let Some(stream) = self.stream_mut(to) else {
+        let Some(conn) = self.conn_mut(to) else {
             return;
         };
-        stream.unacked = stream.unacked.saturating_sub(arrived);
-        stream.window += taken;
-        let tells_room = stream.no_space && stream.has_told_room();
+        conn.unacked = conn.unacked.saturating_sub(arrived);
+        conn.window += taken;
+        let tells_room = conn.no_space && conn.has_told_room();
         self.pump(to);
         if tells_room {
-            if let Some(stream) = self.stream_mut(to) {
-                stream.no_space = false;
+            if let Some(conn) = self.conn_mut(to) {
+                conn.no_space = false;
             }
             self.wake(to);
         }
     }
 
     fn fin_arrived(&mut self, to: Key) {
-        let Some(stream) = self.stream_mut(to) else {
+        let Some(conn) = self.conn_mut(to) else {
             return;
         };
-        stream.rx_fin = true;
+        conn.rx_fin = true;
         self.tell(to, Segment::FinAck);
         self.end_if_both_ended(to);
         self.wake(to);
     }
 
     fn fin_ack_arrived(&mut self, to: Key) {
-        let Some(stream) = self.stream_mut(to) else {
+        let Some(conn) = self.conn_mut(to) else {
             return;
         };
-        stream.fin = Fin::Acknowledged;
+        conn.fin = Fin::Acknowledged;
         self.end_if_both_ended(to);
         self.free_if_over(to);
     }
 
     fn end_if_both_ended(&mut self, key: Key) {
-        if let Some(stream) = self.stream_mut(key)
-            && stream.rx_fin
-            && stream.fin == Fin::Acknowledged
+        if let Some(conn) = self.conn_mut(key)
+            && conn.rx_fin
+            && conn.fin == Fin::Acknowledged
         {
-            stream.state = State::Dead;
+            conn.state = State::Dead;
             self.wake(key);
             self.free_if_over(key);
         }
     }
 
     fn rst_arrived(&mut self, to: Key) {
-        let Some(stream) = self.stream_mut(to) else {
+        let Some(conn) = self.conn_mut(to) else {
             return;
         };
-        let errno = match stream.state {
+        let errno = match conn.state {
             State::Dead => return,
             State::Connecting => libc::ECONNREFUSED,
             State::HalfOpen => return self.forget_half_open(to),
-            State::Established if stream.rx_fin => libc::EPIPE, // It had said that it was done.
+            State::Established if conn.rx_fin => libc::EPIPE, // It had said that it was done.
             State::Established => libc::ECONNRESET,
         };
         self.fail(to, errno);

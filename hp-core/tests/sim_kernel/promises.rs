@@ -1,0 +1,274 @@
+//! What a connection promises on every engine, with a program at both ends of it. The same promises are proven over real
+//! sockets by the conformance suite; here time costs nothing.
+
+use crate::scene::{Scene, data, everything, exactly};
+use hp_core::rt::net::{Rx, Unparked};
+use hp_core::rt::race::{First, race};
+use hp_core::rt::sim::Face;
+use hp_core::rt::{Instant, RtOptions};
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub(crate) fn a_receive_ends_at_its_deadline(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| assert!(matches!(conn.recv().await, Ok(Rx::Eof))),
+        async |conn| {
+            let rt = conn.rt().clone();
+            let deadline = rt.now() + HOUR;
+            conn.set_deadline(Some(deadline));
+            let error = conn.recv().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(rt.now() >= deadline && rt.now() < deadline + SECOND);
+        },
+    );
+}
+
+pub(crate) fn a_flush_ends_at_its_deadline(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| conn.rt().sleep(HOUR * 2).await,
+        async |conn| {
+            conn.set_deadline(Some(conn.rt().now() + HOUR));
+            conn.write(&vec![0; 1 << 20]).unwrap();
+            let error = conn.flush().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        },
+    );
+}
+
+/// The receiver does not look before its deadline has passed; the bytes were there in time.
+pub(crate) fn what_came_before_a_deadline_is_received_after_it(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| {
+            conn.write(b"in time").unwrap();
+            conn.flush().await.unwrap();
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        },
+        async |conn| {
+            let rt = conn.rt().clone();
+            conn.set_deadline(Some(rt.now() + SECOND));
+            rt.sleep(SECOND * 2).await;
+            assert_eq!(&*data(&conn).await, b"in time");
+        },
+    );
+}
+
+pub(crate) fn a_connection_attempt_ends_at_its_deadline(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.world.partition(&scene.client, &scene.server);
+    let addr = scene.server_addr;
+    scene.serve(async |conn| drop(conn));
+    scene.alone(async move |rt| {
+        let deadline = rt.now() + SECOND * 5;
+        let error = rt.connect(addr, deadline).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(rt.now() >= deadline && rt.now() < deadline + SECOND);
+    });
+}
+
+pub(crate) fn a_connection_attempt_given_up_leaves_nothing(face: Face) {
+    let scene = Scene::calm(1, face);
+    let addr = scene.server_addr;
+    scene.serve(async |conn| drop(conn.recv().await));
+    let client = scene.client.clone();
+    scene.alone(async move |rt| {
+        for micros in 0..200 {
+            let moment = rt.sleep(Duration::from_micros(micros));
+            match race(rt.connect(addr, Instant::NEVER), moment).await {
+                First::One(connected) => drop(connected.unwrap()),
+                First::Other(()) => (),
+            }
+        }
+        rt.sleep(SECOND).await;
+        assert_eq!(rt.holdings().conns, 0);
+        assert_eq!(client.descriptors(), 0);
+    });
+}
+
+pub(crate) fn a_parked_connection_returns_with_news_and_its_tag(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| {
+            conn.rt().sleep(HOUR).await;
+            conn.write(b"news").unwrap();
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        },
+        async |conn| {
+            let rt = conn.rt().clone();
+            let key = conn.park(42, Instant::NEVER);
+            let (conn, tag, why) = rt.next_unparked().await;
+            assert_eq!((tag, why), (42, Unparked::News));
+            assert!(conn.was_parked_as(key));
+            assert_eq!(&*data(&conn).await, b"news");
+        },
+    );
+}
+
+pub(crate) fn a_parked_connection_returns_at_its_deadline(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| assert!(matches!(conn.recv().await, Ok(Rx::Eof))),
+        async |conn| {
+            let rt = conn.rt().clone();
+            conn.park(42, rt.now() + HOUR);
+            let (_conn, tag, why) = rt.next_unparked().await;
+            assert_eq!((tag, why), (42, Unparked::Expired));
+        },
+    );
+}
+
+pub(crate) fn a_dropped_accept_loses_no_connection(face: Face) {
+    let scene = Scene::calm(1, face);
+    let server_rt = scene.server_rt();
+    let socket = scene.server.listen(scene.server_addr, 64).unwrap();
+    let listener = server_rt.listener(socket).unwrap();
+    let accepted = Rc::new(Cell::new(0));
+    let count = Rc::clone(&accepted);
+    server_rt.spawn({
+        let rt = server_rt.clone();
+        async move {
+            loop {
+                let moment = rt.sleep(Duration::from_millis(1));
+                if let First::One(conn) = race(listener.accept(), moment).await {
+                    count.set(count.get() + 1);
+                    drop(conn.unwrap());
+                }
+                rt.yield_now().await;
+            }
+        }
+    });
+    let addr = scene.server_addr;
+    scene.alone(async move |rt| {
+        for _ in 0..CONNS {
+            let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        }
+    });
+    assert_eq!(accepted.get(), CONNS);
+}
+
+pub(crate) fn what_a_paused_listener_does_not_take_waits_until_it_is_resumed(face: Face) {
+    let scene = Scene::calm(1, face);
+    let server_rt = scene.server_rt();
+    let socket = scene.server.listen(scene.server_addr, 64).unwrap();
+    let listener = server_rt.listener(socket).unwrap();
+    let resumed_at = server_rt.now() + HOUR;
+    server_rt.spawn({
+        let rt = server_rt.clone();
+        async move {
+            listener.pause();
+            rt.sleep_until(resumed_at).await;
+            listener.resume();
+            let conn = listener.accept().await.unwrap();
+            conn.write(b"at last").unwrap();
+            conn.flush().await.unwrap();
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        }
+    });
+    let addr = scene.server_addr;
+    scene.alone(async move |rt| {
+        rt.sleep(SECOND).await;
+        let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+        assert_eq!(exactly(&conn, 7).await, b"at last");
+        assert!(rt.now() >= resumed_at);
+    });
+}
+
+pub(crate) fn a_hundred_connections_share_few_buffers_and_a_tiny_ring(face: Face) {
+    let scene = Scene::calm(1, face);
+    let options = RtOptions {
+        head_buffers: 1,
+        bulk_buffers: 1,
+        ring_entries: 8,
+        ring_completions: 16,
+        ..RtOptions::default()
+    };
+    let server_rt = scene.server_rt_with(&options);
+    scene.serve_on(&server_rt, async |conn| {
+        let bytes = everything(&conn).await.unwrap();
+        conn.write(&bytes).unwrap();
+        conn.finish().await.unwrap();
+    });
+    let rt = scene.client_rt();
+    let ended = Rc::new(Cell::new(0));
+    for name in 0..100_u8 {
+        let (rt, ended, addr) = (rt.clone(), Rc::clone(&ended), scene.server_addr);
+        rt.clone().spawn(async move {
+            let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+            conn.write(&[name; 20_000]).unwrap();
+            conn.finish().await.unwrap();
+            assert_eq!(everything(&conn).await.unwrap(), [name; 20_000]);
+            ended.set(ended.get() + 1);
+        });
+    }
+    scene.run(|| ended.get() == 100 || rt.panics() > 0);
+    assert_eq!(rt.panics(), 0);
+    scene.end();
+}
+
+pub(crate) fn a_panic_resets_its_own_connection(face: Face) {
+    let scene = Scene::calm(1, face);
+    let server_rt = scene.serve(async |conn| {
+        drop(data(&conn).await);
+        panic!("planted: this task dies with its connection");
+    });
+    let addr = scene.server_addr;
+    scene.alone(async move |rt| {
+        let bystander = rt.connect(addr, Instant::NEVER).await.unwrap();
+        let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+        conn.write(b"go").unwrap();
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        rt.sleep(SECOND).await;
+        assert!(!bystander.has_news());
+    });
+    assert_eq!(server_rt.panics(), 1);
+}
+
+pub(crate) fn a_failure_is_noticed_behind_bytes_that_nobody_takes(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| {
+            conn.write(b"nobody takes this").unwrap();
+            conn.flush().await.unwrap();
+            conn.rt().sleep(SECOND).await;
+            conn.reset();
+        },
+        async |conn| {
+            let error = conn.failure().await;
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(&*data(&conn).await, b"nobody takes this");
+        },
+    );
+}
+
+pub(crate) fn an_accepted_connection_may_live_in_another_runtime(face: Face) {
+    let scene = Scene::calm(1, face);
+    let (one, other) = (scene.server_rt(), scene.server_rt());
+    let socket = scene.server.listen(scene.server_addr, 64).unwrap();
+    let listener = one.listener(socket).unwrap();
+    one.spawn(async move {
+        let accepted = listener.accept_raw().await.unwrap();
+        let conn = other.adopt_accepted(accepted).unwrap();
+        other.spawn(async move {
+            assert_eq!(everything(&conn).await.unwrap(), b"moved");
+            conn.write(b"and answered").unwrap();
+            conn.finish().await.unwrap();
+        });
+    });
+    let addr = scene.server_addr;
+    scene.alone(async move |rt| {
+        let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+        conn.write(b"moved").unwrap();
+        conn.finish().await.unwrap();
+        assert_eq!(everything(&conn).await.unwrap(), b"and answered");
+    });
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const CONNS: u32 = 50;
