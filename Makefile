@@ -9,12 +9,17 @@ BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
-TEST_FEATURES := hp-core/sim
+TEST_FEATURES := hp-core/sim,hp-proxy/sim
+
+SEEDS ?= 1000
+FIRST ?= 0
+PLANT ?=
+SIM_FLAGS ?=
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep bench clients clean
+.PHONY: help build run test check check-deep sim bench clients clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +39,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
 	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
+	$(MAKE) --no-print-directory sim
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
@@ -43,6 +49,11 @@ check-deep: ## What takes minutes: Miri on what makes no system call, loom on wh
 	PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked -p hp-core --lib -- \
 		base:: rt::timer rt::task rt::buf rt::mesh rt::driver::token
 	RUSTFLAGS='--cfg loom' $(CARGO) test --release --locked -p hp-core --lib --target-dir $(BIN)/../loom -- loom_tests
+
+sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS, e.g. -v, --tell, --reach-all)
+	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example sim
+	@$(BIN)/../sim/examples/sim --seeds $(SEEDS) --first $(FIRST) $(if $(PLANT),--plant $(PLANT)) $(SIM_FLAGS) \
+		--revision "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)

@@ -4,8 +4,8 @@
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// A backend connection on which more came than the answer is kept.
-    SurplusKept,
+    /// A backend connection is kept although its answer was not read.
+    UnreadKept,
     /// A request that must not be executed twice is sent again.
     PostRetried,
     /// News of a connection wakes nobody, once in 32 times.
@@ -21,7 +21,7 @@ pub enum Plant {
 impl Plant {
     /// Every one of them.
     pub const ALL: [Self; 6] = [
-        Self::SurplusKept,
+        Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
         Self::BufferTwice,
@@ -33,7 +33,7 @@ impl Plant {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::SurplusKept => "surplus-kept",
+            Self::UnreadKept => "unread-kept",
             Self::PostRetried => "post-retried",
             Self::LostWake => "lost-wake",
             Self::BufferTwice => "buffer-twice",

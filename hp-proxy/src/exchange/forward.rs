@@ -83,7 +83,12 @@ async fn without_content(
         let received = match backend.write(head) {
             Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
                 First::One(received) => received,
-                First::Other(_reset) => return Err(Failure::ClientGone),
+                First::Other(_reset) => {
+                    if is_planted(Plant::UnreadKept) {
+                        lease.put_back();
+                    }
+                    return Err(Failure::ClientGone);
+                }
             },
             Err(_closed) => Err(Failure::ClosedBeforeResponse),
         };
@@ -224,8 +229,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         request_end,
         response_end: received_end,
         is_tunnel: false,
-        has_surplus: (!reader.is_empty() || lease.conn().has_news())
-            && !is_planted(Plant::SurplusKept),
+        has_surplus: !reader.is_empty() || lease.conn().has_news(),
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {

@@ -19,6 +19,8 @@ pub(crate) struct Backend {
     pub(crate) is_well_behaved: bool,
     /// What arrives in one piece, whatever the buffers are.
     pub(crate) piece_bytes: usize,
+    /// Longest content of an answer.
+    pub(crate) content_bytes_max: usize,
 }
 
 /// What a backend does with a request.
@@ -91,7 +93,8 @@ impl Backend {
         let id = target.trim_start_matches('/').parse().unwrap_or(0);
         self.ledger.execute(id);
         let manner = self.manner();
-        if std::env::var("T").is_ok() { eprintln!("backend {id} {manner:?} {:?}", conn.peer_addr()); }
+        self.ledger
+            .tell(|| format!("a backend gets {id}: {manner:?}"));
         if manner != Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
             return Ok(Next::Reset);
         }
@@ -135,6 +138,7 @@ impl Backend {
                 return Ok(self.any_end());
             }
             Manner::AnswerTwice => {
+                self.ledger.answer_twice(id);
                 let text = format!(
                     "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n"
                 );
@@ -188,7 +192,7 @@ impl Backend {
     }
 
     fn answer(&self, id: u64, method: &str) -> Answer {
-        let size = self.chance.borrow_mut().size(CONTENT_BYTES_MAX);
+        let size = self.chance.borrow_mut().size(self.content_bytes_max);
         let content = content_of(id, size);
         let status = match self.below(20) {
             0 => "204 No Content",
@@ -253,6 +257,5 @@ impl Backend {
 }
 
 const PATIENCE: Duration = Duration::from_secs(3600);
-const CONTENT_BYTES_MAX: usize = 60_000;
 /// Two small answers, with the longest number in them.
 pub(crate) const TWO_ANSWERS_BYTES: usize = 200;

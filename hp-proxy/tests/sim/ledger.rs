@@ -1,7 +1,7 @@
 //! What was asked, what became of it, and what must never happen. Clients and backends write here; the run is judged by it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every request of a run by its number.
 #[derive(Debug, Default)]
@@ -12,7 +12,10 @@ pub(crate) struct Ledger {
     pub(crate) conns: Cell<u64>,
     /// Backends that did not do as HTTP asks.
     pub(crate) misdeeds: Cell<u64>,
+    /// Requests that a backend answered twice, in one piece.
+    answered_twice: RefCell<BTreeSet<u64>>,
     next: Cell<u64>,
+    tells: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,18 @@ struct Violation {
 }
 
 impl Ledger {
+    /// Has [`Ledger::tell`] write to stderr.
+    pub(crate) fn tell_all(&self) {
+        self.tells.set(true);
+    }
+
+    /// A line for whoever wants to see everything.
+    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
+        if self.tells.get() {
+            eprintln!("{}", line());
+        }
+    }
+
     /// A new request.
     pub(crate) fn enter(&self, may_be_repeated: bool, body_bytes: usize) -> u64 {
         let id = self.next.get() + 1;
@@ -74,6 +89,22 @@ impl Ledger {
             .map_or(0, |entry| entry.body_bytes)
     }
 
+    /// A backend answers a request twice.
+    pub(crate) fn answer_twice(&self, id: u64) {
+        self.answered_twice.borrow_mut().insert(id);
+    }
+
+    /// A client got the answer to another request. A second answer that comes apart from the first one, on a connection that
+    /// is in use again, cannot be told from the right one.
+    pub(crate) fn mix_up(&self, id: u64, other: u64) {
+        let excuses: &[&str] = if self.answered_twice.borrow().contains(&other) {
+            &["short_segment", "short_send", "late_segment"]
+        } else {
+            &[]
+        };
+        self.violate(format!("{id} got the answer to {other}"), excuses);
+    }
+
     /// What became of a request.
     pub(crate) fn settle(&self, id: u64, outcome: Outcome) {
         let mut entries = self.entries.borrow_mut();
@@ -100,15 +131,6 @@ impl Ledger {
             .values()
             .filter(|entry| entry.outcome.is_some_and(&is))
             .count() as u64
-    }
-
-    pub(crate) fn others(&self) -> Vec<(u64, Option<Outcome>)> {
-        self.entries
-            .borrow()
-            .iter()
-            .filter(|e| e.1.outcome != Some(Outcome::Whole))
-            .map(|e| (*e.0, e.1.outcome))
-            .collect()
     }
 
     /// How many requests there were.

@@ -39,46 +39,93 @@ pub(crate) struct Report {
     pub hash: u64,
 }
 
+/// What a run is like; drawn from its seed.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    face: Face,
+    /// No fault strikes.
+    is_calm: bool,
+    /// Clients and backends do as HTTP asks.
+    is_well_behaved: bool,
+    /// What the sockets of some hosts take; those of others take 64 KiB.
+    buffer_bytes: usize,
+}
+
+/// Whether a run writes all that happens to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    Nothing,
+    Everything,
+}
+
 /// Plays a seed and proves what must hold in every run.
 ///
 /// # Errors
 /// What did not hold, in a line each.
-pub(crate) fn play(seed: u64) -> Result<Report, String> {
+pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut chance = Chance::new(seed);
-    let is_calm = chance.one_in(4);
-    let is_well_behaved = chance.one_in(2);
-    let profile = if is_calm {
+    let scene = Scene::draw(&mut chance);
+    let profile = if scene.is_calm {
         Profile::calm()
     } else {
         Profile::swarm()
     };
-    let face = [Face::Readiness, Face::Completion][chance.index(2)];
     let world = World::new(seed, &profile);
-    if std::env::var("T").is_ok() { world.tell_log(); }
-    let stage = Stage::set(&world, &mut chance, (face, is_well_behaved));
-    let end =
-        |what: &str| format!("{what} ({face:?}, calm {is_calm}, well behaved {is_well_behaved})");
-    stage.run(&world).map_err(|what| end(&what))?;
-    let hash = world.hash();
+    let stage = Stage::set(&world, &mut chance, scene);
+    if tell == Tell::Everything {
+        world.tell_log();
+        stage.ledger.tell_all();
+    }
+    let ended = stage.run(&world);
+    let (hash, time) = (world.hash(), world.now() - Instant::START);
     let faults = world.faults();
-    let mut found = stage.judge(&faults);
-    if is_calm && is_well_behaved {
+    let mut found = match ended {
+        Ok(()) => stage.judge(&faults),
+        Err(stuck) => vec![stuck],
+    };
+    if scene.is_calm && scene.is_well_behaved {
         found.extend(stage.judge_strictly());
     }
     if let Err(leaks) = world.shut_down() {
         found.push(leaks.to_string());
     }
     if !found.is_empty() {
-        return Err(end(&found.join("\n  ")));
+        return Err(format!("{}\n  in {scene:?}", found.join("\n  ")));
     }
     Ok(Report {
         conns: stage.ledger.conns.get(),
         requests: stage.ledger.requests(),
-        time: world.now() - Instant::START,
+        time,
         faults,
         ways: stage.ways(),
         hash,
     })
+}
+
+impl Scene {
+    fn draw(chance: &mut Chance) -> Self {
+        Self {
+            face: [Face::Readiness, Face::Completion][chance.index(2)],
+            is_calm: chance.one_in(4),
+            is_well_behaved: chance.one_in(2),
+            buffer_bytes: chance.size(BUFFER_BYTES_MAX),
+        }
+    }
+
+    /// What can be sent in a bearable number of pieces.
+    fn content_bytes_max(&self) -> usize {
+        (self.buffer_bytes * 64).min(60_000)
+    }
+
+    fn host(&self, world: &World, addr: [u8; 4], chance: &mut Chance) -> Host {
+        let host = world.host(addr);
+        host.set_buffer_bytes(if chance.one_in(2) {
+            self.buffer_bytes
+        } else {
+            BUFFER_BYTES_MAX
+        });
+        host
+    }
 }
 
 struct Stage {
@@ -93,9 +140,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(world: &World, chance: &mut Chance, (face, is_well_behaved): (Face, bool)) -> Self {
-        let (client_host, proxy_host) = (world.host([10, 0, 0, 1]), world.host([10, 0, 0, 2]));
-        let piece_bytes = [&client_host, &proxy_host].map(|host| set_buffers(host, chance));
+    fn set(world: &World, chance: &mut Chance, scene: Scene) -> Self {
+        let client_host = scene.host(world, [10, 0, 0, 1], chance);
+        let proxy_host = scene.host(world, [10, 0, 0, 2], chance);
         let proxy = SocketAddr::from((proxy_host.addr(), 80));
         let mut stage = Self {
             ledger: Rc::default(),
@@ -111,19 +158,20 @@ impl Stage {
         };
         let servers: Vec<Server> = (1..=1 + chance.below(3))
             .map(|number| {
-                let host = world.host([10, 0, 1, u8::try_from(number).expect("at most 3")]);
-                let piece_bytes = set_buffers(&host, chance).min(piece_bytes[1]);
-                stage.set_backend(&host, chance, (is_well_behaved, piece_bytes))
+                let addr = [10, 0, 1, u8::try_from(number).expect("at most 3")];
+                let host = scene.host(world, addr, chance);
+                stage.set_backend(&host, chance, scene)
             })
             .collect();
-        stage.set_proxy(&proxy_host, face, chance, (proxy, servers));
+        stage.set_proxy(&proxy_host, scene, chance, (proxy, servers));
         for _ in 0..stage.clients_left.get() {
             let client = Client {
                 rt: stage.clients.clone(),
                 proxy,
                 ledger: Rc::clone(&stage.ledger),
                 chance: RefCell::new(chance.fork()),
-                is_well_behaved,
+                is_well_behaved: scene.is_well_behaved,
+                content_bytes_max: scene.content_bytes_max(),
             };
             let left = Rc::clone(&stage.clients_left);
             stage.clients.spawn(async move {
@@ -134,12 +182,7 @@ impl Stage {
         stage
     }
 
-    fn set_backend(
-        &mut self,
-        host: &Host,
-        chance: &mut Chance,
-        (is_well_behaved, piece_bytes): (bool, usize),
-    ) -> Server {
+    fn set_backend(&mut self, host: &Host, chance: &mut Chance, scene: Scene) -> Server {
         let rt = host
             .rt(Face::Readiness, &RtOptions::default())
             .expect(RUNTIME);
@@ -153,8 +196,9 @@ impl Stage {
             rt: rt.clone(),
             ledger: Rc::clone(&self.ledger),
             chance: RefCell::new(chance.fork()),
-            is_well_behaved,
-            piece_bytes,
+            is_well_behaved: scene.is_well_behaved,
+            piece_bytes: scene.buffer_bytes,
+            content_bytes_max: scene.content_bytes_max(),
         });
         rt.spawn(backend.live(listener));
         self.backends.push(rt);
@@ -167,7 +211,7 @@ impl Stage {
     fn set_proxy(
         &mut self,
         host: &Host,
-        face: Face,
+        scene: Scene,
         chance: &mut Chance,
         (listen, backends): (SocketAddr, Vec<Server>),
     ) {
@@ -180,7 +224,11 @@ impl Stage {
             timeouts: Timeouts {
                 response: Duration::from_secs(5),
                 body: Duration::from_secs(10),
-                queue: Duration::from_secs([1, 20][chance.index(2)]),
+                queue: if scene.is_well_behaved {
+                    PATIENCE
+                } else {
+                    Duration::from_secs(1)
+                },
                 ..Timeouts::default()
             },
             limits: ProxyLimits {
@@ -192,7 +240,7 @@ impl Stage {
         self.rows = Rows::new(workers);
         self.workers_left.set(workers);
         for id in (0..workers).map(WorkerId) {
-            let rt = host.rt(face, &draw_options(chance)).expect(RUNTIME);
+            let rt = host.rt(scene.face, &draw_options(chance)).expect(RUNTIME);
             let context = Context {
                 rt: rt.clone(),
                 id,
@@ -288,9 +336,6 @@ impl Stage {
         let differs = |(name, is, should): (&str, u64, u64)| {
             (is != should).then(|| format!("{is} {name}, not {should}, though nothing went wrong"))
         };
-        if std::env::var("T").is_ok() {
-            eprintln!("OTHERS {:?}", self.ledger.others());
-        }
         exact.into_iter().filter_map(differs).collect()
     }
 
@@ -340,17 +385,6 @@ impl Stage {
     }
 }
 
-/// Sets how much a host's sockets take; returns what surely arrives in one piece.
-fn set_buffers(host: &Host, chance: &mut Chance) -> usize {
-    let bytes = if chance.one_in(3) {
-        chance.size(64 * 1024)
-    } else {
-        64 * 1024
-    };
-    host.set_buffer_bytes(bytes);
-    bytes
-}
-
 fn draw_options(chance: &mut Chance) -> RtOptions {
     let [entries, completions] = [[8, 16], [512, 8192]][chance.index(2)];
     RtOptions {
@@ -364,6 +398,9 @@ fn draw_options(chance: &mut Chance) -> RtOptions {
 
 const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
 const CLIENTS_MAX: u64 = 12;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Longer than anything that happens by itself.
+const PATIENCE: Duration = Duration::from_secs(3600);
 const LIMITS: Limits = Limits {
     turns: 3_000_000,
     time: Duration::from_secs(7 * 24 * 3600),

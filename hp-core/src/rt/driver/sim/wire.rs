@@ -422,6 +422,9 @@ impl Fabric {
         let Some(conn) = self.conn_mut(to) else {
             return;
         };
+        if conn.state == State::Dead {
+            return; // What was reset has no end in good order any more.
+        }
         conn.rx_fin = true;
         self.tell(to, Segment::FinAck);
         self.end_if_both_ended(to);
