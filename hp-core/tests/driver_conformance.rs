@@ -64,7 +64,8 @@ macro_rules! stamp {
                     the_end_stays_the_end_when_a_reset_follows,
                     bytes_put_back_come_first,
                     readable_takes_nothing,
-                    a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one;
+                    a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one,
+                    news_that_nobody_takes_costs_no_turns;
                 buffers:
                     lent_bytes_never_change_while_held,
                     a_hundred_connections_share_eight_buffers_and_a_tiny_ring,
@@ -140,4 +141,5 @@ macro_rules! stamp {
 }
 
 stamp!(epoll, Engine::Epoll);
+stamp!(threads, Engine::Threads);
 stamp!(uring, Engine::Uring);

@@ -39,6 +39,8 @@ pub enum Engine {
     Uring,
     /// epoll: Linux 4.5 or later.
     Epoll,
+    /// ppoll, for runtimes with few connections: the programs give each connection a thread with a runtime of its own.
+    Threads,
 }
 
 impl FromStr for Engine {
@@ -49,6 +51,7 @@ impl FromStr for Engine {
             "auto" => Ok(Self::Auto),
             "uring" => Ok(Self::Uring),
             "epoll" => Ok(Self::Epoll),
+            "threads" => Ok(Self::Threads),
             _ => Err(UnknownEngine),
         }
     }
@@ -60,6 +63,7 @@ impl fmt::Display for Engine {
             Self::Auto => "auto",
             Self::Uring => "uring",
             Self::Epoll => "epoll",
+            Self::Threads => "threads",
         })
     }
 }
@@ -70,7 +74,7 @@ pub struct UnknownEngine;
 
 impl fmt::Display for UnknownEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no such engine; write auto, uring or epoll")
+        f.write_str("there is no such engine; write auto, uring, epoll or threads")
     }
 }
 
@@ -210,7 +214,7 @@ impl Rt {
                     uring_remedy(cause)
                 )
             }
-            (None, None) => String::from("engine epoll"),
+            (None, None) => format!("engine {}", io.engine()),
         }
     }
 

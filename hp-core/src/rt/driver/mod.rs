@@ -110,7 +110,8 @@ impl Io {
         let now = kernel.now();
         let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
         let (driver, passed_over) = match options.engine {
-            Engine::Epoll => (Driver::Poll(Poll::new(remote)?), None),
+            Engine::Epoll => (Driver::Poll(Poll::epoll(remote)?), None),
+            Engine::Threads => (Driver::Poll(Poll::ppoll()), None),
             Engine::Uring => (
                 Driver::Uring(Box::new(Uring::new(options, &pool, remote)?)),
                 None,
@@ -120,7 +121,7 @@ impl Io {
                 Err(error) => {
                     let pool_is_whole = pool.lent_len() == 0;
                     assert!(pool_is_whole);
-                    (Driver::Poll(Poll::new(remote)?), Some(error))
+                    (Driver::Poll(Poll::epoll(remote)?), Some(error))
                 }
             },
         };
@@ -147,9 +148,9 @@ impl Io {
     }
 
     pub(crate) fn engine(&self) -> Engine {
-        match self.driver {
+        match &self.driver {
             Driver::Uring(_) => Engine::Uring,
-            Driver::Poll(_) => Engine::Epoll,
+            Driver::Poll(poll) => poll.engine(),
         }
     }
 
