@@ -91,6 +91,7 @@ macro_rules! stamp {
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,
                     a_stale_completion_never_hits_a_new_connection,
+                    a_released_connection_goes_on_in_another_runtime,
                     a_finished_side_still_receives,
                     a_side_that_was_finished_still_sends,
                     dropping_a_connection_sends_its_end,

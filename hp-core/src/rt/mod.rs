@@ -4,6 +4,7 @@
 //! There is no "current runtime": whoever needs one is given it.
 
 pub(crate) mod buf;
+pub mod crew;
 mod driver;
 mod executor;
 pub mod mesh;
