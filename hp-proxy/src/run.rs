@@ -2,11 +2,12 @@
 
 use crate::config::plan::Plan;
 use crate::counters::Rows;
-use crate::shared::{Message, SharedPlan};
-use crate::worker;
-use hp_core::rt::RtOptions;
+use crate::shared::{Message, SharedPlan, Threads};
+use crate::upstream::SharedLedger;
+use crate::{thread, worker};
 use hp_core::rt::net::{Socket, listen, probe_exclusive};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
+use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 use std::fmt;
@@ -65,7 +66,11 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
     let (sockets, addr) = bind(&plan)?;
-    let rows = Rows::new(plan.workers);
+    let has_crew = plan.engine == Engine::Threads;
+    let rows = Rows::new(
+        plan.workers,
+        if has_crew { plan.limits.threads_max } else { 0 },
+    );
     let options = WorkersOptions {
         count: plan.workers,
         rt: RtOptions {
@@ -75,11 +80,12 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         pin: Pin::Auto,
         name: "hp-proxy",
     };
+    let plan = SharedPlan::new(plan);
+    let threads = has_crew.then(|| hire(&plan, &rows));
     let workers = {
-        let plan = SharedPlan::new(plan);
-        let rows = rows.clone();
+        let (rows, threads) = (rows.clone(), threads.clone());
         start(&options, move |context| {
-            worker::main(context, plan.clone(), rows.clone())
+            worker::main(context, plan.clone(), rows.clone(), threads.clone())
         })
     }
     .map_err(RunError::Workers)?;
@@ -94,7 +100,15 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
     }
     eprintln!("hp-proxy: {}, {} workers", workers.engine(), options.count);
     eprintln!("listening on {addr}");
-    obey(&signals, workers, &rows)
+    obey(&signals, workers, threads.as_ref(), &rows)
+}
+
+/// Threads that serve a connection each, and what they share.
+fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
+    let addrs: Vec<SocketAddr> = plan.backends.iter().map(|backend| backend.addr).collect();
+    let ledger = SharedLedger::new(&addrs, plan.limits.upstream_conns_of_all());
+    let crew = thread::crew(plan, rows, &ledger);
+    Threads { crew, ledger }
 }
 
 /// One listening socket a worker, all on one port.
@@ -112,13 +126,22 @@ fn bind(plan: &Plan) -> Result<(Vec<Socket>, SocketAddr), RunError> {
     Ok((sockets, addr))
 }
 
-fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result<(), RunError> {
+fn obey(
+    signals: &Signals,
+    workers: Workers<Message, ()>,
+    threads: Option<&Threads>,
+    rows: &Rows,
+) -> Result<(), RunError> {
     let mut is_draining = false;
     loop {
         if workers.are_finished() {
-            workers.join().map_err(RunError::Workers)?;
-            eprint!("hp-proxy: done\n{rows}");
-            return Ok(());
+            if let Some(threads) = threads {
+                threads.crew.end(); // Nobody brings them anything any more.
+            }
+            if threads.is_none_or(|threads| threads.crew.threads() == 0) {
+                workers.join().map_err(RunError::Workers)?;
+                return conclude(threads, rows);
+            }
         }
         let look = if is_draining {
             LOOK_WHILE_DRAINING
@@ -146,6 +169,19 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
             }
         }
     }
+}
+
+/// The last words.
+fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
+    let cut = rows.sum(|row| &row.conns_cut);
+    if cut > 0 {
+        eprintln!("hp-proxy: {cut} connections did not finish within --drain-timeout and are cut");
+    }
+    if threads.is_some_and(|threads| threads.crew.has_died()) {
+        return Err(RunError::Workers(WorkersError::Died));
+    }
+    eprint!("hp-proxy: done\n{rows}");
+    Ok(())
 }
 
 /// Connections that may wait to be accepted; the kernel caps it.

@@ -92,11 +92,9 @@ async fn without_content(
                     return Err(failure);
                 }
                 worker.row().retries.add(1);
-                let endpoint = lease.endpoint();
-                drop(lease);
                 lease = worker
                     .upstream()
-                    .acquire_fresh(endpoint)
+                    .acquire_fresh(lease)
                     .await
                     .map_err(Failure::Acquire)?;
                 continue;
@@ -257,7 +255,7 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
     let keep = request.facts.keep_alive
         && !request.facts.framing.has_body()
         && !request.facts.is_connect
-        && !worker.is_draining();
+        && worker.keeps_clients();
     let connection = match (keep, request.facts.version) {
         (false, _) => answer::Connection::Close,
         (true, Version::Http10) => answer::Connection::KeepAndSay,
