@@ -69,7 +69,11 @@ fn place(worker: &Rc<Worker>, accepted: Accepted) {
             match threads.crew.hand_over(accepted) {
                 Ok(()) => (),
                 Err(error) => {
+                    let stalls = worker.row().accept_stalls.value();
                     worker.row().accept_stalls.add(1);
+                    if !stalls.is_multiple_of(STALLS_PER_LINE) {
+                        return;
+                    }
                     eprintln!(
                         "hp-proxy: worker {}: cannot start a thread: {error}; connections wait for those that there are; \
                          raise the limit of processes (ulimit -u) or lower --threads-max",

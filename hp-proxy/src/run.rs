@@ -67,17 +67,16 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
     }
     let (sockets, addr) = bind(&plan)?;
     let has_crew = plan.engine == Engine::Threads;
-    let rows = Rows::new(
-        plan.workers,
-        if has_crew { plan.limits.threads_max } else { 0 },
-    );
+    let threads_max = has_crew.then_some(plan.limits.threads_max);
+    let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
     let options = WorkersOptions {
         count: plan.workers,
         rt: RtOptions {
             engine: plan.engine,
             ..RtOptions::default()
         },
-        pin: Pin::Auto,
+        // Threads that a pinned one starts would be pinned as well.
+        pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-proxy",
     };
     let plan = SharedPlan::new(plan);
@@ -98,7 +97,13 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
             return Err(RunError::Workers(WorkersError::Died));
         }
     }
-    eprintln!("hp-proxy: {}, {} workers", workers.engine(), options.count);
+    let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
+    let crew = crew.unwrap_or_default();
+    eprintln!(
+        "hp-proxy: {}, {} workers{crew}",
+        workers.engine(),
+        options.count
+    );
     eprintln!("listening on {addr}");
     obey(&signals, workers, threads.as_ref(), &rows)
 }

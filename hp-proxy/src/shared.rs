@@ -206,11 +206,7 @@ impl Worker {
         let Home::Thread(seat, _) = &self.home else {
             return self.drain_begun().await;
         };
-        let asked = async {
-            self.rt.sleep(REST_BEGINS).await;
-            seat.asked().await;
-        };
-        race(self.drain_begun(), asked).await;
+        race(self.drain_begun(), seat.asked()).await;
     }
 
     /// Client connections that have not ended.
@@ -307,9 +303,6 @@ pub(crate) const DOWNSTREAM_TAG: u64 = 0;
 /// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const TASKS_WITH_GRACE_MAX: u32 = 1024;
-/// How long a connection with a thread of its own idles before it may be closed for one that waits: a fraction of the second
-/// in which that is served, and long enough that a busy client's next request is not met by a close.
-const REST_BEGINS: Duration = Duration::from_millis(250);
 /// Most heads fit.
 const SCRATCH_BYTES: usize = 1024;
 const SCRATCH_KEPT_MAX: usize = 1024;

@@ -17,6 +17,7 @@ pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledger: &SharedLedger) -> Cre
     let options = CrewOptions {
         threads_max: plan.limits.threads_max,
         idle_timeout: IDLE_TIMEOUT,
+        rest_begins_after: REST_BEGINS_AFTER,
         queue_len_max: QUEUE_LEN_MAX,
         stack_bytes: STACK_BYTES,
         rt: RtOptions {
@@ -50,7 +51,8 @@ async fn main(seat: Seat<Accepted>, plan: SharedPlan, rows: Rows, ledger: Shared
             First::One(()) => continue,
             First::Other(()) => worker.start_drain(),
         }
-        let deadline = *drain_deadline.get_or_insert(rt.now() + worker.plan().timeouts.drain);
+        let drain_ends = || rt.now() + worker.plan().timeouts.drain;
+        let deadline = *drain_deadline.get_or_insert_with(drain_ends);
         if rt.timeout_at(deadline, worker.all_closed()).await.is_err() {
             worker.row().conns_cut.add(u64::from(worker.open_conns()));
             rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
@@ -61,6 +63,9 @@ async fn main(seat: Seat<Accepted>, plan: SharedPlan, rows: Rows, ledger: Shared
 
 /// How long a thread is kept that has no connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection idles before it may be closed for one that waits: a fraction of the second in which that is served,
+/// and long enough that a busy client's next request is not met by a close.
+const REST_BEGINS_AFTER: Duration = Duration::from_millis(250);
 /// Connections that may wait for a thread; more wait in the listening sockets.
 const QUEUE_LEN_MAX: u32 = 1024;
 /// Tasks live on the heap: the stack holds no more than one poll.

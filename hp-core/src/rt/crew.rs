@@ -34,6 +34,8 @@ pub struct CrewOptions {
     pub threads_max: u32,
     /// How long a thread without work is kept.
     pub idle_timeout: Duration,
+    /// How long a thread that could make room is left alone, so that work which goes on at once is not cut short.
+    pub rest_begins_after: Duration,
     /// Pieces of work that may wait before [`Crew::has_room`] makes whoever brings them wait, too.
     pub queue_len_max: u32,
     /// Size of each stack. Only what is touched takes memory.
@@ -359,8 +361,9 @@ impl<W> Seat<W> {
         .await;
     }
 
-    /// Rests, until work is queued for which this thread shall make room. Dropping the future ends the rest.
+    /// Rests, after a while, until work is queued for which this thread shall make room. Dropping the future ends the rest.
     pub async fn asked(&self) {
+        self.rt.sleep(self.crew.0.options.rest_begins_after).await;
         let _resting = Resting(self);
         poll_fn(|cx| {
             let mut state = self.crew.lock();
@@ -561,6 +564,7 @@ mod tests {
         let options = CrewOptions {
             threads_max,
             idle_timeout,
+            rest_begins_after: Duration::ZERO,
             queue_len_max: 2,
             stack_bytes: 256 * 1024,
             rt: RtOptions {

@@ -184,9 +184,8 @@ impl Ledger {
         if kept.len() > max as usize {
             return kept.pop_front();
         }
-        match self.keeper.take() {
-            Some(keeper) => keeper.wake(),
-            None => (),
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake();
         }
         self.grant_next();
         None
