@@ -276,7 +276,9 @@ async fn accept(rt: Rt, way: Way, listener: Listener, drain: Rc<Drain>) {
         }
     }
     listener.pause();
-    while let Some(accepted) = listener.try_accept_raw() {
+    // As many as can have waited: clients that come meanwhile must not keep it open.
+    let waiting = std::iter::from_fn(|| listener.try_accept_raw());
+    for accepted in waiting.take(BACKLOG as usize) {
         way.place(accepted);
     }
 }

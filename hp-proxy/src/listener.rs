@@ -26,7 +26,9 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket) {
     listener.pause();
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
-    while let Some(accepted) = listener.try_accept_raw() {
+    // As many as can have waited: clients that come meanwhile must not keep it open.
+    let waiting = std::iter::from_fn(|| listener.try_accept_raw());
+    for accepted in waiting.take(BACKLOG as usize) {
         place(worker, accepted);
     }
 }
@@ -120,6 +122,8 @@ impl Drop for Listening {
     }
 }
 
+/// Connections that may wait to be accepted; the kernel caps it.
+pub(crate) const BACKLOG: u32 = 4096;
 /// How long accepting stops when descriptors or memory run out.
 const STALL: Duration = Duration::from_millis(100);
 /// One line in the log for this many stalls: a second's worth.

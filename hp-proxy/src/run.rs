@@ -2,6 +2,7 @@
 
 use crate::config::plan::Plan;
 use crate::counters::Rows;
+use crate::listener::BACKLOG;
 use crate::shared::{Message, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
 use crate::{thread, worker};
@@ -189,8 +190,6 @@ fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Connections that may wait to be accepted; the kernel caps it.
-const BACKLOG: u32 = 4096;
 /// How often the main thread looks whether the workers have ended, which none does unasked but by a panic of its own.
 const LOOK_AT_WORKERS: Duration = Duration::from_secs(1);
 /// The same while a drain makes them end.

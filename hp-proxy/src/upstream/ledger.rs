@@ -356,8 +356,8 @@ impl SharedLedger {
         drop(closed); // Closing takes its time: without the lock.
     }
 
-    /// Closes idle connections that the backend has ended, or that are too old, within [`SWEEP_PAUSE`]. For one task of the
-    /// process; it never ends.
+    /// Closes idle connections that the backend has ended, or that are too old, within a tenth of a second. For one task
+    /// of the process; it never ends.
     pub async fn keep(&self, rt: &Rt) {
         loop {
             poll_fn(|cx| {

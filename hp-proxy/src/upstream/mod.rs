@@ -1,6 +1,7 @@
 //! Connections to backends: which backend, a kept connection or a new one, or a place in the queue.
 
 pub mod balance;
+mod dial;
 mod ledger;
 mod pool;
 mod queue;
