@@ -395,6 +395,11 @@ impl Peer {
         assert!(found.is_none() && self.held.is_empty(), "{:?}", self.held);
     }
 
+    /// Whether the other side has closed by now, and said nothing before.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.read_now() == Some(0)
+    }
+
     /// Itself if a request without a body is there; takes it.
     pub(crate) fn asks(&mut self) -> Option<&mut Self> {
         self.read_now();
