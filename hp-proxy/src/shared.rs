@@ -206,7 +206,8 @@ impl Worker {
         let Home::Thread(seat, _) = &self.home else {
             return self.drain_begun().await;
         };
-        race(self.drain_begun(), seat.asked()).await;
+        // Boxed, so that the tasks of workers do not carry the room for it.
+        race(self.drain_begun(), Box::pin(seat.asked())).await;
     }
 
     /// Client connections that have not ended.

@@ -316,14 +316,15 @@ pub(super) enum Books {
 
 impl Books {
     /// Does something with the ledger; then, when it is nobody's any more, wakes whoever was granted a place.
+    #[inline]
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
         match self {
             Self::Own(ledger) => {
-                let (output, woken) = {
-                    let mut ledger = ledger.borrow_mut();
-                    (act(&mut ledger), ledger.woken.take())
-                };
-                wake(woken);
+                let mut ledger = ledger.borrow_mut();
+                let output = act(&mut ledger);
+                if ledger.woken.is_some() {
+                    wake(ledger.woken.take()); // Its task runs later: it finds the ledger free.
+                }
                 output
             }
             Self::Shared(shared) => shared.with(act),
