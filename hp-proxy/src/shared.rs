@@ -201,13 +201,15 @@ impl Worker {
     }
 
     /// Ready once an idle connection is to be closed before its time: when a drain has begun; where it has a thread of its
-    /// own, also when a connection waits for a thread and this one has idled for a while.
-    pub(crate) async fn shall_leave(&self) {
-        let Home::Thread(seat, _) = &self.home else {
-            return self.drain_begun().await;
-        };
-        // Boxed, so that the tasks of workers do not carry the room for it.
-        race(self.drain_begun(), Box::pin(seat.asked())).await;
+    /// own and had its first request, also when a connection waits for a thread and this one has idled for a while.
+    pub(crate) async fn shall_leave(&self, is_first: bool) {
+        match &self.home {
+            // Boxed, so that the tasks of workers do not carry the room for it.
+            Home::Thread(seat, _) if !is_first => {
+                Box::pin(race(self.drain_begun(), seat.asked())).await;
+            }
+            _ => self.drain_begun().await,
+        }
     }
 
     /// Client connections that have not ended.

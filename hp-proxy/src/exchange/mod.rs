@@ -170,13 +170,13 @@ async fn receive_request(
         // does the want of threads, after the first request.
         let may_end = client.reader.is_empty() && !worker.is_draining();
         let filling = client.reader.fill(&client.conn);
-        let left = match (may_end, is_first) {
-            (false, _) => First::One(filling.await),
-            (true, true) => race(filling, worker.drain_begun()).await,
-            (true, false) => race(filling, worker.shall_leave()).await,
-        };
-        let First::One(filled) = left else {
-            return Err(NoRequest::Gone);
+        let filled = if may_end {
+            match race(filling, worker.shall_leave(is_first)).await {
+                First::One(filled) => filled,
+                First::Other(()) => return Err(NoRequest::Gone),
+            }
+        } else {
+            filling.await
         };
         match filled {
             Ok(Filled::More) => (),
