@@ -68,7 +68,8 @@ pub struct Cli {
     #[arg(short = 'q', long)]
     pub quiet: bool,
 
-    /// How the kernel is asked: auto, uring or epoll
+    /// How the kernel is asked: auto, uring, epoll, or threads (ppoll, each of the -t threads for its share of the
+    /// connections)
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: Engine,
 }

@@ -31,7 +31,7 @@ use crate::response::{Came, Failure, Response, ResponseRules, broken};
 
 /// What all connections of a thread share.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct Fleet {
     /// The thread's runtime.
     pub(crate) rt: Rt,
     /// What was asked for.
@@ -48,7 +48,7 @@ pub(crate) struct Crew {
     in_flight: Vec<Cell<Option<Instant>>>,
 }
 
-impl Crew {
+impl Fleet {
     /// For `conns` connections to `addr`.
     pub(crate) fn new(rt: Rt, plan: Rc<Plan>, addr: SocketAddr, conns: u32) -> Self {
         Self {

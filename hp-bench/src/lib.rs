@@ -36,7 +36,7 @@ pub struct Run {
     pub record: Record,
     /// Where the requests went.
     pub addr: SocketAddr,
-    /// What `auto` became: `uring` or `epoll`.
+    /// The engine in use; never `auto`.
     pub engine: String,
     /// One line about the engine, and about one that was passed over.
     pub engine_story: String,

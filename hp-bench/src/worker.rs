@@ -18,7 +18,7 @@ use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, WorkerId};
 use hp_core::sys::clock;
 
-use crate::conn::Crew;
+use crate::conn::Fleet;
 use crate::latch::Latch;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -48,27 +48,32 @@ pub struct Outcome {
 /// Runs this thread's share of the plan.
 pub async fn work(context: Context<Message>, plan: Rc<Plan>, addr: SocketAddr) -> Outcome {
     let conns = plan.share(context.id.0);
-    let crew = Rc::new(Crew::new(context.rt.clone(), Rc::clone(&plan), addr, conns));
+    let fleet = Rc::new(Fleet::new(
+        context.rt.clone(),
+        Rc::clone(&plan),
+        addr,
+        conns,
+    ));
     let gate = Gate {
         context: &context,
         reports: Cell::new(0),
         opened: Cell::new(0),
     };
-    let start = match race(connect_all(&crew, conns), gate.stopped()).await {
+    let start = match race(connect_all(&fleet, conns), gate.stopped()).await {
         First::One(opened) => gate.start(opened).await,
         First::Other(()) => None,
     };
     let Some((start, opened)) = start else {
         return Outcome {
-            record: crew.record.take(),
+            record: fleet.record.take(),
             started_wall_ns: None,
         };
     };
     let started_wall_ns = context.rt.wall_clock().as_nanos().try_into().ok();
     let cpu_before = clock::process_cpu_ns();
-    load(&gate, &crew, start, opened).await;
-    let mut record = crew.record.take();
-    record.elapsed = crew.ended_at() - start;
+    load(&gate, &fleet, start, opened).await;
+    let mut record = fleet.record.take();
+    record.elapsed = fleet.ended_at() - start;
     if context.id == FIRST {
         let cpu = clock::process_cpu_ns().saturating_sub(cpu_before);
         record.cpu = Some(Duration::from_nanos(cpu)); // All threads': asked for once.
@@ -139,18 +144,18 @@ impl Gate<'_> {
 type Opened = Vec<Option<Conn>>;
 
 /// Tries each connection once, a bounded number at the same time.
-async fn connect_all(crew: &Rc<Crew>, conns: u32) -> Opened {
+async fn connect_all(fleet: &Rc<Fleet>, conns: u32) -> Opened {
     let opened: Rc<RefCell<Opened>> = Rc::new(RefCell::new((0..conns).map(|_| None).collect()));
     let next = Rc::new(Cell::new(0));
     let latch = Rc::new(Latch::default());
     for _ in 0..conns.min(CONNECTING_MAX) {
-        let (crew, opened, next) = (Rc::clone(crew), Rc::clone(&opened), Rc::clone(&next));
+        let (fleet, opened, next) = (Rc::clone(fleet), Rc::clone(&opened), Rc::clone(&next));
         let ticket = latch.ticket();
-        crew.rt.clone().spawn(async move {
+        fleet.rt.clone().spawn(async move {
             let _ticket = ticket;
             while next.get() < conns as usize {
                 let idx = next.replace(next.get() + 1);
-                let conn = crew.connect().await.ok(); // A failure is counted, and tried again later.
+                let conn = fleet.connect().await.ok(); // A failure is counted, and tried again later.
                 opened.borrow_mut()[idx] = conn;
             }
         });
@@ -160,39 +165,39 @@ async fn connect_all(crew: &Rc<Crew>, conns: u32) -> Opened {
 }
 
 /// Keeps every connection busy until the plan's end or a signal, and waits for the last answers.
-async fn load(gate: &Gate<'_>, crew: &Rc<Crew>, start: Instant, opened: Opened) {
-    let end = start + crew.plan.duration;
-    crew.end_at(end);
+async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, start: Instant, opened: Opened) {
+    let end = start + fleet.plan.duration;
+    fleet.end_at(end);
     let latch = Rc::new(Latch::default());
     for (idx, conn) in opened.into_iter().enumerate() {
-        let (crew, ticket) = (Rc::clone(crew), latch.ticket());
-        crew.rt.clone().spawn(async move {
-            crew.drive(idx, conn).await;
+        let (fleet, ticket) = (Rc::clone(fleet), latch.ticket());
+        fleet.rt.clone().spawn(async move {
+            fleet.drive(idx, conn).await;
             drop(ticket);
         });
     }
-    match race(seconds(crew, start, end), gate.stopped()).await {
+    match race(seconds(fleet, start, end), gate.stopped()).await {
         First::One(()) => (),
-        First::Other(()) => crew.end_at(crew.rt.precise_now()),
+        First::Other(()) => fleet.end_at(fleet.rt.precise_now()),
     }
-    let grace = crew.plan.timeout.min(STRAGGLE_MAX);
-    match race(latch.opened(), crew.rt.sleep(grace)).await {
+    let grace = fleet.plan.timeout.min(STRAGGLE_MAX);
+    match race(latch.opened(), fleet.rt.sleep(grace)).await {
         First::One(()) => (),
-        First::Other(()) => crew.give_up(crew.rt.precise_now()),
+        First::Other(()) => fleet.give_up(fleet.rt.precise_now()),
     }
 }
 
 /// Notes how many answers each second brought, until the end.
-async fn seconds(crew: &Crew, start: Instant, end: Instant) {
+async fn seconds(fleet: &Fleet, start: Instant, end: Instant) {
     let mut before = 0;
     let mut second = start;
     loop {
         second = second + Duration::from_secs(1);
-        crew.rt.sleep_until(second.min(end)).await;
+        fleet.rt.sleep_until(second.min(end)).await;
         if second > end {
             return;
         }
-        let mut record = crew.record.borrow_mut();
+        let mut record = fleet.record.borrow_mut();
         let count = record.responses - before;
         before = record.responses;
         record.per_second.push(count);

@@ -64,7 +64,8 @@ macro_rules! stamp {
                     the_end_stays_the_end_when_a_reset_follows,
                     bytes_put_back_come_first,
                     readable_takes_nothing,
-                    a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one;
+                    a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one,
+                    news_that_nobody_takes_costs_no_turns;
                 buffers:
                     lent_bytes_never_change_while_held,
                     a_hundred_connections_share_eight_buffers_and_a_tiny_ring,
@@ -90,6 +91,7 @@ macro_rules! stamp {
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,
                     a_stale_completion_never_hits_a_new_connection,
+                    a_released_connection_goes_on_in_another_runtime,
                     a_finished_side_still_receives,
                     a_side_that_was_finished_still_sends,
                     dropping_a_connection_sends_its_end,
@@ -140,4 +142,5 @@ macro_rules! stamp {
 }
 
 stamp!(epoll, Engine::Epoll);
+stamp!(threads, Engine::Threads);
 stamp!(uring, Engine::Uring);

@@ -18,13 +18,18 @@ pub struct Options {
     #[arg(value_parser = parse_listen)]
     pub listen: SocketAddr,
 
-    /// Worker threads [default: the CPUs it may use]
+    /// Worker threads; with --engine threads those that accept [default: the CPUs it may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
     pub workers: Option<u32>,
 
-    /// How the kernel is asked: auto, uring or epoll
+    /// How the kernel is asked: auto, uring, epoll, or threads (a thread for each connection)
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: Engine,
+
+    /// Threads for connections, with --engine threads; further connections wait
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub threads_max: u32,
 
     /// Length of the fixed body
     #[arg(long, value_name = "BYTES", default_value_t = 13)]
@@ -86,6 +91,8 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 const WORKERS_MAX: i64 = 1024;
+/// With the workers, fewer than runtimes a process can have.
+const THREADS_MAX: i64 = 15_000;
 /// 1 TiB: more than anybody waits for, and far from overflowing a sum.
 const BODY_BYTES_MAX: u64 = 1 << 40;
 
@@ -144,6 +151,7 @@ mod tests {
         check_misuse("hp-echo --workers 0", "0 is not in 1..=1024");
         check_misuse("hp-echo --engine kqueue", "kqueue");
         check_misuse("hp-echo --body 1k", "--body");
+        check_misuse("hp-echo --threads-max 0", "0 is not in 1..=15000");
         check_misuse("hp-echo extra", "extra");
     }
 

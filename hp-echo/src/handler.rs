@@ -21,7 +21,9 @@ use std::time::Duration;
 use hp_core::base::units::KIB;
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::Rt;
-use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::crew::Seat;
+use hp_core::rt::net::{Accepted, Conn, Rx};
+use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::{HeadLimits, HeadScan, HeaderScratch, Parse};
 use hp_core::wire::http1::request::parse_request;
@@ -41,6 +43,8 @@ pub(crate) struct Site {
     memo: RefCell<Memo>,
     batch: RefCell<Batch>,
     drain: Rc<Drain>,
+    /// Where each connection has a thread of its own: this one's place among them.
+    seat: Option<Rc<Seat<Accepted>>>,
 }
 
 /// One connection at work.
@@ -50,6 +54,8 @@ pub(crate) struct Session {
     conn: Conn,
     reader: Reader,
     guest: Guest,
+    /// Whether no request has come yet.
+    is_new: bool,
 }
 
 impl Site {
@@ -62,11 +68,27 @@ impl Site {
             memo: RefCell::default(),
             batch: RefCell::default(),
             drain,
+            seat: None,
         }
     }
 
+    /// The same for a thread that serves one connection after another.
+    pub(crate) fn of_thread(seat: Rc<Seat<Accepted>>, body_len: u64, drain: Rc<Drain>) -> Self {
+        let site = Self::new(seat.rt().clone(), body_len, drain);
+        Self {
+            seat: Some(seat),
+            ..site
+        }
+    }
+
+    /// Whether every answer is the last one of its connection: the server ends, or somebody waits for this thread.
+    fn says_close(&self) -> bool {
+        let is_crowded = |seat: &Rc<Seat<Accepted>>| seat.crew().is_crowded();
+        self.drain.is_on() || self.seat.as_ref().is_some_and(is_crowded)
+    }
+
     fn persistence(&self, request: &Request) -> Persistence {
-        if self.drain.is_on() {
+        if self.says_close() {
             Persistence::Close
         } else {
             Persistence::of(&request.facts)
@@ -83,6 +105,7 @@ impl Session {
             conn,
             reader: Reader::new(),
             guest,
+            is_new: true,
         }
     }
 
@@ -136,7 +159,7 @@ impl Session {
             if batch.is_full() {
                 return Next::Flush;
             }
-            if !site.drain.is_on()
+            if !site.says_close()
                 && let Some((len, form)) = site.memo.borrow().find(bytes)
             {
                 self.reader.consume(len);
@@ -236,11 +259,19 @@ impl Session {
     async fn idle(&mut self) -> Result<(), Leave> {
         self.conn
             .set_deadline(Some(self.site.rt.now() + IDLE_TIMEOUT));
-        match self
-            .guest
-            .unless_drained(self.reader.fill(&self.conn))
-            .await
-        {
+        let is_new = std::mem::replace(&mut self.is_new, false);
+        let filling = self.reader.fill(&self.conn);
+        let filled = match &self.site.seat {
+            Some(seat) if !is_new => {
+                let either = self.guest.unless_drained(race(filling, seat.asked()));
+                match either.await {
+                    Some(First::One(filled)) => Some(filled),
+                    Some(First::Other(())) | None => None,
+                }
+            }
+            _ => self.guest.unless_drained(filling).await,
+        };
+        match filled {
             Some(Ok(Filled::More)) => Ok(()),
             Some(Ok(Filled::Eof) | Err(_)) | None => Err(Leave::Gone),
         }

@@ -9,6 +9,7 @@ pub mod cli;
 mod drain;
 mod handler;
 mod request;
+mod thread;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -16,11 +17,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hp_core::rt::crew::Crew;
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{self, Accepted, Listener, Socket};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, WorkersError, WorkersOptions};
-use hp_core::rt::{Rt, RtOptions};
+use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 
@@ -49,7 +51,8 @@ pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
         id,
         mesh,
     };
-    rt.spawn(accept(door.clone(), listener, Rc::clone(&drain)));
+    let way = Way::Workers(door.clone());
+    rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
     loop {
         match mailbox.recv().await {
             Order::Serve(_second) => (), // A worker has one listener.
@@ -77,6 +80,17 @@ pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
     }
 }
 
+/// Accepts connections of `listener` for a crew until [`Order::Drain`] comes.
+async fn accept_for(crew: Crew<Accepted>, context: Context<Order>, listener: Listener) {
+    let Context { rt, mailbox, .. } = context;
+    let drain = Rc::new(Drain::default());
+    let way = Way::Threads(crew);
+    rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
+    while !matches!(mailbox.recv().await, Order::Drain) {}
+    drain.begin();
+    drain.emptied().await;
+}
+
 /// Listens, starts the workers, and returns after a signal and the drain that follows it.
 ///
 /// Says `listening on ADDR`, and which engine that is, on stderr once connections are served.
@@ -95,6 +109,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         addr: options.listen,
         cause,
     })?;
+    let has_crew = options.engine == Engine::Threads;
     let rt = RtOptions {
         engine: options.engine,
         ..RtOptions::default()
@@ -102,12 +117,19 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let workers = WorkersOptions {
         count,
         rt,
-        pin: Pin::Auto,
+        // Threads that a pinned one starts would be pinned as well.
+        pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-echo",
     };
     let body_len = options.body;
-    let workers = worker::start(&workers, move |context| work(context, body_len))
-        .map_err(RunError::Workers)?;
+    let crew = has_crew.then(|| thread::crew(options));
+    let workers = {
+        let crew = crew.clone();
+        worker::start(&workers, move |context| {
+            work(context, body_len, crew.clone())
+        })
+    }
+    .map_err(RunError::Workers)?;
     for (id, socket) in (0..).map(WorkerId).zip(sockets) {
         tell(workers.mesh(), id, Order::Serve(socket));
     }
@@ -124,6 +146,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tell(workers.mesh(), id, Order::Drain);
     }
     let ended = workers.join().map_err(RunError::Workers)?;
+    if let Some(crew) = crew {
+        crew.end();
+        crew.join();
+        if crew.has_died() {
+            return Err(RunError::Workers(WorkersError::Died));
+        }
+    }
     ended
         .into_iter()
         .collect::<io::Result<()>>()
@@ -193,12 +222,19 @@ pub enum Order {
     Drain,
 }
 
-async fn work(context: Context<Order>, body_len: u64) -> io::Result<()> {
+async fn work(
+    context: Context<Order>,
+    body_len: u64,
+    crew: Option<Crew<Accepted>>,
+) -> io::Result<()> {
     let Order::Serve(socket) = context.mailbox.recv().await else {
         return Ok(()); // The end came before the beginning.
     };
     let listener = context.rt.listener(socket)?;
-    serve(context, listener, body_len).await;
+    match crew {
+        None => serve(context, listener, body_len).await,
+        Some(crew) => accept_for(crew, context, listener).await,
+    }
     Ok(())
 }
 
@@ -225,19 +261,52 @@ fn listen(addr: SocketAddr, count: u32) -> io::Result<(SocketAddr, Vec<Socket>)>
 }
 
 /// Takes connections until the drain begins, and then those that wait already.
-async fn accept(door: Door, listener: Listener, drain: Rc<Drain>) {
+async fn accept(rt: Rt, way: Way, listener: Listener, drain: Rc<Drain>) {
     let guest = Guest::enter(&drain).await;
     loop {
-        match guest.unless_drained(listener.accept_raw()).await {
-            Some(Ok(accepted)) => door.place(accepted),
+        let next = async {
+            way.has_room().await;
+            listener.accept_raw().await
+        };
+        match guest.unless_drained(next).await {
+            Some(Ok(accepted)) => way.place(accepted),
             // At a limit of the process or the machine: those who wait are served when it passes.
-            Some(Err(_at_limit)) => door.rt.sleep(ACCEPT_PAUSE).await,
+            Some(Err(_at_limit)) => rt.sleep(ACCEPT_PAUSE).await,
             None => break,
         }
     }
     listener.pause();
-    while let Some(accepted) = listener.try_accept_raw() {
-        door.place(accepted);
+    // As many as can have waited: clients that come meanwhile must not keep it open.
+    let waiting = std::iter::from_fn(|| listener.try_accept_raw());
+    for accepted in waiting.take(BACKLOG as usize) {
+        way.place(accepted);
+    }
+}
+
+/// Where accepted connections go.
+enum Way {
+    /// To tasks, of this worker or another.
+    Workers(Door),
+    /// To a thread each.
+    Threads(Crew<Accepted>),
+}
+
+impl Way {
+    async fn has_room(&self) {
+        match self {
+            Self::Workers(_) => (),
+            Self::Threads(crew) => crew.has_room().await,
+        }
+    }
+
+    fn place(&self, accepted: Accepted) {
+        match self {
+            Self::Workers(door) => door.place(accepted),
+            Self::Threads(crew) => match crew.hand_over(accepted) {
+                Ok(()) => (),
+                Err(_no_thread) => (), // It waits for those that are there, or is closed where there are none.
+            },
+        }
     }
 }
 

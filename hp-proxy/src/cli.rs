@@ -31,12 +31,16 @@ struct Flags {
         default_value = "127.0.0.1:9001"
     )]
     backends: Vec<String>,
-    /// Threads, 1 to 1024 [default: one for each CPU that the process may use]
+    /// Threads, 1 to 1024; with --engine threads those that accept [default: one for each CPU that the process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// How sockets are driven: auto, uring or epoll.
+    /// How sockets are driven: auto (uring where it is allowed, else epoll), uring, epoll, or threads (a thread for each
+    /// connection).
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: Engine,
+    /// Threads for connections, 1 to 15000, with --engine threads; further connections wait, and those that idle are closed.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    threads_max: u32,
     /// Time for a request's head; then 408.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     head_timeout: Duration,
@@ -61,7 +65,7 @@ struct Flags {
     /// How long a drain waits for requests in flight.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     drain_timeout: Duration,
-    /// Idle connections kept per worker and backend.
+    /// Idle connections kept per worker and backend; with --engine threads per backend.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     idle_conns_max: u32,
     /// Connections per backend, all workers together; further requests wait. 0: no limit.
@@ -134,7 +138,8 @@ fn one_line(text: &str) -> String {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
     let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
     let workers = flags.workers.unwrap_or_else(worker::count_for_this_process);
-    if (1..workers).contains(&flags.upstream_conns_max) {
+    let shares_out = flags.engine != Engine::Threads; // Threads have one limit together.
+    if shares_out && (1..workers).contains(&flags.upstream_conns_max) {
         let limit = flags.upstream_conns_max;
         return Err(Refusal::Misuse(format!(
             "--upstream-conns-max {limit} is less than one connection for each of {workers} workers; \
@@ -197,6 +202,7 @@ fn limits(flags: &Flags) -> Limits {
         body_bytes_max: flags.body_max,
         idle_conns_max: flags.idle_conns_max,
         upstream_conns_max: flags.upstream_conns_max,
+        threads_max: flags.threads_max,
         ..Limits::default()
     }
 }
@@ -293,6 +299,7 @@ mod tests {
             "hp-proxy tcp",
             "hp-proxy --admin x",
             "hp-proxy --engine sim",
+            "hp-proxy --threads-max 0",
             "hp-proxy --head-timeout 5",
         ];
         for line in unknown {

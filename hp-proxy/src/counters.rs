@@ -1,4 +1,5 @@
-//! What a worker counts, and how it is summed up. Each worker writes its own row and nobody else's.
+//! What a worker counts, and how it is summed up. Each worker writes its own row and nobody else's; so does each thread that
+//! serves one connection after another, from which the next thread of that number takes it over.
 
 use crossbeam_utils::CachePadded;
 use hp_core::obs::metrics::Counter;
@@ -44,8 +45,10 @@ pub struct Counters {
     pub queued: Counter,
     /// Connections that became tunnels.
     pub tunnels: Counter,
-    /// Times that accepting stopped for want of descriptors or memory.
+    /// Times that accepting stopped, or a connection waited, for want of descriptors, memory or threads.
     pub accept_stalls: Counter,
+    /// Connections that a drain had no more time for; counted where each has a thread of its own.
+    pub conns_cut: Counter,
 }
 
 /// All workers' rows.
@@ -54,32 +57,36 @@ pub struct Counters {
     clippy::disallowed_types,
     reason = "rows are shared once, when the workers start"
 )]
-pub struct Rows(Arc<[CachePadded<Counters>]>);
+pub struct Rows {
+    /// Those of the workers come first.
+    rows: Arc<[CachePadded<Counters>]>,
+    workers: u32,
+}
 
 impl Rows {
-    /// Rows of zeroes for this many workers.
+    /// Rows of zeroes for so many workers, and so many threads that serve one connection each.
     #[must_use]
-    pub fn new(workers: u32) -> Self {
-        Self(
-            (0..workers)
-                .map(|_| CachePadded::new(Counters::default()))
-                .collect(),
-        )
+    pub fn new(workers: u32, threads: u32) -> Self {
+        let rows = (0..workers + threads).map(|_| CachePadded::new(Counters::default()));
+        Self {
+            rows: rows.collect(),
+            workers,
+        }
     }
 
-    /// The row of one worker.
+    /// The row of one worker or thread.
     ///
     /// # Panics
     /// When there is no such worker.
     #[must_use]
     pub fn of(&self, worker: u32) -> &Counters {
-        &self.0[worker as usize]
+        &self.rows[worker as usize]
     }
 
     /// One number, summed over all workers.
     #[must_use]
     pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
-        self.0
+        self.rows
             .iter()
             .map(|row| counter(row).value())
             .fold(0, u64::wrapping_add)
@@ -109,7 +116,7 @@ impl fmt::Display for Rows {
         line("tunnels", |c| &c.tunnels)?;
         line("accept stalls", |c| &c.accept_stalls)?;
         write!(f, "  {:<24}", "accepted by each worker")?;
-        for row in self.0.iter() {
+        for row in self.rows.iter().take(self.workers as usize) {
             write!(f, " {}", row.conns_accepted.value())?;
         }
         writeln!(f)

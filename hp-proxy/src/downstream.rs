@@ -13,7 +13,7 @@ pub(crate) fn adopt(worker: &Rc<Worker>, accepted: Accepted) {
             worker.conn_began();
             worker.rt().spawn(serve(Rc::clone(worker), conn, true));
         }
-        Err(_no_memory) => worker.mesh().loads().release(worker.id()), // Closed; nothing was promised to it.
+        Err(_no_memory) => worker.release_place(), // Closed; nothing was promised to it.
     }
 }
 

@@ -11,6 +11,7 @@ pub mod exchange;
 mod listener;
 pub mod run;
 pub mod shared;
+mod thread;
 pub mod upstream;
 pub mod worker;
 

@@ -1,14 +1,20 @@
-//! Accepting: each worker from its own socket, and a connection goes to whoever has room.
+//! Accepting: each worker from its own socket, and a connection goes to whoever has room, or to a thread of its own.
 
 use crate::downstream;
-use crate::shared::{Message, Worker};
+use crate::shared::{Home, Message, Worker};
+use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{Accepted, Listener, Socket};
 use hp_core::rt::race::{First, race};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it.
-pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket) {
+pub(crate) fn serve(worker: Rc<Worker>, socket: Socket) -> impl Future<Output = ()> {
+    let listening = Listening::begin(worker); // A drain that comes before the first turn waits for it, too.
+    async move { accept_all(&listening.0, socket).await }
+}
+
+async fn accept_all(worker: &Rc<Worker>, socket: Socket) {
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -16,19 +22,27 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket) {
             return;
         }
     };
-    accept_until_drain(&worker, &listener).await;
+    accept_until_drain(worker, &listener).await;
     listener.pause();
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
-    while let Some(accepted) = listener.try_accept_raw() {
-        place(&worker, accepted);
+    // As many as can have waited: clients that come meanwhile must not keep it open.
+    let waiting = std::iter::from_fn(|| listener.try_accept_raw());
+    for accepted in waiting.take(BACKLOG as usize) {
+        place(worker, accepted);
     }
 }
 
 async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
     let mut stalls: u64 = 0;
     loop {
-        match race(listener.accept_raw(), worker.drain_begun()).await {
+        let next = async {
+            if let Home::Listener(threads) = worker.home() {
+                threads.crew.has_room().await;
+            }
+            listener.accept_raw().await
+        };
+        match race(next, worker.drain_begun()).await {
             First::Other(()) => return,
             First::One(Ok(accepted)) => place(worker, accepted),
             First::One(Err(error)) => {
@@ -48,24 +62,68 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
     }
 }
 
-/// Serves a connection here, or gives it to a worker that has clearly fewer.
+/// Gives a connection to whom it belongs.
 fn place(worker: &Rc<Worker>, accepted: Accepted) {
-    let target = worker.mesh().loads().place(worker.id());
+    match worker.home() {
+        Home::Worker(mesh) => balance(worker, mesh, accepted),
+        Home::Listener(threads) => {
+            worker.row().conns_accepted.add(1);
+            match threads.crew.hand_over(accepted) {
+                Ok(()) => (),
+                Err(error) => {
+                    let stalls = worker.row().accept_stalls.value();
+                    worker.row().accept_stalls.add(1);
+                    if !stalls.is_multiple_of(STALLS_PER_LINE) {
+                        return;
+                    }
+                    eprintln!(
+                        "hp-proxy: worker {}: cannot start a thread: {error}; connections wait for those that there are; \
+                         raise the limit of processes (ulimit -u) or lower --threads-max",
+                        worker.id().0
+                    );
+                }
+            }
+        }
+        Home::Thread(..) => unreachable!("a thread of the crew has no listener"),
+    }
+}
+
+/// Serves a connection here, or gives it to a worker that has clearly fewer.
+fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, accepted: Accepted) {
+    let target = mesh.loads().place(worker.id());
     if target == worker.id() {
         return downstream::adopt(worker, accepted);
     }
-    match worker.mesh().send(target, Message::Adopt(accepted)) {
+    match mesh.send(target, Message::Adopt(accepted)) {
         Ok(()) => worker.row().conns_moved.add(1),
         Err(message) => {
-            worker.mesh().loads().release(target);
+            mesh.loads().release(target);
             if let Message::Adopt(accepted) = message {
-                worker.mesh().loads().take(worker.id());
+                mesh.loads().take(worker.id());
                 downstream::adopt(worker, accepted);
             }
         }
     }
 }
 
+/// A listener at work; told when it ends, panics included.
+struct Listening(Rc<Worker>);
+
+impl Listening {
+    fn begin(worker: Rc<Worker>) -> Self {
+        worker.listener_began();
+        Self(worker)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.listener_ended();
+    }
+}
+
+/// Connections that may wait to be accepted; the kernel caps it.
+pub(crate) const BACKLOG: u32 = 4096;
 /// How long accepting stops when descriptors or memory run out.
 const STALL: Duration = Duration::from_millis(100);
 /// One line in the log for this many stalls: a second's worth.

@@ -2,11 +2,13 @@
 
 use crate::config::plan::Plan;
 use crate::counters::Rows;
-use crate::shared::{Message, SharedPlan};
-use crate::worker;
-use hp_core::rt::RtOptions;
+use crate::listener::BACKLOG;
+use crate::shared::{Message, SharedPlan, Threads};
+use crate::upstream::SharedLedger;
+use crate::{thread, worker};
 use hp_core::rt::net::{Socket, listen, probe_exclusive};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
+use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 use std::fmt;
@@ -65,21 +67,25 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
     let (sockets, addr) = bind(&plan)?;
-    let rows = Rows::new(plan.workers);
+    let has_crew = plan.engine == Engine::Threads;
+    let threads_max = has_crew.then_some(plan.limits.threads_max);
+    let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
     let options = WorkersOptions {
         count: plan.workers,
         rt: RtOptions {
             engine: plan.engine,
             ..RtOptions::default()
         },
-        pin: Pin::Auto,
+        // Threads that a pinned one starts would be pinned as well.
+        pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-proxy",
     };
+    let plan = SharedPlan::new(plan);
+    let threads = has_crew.then(|| hire(&plan, &rows));
     let workers = {
-        let plan = SharedPlan::new(plan);
-        let rows = rows.clone();
+        let (rows, threads) = (rows.clone(), threads.clone());
         start(&options, move |context| {
-            worker::main(context, plan.clone(), rows.clone())
+            worker::main(context, plan.clone(), rows.clone(), threads.clone())
         })
     }
     .map_err(RunError::Workers)?;
@@ -92,9 +98,23 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
             return Err(RunError::Workers(WorkersError::Died));
         }
     }
-    eprintln!("hp-proxy: {}, {} workers", workers.engine(), options.count);
+    let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
+    let crew = crew.unwrap_or_default();
+    eprintln!(
+        "hp-proxy: {}, {} workers{crew}",
+        workers.engine(),
+        options.count
+    );
     eprintln!("listening on {addr}");
-    obey(&signals, workers, &rows)
+    obey(&signals, workers, threads.as_ref(), &rows)
+}
+
+/// Threads that serve a connection each, and what they share.
+fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
+    let addrs: Vec<SocketAddr> = plan.backends.iter().map(|backend| backend.addr).collect();
+    let ledger = SharedLedger::new(&addrs, plan.limits.upstream_conns_of_all());
+    let crew = thread::crew(plan, rows, &ledger);
+    Threads { crew, ledger }
 }
 
 /// One listening socket a worker, all on one port.
@@ -112,13 +132,22 @@ fn bind(plan: &Plan) -> Result<(Vec<Socket>, SocketAddr), RunError> {
     Ok((sockets, addr))
 }
 
-fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result<(), RunError> {
+fn obey(
+    signals: &Signals,
+    workers: Workers<Message, ()>,
+    threads: Option<&Threads>,
+    rows: &Rows,
+) -> Result<(), RunError> {
     let mut is_draining = false;
     loop {
         if workers.are_finished() {
-            workers.join().map_err(RunError::Workers)?;
-            eprint!("hp-proxy: done\n{rows}");
-            return Ok(());
+            if let Some(threads) = threads {
+                threads.crew.end(); // Nobody brings them anything any more.
+            }
+            if threads.is_none_or(|threads| threads.crew.threads() == 0) {
+                workers.join().map_err(RunError::Workers)?;
+                return conclude(threads, rows);
+            }
         }
         let look = if is_draining {
             LOOK_WHILE_DRAINING
@@ -129,11 +158,7 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
             None => (),
             Some(Signal::User1) => eprint!("hp-proxy: so far\n{rows}"),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
-                tell_all(&workers, || Message::Cut);
-                return match workers.join() {
-                    Ok(_ended) => Err(RunError::Impatient),
-                    Err(error) => Err(RunError::Workers(error)),
-                };
+                return Err(cut(workers, threads));
             }
             Some(Signal::Interrupt | Signal::Terminate) => {
                 is_draining = true;
@@ -147,6 +172,19 @@ fn obey(signals: &Signals, workers: Workers<Message, ()>, rows: &Rows) -> Result
     }
 }
 
+/// Ends everything now; what is in flight is reset.
+fn cut(workers: Workers<Message, ()>, threads: Option<&Threads>) -> RunError {
+    tell_all(&workers, || Message::Cut);
+    if let Some(threads) = threads {
+        threads.crew.cut();
+        threads.crew.join();
+    }
+    match workers.join() {
+        Ok(_ended) => RunError::Impatient,
+        Err(error) => RunError::Workers(error),
+    }
+}
+
 fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
     for worker in 0..workers.mesh().workers() {
         match workers.mesh().send(WorkerId(worker), message()) {
@@ -156,8 +194,19 @@ fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
     }
 }
 
-/// Connections that may wait to be accepted; the kernel caps it.
-const BACKLOG: u32 = 4096;
+/// The last words.
+fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
+    let cut = rows.sum(|row| &row.conns_cut);
+    if cut > 0 {
+        eprintln!("hp-proxy: {cut} connections did not finish within --drain-timeout and are cut");
+    }
+    if threads.is_some_and(|threads| threads.crew.has_died()) {
+        return Err(RunError::Workers(WorkersError::Died));
+    }
+    eprint!("hp-proxy: done\n{rows}");
+    Ok(())
+}
+
 /// How often the main thread looks whether the workers have ended, which none does unasked but by a panic of its own.
 const LOOK_AT_WORKERS: Duration = Duration::from_secs(1);
 /// The same while a drain makes them end.

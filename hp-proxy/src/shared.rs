@@ -1,11 +1,14 @@
-//! What the tasks of one worker share. Lives on the worker's thread; knows no task.
+//! What the tasks of one worker share, or of a thread that serves one connection after another. Lives on its thread; knows
+//! no task.
 
 use crate::config::plan::Plan;
 use crate::counters::{Counters, Rows};
-use crate::upstream::{Settings, Upstream};
+use crate::upstream::{Settings, SharedLedger, Upstream};
 use hp_core::rt::Rt;
+use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket};
+use hp_core::rt::race::race;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -30,16 +33,39 @@ pub enum Message {
     Cut,
 }
 
+/// Threads that serve one connection each, as the listeners see them.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    /// Takes accepted connections.
+    pub crew: Crew<Accepted>,
+    /// The crew's connections to backends.
+    pub ledger: SharedLedger,
+}
+
+/// Where client connections are served.
+#[derive(Debug)]
+pub(crate) enum Home {
+    /// Here, or by another worker with fewer.
+    Worker(Mesh<Message>),
+    /// By a crew; this worker only accepts.
+    Listener(Threads),
+    /// Here, one after another: a thread of the crew.
+    Thread(Rc<Seat<Accepted>>, SharedLedger),
+}
+
 /// What a worker's tasks share. Lives on its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     rt: Rt,
+    /// Its number, which is that of its row, too.
     id: WorkerId,
     plan: SharedPlan,
     rows: Rows,
-    mesh: Mesh<Message>,
+    home: Home,
     upstream: Rc<Upstream>,
     is_draining: Cell<bool>,
+    /// Listeners that may still bring connections.
+    listening: Cell<u32>,
     /// Client connections of this worker, parked ones included.
     open: Cell<u32>,
     all_closed: RefCell<Option<Waker>>,
@@ -55,24 +81,27 @@ pub type SharedPlan = Arc<Plan>;
 
 impl Worker {
     /// The state of a worker that has no connection yet.
-    pub(crate) fn new(
-        rt: &Rt,
-        id: WorkerId,
-        mesh: Mesh<Message>,
-        plan: SharedPlan,
-        rows: Rows,
-    ) -> Rc<Self> {
-        let backends = plan.backends.iter().map(|backend| backend.addr);
-        let settings = upstream_settings(&plan, id);
-        let upstream = Upstream::new(rt, backends, settings, rows.clone(), id.0);
+    pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
+        let addrs = plan.backends.iter().map(|backend| backend.addr).collect();
+        let (settings, row) = (upstream_settings(&plan), (rows.clone(), id.0));
+        let upstream = match &home {
+            Home::Worker(_) => {
+                let conns_max = plan.limits.upstream_conns_of(id.0, plan.workers);
+                Upstream::own(rt, addrs, conns_max, settings, row)
+            }
+            Home::Listener(Threads { ledger, .. }) | Home::Thread(_, ledger) => {
+                Upstream::sharing(rt, addrs, ledger.clone(), settings, row)
+            }
+        };
         Rc::new(Self {
             rt: rt.clone(),
             id,
             plan,
             rows,
-            mesh,
+            home,
             upstream,
             is_draining: Cell::new(false),
+            listening: Cell::new(0),
             open: Cell::new(0),
             all_closed: RefCell::default(),
             scratch: RefCell::default(),
@@ -95,8 +124,8 @@ impl Worker {
         self.rows.of(self.id.0)
     }
 
-    pub(crate) fn mesh(&self) -> &Mesh<Message> {
-        &self.mesh
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn upstream(&self) -> &Rc<Upstream> {
@@ -105,6 +134,20 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// Whether a client that wants to may keep its connection after the next answer.
+    pub(crate) fn keeps_clients(&self) -> bool {
+        let is_crowded = match &self.home {
+            Home::Worker(_) | Home::Listener(_) => false,
+            Home::Thread(seat, _) => seat.crew().is_crowded(), // Somebody waits for this thread.
+        };
+        !is_crowded && !self.is_draining()
+    }
+
+    /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
+    pub(crate) fn parks(&self) -> bool {
+        matches!(self.home, Home::Worker(_)) && !self.is_draining()
     }
 
     /// Keeps an idle connection without a task.
@@ -117,12 +160,16 @@ impl Worker {
         conn.park(DOWNSTREAM_TAG, self.rt.now() + kept_for);
     }
 
-    /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte.
+    /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its
+    /// end where it has a thread of its own.
     pub(crate) fn idle_grace(&self) -> Duration {
-        if self.is_draining() || self.rt.tasks() > TASKS_WITH_GRACE_MAX {
-            Duration::ZERO
-        } else {
-            self.plan.timeouts.keepalive.min(IDLE_GRACE)
+        let has_thread = matches!(self.home, Home::Thread(..));
+        let keepalive = self.plan.timeouts.keepalive;
+        match (self.is_draining(), has_thread) {
+            (true, _) => Duration::ZERO,
+            (false, true) => keepalive,
+            (false, false) if self.rt.tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
+            (false, false) => keepalive.min(IDLE_GRACE),
         }
     }
 
@@ -155,6 +202,18 @@ impl Worker {
         .await;
     }
 
+    /// Ready once an idle connection is to be closed before its time: when a drain has begun; where it has a thread of its
+    /// own and had its first request, also when a connection waits for a thread and this one has idled for a while.
+    pub(crate) async fn shall_leave(&self, is_first: bool) {
+        match &self.home {
+            // Boxed, so that the tasks of workers do not carry the room for it.
+            Home::Thread(seat, _) if !is_first => {
+                Box::pin(race(self.drain_begun(), seat.asked())).await;
+            }
+            _ => self.drain_begun().await,
+        }
+    }
+
     /// Client connections that have not ended.
     pub(crate) fn open_conns(&self) -> u32 {
         self.open.get()
@@ -162,7 +221,10 @@ impl Worker {
 
     /// Counts a client connection whose place was reserved.
     pub(crate) fn conn_began(&self) {
-        self.row().conns_accepted.add(1);
+        match self.home {
+            Home::Worker(_) | Home::Listener(_) => self.row().conns_accepted.add(1),
+            Home::Thread(..) => (), // Its listener has counted it.
+        }
         self.row().conns_open.add(1);
         self.open.set(self.open.get() + 1);
     }
@@ -172,26 +234,42 @@ impl Worker {
         self.is_draining.set(true);
         self.rt.wake_all();
         self.rt.unpark_all();
+        if let Home::Listener(Threads { ledger, .. }) = &self.home {
+            ledger.close_idle();
+        }
+    }
+
+    /// A place that was reserved for a client connection is free again.
+    pub(crate) fn release_place(&self) {
+        match &self.home {
+            Home::Worker(mesh) => mesh.loads().release(self.id),
+            Home::Listener(_) | Home::Thread(..) => (), // Nobody chooses by their loads.
+        }
+    }
+
+    /// A listener begins to bring connections.
+    pub(crate) fn listener_began(&self) {
+        self.listening.set(self.listening.get() + 1);
+    }
+
+    /// A listener brings no more connections.
+    pub(crate) fn listener_ended(&self) {
+        self.listening.set(self.listening.get() - 1);
+        self.wake_if_all_closed();
     }
 
     /// Counts a client connection as ended, and frees its place.
     pub(crate) fn conn_ended(&self) {
         self.row().conns_open.subtract(1);
-        self.mesh.loads().release(self.id);
+        self.release_place();
         self.open.set(self.open.get() - 1);
-        let waker = self
-            .all_closed
-            .borrow_mut()
-            .take_if(|_| self.open.get() == 0);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.wake_if_all_closed();
     }
 
     /// Ready when no client connection is left, and the listeners have nothing more to hand over.
     pub(crate) async fn all_closed(&self) {
         poll_fn(|cx| {
-            if self.open.get() == 0 {
+            if self.is_all_closed() {
                 return Poll::Ready(());
             }
             *self.all_closed.borrow_mut() = Some(cx.waker().clone());
@@ -199,11 +277,24 @@ impl Worker {
         })
         .await;
     }
+
+    fn is_all_closed(&self) -> bool {
+        self.open.get() == 0 && self.listening.get() == 0
+    }
+
+    fn wake_if_all_closed(&self) {
+        let waker = self
+            .all_closed
+            .borrow_mut()
+            .take_if(|_| self.is_all_closed());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
 }
 
-fn upstream_settings(plan: &Plan, id: WorkerId) -> Settings {
+fn upstream_settings(plan: &Plan) -> Settings {
     Settings {
-        conns_max: plan.limits.upstream_conns_of(id.0, plan.workers),
         idle_conns_max: plan.limits.idle_conns_max,
         queue_len_max: plan.limits.queue_len_max,
         connect_timeout: plan.timeouts.connect,

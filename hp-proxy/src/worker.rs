@@ -1,25 +1,42 @@
 //! One worker: it serves until a drain has ended.
 
 use crate::counters::Rows;
-use crate::shared::{Message, SharedPlan, Worker};
+use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::{downstream, listener};
 use hp_core::rt::race::{First, race};
-use hp_core::rt::worker::Context;
+use hp_core::rt::worker::{Context, WorkerId};
 use std::rc::Rc;
 
-/// A worker's main function: serves until a drain has ended.
-pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
+/// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
+pub async fn main(
+    context: Context<Message>,
+    plan: SharedPlan,
+    rows: Rows,
+    threads: Option<Threads>,
+) {
     let Context {
         rt,
         id,
         mailbox,
         mesh,
     } = context;
-    let worker = Worker::new(&rt, id, mesh, plan, rows);
+    let home = match threads {
+        None => Home::Worker(mesh),
+        Some(threads) => {
+            if id == KEEPER {
+                let (rt, ledger) = (rt.clone(), threads.ledger.clone());
+                rt.clone().spawn(async move { ledger.keep(&rt).await });
+            }
+            Home::Listener(threads)
+        }
+    };
+    let worker = Worker::new(&rt, id, home, plan, rows);
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
     loop {
         match mailbox.recv().await {
-            Message::Listen(socket) => rt.spawn(listener::serve(Rc::clone(&worker), socket)),
+            Message::Listen(socket) => {
+                rt.spawn(listener::serve(Rc::clone(&worker), socket));
+            }
             Message::Adopt(accepted) => downstream::adopt(&worker, accepted),
             Message::Drain | Message::Cut => break,
         }
@@ -50,3 +67,6 @@ pub async fn main(context: Context<Message>, plan: SharedPlan, rows: Rows) {
         }
     }
 }
+
+/// The worker that looks after idle connections to backends that threads share.
+const KEEPER: WorkerId = WorkerId(0);

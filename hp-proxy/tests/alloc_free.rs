@@ -55,10 +55,10 @@ fn check(engine: Engine) {
         name: "watched",
     };
     let allocations: &AtomicU64 = Box::leak(Box::default());
-    let (plan, rows) = (SharedPlan::new(plan), Rows::new(1));
+    let (plan, rows) = (SharedPlan::new(plan), Rows::new(1, 0));
     let main = move |context| {
         WATCHED.set(Some(allocations)); // On the worker's thread.
-        worker::main(context, plan.clone(), rows.clone())
+        worker::main(context, plan.clone(), rows.clone(), None)
     };
     let workers = start(&options, main).unwrap();
     let socket = listen(any, 16).unwrap();

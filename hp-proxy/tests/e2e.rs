@@ -21,6 +21,8 @@ mod process;
 mod refusals;
 #[path = "e2e/support.rs"]
 mod support;
+#[path = "e2e/threads.rs"]
+mod threads_only;
 #[path = "e2e/upstreams.rs"]
 mod upstreams;
 
@@ -28,6 +30,7 @@ mod upstreams;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Engine {
     Epoll,
+    Threads,
     Uring,
 }
 
@@ -35,6 +38,7 @@ impl Engine {
     fn flag(self) -> &'static str {
         match self {
             Self::Epoll => "--engine epoll",
+            Self::Threads => "--engine threads",
             Self::Uring if std::env::var("HP_WITHOUT_URING").is_ok() => "--engine auto",
             Self::Uring => "--engine uring",
         }
@@ -128,12 +132,37 @@ macro_rules! stamp {
                     sigterm_finishes_what_is_in_flight_and_closes_what_idles,
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
-                    sigint_drains_and_sigusr1_and_sighup_do_not,
-                    eight_connections_are_shared_by_two_workers;
+                    sigint_drains_and_sigusr1_and_sighup_do_not;
             }
         }
     };
 }
 
 stamp!(epoll, Engine::Epoll);
+stamp!(threads, Engine::Threads);
 stamp!(uring, Engine::Uring);
+
+/// Where workers serve connections themselves.
+mod among_workers {
+    mod epoll {
+        use crate::Engine;
+        facts! { Engine::Epoll; process: eight_connections_are_shared_by_two_workers; }
+    }
+    mod uring {
+        use crate::Engine;
+        facts! { Engine::Uring; process: eight_connections_are_shared_by_two_workers; }
+    }
+}
+
+/// Where each connection has a thread of its own.
+mod among_threads {
+    use super::Engine;
+    facts! { Engine::Threads;
+        threads_only:
+            a_thread_serves_one_connection_after_another,
+            an_idle_client_makes_room_for_one_that_waits,
+            a_busy_client_makes_room_with_its_answer,
+            a_backend_connection_serves_the_clients_of_all_listeners,
+            what_waits_for_a_thread_when_a_drain_begins_is_answered;
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 /// `auto` is io_uring wherever that is allowed.
-pub(crate) const ENGINES: [&str; 2] = ["epoll", "auto"];
+pub(crate) const ENGINES: [&str; 3] = ["epoll", "auto", "threads"];
 
 /// What a connection does with each of its requests.
 #[derive(Clone, Copy)]

@@ -154,6 +154,22 @@ impl<T> Slab<T> {
             .map_or(std::ptr::null(), |entry| std::ptr::from_ref(entry).cast())
     }
 
+    /// All occupants with their keys, in the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        (0..)
+            .zip(&self.entries)
+            .filter_map(|(index, entry)| match &entry.state {
+                State::Occupied(value) => Some((
+                    Key {
+                        index,
+                        generation: entry.generation,
+                    },
+                    value,
+                )),
+                State::Free { .. } => None,
+            })
+    }
+
     /// Keys of all occupants, in the order of their places.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {

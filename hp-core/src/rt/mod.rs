@@ -4,6 +4,7 @@
 //! There is no "current runtime": whoever needs one is given it.
 
 pub(crate) mod buf;
+pub mod crew;
 mod driver;
 mod executor;
 pub mod mesh;
@@ -42,6 +43,8 @@ pub enum Engine {
     Uring,
     /// epoll: Linux 4.5 or later.
     Epoll,
+    /// ppoll, for runtimes with few connections: the programs give each connection a thread with a runtime of its own.
+    Threads,
 }
 
 impl FromStr for Engine {
@@ -52,6 +55,7 @@ impl FromStr for Engine {
             "auto" => Ok(Self::Auto),
             "uring" => Ok(Self::Uring),
             "epoll" => Ok(Self::Epoll),
+            "threads" => Ok(Self::Threads),
             _ => Err(UnknownEngine),
         }
     }
@@ -63,6 +67,7 @@ impl fmt::Display for Engine {
             Self::Auto => "auto",
             Self::Uring => "uring",
             Self::Epoll => "epoll",
+            Self::Threads => "threads",
         })
     }
 }
@@ -73,7 +78,7 @@ pub struct UnknownEngine;
 
 impl fmt::Display for UnknownEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no such engine; write auto, uring or epoll")
+        f.write_str("there is no such engine; write auto, uring, epoll or threads")
     }
 }
 
@@ -216,7 +221,7 @@ impl Rt {
                     uring_remedy(cause)
                 )
             }
-            (None, None) => String::from("engine epoll"),
+            (None, None) => format!("engine {}", io.engine()),
         }
     }
 

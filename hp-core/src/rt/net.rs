@@ -167,6 +167,28 @@ impl Conn {
         ParkKey(self.key)
     }
 
+    /// Takes the connection out of its runtime, so that another one can [`Rt::adopt_released`] it: on the readiness engines,
+    /// when
+    /// nothing is queued, nothing received is unread, and nothing has failed. What arrives meanwhile is found by the next
+    /// runtime.
+    ///
+    /// # Errors
+    /// The connection itself, when it must stay.
+    pub fn release(mut self) -> Result<Released, Self> {
+        let Some(peer) = self.peer_addr() else {
+            return Err(self);
+        };
+        let released = self.rt.0.io.borrow_mut().release(self.key);
+        match released {
+            Some(fd) => {
+                self.released = true;
+                let socket = self.rt.0.kernel.own(fd);
+                Ok(Released { socket, peer })
+            }
+            None => Err(self),
+        }
+    }
+
     /// The runtime that drives this connection.
     #[must_use]
     pub fn rt(&self) -> &Rt {
@@ -222,6 +244,16 @@ impl Rt {
     pub fn adopt_accepted(&self, accepted: Accepted) -> io::Result<Conn> {
         let fd = accepted.socket.into_raw();
         let key = self.0.io.borrow_mut().adopt_accepted(fd, accepted.peer)?;
+        Ok(Conn::new(self, key))
+    }
+
+    /// Takes over a connection that another runtime released, on the same engine.
+    ///
+    /// # Errors
+    /// What registration answers.
+    pub fn adopt_released(&self, released: Released) -> io::Result<Conn> {
+        let fd = released.socket.into_raw();
+        let key = self.0.io.borrow_mut().adopt_accepted(fd, released.peer)?;
         Ok(Conn::new(self, key))
     }
 
@@ -340,6 +372,21 @@ impl Drop for Listener {
 pub struct Accepted {
     socket: Socket,
     peer: SocketAddr,
+}
+
+/// A connection that one runtime had and another one may take. Closes when dropped; may cross threads.
+#[derive(Debug)]
+pub struct Released {
+    socket: Socket,
+    peer: SocketAddr,
+}
+
+impl Released {
+    /// Whether bytes, the peer's end or an error are there.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.socket.has_news()
+    }
 }
 
 /// A socket that listens on an address, for a runtime on this machine's kernel. `backlog` connections may wait in it; the

@@ -10,6 +10,7 @@ pub mod epoll;
 pub mod event;
 pub mod limits;
 pub mod memory;
+pub mod ppoll;
 pub mod ring;
 pub mod signal;
 pub mod socket;

@@ -10,6 +10,7 @@ use hp_core::rt::{Engine, Rt, RtOptions};
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 pub(crate) fn every_armed_operation_ends_exactly_once(engine: Engine) {
     for options in [options(engine), tiny(engine), scarce(engine)] {
@@ -195,6 +196,43 @@ async fn first_word(conn: &Conn) -> Option<u32> {
     }
 }
 
+/// A ring keeps a connection for which it holds a receive; whoever could not release it goes on with it.
+pub(crate) fn a_released_connection_goes_on_in_another_runtime(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        peer.write_all(b"unread").unwrap();
+        conn.readable().await.unwrap();
+        let conn = conn.release().unwrap_err();
+        assert_eq!(exactly(&conn, 6).await, b"unread");
+        conn.write(b"last words").unwrap();
+        conn.set_deadline(Some(rt.now() + Duration::from_secs(60)));
+        match conn.release() {
+            Err(conn) => {
+                assert_eq!(engine, Engine::Uring);
+                drop(conn);
+            }
+            Ok(released) => {
+                assert_eq!(rt.holdings().conns, 0);
+                let mut heard = [0; 10];
+                peer.read_exact(&mut heard).unwrap();
+                assert_eq!(&heard, b"last words");
+                assert!(!released.has_news());
+                peer.write_all(b"meanwhile").unwrap();
+                assert!(released.has_news());
+                let other = options(engine);
+                let thread = peer::thread(move || {
+                    check(&other, async |rt| {
+                        let conn = rt.adopt_released(released).unwrap();
+                        assert_eq!(exactly(&conn, 9).await, b"meanwhile");
+                    });
+                });
+                thread.join().unwrap();
+                assert_eq!(peer.read(&mut heard).unwrap(), 0);
+            }
+        }
+    });
+}
+
 pub(crate) fn a_finished_side_still_receives(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
@@ -268,7 +306,7 @@ pub(crate) fn handles_may_outlive_the_shutdown(engine: Engine) {
     let (conn, mut peer) = run(&rt, pair_from(&listener, addr));
     peer.write_all(b"kept").unwrap();
     let lent = run(&rt, data(&conn));
-    let sleep = rt.sleep(std::time::Duration::from_secs(1));
+    let sleep = rt.sleep(Duration::from_secs(1));
     rt.shut_down();
     assert_eq!(rt.holdings().conns + rt.holdings().listeners, 0);
     drop(sleep);

@@ -7,6 +7,7 @@ use hp_core::rt::race::{First, join, race};
 use hp_core::rt::{Engine, Rt};
 use std::io::{self, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 pub(crate) fn both_directions_at_once_are_complete_and_in_order(engine: Engine) {
     const LEN: usize = 4 * 1024 * 1024;
@@ -191,6 +192,37 @@ pub(crate) fn a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one(engine: E
         peer.shutdown(Shutdown::Write).unwrap();
         assert!(within_turns(&rt, 50, conn.failure()).await.is_none());
         assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+    });
+}
+
+/// Bytes, an end and a reset that nobody takes: each is noticed once, and then ends no wait.
+pub(crate) fn news_that_nobody_takes_costs_no_turns(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (_said, mut says) = pair(&rt).await;
+        says.write_all(b"not now").unwrap();
+        let (_ended, ends) = pair(&rt).await;
+        ends.shutdown(Shutdown::Write).unwrap();
+        let (both, leaves) = pair(&rt).await;
+        both.finish().await.unwrap();
+        drop(leaves);
+        let (_failed, fails) = pair(&rt).await;
+        peer::reset(fails);
+        let (watched, mut hangs) = pair(&rt).await;
+        hangs.write_all(b"first this").unwrap();
+        hangs.shutdown(Shutdown::Write).unwrap();
+        let pause = || rt.sleep(Duration::from_millis(50));
+        assert!(matches!(
+            race(watched.failure(), pause()).await,
+            First::Other(())
+        ));
+        let turns_before = rt.stats().turns;
+        assert!(matches!(
+            race(watched.failure(), pause()).await,
+            First::Other(())
+        ));
+        let turns = rt.stats().turns - turns_before;
+        assert!(turns < 10, "{turns} turns in 50 ms");
+        drop(both);
     });
 }
 

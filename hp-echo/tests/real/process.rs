@@ -132,3 +132,16 @@ fn run(args: &[&str]) -> Output {
         .output()
         .unwrap()
 }
+
+/// One thread for connections, and two clients: the one that idles makes room.
+#[test]
+fn idle_connection_makes_room_where_threads_are_too_few() {
+    let server = Server::start(&["--engine", "threads", "--threads-max", "1"]);
+    for _ in 0..2 {
+        let mut idle = server.connect();
+        assert_eq!(idle.get("/").status, 200);
+        let mut waiting = server.connect();
+        assert_eq!(waiting.get("/").status, 200);
+        assert_eq!(idle.rest(), b"");
+    }
+}

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// `auto` is io_uring wherever that is allowed.
-pub(crate) const ENGINES: [&str; 2] = ["epoll", "auto"];
+pub(crate) const ENGINES: [&str; 3] = ["epoll", "auto", "threads"];
 
 /// A running hp-echo; killed when dropped.
 pub(crate) struct Server {

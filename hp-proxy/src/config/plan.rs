@@ -12,7 +12,7 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// Servers that requests go to, in turn; at least one.
     pub backends: Vec<Backend>,
-    /// Threads, each with a runtime of its own; at least one.
+    /// Threads, each with a runtime of its own; at least one. With [`Engine::Threads`] they only accept.
     pub workers: u32,
     /// How sockets are driven.
     pub engine: Engine,
@@ -59,12 +59,14 @@ pub struct Limits {
     pub head: HeadLimits,
     /// Bytes of a request's content; 0: no limit.
     pub body_bytes_max: u64,
-    /// Idle connections kept per worker and backend.
+    /// Idle connections kept per worker and backend; per backend where threads share them.
     pub idle_conns_max: u32,
     /// Connections per backend, all workers together; 0: no limit.
     pub upstream_conns_max: u32,
-    /// Requests of one worker that may wait for a backend connection; one more is answered 503 at once.
+    /// Requests of one worker, or of all threads together, that may wait for a backend connection; one more is answered 503 at once.
     pub queue_len_max: u32,
+    /// Threads that serve a connection each, with [`Engine::Threads`]; at least one.
+    pub threads_max: u32,
 }
 
 impl Default for Timeouts {
@@ -90,11 +92,18 @@ impl Default for Limits {
             idle_conns_max: 1024,
             upstream_conns_max: 0,
             queue_len_max: 10_000,
+            threads_max: 4096,
         }
     }
 }
 
 impl Limits {
+    /// Connections per backend where all share them; `None`: no limit.
+    #[must_use]
+    pub fn upstream_conns_of_all(&self) -> Option<u32> {
+        (self.upstream_conns_max > 0).then_some(self.upstream_conns_max)
+    }
+
     /// How many connections per backend one of `workers` workers may have; `None`: no limit. The shares add up to the
     /// limit, so no worker has to ask another.
     #[must_use]

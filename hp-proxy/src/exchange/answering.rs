@@ -212,7 +212,7 @@ impl Answering<'_> {
             let keep = request.keep_alive
                 && self.uploaded.get()
                 && !delivery.ends_by_close
-                && !self.worker.is_draining();
+                && self.worker.keeps_clients();
             response::encode_final(&head, request, delivery, keep, out);
             Parsed::Final(Begun { facts, keep })
         };

@@ -10,6 +10,7 @@ use crate::shared::Worker;
 use crate::upstream::Lease;
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
+use hp_core::rt::Instant;
 use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
@@ -70,9 +71,7 @@ async fn without_content(
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
-        if !is_planted(Plant::NoDeadline) {
-            backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
-        }
+        backend.set_deadline(response_deadline(worker));
         let answering = Answering {
             worker,
             client: &client.conn,
@@ -101,11 +100,9 @@ async fn without_content(
                     return Err(failure);
                 }
                 worker.row().retries.add(1);
-                let endpoint = lease.endpoint();
-                drop(lease);
                 lease = worker
                     .upstream()
-                    .acquire_fresh(endpoint)
+                    .acquire_fresh(lease)
                     .await
                     .map_err(Failure::Acquire)?;
                 continue;
@@ -129,6 +126,11 @@ async fn without_content(
             },
         ));
     }
+}
+
+fn response_deadline(worker: &Worker) -> Option<Instant> {
+    let deadline = worker.rt().now() + worker.plan().timeouts.response;
+    (!is_planted(Plant::NoDeadline)).then_some(deadline)
 }
 
 /// A request with content, which streams to the backend while the answer may already come.
@@ -269,7 +271,7 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
     let keep = request.facts.keep_alive
         && !request.facts.framing.has_body()
         && !request.facts.is_connect
-        && !worker.is_draining();
+        && worker.keeps_clients();
     let connection = match (keep, request.facts.version) {
         (false, _) => answer::Connection::Close,
         (true, Version::Http10) => answer::Connection::KeepAndSay,

@@ -88,7 +88,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
         }
         match after {
             After::Keep => is_first = false,
-            After::Park if worker.is_draining() => break,
+            After::Park if !worker.parks() => break,
             After::Park => {
                 worker.park(client.conn);
                 return Served::Parked;
@@ -172,11 +172,12 @@ async fn receive_request(
                 }
             }
         }
-        // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served.
+        // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served. So
+        // does the want of threads, after the first request.
         let may_end = client.reader.is_empty() && !worker.is_draining();
         let filling = client.reader.fill(&client.conn);
         let filled = if may_end {
-            match race(filling, worker.drain_begun()).await {
+            match race(filling, worker.shall_leave(is_first)).await {
                 First::One(filled) => filled,
                 First::Other(()) => return Err(NoRequest::Gone),
             }

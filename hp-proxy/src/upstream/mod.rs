@@ -1,9 +1,12 @@
 //! Connections to backends: which backend, a kept connection or a new one, or a place in the queue.
 
 pub mod balance;
+mod dial;
+mod ledger;
 mod pool;
 mod queue;
 mod window;
 
+pub use ledger::SharedLedger;
 pub(crate) use pool::UPSTREAM_TAG;
 pub use pool::{AcquireError, Lease, Settings, Upstream};

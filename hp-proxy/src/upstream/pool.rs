@@ -1,40 +1,34 @@
-//! One worker's connections to all backends: kept ones last in, first out; the oldest idle one goes when there are too many.
+//! One runtime's connections to all backends: kept ones last in, first out; the oldest idle one goes when there are too many.
 //!
-//! Per endpoint: `idle <= open <= conns_max`, where `open` counts connecting, leased and idle connections. How many of them
-//! may be new at once is for the endpoint's window.
+//! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
-use super::balance::round_robin::RoundRobin;
-use super::queue::{Place, Queue};
-use super::window::{HELD_BACK_MAX, PATIENCE_MIN, Stall, Window};
+use super::dial::{Dialled, classify, is_ours};
+use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
+use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
-use hp_core::rt::net::{Conn, ParkKey, Unparked};
-use hp_core::rt::race::{First, race};
+use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::io;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-/// One worker's side of the backends.
+/// One runtime's side of the backends.
 #[derive(Debug)]
 pub struct Upstream {
-    rt: Rt,
-    worker: u32,
-    rows: Rows,
-    endpoints: Vec<Endpoint>,
-    turn: RefCell<RoundRobin>,
-    queue: Queue,
-    settings: Settings,
+    pub(super) rt: Rt,
+    pub(super) row: u32,
+    pub(super) rows: Rows,
+    pub(super) addrs: Vec<SocketAddr>,
+    pub(super) books: Books,
+    pub(super) settings: Settings,
 }
 
-/// What one worker may do with its backends.
+/// What may be done with the backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Connections to one backend, at least 1; `None`: no limit.
-    pub conns_max: Option<u32>,
     /// Idle connections kept to one backend.
     pub idle_conns_max: u32,
     /// Requests that may wait.
@@ -45,15 +39,6 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long a request waits, from its first place in the queue on.
     pub queue_timeout: Duration,
-}
-
-#[derive(Debug)]
-struct Endpoint {
-    addr: SocketAddr,
-    open: Cell<u32>,
-    window: RefCell<Window>,
-    /// Front: idle for the longest time.
-    idle: RefCell<VecDeque<ParkKey>>,
 }
 
 /// Why a request gets no connection.
@@ -72,28 +57,46 @@ pub enum AcquireError {
 }
 
 impl Upstream {
-    /// The backends as one worker sees them; nothing is connected yet. `backends` has at least one address.
+    /// The backends as one worker sees them; nothing is connected yet. `addrs` has at least one address; `conns_max`
+    /// connections to each, at least 1, `None`: no limit. `row` is the number of the worker and of its row.
     #[must_use]
-    pub fn new(
+    pub fn own(
         rt: &Rt,
-        backends: impl Iterator<Item = SocketAddr>,
+        addrs: Vec<SocketAddr>,
+        conns_max: Option<u32>,
         settings: Settings,
-        rows: Rows,
-        worker: u32,
+        (rows, row): (Rows, u32),
     ) -> Rc<Self> {
-        let endpoint = |addr| Endpoint {
-            addr,
-            open: Cell::new(0),
-            window: RefCell::default(),
-            idle: RefCell::default(),
-        };
+        let ledger = Ledger::new(addrs.len(), conns_max, row as usize);
+        let books = Books::Own(RefCell::new(ledger));
+        Self::with(rt, addrs, books, settings, (rows, row))
+    }
+
+    /// The backends as one of the threads sees them that share a ledger.
+    #[must_use]
+    pub fn sharing(
+        rt: &Rt,
+        addrs: Vec<SocketAddr>,
+        ledger: SharedLedger,
+        settings: Settings,
+        (rows, row): (Rows, u32),
+    ) -> Rc<Self> {
+        Self::with(rt, addrs, Books::Shared(ledger), settings, (rows, row))
+    }
+
+    fn with(
+        rt: &Rt,
+        addrs: Vec<SocketAddr>,
+        books: Books,
+        settings: Settings,
+        (rows, row): (Rows, u32),
+    ) -> Rc<Self> {
         Rc::new(Self {
             rt: rt.clone(),
-            worker,
+            row,
             rows,
-            endpoints: backends.map(endpoint).collect(),
-            turn: RefCell::new(RoundRobin::starting_at(worker as usize)),
-            queue: Queue::default(),
+            addrs,
+            books,
             settings,
         })
     }
@@ -102,19 +105,14 @@ impl Upstream {
     /// others wait already.
     #[must_use]
     pub fn take_kept(self: &Rc<Self>) -> Option<Lease> {
-        if self.queue.len() > 0 {
-            return None;
+        let (endpoint, mut idle) = self.books.with(Ledger::take_kept)?;
+        loop {
+            if let Some(conn) = self.revive(endpoint, idle) {
+                self.books.with(Ledger::end_turn); // Only a turn that was used is over.
+                return Some(self.reuse(endpoint, conn));
+            }
+            idle = self.books.with(|ledger| ledger.take_idle(endpoint))?;
         }
-        let endpoint = self.turn.borrow().next(self.endpoints.len());
-        let conn = self.take_idle(endpoint)?;
-        self.turn.borrow_mut().pick(self.endpoints.len()); // Only a turn that was used is over.
-        self.rows.of(self.worker).upstream_reuses.add(1);
-        Some(Lease {
-            upstream: Rc::clone(self),
-            endpoint,
-            conn: Some(conn),
-            reused: true,
-        })
     }
 
     /// A kept connection where there is one, else a new one, else a place in the queue.
@@ -122,19 +120,22 @@ impl Upstream {
     /// # Errors
     /// [`AcquireError`].
     pub async fn acquire(self: &Rc<Self>) -> Result<Lease, AcquireError> {
-        let mut wish = Wish::new(self.queue.number());
-        if self.queue.len() == 0
+        let (number, waiting) = self
+            .books
+            .with(|ledger| (ledger.number(), ledger.waiting()));
+        let mut wish = Wish::new(number);
+        if waiting == 0
             && let Some(lease) = self.take_turn(&mut wish).await?
         {
             return Ok(lease);
         }
-        if self.queue.len() >= self.settings.queue_len_max as usize {
+        if self.books.with(|ledger| ledger.waiting()) >= self.settings.queue_len_max as usize {
             return Err(AcquireError::QueueFull);
         }
-        self.rows.of(self.worker).queued.add(1);
+        self.rows.of(self.row).queued.add(1);
         let deadline = self.rt.now() + self.settings.queue_timeout;
         loop {
-            let place = self.queue.enter(wish.number);
+            let place = Place::enter(&self.books, wish.number);
             self.wait(&place, deadline).await?;
             place.spend();
             if let Some(lease) = self.take_turn(&mut wish).await? {
@@ -143,20 +144,18 @@ impl Upstream {
         }
     }
 
-    /// A new connection to the same endpoint, for a request whose kept one had died.
+    /// A new connection to the same endpoint, for a request whose kept one has died; it takes that one's place.
     ///
     /// # Errors
     /// [`AcquireError`].
-    pub async fn acquire_fresh(self: &Rc<Self>, endpoint: usize) -> Result<Lease, AcquireError> {
-        let mut wish = Wish::new(self.queue.number());
+    pub async fn acquire_fresh(self: &Rc<Self>, dead: Lease) -> Result<Lease, AcquireError> {
+        let mut wish = Wish::new(self.books.with(Ledger::number));
+        let mut opening = Opening::instead_of(dead);
         loop {
             // It has waited in the queue once; so it dials on, until its doubled patience is the timeout itself.
-            match self
-                .connect_from(Opening::begin(self, endpoint), &mut wish)
-                .await
-            {
+            match self.connect_from(opening, &mut wish).await {
                 Ok(lease) => return Ok(lease),
-                Err(Missed::Stalled) => (),
+                Err(Missed::Stalled(stalled)) => opening = stalled,
                 Err(Missed::Failed(error)) => return Err(error),
             }
         }
@@ -164,31 +163,23 @@ impl Upstream {
 
     /// A parked backend connection came back: it is of no use, whether it has news or is too old.
     pub fn retire(&self, conn: Conn, endpoint: usize, _why: Unparked) {
-        if let Some(endpoint) = self.endpoints.get(endpoint) {
-            endpoint
-                .idle
-                .borrow_mut()
-                .retain(|key| !conn.was_parked_as(*key));
+        if endpoint < self.addrs.len() {
+            self.books.with(|ledger| ledger.forget(endpoint, &conn));
             drop(conn);
-            endpoint.open.set(endpoint.open.get() - 1);
-            self.queue.grant_next();
+            self.books.with(|ledger| ledger.close(endpoint));
         }
     }
 
     /// Connections to all backends, in use or idle.
     #[must_use]
     pub fn open_conns(&self) -> u32 {
-        self.endpoints
-            .iter()
-            .map(|endpoint| endpoint.open.get())
-            .sum()
+        self.books.with(|ledger| ledger.open())
     }
 
     /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
     async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
         loop {
-            let limited = |endpoint: &Endpoint| endpoint.window.borrow().is_limited();
-            let until = if self.endpoints.iter().any(limited) {
+            let until = if self.books.with(|ledger| ledger.is_limited()) {
                 deadline.min(self.rt.now() + HELD_BACK_MAX)
             } else {
                 deadline
@@ -200,72 +191,73 @@ impl Upstream {
             if now >= deadline {
                 return Err(AcquireError::QueueTimeout);
             }
-            let widen = |endpoint: &&Endpoint| endpoint.window.borrow_mut().widen(now);
-            if self.endpoints.iter().filter(widen).count() > 0 {
-                self.queue.grant_next();
-            }
+            self.books.with(|ledger| ledger.widen(now));
         }
     }
 
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
         // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
-        while let Some(endpoint) = self.choose() {
-            if let Some(conn) = self.take_idle(endpoint) {
-                self.rows.of(self.worker).upstream_reuses.add(1);
-                self.pass_on();
-                return Ok(Some(Lease {
-                    upstream: Rc::clone(self),
-                    endpoint,
-                    conn: Some(conn),
-                    reused: true,
-                }));
-            }
-            if !self.has_room(endpoint) {
-                continue; // The idle connection came back by itself, and counts until it is retired.
-            }
-            let opening = Opening::begin(self, endpoint);
-            self.pass_on();
+        while let Some(endpoint) = self.books.with(Ledger::choose) {
+            let opening = match self.take(endpoint) {
+                Found::Kept(conn) => {
+                    self.books.with(Ledger::pass_on);
+                    return Ok(Some(self.reuse(endpoint, conn)));
+                }
+                Found::Room(opening) => opening,
+                Found::Nothing => continue, // An idle connection came back by itself, and counts until it is retired.
+            };
+            self.books.with(Ledger::pass_on);
             match self.connect_from(opening, wish).await {
                 Ok(lease) => return Ok(Some(lease)),
-                Err(Missed::Stalled) => (),
+                Err(Missed::Stalled(_given_up)) => (),
                 Err(Missed::Failed(error)) => return Err(error),
             }
         }
         Ok(None)
     }
 
-    /// Grants the next one where there is more than one took: a window grows by many at once.
-    fn pass_on(&self) {
-        if self.queue.len() > 0 && (0..self.endpoints.len()).any(|endpoint| self.is_free(endpoint))
-        {
-            self.queue.grant_next();
-        }
-    }
-
-    /// The endpoint whose turn it is, or the next one that can take a request now.
-    fn choose(&self) -> Option<usize> {
-        let count = self.endpoints.len();
-        let first = self.turn.borrow_mut().pick(count);
-        (first..first + count)
-            .map(|position| position % count)
-            .find(|endpoint| self.is_free(*endpoint))
-    }
-
-    fn is_free(&self, endpoint: usize) -> bool {
-        !self.endpoints[endpoint].idle.borrow().is_empty() || self.has_room(endpoint)
-    }
-
-    /// The connection that was put back last and is still alive.
-    fn take_idle(&self, endpoint: usize) -> Option<Conn> {
-        let mut idle = self.endpoints[endpoint].idle.borrow_mut();
-        while let Some(key) = idle.pop_back() {
-            // One that came back by itself is retired by whoever waits for those; its place is counted there.
-            if let Some(conn) = self.rt.unpark(key) {
-                return Some(conn);
+    /// What an endpoint has.
+    fn take(self: &Rc<Self>, endpoint: usize) -> Found {
+        loop {
+            match self.books.with(|ledger| ledger.take(endpoint)) {
+                Taken::Idle(idle) => {
+                    if let Some(conn) = self.revive(endpoint, idle) {
+                        return Found::Kept(conn);
+                    }
+                }
+                Taken::Room => return Found::Room(Opening::of(self, endpoint)),
+                Taken::Nothing => return Found::Nothing,
             }
         }
-        None
+    }
+
+    /// An idle connection as one of this runtime, if it is still alive.
+    fn revive(&self, endpoint: usize, idle: Idle) -> Option<Conn> {
+        let released = match idle {
+            // One that came back by itself is retired by whoever waits for those; its place is counted there.
+            Idle::Parked(key) => return self.rt.unpark(key),
+            Idle::Loose(released, _until) => released,
+        };
+        let adopted = if released.has_news() {
+            None
+        } else {
+            self.rt.adopt_released(released).ok()
+        };
+        if adopted.is_none() {
+            self.books.with(|ledger| ledger.close(endpoint));
+        }
+        adopted
+    }
+
+    fn reuse(self: &Rc<Self>, endpoint: usize, conn: Conn) -> Lease {
+        self.rows.of(self.row).upstream_reuses.add(1);
+        Lease {
+            upstream: Rc::clone(self),
+            endpoint,
+            conn: Some(conn),
+            reused: true,
+        }
     }
 
     /// Connects to an endpoint; where that fails, to the others in their order, for nothing was sent yet.
@@ -274,8 +266,7 @@ impl Upstream {
         first: Opening,
         wish: &mut Wish,
     ) -> Result<Lease, Missed> {
-        let row = self.rows.of(self.worker);
-        let count = self.endpoints.len();
+        let row = self.rows.of(self.row);
         let mut opening = first;
         let mut tried = 1;
         loop {
@@ -284,122 +275,56 @@ impl Upstream {
                     row.upstream_connects.add(1);
                     return Ok(opening.into_lease(conn, took));
                 }
-                Ok(Dialled::Stalled) => return Err(Missed::Stalled),
+                Ok(Dialled::Stalled) => return Err(Missed::Stalled(opening)),
                 Err(error) => error,
             };
             row.upstream_connect_errors.add(1);
-            let next = (opening.endpoint + 1..opening.endpoint + count)
-                .map(|position| position % count)
-                .find(|endpoint| tried < count && self.has_room(*endpoint));
-            match next {
-                Some(endpoint) if !is_ours(&error) => {
-                    drop(opening);
-                    opening = Opening::begin(self, endpoint);
-                    tried += 1;
-                }
-                _ => return Err(Missed::Failed(classify(&error))),
+            if is_ours(&error) || tried == self.addrs.len() {
+                return Err(Missed::Failed(classify(&error)));
             }
-        }
-    }
-
-    /// Attempts to connect until one is decided, the time is up, or others will tell when there is room.
-    async fn dial(&self, endpoint: usize, wish: &mut Wish) -> io::Result<Dialled> {
-        let endpoint = &self.endpoints[endpoint];
-        let deadline = self.rt.now() + self.settings.connect_timeout;
-        loop {
-            let begun = self.rt.now();
-            let error = match self.attempt(endpoint, deadline, wish.stalls).await {
-                Ok(conn) => return Ok(Dialled::Connected(conn, self.rt.now() - begun)),
-                Err(error) => error,
+            let next = self
+                .books
+                .with(|ledger| ledger.begin_after(opening.endpoint));
+            let Some(endpoint) = next else {
+                return Err(Missed::Failed(classify(&error)));
             };
-            let now = self.rt.now();
-            if error.kind() != io::ErrorKind::TimedOut || now >= deadline {
-                return Err(error);
-            }
-            wish.stalls = wish.stalls.saturating_add(1);
-            self.rows.of(self.worker).upstream_redials.add(1);
-            match endpoint.window.borrow_mut().stall(now) {
-                Stall::Wait => return Ok(Dialled::Stalled),
-                Stall::Redial => (),
-            }
+            opening = Opening::of(self, endpoint);
+            tried += 1;
         }
-    }
-
-    /// Attempts to connect; `TimedOut` after the endpoint's patience, or at the deadline.
-    async fn attempt(
-        &self,
-        endpoint: &Endpoint,
-        deadline: Instant,
-        stalls: u32,
-    ) -> io::Result<Conn> {
-        let patience = || endpoint.window.borrow().patience(stalls);
-        if let Some(patience) = patience() {
-            let until = deadline.min(self.rt.now() + patience);
-            return self.rt.connect(endpoint.addr, until).await;
-        }
-        self.attempt_unknown(endpoint, deadline, patience).await
-    }
-
-    /// Attempts to connect where nobody knows how far the endpoint is. The first attempt goes on, for a far endpoint; others
-    /// go beside it, one at a time, for a near one whose backlog was full. Whichever is
-    /// decided first ends the other, which a far server knows at most as a SYN: it is reset before it is accepted.
-    async fn attempt_unknown(
-        &self,
-        endpoint: &Endpoint,
-        deadline: Instant,
-        patience: impl Fn() -> Option<Duration>,
-    ) -> io::Result<Conn> {
-        let begun = self.rt.now();
-        let mut first = pin!(self.rt.connect(endpoint.addr, deadline));
-        let mut pause = PATIENCE_MIN;
-        let until = begun + pause;
-        if let Ok(outcome) = self.rt.timeout_at(until, first.as_mut()).await {
-            return outcome;
-        }
-        loop {
-            let now = self.rt.now();
-            // The first connection may have come to somebody else meanwhile.
-            if now >= deadline || patience().is_some_and(|patience| now - begun >= patience) {
-                return Err(io::Error::from(io::ErrorKind::TimedOut));
-            }
-            let other = self.rt.connect(endpoint.addr, deadline.min(now + pause));
-            match race(first.as_mut(), other).await {
-                First::One(outcome) => return outcome,
-                First::Other(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.rows.of(self.worker).upstream_redials.add(1);
-                }
-                First::Other(outcome) => return outcome,
-            }
-            pause = pause.saturating_mul(2);
-        }
-    }
-
-    /// Whether one more connection may be opened.
-    fn has_room(&self, endpoint: usize) -> bool {
-        let endpoint = &self.endpoints[endpoint];
-        let open = endpoint.open.get();
-        self.settings.conns_max.is_none_or(|max| open < max) && endpoint.window.borrow().has_room()
     }
 
     /// The first exchange of a connection is over.
     fn finish_first(&self, endpoint: usize) {
         let now = self.rt.now();
-        self.endpoints[endpoint].window.borrow_mut().finish(now);
+        self.books.with(|ledger| ledger.finish_first(endpoint, now));
     }
 
     fn put_back(&self, conn: Conn, endpoint: usize) {
         let deadline = self.rt.now() + self.settings.idle_timeout;
-        let key = conn.park(UPSTREAM_TAG | endpoint as u64, deadline);
-        let evicted = {
-            let mut idle = self.endpoints[endpoint].idle.borrow_mut();
-            idle.push_back(key);
-            let is_over = idle.len() > self.settings.idle_conns_max as usize;
-            if is_over { idle.pop_front() } else { None }
+        let idle = match &self.books {
+            Books::Own(_) => Idle::Parked(conn.park(UPSTREAM_TAG | endpoint as u64, deadline)),
+            Books::Shared(_) => match conn.release() {
+                Ok(released) => Idle::Loose(released, deadline),
+                Err(conn) => {
+                    drop(conn); // It has something to say that nobody asked for.
+                    return self.books.with(|ledger| ledger.close(endpoint));
+                }
+            },
         };
-        if let Some(conn) = evicted.and_then(|key| self.rt.unpark(key)) {
-            self.retire(conn, endpoint, Unparked::Expired);
-        } else {
-            self.queue.grant_next();
+        let max = self.settings.idle_conns_max;
+        match self
+            .books
+            .with(|ledger| ledger.put_back(endpoint, idle, max))
+        {
+            None => (),
+            Some(Idle::Parked(key)) => match self.rt.unpark(key) {
+                Some(conn) => self.retire(conn, endpoint, Unparked::Expired),
+                None => self.books.with(Ledger::grant_next), // It came back by itself.
+            },
+            Some(Idle::Loose(released, _until)) => {
+                drop(released);
+                self.books.with(|ledger| ledger.close(endpoint));
+            }
         }
     }
 }
@@ -409,11 +334,11 @@ pub(crate) const UPSTREAM_TAG: u64 = 1 << 63;
 
 /// One request's wish for a connection.
 #[derive(Debug)]
-struct Wish {
+pub(super) struct Wish {
     /// Its place among all, by the order of coming.
     number: u64,
     /// Attempts that stalled: its patience doubles with each, also when it waited meanwhile.
-    stalls: u32,
+    pub(super) stalls: u32,
 }
 
 impl Wish {
@@ -422,17 +347,55 @@ impl Wish {
     }
 }
 
-/// How a dial ended that did not fail.
-enum Dialled {
-    /// With a connection, so long after its last attempt began.
-    Connected(Conn, Duration),
-    /// Undecided: the backlog is full, and a connection that is in it will make room.
-    Stalled,
+/// A request's place in the queue. Dropped after it was granted and before it was used, it passes the grant on.
+#[derive(Debug)]
+struct Place<'a> {
+    books: &'a Books,
+    number: u64,
+}
+
+impl<'a> Place<'a> {
+    fn enter(books: &'a Books, number: u64) -> Self {
+        books.with(|ledger| ledger.enter(number));
+        Self { books, number }
+    }
+
+    /// Waits for the grant.
+    fn granted(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|cx| {
+            let is_granted =
+                |ledger: &mut Ledger| ledger.is_granted_or_waits(self.number, cx.waker());
+            if self.books.with(is_granted) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+    }
+
+    /// The grant is used: dropping the place passes nothing on.
+    fn spend(self) {
+        self.books.with(|ledger| ledger.spend(self.number));
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.books.with(|ledger| ledger.leave(self.number));
+    }
+}
+
+/// What an endpoint has for a request.
+enum Found {
+    Kept(Conn),
+    Room(Opening),
+    Nothing,
 }
 
 /// Why there is no lease.
 enum Missed {
-    Stalled,
+    /// The connection still counts as one that is being made.
+    Stalled(Opening),
     Failed(AcquireError),
 }
 
@@ -445,10 +408,8 @@ struct Opening {
 }
 
 impl Opening {
-    fn begin(upstream: &Rc<Upstream>, endpoint: usize) -> Self {
-        let counts = &upstream.endpoints[endpoint];
-        counts.open.set(counts.open.get() + 1);
-        counts.window.borrow_mut().begin();
+    /// One that the ledger has counted.
+    fn of(upstream: &Rc<Upstream>, endpoint: usize) -> Self {
         Self {
             upstream: Rc::clone(upstream),
             endpoint,
@@ -456,13 +417,23 @@ impl Opening {
         }
     }
 
+    /// One that counts in the place of a lease, whose connection is closed.
+    fn instead_of(mut lease: Lease) -> Self {
+        debug_assert!(lease.reused, "a first exchange is finished, not replaced");
+        drop(lease.conn.take());
+        let upstream = &lease.upstream;
+        upstream
+            .books
+            .with(|ledger| ledger.begin_instead(lease.endpoint));
+        Self::of(upstream, lease.endpoint)
+    }
+
     fn into_lease(mut self, conn: Conn, took: Duration) -> Lease {
         self.is_done = true;
-        let window = &self.upstream.endpoints[self.endpoint].window;
-        window.borrow_mut().connect(took);
-        let upstream = Rc::clone(&self.upstream);
+        let books = &self.upstream.books;
+        books.with(|ledger| ledger.connect(self.endpoint, took));
         Lease {
-            upstream,
+            upstream: Rc::clone(&self.upstream),
             endpoint: self.endpoint,
             conn: Some(conn),
             reused: false,
@@ -473,10 +444,8 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if !self.is_done {
-            let endpoint = &self.upstream.endpoints[self.endpoint];
-            endpoint.open.set(endpoint.open.get() - 1);
-            endpoint.window.borrow_mut().give_up();
-            self.upstream.queue.grant_next();
+            let books = &self.upstream.books;
+            books.with(|ledger| ledger.give_up(self.endpoint));
         }
     }
 }
@@ -500,12 +469,6 @@ impl Lease {
         self.conn
             .as_ref()
             .expect("the connection leaves only with the lease")
-    }
-
-    /// Which endpoint it leads to.
-    #[must_use]
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
     }
 
     /// Whether an earlier exchange used it: it may have died since, unnoticed.
@@ -537,9 +500,8 @@ impl Lease {
         if !self.reused {
             self.upstream.finish_first(self.endpoint);
         }
-        let open = &self.upstream.endpoints[self.endpoint].open;
-        open.set(open.get() - 1);
-        self.upstream.queue.grant_next();
+        let books = &self.upstream.books;
+        books.with(|ledger| ledger.close(self.endpoint));
     }
 }
 
@@ -551,29 +513,3 @@ impl Drop for Lease {
         }
     }
 }
-
-/// Whether a connection attempt failed for want of something on our side, so that no other endpoint would do better.
-fn is_ours(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    matches!(
-        errno,
-        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL)
-    )
-}
-
-fn classify(error: &io::Error) -> AcquireError {
-    if is_ours(error) {
-        AcquireError::OutOfResources
-    } else if error.kind() == io::ErrorKind::TimedOut {
-        AcquireError::ConnectTimeout
-    } else {
-        AcquireError::Refused
-    }
-}
-
-// errno(3), the same on every Linux but for the last two on MIPS and SPARC, where io_uring is not tried.
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const EADDRNOTAVAIL: i32 = 99;
-const ENOBUFS: i32 = 105;

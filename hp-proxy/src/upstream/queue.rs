@@ -1,108 +1,98 @@
-//! Requests that wait for a backend connection, first come, first served.
+//! Requests that wait for a backend connection, first come, first served. Pure: it wakes nobody, it says who is to be woken.
 //!
 //! A place is granted, not grabbed: who comes later queues behind, and a place granted to somebody who has left meanwhile
 //! goes to the next. Who was granted in vain, or comes back from a dial that stalled, has his old number and stands before
 //! all who came after him.
+//!
+//! ```text
+//! (number) ─enter→ waiting ─grant_next→ granted ─spend→ (number) ─enter→ …
+//!                     └───────leave────────┴─→ (gone; a grant goes to the next)
+//! ```
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 /// The line.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// In the order of their numbers.
-    waiting: RefCell<VecDeque<Rc<Ticket>>>,
-    numbers: Cell<u64>,
+    waiting: VecDeque<Ticket>,
+    /// Numbers of those who were granted and have not used it yet.
+    granted: Vec<u64>,
+    numbers: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ticket {
     number: u64,
-    granted: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: Option<Waker>,
 }
 
 impl Queue {
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.borrow().len()
-    }
-
     /// A request's number, which it keeps for as long as it wants a connection.
-    pub(super) fn number(&self) -> u64 {
-        let number = self.numbers.get();
-        self.numbers.set(number + 1);
+    pub(super) fn number(&mut self) -> u64 {
+        let number = self.numbers;
+        self.numbers += 1;
         number
     }
 
     /// Takes the place that belongs to a number: the end for a new one, the front for one that was there before.
-    pub(super) fn enter(&self, number: u64) -> Place<'_> {
-        let ticket = Rc::new(Ticket {
-            number,
-            ..Ticket::default()
-        });
-        let mut waiting = self.waiting.borrow_mut();
-        let position = waiting.partition_point(|other| other.number < number);
-        waiting.insert(position, Rc::clone(&ticket));
-        Place {
-            queue: self,
-            ticket,
-        }
+    pub(super) fn enter(&mut self, number: u64) {
+        let position = self.position(number);
+        let waker = None;
+        self.waiting.insert(position, Ticket { number, waker });
     }
 
-    /// Grants the next one: a connection or the room for one has become free.
-    pub(super) fn grant_next(&self) {
-        let Some(ticket) = self.waiting.borrow_mut().pop_front() else {
-            return;
-        };
-        ticket.granted.set(true);
-        if let Some(waker) = ticket.waker.borrow_mut().take() {
-            waker.wake();
-        }
+    /// Grants the next one: a connection or the room for one has become free. Gives whom to wake.
+    #[must_use]
+    pub(super) fn grant_next(&mut self) -> Option<Waker> {
+        let Ticket { number, waker } = self.waiting.pop_front()?;
+        self.granted.push(number);
+        waker
     }
-}
 
-/// One request's place. Dropped after it was granted and before it was used, it passes the grant on.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
-    queue: &'a Queue,
-    ticket: Rc<Ticket>,
-}
-
-impl Place<'_> {
-    /// Waits for the grant.
-    pub(super) fn granted(&self) -> impl Future<Output = ()> + '_ {
-        poll_fn(|cx| {
-            if self.ticket.granted.get() {
-                return Poll::Ready(());
+    /// Whether a number was granted; if not, its waker is kept for when it is.
+    pub(super) fn is_granted_or_waits(&mut self, number: u64, waker: &Waker) -> bool {
+        let position = self.position(number);
+        match self.waiting.get_mut(position) {
+            Some(ticket) if ticket.number == number => {
+                ticket.waker = Some(waker.clone());
+                false
             }
-            *self.ticket.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-    }
-
-    /// The grant is used: dropping the place passes nothing on.
-    pub(super) fn spend(self) {
-        self.ticket.granted.set(false);
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.ticket.granted.get() {
-            self.queue.grant_next();
-            return;
+            _ => true,
         }
-        let mut waiting = self.queue.waiting.borrow_mut();
-        if let Some(position) = waiting
-            .iter()
-            .position(|other| Rc::ptr_eq(other, &self.ticket))
+    }
+
+    /// The grant is used.
+    pub(super) fn spend(&mut self, number: u64) {
+        self.granted.retain(|granted| *granted != number);
+    }
+
+    /// Gives a place up, if it is still held; a grant that was not used goes to the next. Gives whom to wake.
+    #[must_use]
+    pub(super) fn leave(&mut self, number: u64) -> Option<Waker> {
+        if self.granted.contains(&number) {
+            self.spend(number);
+            return self.grant_next();
+        }
+        let position = self.position(number);
+        if self
+            .waiting
+            .get(position)
+            .is_some_and(|ticket| ticket.number == number)
         {
-            waiting.remove(position);
+            self.waiting.remove(position);
         }
+        None
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn position(&self, number: u64) -> usize {
+        self.waiting.partition_point(|other| other.number < number)
     }
 }
 
@@ -110,30 +100,38 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
+    fn is_granted(queue: &mut Queue, number: u64) -> bool {
+        queue.is_granted_or_waits(number, Waker::noop())
+    }
+
     #[test]
     fn a_grant_that_nobody_uses_goes_to_the_next() {
-        let queue = Queue::default();
-        let (first, second, third) = (queue.enter(0), queue.enter(1), queue.enter(2));
-        drop(second);
-        queue.grant_next();
-        assert!(first.ticket.granted.get() && !third.ticket.granted.get());
-        drop(first);
-        assert!(third.ticket.granted.get());
-        third.spend();
+        let mut queue = Queue::default();
+        (0..3).for_each(|number| queue.enter(number));
+        assert!(!is_granted(&mut queue, 2));
+        assert!(queue.leave(1).is_none());
+        assert!(queue.grant_next().is_none(), "0 has no waker yet");
+        assert!(is_granted(&mut queue, 0) && !is_granted(&mut queue, 2));
+        assert!(queue.leave(0).is_some(), "2 is woken");
+        assert!(is_granted(&mut queue, 2));
+        queue.spend(2);
+        assert!(queue.leave(2).is_none());
         assert_eq!(queue.len(), 0);
     }
 
     #[test]
     fn who_comes_back_stands_before_all_who_came_later() {
-        let queue = Queue::default();
+        let mut queue = Queue::default();
         let numbers: Vec<u64> = (0..4).map(|_| queue.number()).collect();
-        let [third, fourth] = [2, 3].map(|index| queue.enter(numbers[index]));
         // Two were granted and found nothing; they return in whatever order their tasks run.
-        let [second, first] = [1, 0].map(|index| queue.enter(numbers[index]));
-        for place in [first, second, third, fourth] {
-            queue.grant_next();
-            assert!(place.ticket.granted.get());
-            place.spend();
+        for index in [2, 3, 1, 0] {
+            queue.enter(numbers[index]);
+        }
+        for number in numbers {
+            assert!(!is_granted(&mut queue, number));
+            assert!(queue.grant_next().is_some());
+            assert!(is_granted(&mut queue, number));
+            queue.spend(number);
         }
         assert_eq!(queue.len(), 0);
     }

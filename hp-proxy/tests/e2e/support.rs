@@ -21,6 +21,7 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 /// The running program; killed when dropped.
 pub(crate) struct Proxy {
+    engine: Engine,
     pub(crate) addr: SocketAddr,
     child: Child,
     stderr: Receiver<String>,
@@ -45,6 +46,7 @@ impl Proxy {
             said.map(|line| lines.send(line)).all(|sent| sent.is_ok())
         });
         let mut proxy = Self {
+            engine,
             addr: "0.0.0.0:0".parse().unwrap(),
             child,
             stderr,
@@ -66,11 +68,32 @@ impl Proxy {
         client
     }
 
-    /// Returns when the only worker has dealt with everything that was sent to it before: it takes its news in the order
-    /// of arrival, and this is later.
+    /// Returns when the program has dealt with everything that was sent to it before. Its only worker takes its news in the
+    /// order of arrival, and this is later; threads with a connection each sleep again when they have nothing to do.
     pub(crate) fn fence(&self) {
+        if let Engine::Threads = self.engine {
+            let is_asleep = || self.thread_states().iter().all(|state| *state == 'S');
+            assert!(
+                (0..100_000).any(|_| is_asleep()),
+                "some thread never sleeps"
+            );
+            return;
+        }
         let mut client = self.asked("\0\r\n\r\n");
         assert_eq!(client.response().status(), 400);
+    }
+
+    /// What each of the program's threads is doing, by the letters of proc(5).
+    pub(crate) fn thread_states(&self) -> Vec<char> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let state = |stat: &str| {
+            stat.rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next())
+        };
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+            .filter_map(|stat| state(&stat))
+            .collect()
     }
 
     /// The next line of stderr that contains `part`.
@@ -370,6 +393,11 @@ impl Peer {
     pub(crate) fn sees_nothing(&mut self) {
         let found = self.read_now();
         assert!(found.is_none() && self.held.is_empty(), "{:?}", self.held);
+    }
+
+    /// Whether the other side has closed by now, and said nothing before.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.read_now() == Some(0)
     }
 
     /// Itself if a request without a body is there; takes it.

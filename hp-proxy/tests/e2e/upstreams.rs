@@ -8,6 +8,15 @@ use std::thread::JoinHandle;
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
 
+/// Clients that have asked, each with the backend's connection that its request came over.
+fn pairs(proxy: &Proxy, backend: &Backend, count: usize) -> (Vec<Peer>, Vec<Peer>) {
+    let pair = |_| {
+        let client = proxy.asked(GET);
+        (client, backend.request().0)
+    };
+    (0..count).map(pair).unzip()
+}
+
 /// Asks over a kept connection of the client's and one of the backend's.
 fn exchange(client: &mut Peer, upstream: &mut Peer) {
     client.send(GET);
@@ -40,8 +49,11 @@ pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engin
         for client in &mut clients {
             client.send(GET);
         }
+        // All ask before any is answered, or one could be asked twice and another one not at all.
         for upstream in &mut upstreams {
             upstream.request();
+        }
+        for upstream in &mut upstreams {
             upstream.send(OK);
         }
         for client in &mut clients {
@@ -57,8 +69,7 @@ pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engin
 pub(crate) fn the_connection_that_was_put_back_last_is_taken_first(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");
-    let mut clients: Vec<Peer> = (0..3).map(|_| proxy.asked(GET)).collect();
-    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    let (mut clients, mut upstreams) = pairs(&proxy, &backend, 3);
     for index in [2, 0, 1] {
         upstreams[index].send(OK);
         assert_eq!(clients[index].response().body, b"hi");
@@ -91,20 +102,22 @@ pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered
     let backend = Backend::new();
     let flags = "--upstream-conns-max 4 --queue-timeout 60s";
     let proxy = Proxy::before(engine, &backend, flags);
-    let mut clients: Vec<Peer> = (0..24).map(|_| proxy.asked(GET)).collect();
-    let mut upstreams: Vec<Peer> = (0..4).map(|_| backend.accept()).collect();
+    let (mut clients, mut upstreams) = pairs(&proxy, &backend, 4);
+    for waiting in 1..=20 {
+        clients.push(proxy.asked(GET));
+        proxy.counts_to("queued", waiting); // Its place is taken before it is counted.
+    }
     for round in 0..6 {
-        for upstream in &mut upstreams {
-            upstream.request();
-        }
         backend.has_nobody();
         for (index, upstream) in upstreams.iter_mut().enumerate() {
             upstream.send(OK);
             // First come, first served.
             assert_eq!(clients[round * 4 + index].response().body, b"hi");
+            if round < 5 {
+                upstream.request(); // Of whoever has waited for longest.
+            }
         }
     }
-    proxy.counts_to("queued", 20);
     // A connection that closes makes room for another one.
     let mut client = proxy.asked(GET);
     let mut upstream = upstreams.pop().unwrap();
@@ -287,8 +300,7 @@ pub(crate) fn idle_connections_are_kept_up_to_a_number_and_a_time(engine: Engine
     let backend = Backend::new();
     let flags = "--idle-conns-max 2 --upstream-idle-timeout 300ms";
     let proxy = Proxy::before(engine, &backend, flags);
-    let mut clients: Vec<Peer> = (0..3).map(|_| proxy.asked(GET)).collect();
-    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
+    let (mut clients, mut upstreams) = pairs(&proxy, &backend, 3);
     for (client, upstream) in clients.iter_mut().zip(&mut upstreams) {
         upstream.send(OK);
         assert_eq!(client.response().body, b"hi");

@@ -152,7 +152,7 @@ impl Stage {
             workers: Vec::new(),
             backends: Vec::new(),
             mesh: Mesh::new(1 + u32::try_from(chance.below(3)).expect("below 3")),
-            rows: Rows::new(3),
+            rows: Rows::new(3, 0),
             clients_left: Rc::new(Cell::new(1 + chance.below(CLIENTS_MAX))),
             workers_left: Rc::default(),
         };
@@ -237,7 +237,7 @@ impl Stage {
                 ..ProxyLimits::default()
             },
         });
-        self.rows = Rows::new(workers);
+        self.rows = Rows::new(workers, 0);
         self.workers_left.set(workers);
         for id in (0..workers).map(WorkerId) {
             let rt = host.rt(scene.face, &draw_options(chance)).expect(RUNTIME);
@@ -250,7 +250,7 @@ impl Stage {
             let (plan, rows) = (plan.clone(), self.rows.clone());
             let left = Rc::clone(&self.workers_left);
             rt.spawn(async move {
-                worker::main(context, plan, rows).await;
+                worker::main(context, plan, rows, None).await;
                 left.set(left.get() - 1);
             });
             let socket = host.listen(listen, 128).expect("the address is the host's");
@@ -341,7 +341,7 @@ impl Stage {
 
     fn ways(&self) -> BTreeMap<String, u64> {
         let mut ways = BTreeMap::new();
-        let counters: [(&str, fn(&Counters) -> &Counter); 12] = [
+        let counters: [(&str, Way); 12] = [
             ("answered whole", |row| &row.responses),
             ("refused by client fault", |row| {
                 &row.refused_by_client_fault
@@ -375,7 +375,7 @@ impl Stage {
         ways
     }
 
-    fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
+    fn sum(&self, counter: Way) -> u64 {
         self.rows.sum(counter)
     }
 
@@ -395,6 +395,9 @@ fn draw_options(chance: &mut Chance) -> RtOptions {
         ..RtOptions::default()
     }
 }
+
+/// What counts how often a way was taken.
+type Way = fn(&Counters) -> &Counter;
 
 const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
 const CLIENTS_MAX: u64 = 12;

@@ -192,6 +192,15 @@ impl Socket {
         }
     }
 
+    /// Whether bytes, the peer's end or an error can be received.
+    pub(crate) fn has_news(&self) -> bool {
+        match &self.0 {
+            Owned::Real(fd) => socket::is_readable(fd.as_raw_fd()),
+            #[cfg(feature = "sim")]
+            Owned::Sim(socket) => socket.is_readable(),
+        }
+    }
+
     /// Gives ownership to a slot of a runtime on the same kernel.
     pub(crate) fn into_raw(self) -> RawFd {
         match self.0 {

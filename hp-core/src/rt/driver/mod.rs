@@ -112,7 +112,8 @@ impl Io {
         let now = kernel.now();
         let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
         let (driver, passed_over) = match options.engine {
-            Engine::Epoll => (Driver::Poll(Poll::new(remote, &kernel)?), None),
+            Engine::Epoll => (Driver::Poll(Poll::epoll(remote, &kernel)?), None),
+            Engine::Threads => (Driver::Poll(Poll::ppoll()), None),
             Engine::Uring => (
                 Driver::Uring(Box::new(Uring::new(options, &pool, remote, &kernel)?)),
                 None,
@@ -122,7 +123,7 @@ impl Io {
                 Err(error) => {
                     let pool_is_whole = pool.lent_len() == 0;
                     assert!(pool_is_whole);
-                    (Driver::Poll(Poll::new(remote, &kernel)?), Some(error))
+                    (Driver::Poll(Poll::epoll(remote, &kernel)?), Some(error))
                 }
             },
         };
@@ -149,9 +150,9 @@ impl Io {
     }
 
     pub(crate) fn engine(&self) -> Engine {
-        match self.driver {
+        match &self.driver {
             Driver::Uring(_) => Engine::Uring,
-            Driver::Poll(_) => Engine::Epoll,
+            Driver::Poll(poll) => poll.engine(),
         }
     }
 

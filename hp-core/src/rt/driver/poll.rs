@@ -1,18 +1,22 @@
-//! The readiness engine: epoll says which sockets are ready, the operations do the work by plain calls.
+//! The readiness engines: epoll or ppoll says which sockets are ready, the operations do the work by plain calls.
 //!
-//! A connection is registered once, for both directions, edge-triggered; its flags live in the slot.
+//! With epoll a connection is registered once, for both directions, edge-triggered. ppoll is told before each wait what
+//! the slots' flags leave to be asked: what was reported once is not asked again before an operation has found it used
+//! up, so that every change is reported once there, too. The flags live in the slot.
 
 use super::Io;
 use super::Kernel;
 #[cfg(feature = "sim")]
 use super::sim::SimPoller;
-use super::slot::{Phase, SLOT_LINES};
+use super::slot::{ConnSlot, ListenerSlot, Phase, SLOT_LINES};
 use super::token::{NO_KEY, Token};
-use crate::base::slab::Key;
+use crate::base::slab::{Key, Slab};
+use crate::rt::Engine;
 use crate::rt::buf::Group;
 use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
 use crate::sys::epoll::{Epoll, Readiness};
+use crate::sys::ppoll::{Interest, Ppoll};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
@@ -27,18 +31,38 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    pub(super) fn new(remote: &Remote, kernel: &Kernel) -> io::Result<Self> {
-        Ok(Self {
-            poller: Poller::of(kernel, remote)?,
+    /// One that epoll drives, or who takes its place in a simulated kernel.
+    pub(super) fn epoll(remote: &Remote, kernel: &Kernel) -> io::Result<Self> {
+        Ok(Self::on(Poller::of(kernel, remote)?))
+    }
+
+    /// One that ppoll drives.
+    pub(super) fn ppoll() -> Self {
+        Self::on(Poller::Ppoll(Ppoll::default()))
+    }
+
+    fn on(poller: Poller) -> Self {
+        Self {
+            poller,
             starved: Default::default(),
-        })
+        }
+    }
+
+    /// The engine that this is.
+    pub(super) fn engine(&self) -> Engine {
+        match self.poller {
+            Poller::Epoll(_) => Engine::Epoll,
+            #[cfg(feature = "sim")]
+            Poller::Sim(_) => Engine::Epoll,
+            Poller::Ppoll(_) => Engine::Threads,
+        }
     }
 
     /// Whether something has become ready, or was reported by the last wait: a loop goes round once more after that.
     #[cfg(feature = "sim")]
     pub(super) fn has_work(&self) -> bool {
         match &self.poller {
-            Poller::Epoll(_) => false,
+            Poller::Epoll(_) | Poller::Ppoll(_) => false,
             Poller::Sim(poller) => poller.has_changes() || poller.ready_len() > 0,
         }
     }
@@ -73,6 +97,7 @@ impl Poll {
 #[derive(Debug)]
 enum Poller {
     Epoll(Epoll),
+    Ppoll(Ppoll),
     #[cfg(feature = "sim")]
     Sim(SimPoller),
 }
@@ -95,6 +120,7 @@ impl Poller {
     fn add_stream(&self, fd: RawFd, token: u64) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.add_stream(fd, token),
+            Self::Ppoll(_) => Ok(()),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.add(fd, token),
         }
@@ -104,6 +130,7 @@ impl Poller {
     fn add_listener(&self, fd: RawFd, token: u64) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.add_listener(fd, token),
+            Self::Ppoll(_) => Ok(()),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.add(fd, token),
         }
@@ -113,8 +140,30 @@ impl Poller {
     fn remove(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.remove(fd),
+            Self::Ppoll(_) => Ok(()),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.remove(fd),
+        }
+    }
+
+    /// Tells ppoll what to ask, which epoll knows already.
+    fn ask(&mut self, conns: &Slab<ConnSlot>, listeners: &Slab<ListenerSlot>, remote: &Remote) {
+        let Self::Ppoll(ppoll) = self else {
+            return;
+        };
+        ppoll.clear();
+        ppoll.watch_bell(remote.bell(), Token::new(BELL, NO_KEY).bits());
+        for (key, slot) in conns.iter() {
+            if let Some(interest) = open_questions(slot) {
+                ppoll.watch(slot.fd, Token::new(CONN, key).bits(), interest);
+            }
+        }
+        for (key, slot) in listeners.iter().filter(|(_, slot)| slot.armed) {
+            let interest = Interest {
+                readable: true,
+                ..Interest::default()
+            };
+            ppoll.watch(slot.fd, Token::new(LISTENER, key).bits(), interest);
         }
     }
 
@@ -122,6 +171,7 @@ impl Poller {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Epoll(epoll) => epoll.wait(timeout),
+            Self::Ppoll(ppoll) => ppoll.wait(timeout),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.wait(timeout),
         }
@@ -131,6 +181,7 @@ impl Poller {
     fn ready_len(&self) -> usize {
         match self {
             Self::Epoll(epoll) => epoll.ready_len(),
+            Self::Ppoll(ppoll) => ppoll.ready_len(),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.ready_len(),
         }
@@ -140,10 +191,28 @@ impl Poller {
     fn ready_at(&self, position: usize) -> Option<Readiness> {
         match self {
             Self::Epoll(epoll) => epoll.ready_at(position),
+            Self::Ppoll(ppoll) => ppoll.ready_at(position),
             #[cfg(feature = "sim")]
             Self::Sim(poller) => poller.ready_at(position),
         }
     }
+}
+
+/// What a connection's flags leave to be asked; `None` when nothing that could still be reported is news.
+fn open_questions(slot: &ConnSlot) -> Option<Interest> {
+    let is_open = matches!(slot.phase, Phase::Open | Phase::Parked { .. });
+    let can_send = slot.tx_error.is_none();
+    let readable = is_open && !slot.readiness.readable && slot.rx_end.is_none();
+    let is_connecting = slot.phase == Phase::Connecting;
+    let writable = can_send && (is_connecting || !slot.tx.is_empty());
+    let interest = Interest {
+        readable,
+        writable,
+        hung_up: is_open && !slot.readiness.hung_up,
+    };
+    // A failure is reported unasked, and stays: it would end every wait at once.
+    let may_fail = is_open && !slot.readiness.failed;
+    (readable || writable || may_fail).then_some(interest)
 }
 
 /// See [`Io::turn`].
@@ -157,6 +226,7 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     let super::Driver::Poll(poll) = &mut io.driver else {
         unreachable!("the caller matched the engine")
     };
+    poll.poller.ask(&io.conns, &io.listeners, remote);
     poll.poller.wait(wait)?;
     // Their slots are far apart and cold: asked for together, they come together.
     for position in 0..poll.poller.ready_len() {

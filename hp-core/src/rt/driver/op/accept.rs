@@ -68,7 +68,7 @@ impl Io {
         }
     }
 
-    /// Takes a connection into the table that a worker on the same engine accepted: its mode is right already.
+    /// Takes a connection into the table that a runtime on the same engine accepted or had: its mode is right already.
     ///
     /// # Errors
     /// What registration answers; the descriptor is closed then.

@@ -1,9 +1,11 @@
-//! Closing in three steps: stop, wait until the kernel owes nothing, free. A slot is never reused before.
+//! Closing in three steps: stop, wait until the kernel owes nothing, free. A slot is never reused before. And releasing:
+//! the slot goes, the connection stays.
 
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io};
 use std::io;
+use std::os::fd::RawFd;
 
 /// What the peer shall learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,31 @@ impl Io {
             }
         }
         self.free_if_quiet(key);
+    }
+
+    /// Takes a connection out of the table, open and unharmed; its descriptor is the caller's then. `None` when something is
+    /// queued or unread, it has failed, or the kernel owes a completion: then it stays.
+    pub(crate) fn release(&mut self, key: Key) -> Option<RawFd> {
+        self.send_letter(key);
+        let slot = self.conns.get(key)?;
+        let is_clean = slot.phase == Phase::Open
+            && slot.tx.is_empty()
+            && slot.tx_error.is_none()
+            && !slot.has_news()
+            && !slot.kernel.is_busy()
+            && !slot.kernel.starved;
+        if !is_clean {
+            return None;
+        }
+        let fd = slot.fd;
+        if let Driver::Poll(poll) = &self.driver {
+            poll.unregister(fd).ok()?;
+        }
+        let slot = self.conns.remove(key).expect("the slot was just seen");
+        if let Some((timer, _)) = slot.timer {
+            self.timers.remove(timer);
+        }
+        Some(fd)
     }
 
     /// Gives up every connection that is in use, with a reset.

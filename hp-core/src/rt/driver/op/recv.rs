@@ -133,7 +133,13 @@ impl Io {
         };
         let buffer = spare.as_mut_slice();
         let capacity = buffer.len();
-        match self.kernel.recv(slot.fd, buffer) {
+        let received = loop {
+            match self.kernel.recv(slot.fd, buffer) {
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => (), // Nobody else would try again.
+                received => break received,
+            }
+        };
+        match received {
             Ok(0) => slot.rx_end = Some(slot.end_of_data()),
             Ok(len) => {
                 slot.note_read(len, capacity);
@@ -143,7 +149,6 @@ impl Io {
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
-                Some(libc::EINTR) => (), // Still readable: the next poll tries again.
                 errno => slot.rx_end = Some(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
         }

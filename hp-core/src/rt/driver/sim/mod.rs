@@ -318,6 +318,11 @@ impl SimSocket {
         }
     }
 
+    pub(crate) fn is_readable(&self) -> bool {
+        let kernel = self.kernel.as_ref();
+        kernel.is_some_and(|kernel| kernel.is_readable(self.fd))
+    }
+
     /// Gives ownership to a slot of a runtime in the same world.
     pub(crate) fn into_raw(mut self) -> RawFd {
         self.kernel = None;

@@ -1,0 +1,465 @@
+//! What is known of the connections to all backends: how many there are, which of them idle, who waits. Pure but for looking
+//! whether an idle socket has news; never connects, waits or wakes.
+//!
+//! Per endpoint: `idle <= open <= conns_max`, where `open` counts connecting, leased and idle connections. How many of them
+//! may be new at once is for the endpoint's window.
+//!
+//! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
+//! connection each share one behind a lock, where idle connections belong to no runtime.
+#![expect(
+    clippy::disallowed_types,
+    reason = "threads that serve one connection each share their backends; workers do not"
+)]
+
+use super::balance::round_robin::RoundRobin;
+use super::queue::Queue;
+use super::window::{Stall, Window};
+use hp_core::rt::net::{Conn, ParkKey, Released};
+use hp_core::rt::{Instant, Rt};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// The books of all endpoints.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    endpoints: Vec<Endpoint>,
+    turn: RoundRobin,
+    queue: Queue,
+    conns_max: Option<u32>,
+    /// To be woken when the ledger is nobody's any more.
+    woken: Option<Waker>,
+    /// Told when something begins to idle and nothing did.
+    keeper: Option<Waker>,
+    /// Nothing idles from now on.
+    is_closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    open: u32,
+    window: Window,
+    /// Front: idle for the longest time.
+    idle: VecDeque<Idle>,
+}
+
+/// An idle connection.
+#[derive(Debug)]
+pub(super) enum Idle {
+    /// In the worker's runtime, which watches it.
+    Parked(ParkKey),
+    /// In no runtime, up to a point in time.
+    Loose(Released, Instant),
+}
+
+/// What an endpoint has for a request.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// A connection, which may have died.
+    Idle(Idle),
+    /// Room for one that is to be made; it is counted already.
+    Room,
+    /// Nothing any more.
+    Nothing,
+}
+
+impl Ledger {
+    /// Nothing is connected yet; the first turn is the endpoint's of that number.
+    pub(super) fn new(endpoints: usize, conns_max: Option<u32>, first: usize) -> Self {
+        Self {
+            endpoints: (0..endpoints).map(|_| Endpoint::default()).collect(),
+            turn: RoundRobin::starting_at(first),
+            queue: Queue::default(),
+            conns_max,
+            woken: None,
+            keeper: None,
+            is_closing: false,
+        }
+    }
+
+    /// A number for a new request.
+    pub(super) fn number(&mut self) -> u64 {
+        self.queue.number()
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The idle connection of the endpoint whose turn it is, unless others wait; it stays its turn.
+    pub(super) fn take_kept(&mut self) -> Option<(usize, Idle)> {
+        if self.queue.len() > 0 {
+            return None;
+        }
+        let endpoint = self.turn.next(self.endpoints.len());
+        Some((endpoint, self.take_idle(endpoint)?))
+    }
+
+    /// The connection that was put back last.
+    pub(super) fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
+        self.endpoints[endpoint].idle.pop_back()
+    }
+
+    /// The turn was used.
+    pub(super) fn end_turn(&mut self) {
+        self.turn.pick(self.endpoints.len());
+    }
+
+    /// The endpoint whose turn it is, or the next one that can take a request now.
+    pub(super) fn choose(&mut self) -> Option<usize> {
+        let count = self.endpoints.len();
+        let first = self.turn.pick(count);
+        (first..first + count)
+            .map(|position| position % count)
+            .find(|endpoint| self.is_free(*endpoint))
+    }
+
+    /// What an endpoint has: the connection that was put back last, else room for a new one.
+    pub(super) fn take(&mut self, endpoint: usize) -> Taken {
+        if let Some(idle) = self.take_idle(endpoint) {
+            return Taken::Idle(idle);
+        }
+        if !self.has_room(endpoint) {
+            return Taken::Nothing;
+        }
+        self.begin(endpoint);
+        Taken::Room
+    }
+
+    /// Begins a connection to the first endpoint after this one that has room for it.
+    pub(super) fn begin_after(&mut self, endpoint: usize) -> Option<usize> {
+        let count = self.endpoints.len();
+        let next = (endpoint + 1..endpoint + count)
+            .map(|position| position % count)
+            .find(|other| self.has_room(*other))?;
+        self.begin(next);
+        Some(next)
+    }
+
+    /// A new connection is dialled in the place of one that had died.
+    pub(super) fn begin_instead(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].window.begin();
+    }
+
+    /// A dial ends without a connection.
+    pub(super) fn give_up(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].window.give_up();
+        self.close(endpoint);
+    }
+
+    /// A dial ends with a connection, so long after its last attempt began.
+    pub(super) fn connect(&mut self, endpoint: usize, took: Duration) {
+        self.endpoints[endpoint].window.connect(took);
+    }
+
+    /// See [`Window::stall`].
+    pub(super) fn stall(&mut self, endpoint: usize, now: Instant) -> Stall {
+        self.endpoints[endpoint].window.stall(now)
+    }
+
+    /// The first exchange of a connection is over.
+    pub(super) fn finish_first(&mut self, endpoint: usize, now: Instant) {
+        self.endpoints[endpoint].window.finish(now);
+    }
+
+    /// A connection has ended.
+    pub(super) fn close(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].open -= 1;
+        self.grant_next();
+    }
+
+    /// Keeps an idle connection; gives one that has to go for it, which is still counted.
+    pub(super) fn put_back(&mut self, endpoint: usize, idle: Idle, max: u32) -> Option<Idle> {
+        if self.is_closing {
+            return Some(idle);
+        }
+        let kept = &mut self.endpoints[endpoint].idle;
+        kept.push_back(idle);
+        if kept.len() > max as usize {
+            return kept.pop_front();
+        }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake();
+        }
+        self.grant_next();
+        None
+    }
+
+    /// A parked connection came back by itself: it is in nobody's list any more.
+    pub(super) fn forget(&mut self, endpoint: usize, conn: &Conn) {
+        let is_other = |idle: &Idle| match idle {
+            Idle::Parked(key) => !conn.was_parked_as(*key),
+            Idle::Loose(..) => true,
+        };
+        self.endpoints[endpoint].idle.retain(is_other);
+    }
+
+    /// Takes a place in the queue. What became free since the request found nothing is granted at once.
+    pub(super) fn enter(&mut self, number: u64) {
+        self.queue.enter(number);
+        self.pass_on();
+    }
+
+    /// See [`Queue::is_granted_or_waits`].
+    pub(super) fn is_granted_or_waits(&mut self, number: u64, waker: &Waker) -> bool {
+        self.queue.is_granted_or_waits(number, waker)
+    }
+
+    /// See [`Queue::spend`].
+    pub(super) fn spend(&mut self, number: u64) {
+        self.queue.spend(number);
+    }
+
+    /// See [`Queue::leave`].
+    pub(super) fn leave(&mut self, number: u64) {
+        let waker = self.queue.leave(number);
+        self.wake(waker);
+    }
+
+    /// Grants the next one: a connection or the room for one has become free.
+    pub(super) fn grant_next(&mut self) {
+        let waker = self.queue.grant_next();
+        self.wake(waker);
+    }
+
+    /// Grants the next one where there is more than one took: a window grows by many at once.
+    pub(super) fn pass_on(&mut self) {
+        if self.queue.len() > 0 && (0..self.endpoints.len()).any(|endpoint| self.is_free(endpoint))
+        {
+            self.grant_next();
+        }
+    }
+
+    /// Looks after windows in which nothing moves.
+    pub(super) fn widen(&mut self, now: Instant) {
+        let widen = |endpoint: &mut Endpoint| endpoint.window.widen(now);
+        // Each of them, so no short cut at the first.
+        if self
+            .endpoints
+            .iter_mut()
+            .map(widen)
+            .filter(|is| *is)
+            .count()
+            > 0
+        {
+            self.grant_next();
+        }
+    }
+
+    /// Whether a window holds dials back.
+    pub(super) fn is_limited(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.window.is_limited())
+    }
+
+    /// See [`Window::patience`].
+    pub(super) fn patience(&self, endpoint: usize, stalls: u32) -> Option<Duration> {
+        self.endpoints[endpoint].window.patience(stalls)
+    }
+
+    /// Connections to all backends, in use or idle.
+    pub(super) fn open(&self) -> u32 {
+        self.endpoints.iter().map(|endpoint| endpoint.open).sum()
+    }
+
+    fn begin(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].open += 1;
+        self.endpoints[endpoint].window.begin();
+    }
+
+    fn is_free(&self, endpoint: usize) -> bool {
+        !self.endpoints[endpoint].idle.is_empty() || self.has_room(endpoint)
+    }
+
+    /// Whether one more connection may be opened.
+    fn has_room(&self, endpoint: usize) -> bool {
+        let Endpoint { open, window, .. } = &self.endpoints[endpoint];
+        self.conns_max.is_none_or(|max| *open < max) && window.has_room()
+    }
+
+    fn wake(&mut self, waker: Option<Waker>) {
+        if let Some(earlier) = waker.and_then(|waker| self.woken.replace(waker)) {
+            earlier.wake(); // Two at once are rare.
+        }
+    }
+
+    /// Takes out what idles in no runtime and is of no use: it has news, or it is too old, or all of it.
+    fn sweep(&mut self, is_useless: impl Fn(&Released, Instant) -> bool) -> Vec<Idle> {
+        let mut useless = Vec::new();
+        for endpoint in 0..self.endpoints.len() {
+            for idle in mem::take(&mut self.endpoints[endpoint].idle) {
+                match &idle {
+                    Idle::Loose(released, until) if is_useless(released, *until) => {
+                        useless.push(idle);
+                        self.close(endpoint);
+                    }
+                    _ => self.endpoints[endpoint].idle.push_back(idle),
+                }
+            }
+        }
+        useless
+    }
+}
+
+/// Whose a ledger is.
+#[derive(Debug)]
+pub(super) enum Books {
+    Own(RefCell<Ledger>),
+    Shared(SharedLedger),
+}
+
+impl Books {
+    /// Does something with the ledger; then, when it is nobody's any more, wakes whoever was granted a place.
+    #[inline]
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
+        match self {
+            Self::Own(ledger) => {
+                let mut ledger = ledger.borrow_mut();
+                let output = act(&mut ledger);
+                if ledger.woken.is_some() {
+                    wake(ledger.woken.take()); // Its task runs later: it finds the ledger free.
+                }
+                output
+            }
+            Self::Shared(shared) => shared.with(act),
+        }
+    }
+}
+
+/// A ledger that threads share.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// A ledger in which nothing is connected yet. `conns_max` connections to each endpoint, all threads together; `None`:
+    /// no limit.
+    #[must_use]
+    pub fn new(backends: &[SocketAddr], conns_max: Option<u32>) -> Self {
+        Self(Arc::new(Mutex::new(Ledger::new(
+            backends.len(),
+            conns_max,
+            0,
+        ))))
+    }
+
+    /// Closes what idles, and lets nothing idle any more. For a drain.
+    pub fn close_idle(&self) {
+        let closed = self.with(|ledger| {
+            ledger.is_closing = true;
+            ledger.sweep(|_, _| true)
+        });
+        drop(closed); // Closing takes its time: without the lock.
+    }
+
+    /// Closes idle connections that the backend has ended, or that are too old, within a tenth of a second. For one task
+    /// of the process; it never ends.
+    pub async fn keep(&self, rt: &Rt) {
+        loop {
+            poll_fn(|cx| {
+                self.with(|ledger| {
+                    if ledger.endpoints.iter().any(|one| !one.idle.is_empty()) {
+                        return Poll::Ready(());
+                    }
+                    ledger.keeper = Some(cx.waker().clone());
+                    Poll::Pending
+                })
+            })
+            .await;
+            rt.sleep(SWEEP_PAUSE).await;
+            let now = rt.now();
+            drop(self.with(|ledger| {
+                ledger.sweep(|released, until| until <= now || released.has_news())
+            }));
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
+        let (output, woken) = {
+            let mut ledger = self.lock();
+            (act(&mut ledger), ledger.woken.take())
+        };
+        wake(woken);
+        output
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // Counts are whole between any two statements.
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// How long an idle connection of nobody's runtime may be dead unnoticed. Whoever takes one looks for himself.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take(ledger: &mut Ledger) -> Option<usize> {
+        let endpoint = ledger.choose()?;
+        assert!(matches!(ledger.take(endpoint), Taken::Room));
+        Some(endpoint)
+    }
+
+    #[test]
+    fn endpoints_take_turns_and_the_limit_holds() {
+        let mut ledger = Ledger::new(2, Some(2), 1);
+        let taken: Vec<_> = (0..5).map(|_| take(&mut ledger)).collect();
+        assert_eq!(taken, [Some(1), Some(0), Some(1), Some(0), None]);
+        ledger.give_up(1);
+        assert_eq!(take(&mut ledger), Some(1));
+        assert_eq!(ledger.open(), 4);
+    }
+
+    #[test]
+    fn what_became_free_before_a_place_was_taken_is_not_lost() {
+        let mut ledger = Ledger::new(1, Some(1), 0);
+        assert_eq!(take(&mut ledger), Some(0));
+        let number = ledger.number();
+        assert_eq!(take(&mut ledger), None);
+        ledger.connect(0, Duration::ZERO);
+        ledger.close(0); // Nobody waits as yet.
+        ledger.enter(number);
+        assert!(ledger.is_granted_or_waits(number, Waker::noop()));
+    }
+
+    #[test]
+    fn whoever_is_granted_is_woken_once_the_ledger_is_free() {
+        let shared = SharedLedger::new(&["127.0.0.1:1".parse().unwrap()], Some(1));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        shared.with(|ledger| {
+            assert_eq!(take(ledger), Some(0));
+            let number = ledger.number();
+            ledger.enter(number);
+            assert!(!ledger.is_granted_or_waits(number, &waker));
+        });
+        shared.with(|ledger| {
+            ledger.give_up(0);
+            assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        });
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
+}
