@@ -19,10 +19,10 @@ SIM_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim bench clients clean
+.PHONY: help build run test check check-deep sim sim-nightly bench clients clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
@@ -43,6 +43,9 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
+
+sim-nightly: ## Play 10,000 seeds, and fail when one of the faults or ways is never reached
+	@$(MAKE) --no-print-directory sim SEEDS=10000 SIM_FLAGS='-v --reach-all'
 
 check-deep: ## What takes minutes: Miri on what makes no system call, loom on what crosses threads; installs nightly Miri
 	rustup toolchain install nightly --profile minimal --component miri --component rust-src

@@ -29,6 +29,8 @@ struct Ask {
     method: &'static str,
     is_old: bool,
     bytes: Vec<u8>,
+    /// No proxy may pass it on.
+    is_bad: bool,
 }
 
 /// Whether a connection carries another request.
@@ -184,6 +186,10 @@ impl Client {
         if head.field("Proxy-Status").is_some() {
             return Ok((Outcome::Refused(head.status()), next));
         }
+        if ask.is_bad {
+            let what = format!("{}: a bad request was answered by a backend", ask.id);
+            self.ledger.violate(what, &[]);
+        }
         self.check(ask, &head, is_bodiless, &content);
         Ok((Outcome::Whole, next))
     }
@@ -217,6 +223,9 @@ impl Client {
     }
 
     fn ask(&self, may_have_content: bool) -> Ask {
+        if may_have_content && !self.is_well_behaved && self.one_in(20) {
+            return self.bad_ask();
+        }
         let is_old = may_have_content && self.one_in(4);
         let (method, content) = match self.below(10) {
             0 => ("HEAD", None),
@@ -263,6 +272,37 @@ impl Client {
             method,
             is_old,
             bytes,
+            is_bad: false,
+        }
+    }
+
+    /// A request that must be refused: after it nothing on its connection has a known meaning.
+    fn bad_ask(&self) -> Ask {
+        let id = self.ledger.enter(false, 0);
+        let text = match self.below(7) {
+            0 => format!("GET /{id} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+            1 => format!("GET /{id} HTTP/1.1\r\nHost: sim\r\nExpect: miracles\r\n\r\n"),
+            2 => format!("GET /{id} HTTP/2.0\r\nHost: sim\r\n\r\n"),
+            3 => String::from("CONNECT sim:1 HTTP/1.1\r\nHost: sim:1\r\n\r\n"),
+            4 => format!(
+                "GET /{id}?{} HTTP/1.1\r\nHost: sim\r\n\r\n",
+                "x".repeat(9000)
+            ),
+            5 => format!(
+                "GET /{id} HTTP/1.1\r\nHost: sim\r\n{}\r\n",
+                "A: b\r\n".repeat(200)
+            ),
+            _ => {
+                let lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
+                format!("POST /{id} HTTP/1.1\r\nHost: sim\r\n{lengths}\r\n0\r\n\r\n")
+            }
+        };
+        Ask {
+            id,
+            method: "GET",
+            is_old: false,
+            bytes: text.into_bytes(),
+            is_bad: true,
         }
     }
 

@@ -90,7 +90,9 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
         found.push(leaks.to_string());
     }
     if !found.is_empty() {
-        return Err(format!("{}\n  in {scene:?}", found.join("\n  ")));
+        let struck: Vec<_> = faults.iter().filter(|(_, count)| *count > 0).collect();
+        let found = found.join("\n  ");
+        return Err(format!("{found}\n  in {scene:?}\n  faults {struck:?}"));
     }
     Ok(Report {
         conns: stage.ledger.conns.get(),
@@ -362,7 +364,7 @@ impl Stage {
         for (name, counter) in counters {
             ways.insert(name.to_owned(), self.sum(counter));
         }
-        for status in [408, 502, 503, 504] {
+        for status in [400, 408, 414, 417, 431, 501, 502, 503, 504, 505] {
             let count = self
                 .ledger
                 .count(|outcome| outcome == Outcome::Refused(status));

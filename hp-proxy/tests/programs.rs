@@ -1,0 +1,155 @@
+//! The three programs in one simulated world: hp-bench asks hp-proxy, which asks hp-echo, with their real code.
+
+use hp_bench::cli;
+use hp_bench::plan::Plan as Load;
+use hp_bench::record::Record;
+use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
+use hp_core::rt::worker::Context;
+use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_proxy::config::plan::{Backend, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::counters::Rows;
+use hp_proxy::shared::{Message, SharedPlan};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+#[test]
+fn what_the_load_counts_is_what_the_proxy_counts() {
+    for face in [Face::Readiness, Face::Completion] {
+        let run = play(7, face);
+        assert!(run.load.requests > 1000, "{} requests", run.load.requests);
+        assert_eq!(run.load.requests, run.load.responses);
+        assert_eq!(run.load.errors.blamed(), 0);
+        assert_eq!(run.load.connections_opened, u64::from(CONNECTIONS));
+        assert_eq!(run.rows.sum(|row| &row.requests), run.load.requests);
+        assert_eq!(run.rows.sum(|row| &row.responses), run.load.responses);
+        assert_eq!(run.rows.sum(|row| &row.conns_open), 0);
+        // A connection of the load has one request at a time, so it never needs two at the backend.
+        assert!(run.rows.sum(|row| &row.upstream_connects) <= u64::from(CONNECTIONS));
+        assert_eq!(run.load.elapsed.as_secs(), SECONDS);
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_measurement_to_the_nanosecond() {
+    let [one, other] = [play(11, Face::Completion), play(11, Face::Completion)];
+    assert_eq!(one.hash, other.hash);
+    let spectrum =
+        |run: &Run| [50.0, 99.0, 100.0].map(|q| run.load.latency().value_at_percentile(q));
+    assert_eq!(spectrum(&one), spectrum(&other));
+    assert!(spectrum(&one)[0] > 0);
+}
+
+struct Run {
+    load: Record,
+    rows: Rows,
+    hash: u64,
+}
+
+/// One run on a calm network: hp-bench's threads, two workers of hp-proxy, one of hp-echo; then both servers drain.
+fn play(seed: u64, face: Face) -> Run {
+    let world = World::new(seed, &Profile::calm());
+    let [bench_host, proxy_host, echo_host] =
+        [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]].map(|addr| world.host(addr));
+    let proxy_addr = SocketAddr::from((proxy_host.addr(), 80));
+    let echo_mesh = start_echo(&echo_host, face);
+    let rows = Rows::new(WORKERS, 0);
+    let proxy_mesh = start_proxy(&proxy_host, face, proxy_addr, &rows);
+    let records = start_load(&bench_host, face, proxy_addr);
+    let wait = |done: &mut dyn FnMut() -> bool| {
+        world
+            .run_until(done, Limits::default())
+            .expect("a calm run ends")
+    };
+    wait(&mut || records.borrow().len() == THREADS as usize);
+    for worker in (0..WORKERS).map(WorkerId) {
+        assert!(proxy_mesh.send(worker, Message::Drain).is_ok());
+    }
+    assert!(echo_mesh.send(WorkerId(0), hp_echo::Order::Drain).is_ok());
+    wait(&mut || {
+        [&bench_host, &proxy_host, &echo_host]
+            .iter()
+            .all(|host| host.descriptors() == 0)
+    });
+    let hash = world.hash();
+    world.shut_down().expect("nothing is left");
+    let mut load = Record::new();
+    records
+        .borrow()
+        .iter()
+        .for_each(|record| load.merge(record));
+    Run { load, rows, hash }
+}
+
+fn start_echo(host: &Host, face: Face) -> Mesh<hp_echo::Order> {
+    let mesh = Mesh::new(1);
+    let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
+    let socket = host
+        .listen(SocketAddr::from((host.addr(), 9001)), 128)
+        .expect("the address is the host's");
+    let listener = rt.listener(socket).expect("a simulated kernel registers");
+    rt.spawn(hp_echo::serve(context(&rt, 0, &mesh), listener, 13));
+    mesh
+}
+
+fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh<Message> {
+    let mesh = Mesh::new(WORKERS);
+    let plan = SharedPlan::new(Plan {
+        listen,
+        backends: vec![Backend {
+            name: String::from("echo"),
+            addr: SocketAddr::from(([10, 0, 0, 3], 9001)),
+        }],
+        workers: WORKERS,
+        engine: Engine::Auto,
+        timeouts: Timeouts::default(),
+        limits: ProxyLimits::default(),
+    });
+    for id in 0..WORKERS {
+        let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
+        let context = context(&rt, id, &mesh);
+        rt.spawn(hp_proxy::worker::main(
+            context,
+            plan.clone(),
+            rows.clone(),
+            None,
+        ));
+        let socket = host.listen(listen, 128).expect("the address is the host's");
+        assert!(mesh.send(WorkerId(id), Message::Listen(socket)).is_ok());
+    }
+    mesh
+}
+
+/// Starts the load; its threads' records come as they end.
+fn start_load(host: &Host, face: Face, target: SocketAddr) -> Rc<RefCell<Vec<Record>>> {
+    let words = format!("hp-bench {target} -c {CONNECTIONS} -t {THREADS} -d {SECONDS}s");
+    let cli = cli::parse(words.split(' ').map(Into::into)).expect("a command line");
+    let plan = Rc::new(Load::resolve(&cli, THREADS).expect("a plan"));
+    let mesh = Mesh::new(THREADS);
+    let records = Rc::new(RefCell::new(Vec::new()));
+    for id in 0..THREADS {
+        let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
+        let work = hp_bench::worker::work(context(&rt, id, &mesh), Rc::clone(&plan), target);
+        let records = Rc::clone(&records);
+        rt.spawn(async move {
+            let outcome = work.await;
+            records.borrow_mut().push(outcome.record);
+        });
+    }
+    records
+}
+
+fn context<M>(rt: &Rt, id: u32, mesh: &Mesh<M>) -> Context<M> {
+    Context {
+        rt: rt.clone(),
+        id: WorkerId(id),
+        mailbox: mesh.mailbox(WorkerId(id)),
+        mesh: mesh.clone(),
+    }
+}
+
+const WORKERS: u32 = 2;
+const THREADS: u32 = 2;
+const CONNECTIONS: u32 = 10;
+const SECONDS: u64 = 2;
