@@ -39,6 +39,12 @@ impl Record {
         }
     }
 
+    /// Whether anything in it is in chunks.
+    pub(crate) fn has_chunks(&self) -> bool {
+        let mut said = self.to_clients.iter().chain(&self.to_backends);
+        said.any(|said| find(&said.bytes, CHUNKED).is_some())
+    }
+
     /// Where the other record is not this one, in a line each.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let sides = [
@@ -84,7 +90,7 @@ fn join_chunks(message: &[u8]) -> Vec<u8> {
     let joined = || {
         let head_end = find(message, b"\r\n\r\n")? + 4;
         let (head, mut rest) = message.split_at(head_end);
-        find(head, b"\r\nTransfer-Encoding: chunked\r\n")?;
+        find(head, CHUNKED)?;
         let mut content = Vec::new();
         loop {
             let line_end = find(rest, b"\r\n")?;
@@ -121,3 +127,5 @@ pub(crate) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
         .windows(wanted.len())
         .position(|window| window == wanted)
 }
+
+const CHUNKED: &[u8] = b"\r\nTransfer-Encoding: chunked\r\n";

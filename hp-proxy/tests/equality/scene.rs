@@ -82,6 +82,11 @@ impl Scene {
         self.client(Act::Sends(bytes.as_ref().to_vec()))
     }
 
+    /// The client asks, and the backend hears it over the connection that it has.
+    pub(crate) fn asks_on(self, bytes: impl AsRef<[u8]>, until: &'static str) -> Self {
+        self.asks(bytes).hears(until)
+    }
+
     pub(crate) fn gets(self, until: &'static str) -> Self {
         self.client(Act::ReadsUntil(until))
     }
@@ -103,6 +108,11 @@ impl Scene {
         self.backend(Act::Opens)
     }
 
+    /// The backend accepts a connection and hears a request there.
+    pub(crate) fn takes_request(self, until: &'static str) -> Self {
+        self.takes().hears(until)
+    }
+
     pub(crate) fn hears(self, until: &'static str) -> Self {
         self.backend(Act::ReadsUntil(until))
     }
@@ -113,6 +123,11 @@ impl Scene {
 
     pub(crate) fn says(self, bytes: impl AsRef<[u8]>) -> Self {
         self.backend(Act::Sends(bytes.as_ref().to_vec()))
+    }
+
+    /// The backend says something, and the client gets it.
+    pub(crate) fn answers(self, bytes: impl AsRef<[u8]>, until: &'static str) -> Self {
+        self.says(bytes).gets(until)
     }
 
     pub(crate) fn backend_finishes(self) -> Self {

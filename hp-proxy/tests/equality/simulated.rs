@@ -1,4 +1,4 @@
-//! The proxy's own code on the simulated kernel, where nothing goes wrong.
+//! The proxy's own code on the simulated kernel.
 
 use crate::play::{self, Conn, Neighbours, Received};
 use crate::record::{End, Record};
@@ -18,14 +18,24 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What a world is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditions {
+    /// What the proxy sees of the kernel.
+    pub(crate) face: Face,
+    pub(crate) profile: Profile,
+    /// Decides the order of turns, and when what strikes.
+    pub(crate) seed: u64,
+}
+
 /// Plays a scene in a world of its own, in which all is one host: its loopback address is everybody's, as on the real kernel.
 ///
 /// # Errors
 /// As [`play::play`]; what the world was stuck in, or was not given back.
-pub(crate) fn play(face: Face, scene: &Scene) -> Result<Record, String> {
-    let world = World::new(SEED, &Profile::calm());
+pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, String> {
+    let world = World::new(conditions.seed, &conditions.profile);
     let host = world.host(PROXY.ip());
-    let proxy = Proxy::start(&host, face);
+    let proxy = Proxy::start(&host, conditions.face);
     let rt = host
         .rt(Face::Readiness, &RtOptions::default())
         .expect(RUNTIME);
@@ -162,8 +172,6 @@ impl Conn for net::Conn {
 const PROXY: SocketAddr = loopback(8080);
 const BACKEND: SocketAddr = loopback(9001);
 const WORKER: WorkerId = WorkerId(0);
-/// Any: nothing strikes, and the order of turns must not matter.
-const SEED: u64 = 1;
 const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
 const LIMITS: Limits = Limits {
     turns: 1_000_000,
