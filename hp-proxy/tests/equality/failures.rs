@@ -171,11 +171,13 @@ fn answers_that_are_broken() -> Vec<Scene> {
             .backend_resets()
             .gets_end(),
         Scene::new("what is no answer is told")
+            .with_cuts_shown()
             .asks(GET)
             .takes_request(HEAD_END)
             .answers("SSH-2.0-OpenSSH\r\n", "HTTP/1.1 502 ")
             .hears_end(),
         Scene::new("an answer with two lengths is told")
+            .with_cuts_shown()
             .asks(GET)
             .takes_request(HEAD_END)
             .answers(
@@ -242,6 +244,7 @@ fn clients_that_leave() -> Vec<Scene> {
             .client_resets()
             .hears_end(),
         Scene::new("what follows the last request does not take its answer away")
+            .with_cuts_shown()
             .asks("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nmore")
             .takes_request(HEAD_END)
             .answers(OK, "hi")

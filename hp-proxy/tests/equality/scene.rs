@@ -7,6 +7,7 @@ pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) backend: Backend,
     pub(crate) chunks: Chunks,
+    pub(crate) cuts: Cuts,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -24,6 +25,14 @@ pub(crate) enum Chunks {
     Verbatim,
     /// By its content and trailers: the proxy passes on what it has, so chunks end where its reads ended.
     Joined,
+}
+
+/// Whether it shows where the proxy's reads end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cuts {
+    Hidden,
+    /// The proxy has judged and closed before it has read all: the kernel answers the rest with a reset.
+    Shown,
 }
 
 /// Who does something.
@@ -55,6 +64,7 @@ impl Scene {
             name,
             backend: Backend::Listens,
             chunks: Chunks::Verbatim,
+            cuts: Cuts::Hidden,
             steps: vec![Step::Client(Act::Opens)],
         }
     }
@@ -69,6 +79,13 @@ impl Scene {
     pub(crate) fn with_chunks_joined(self) -> Self {
         Self {
             chunks: Chunks::Joined,
+            ..self
+        }
+    }
+
+    pub(crate) fn with_cuts_shown(self) -> Self {
+        Self {
+            cuts: Cuts::Shown,
             ..self
         }
     }

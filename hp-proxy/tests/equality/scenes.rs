@@ -212,6 +212,7 @@ fn several_requests() -> Vec<Scene> {
             .takes_request(HEAD_END)
             .answers(OK, "hi"),
         Scene::new("a connection with bytes that nobody asked for is not used again")
+            .with_cuts_shown()
             .asks(GET)
             .takes_request(HEAD_END)
             .answers([OK, OK].concat(), "hi")
