@@ -1,0 +1,184 @@
+//! The proxy's own code on the simulated kernel.
+
+use crate::play::{self, Conn, Neighbours, Received};
+use crate::record::{End, Record};
+use crate::scene::{Backend, Scene};
+use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::net::{self, Listener, Rx};
+use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
+use hp_core::rt::worker::Context;
+use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::counters::Rows;
+use hp_proxy::shared::{Message, SharedPlan};
+use hp_proxy::worker;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a world is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditions {
+    /// What the proxy sees of the kernel.
+    pub(crate) face: Face,
+    pub(crate) profile: Profile,
+    /// Decides the order of turns, and when what strikes.
+    pub(crate) seed: u64,
+}
+
+/// Plays a scene in a world of its own, in which all is one host: its loopback address is everybody's, as on the real kernel.
+///
+/// # Errors
+/// As [`play::play`]; what the world was stuck in, or was not given back.
+pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, String> {
+    let world = World::new(conditions.seed, &conditions.profile);
+    let host = world.host(PROXY.ip());
+    let proxy = Proxy::start(&host, conditions.face);
+    let rt = host
+        .rt(Face::Readiness, &RtOptions::default())
+        .expect(RUNTIME);
+    let backend = (scene.backend == Backend::Listens).then(|| {
+        let socket = host.listen(BACKEND, 16).expect("the address is free");
+        rt.listener(socket).expect("a simulated kernel registers")
+    });
+    let played = Rc::new(RefCell::new(None));
+    let neighbours = Simulated {
+        rt: rt.clone(),
+        backend,
+    };
+    let (scene_played, into) = (scene.clone(), Rc::clone(&played));
+    rt.spawn(async move {
+        let outcome = play::play(&neighbours, &scene_played).await;
+        into.replace(Some(outcome));
+    });
+    let run = |done: &mut dyn FnMut() -> bool| {
+        let stuck = world.run_until(done, LIMITS);
+        stuck.map_err(|stuck| stuck.to_string())
+    };
+    run(&mut || played.borrow().is_some())?;
+    proxy.tell(Message::Drain);
+    run(&mut || proxy.has_ended.get())?;
+    let panics = proxy.rt.panics() + rt.panics();
+    world.shut_down().map_err(|leaks| leaks.to_string())?;
+    if panics > 0 {
+        return Err(format!("{panics} tasks panicked"));
+    }
+    let mut record = played.take().expect("it was waited for")?;
+    record.settle(&PROXY.to_string(), scene.chunks);
+    Ok(record)
+}
+
+/// One worker with the plan that the program has without flags.
+struct Proxy {
+    rt: Rt,
+    mesh: Mesh<Message>,
+    has_ended: Rc<Cell<bool>>,
+}
+
+impl Proxy {
+    fn start(host: &Host, face: Face) -> Self {
+        let plan = SharedPlan::new(Plan {
+            listen: PROXY,
+            backends: vec![Server {
+                name: BACKEND.to_string(),
+                addr: BACKEND,
+            }],
+            workers: 1,
+            engine: Engine::Auto,
+            timeouts: Timeouts::default(),
+            limits: ProxyLimits::default(),
+        });
+        let proxy = Self {
+            rt: host.rt(face, &RtOptions::default()).expect(RUNTIME),
+            mesh: Mesh::new(1),
+            has_ended: Rc::default(),
+        };
+        let context = Context {
+            rt: proxy.rt.clone(),
+            id: WORKER,
+            mailbox: proxy.mesh.mailbox(WORKER),
+            mesh: proxy.mesh.clone(),
+        };
+        let has_ended = Rc::clone(&proxy.has_ended);
+        proxy.rt.spawn(async move {
+            worker::main(context, plan, Rows::new(1, 0), None).await;
+            has_ended.set(true);
+        });
+        let socket = host.listen(PROXY, 128).expect("the address is free");
+        proxy.tell(Message::Listen(socket));
+        proxy
+    }
+
+    fn tell(&self, message: Message) {
+        match self.mesh.send(WORKER, message) {
+            Ok(()) => (),
+            Err(_full) => unreachable!("a mailbox takes more than two messages"),
+        }
+    }
+}
+
+struct Simulated {
+    rt: Rt,
+    backend: Option<Listener>,
+}
+
+impl Neighbours for Simulated {
+    type Conn = net::Conn;
+
+    async fn connect(&self) -> io::Result<net::Conn> {
+        let deadline = self.rt.now() + LIMITS.time;
+        self.rt.connect(PROXY, deadline).await
+    }
+
+    async fn accept(&self) -> io::Result<net::Conn> {
+        let listener = self.backend.as_ref();
+        listener
+            .expect("a scene takes only where it listens")
+            .accept()
+            .await
+    }
+}
+
+impl Conn for net::Conn {
+    async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)
+    }
+
+    async fn receive(&self, bytes: &mut Vec<u8>) -> io::Result<Received> {
+        match self.recv().await {
+            Ok(Rx::Data(lent)) => {
+                bytes.extend_from_slice(&lent);
+                Ok(Received::Bytes)
+            }
+            Ok(Rx::Eof) => Ok(Received::End(End::Finished)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Ok(Received::End(End::Reset))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn finish(&self) -> io::Result<()> {
+        Self::finish(self).await
+    }
+
+    fn reset(self) {
+        Self::reset(self);
+    }
+}
+
+const PROXY: SocketAddr = loopback(8080);
+const BACKEND: SocketAddr = loopback(9001);
+const WORKER: WorkerId = WorkerId(0);
+const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
+const LIMITS: Limits = Limits {
+    turns: 1_000_000,
+    time: Duration::from_secs(3600),
+};
+
+const fn loopback(port: u16) -> SocketAddr {
+    let ip = std::net::Ipv4Addr::LOCALHOST;
+    SocketAddr::V4(std::net::SocketAddrV4::new(ip, port))
+}
