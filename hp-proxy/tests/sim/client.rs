@@ -124,8 +124,11 @@ impl Client {
                 return; // An answer may be there although the request was not taken whole.
             }
             rest = later;
-            if !rest.is_empty() && self.one_in(4) {
-                self.nap(200_000).await;
+            match self.below(8) {
+                _ if rest.is_empty() => (),
+                0 if !self.is_well_behaved => self.nap(100_000_000).await, // Longer than the proxy waits, at times.
+                1 | 2 => self.nap(200_000).await,
+                _ => (),
             }
         }
     }
