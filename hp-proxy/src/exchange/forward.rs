@@ -174,8 +174,10 @@ async fn with_content(
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
             // The answer has begun: there is no other to give.
-            Err(_broken_request) => {
-                enter(Table::Exchange, "Relaying", "client leaves");
+            Err(broken_request) => {
+                if broken_request == Failure::ClientGone {
+                    enter(Table::Exchange, "Relaying", "client leaves");
+                }
                 Delivered::ClientGone
             }
         };

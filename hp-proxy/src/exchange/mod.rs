@@ -196,24 +196,8 @@ async fn receive_request(
         } else {
             filling.await
         };
-        match filled {
-            Ok(Filled::More) => (),
-            Ok(Filled::Eof) => {
-                enter(Table::Exchange, "ReadingHead", "client leaves");
-                return Err(NoRequest::Gone);
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                enter(Table::Exchange, "ReadingHead", "deadline");
-                return Err(match (client.reader.is_empty(), is_first) {
-                    (true, true) => NoRequest::Gone,
-                    (true, false) => NoRequest::Idle,
-                    (false, _) => NoRequest::Late,
-                });
-            }
-            Err(_reset) => {
-                enter(Table::Exchange, "ReadingHead", "client leaves");
-                return Err(NoRequest::Gone);
-            }
+        if let Some(why) = without_bytes(&filled, client, is_first) {
+            return Err(why);
         }
         if !is_timed {
             is_timed = true;
@@ -221,6 +205,29 @@ async fn receive_request(
                 let deadline = worker.rt().now() + worker.plan().timeouts.head;
                 client.conn.set_deadline(Some(deadline));
             }
+        }
+    }
+}
+
+/// Why no request comes, when waiting for its bytes ended without any.
+fn without_bytes(
+    filled: &io::Result<Filled>,
+    client: &Client,
+    is_first: bool,
+) -> Option<NoRequest> {
+    match filled {
+        Ok(Filled::More) => None,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            enter(Table::Exchange, "ReadingHead", "deadline");
+            Some(match (client.reader.is_empty(), is_first) {
+                (true, true) => NoRequest::Gone,
+                (true, false) => NoRequest::Idle,
+                (false, _) => NoRequest::Late,
+            })
+        }
+        Ok(Filled::Eof) | Err(_) => {
+            enter(Table::Exchange, "ReadingHead", "client leaves");
+            Some(NoRequest::Gone)
         }
     }
 }
