@@ -324,13 +324,21 @@ async fn join_ends(
     }
     let client_end = (&client.conn, &mut client.reader);
     let backend_end = (lease.conn(), reader);
-    let carried = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT).await;
+    enter(Table::Exchange, "Tunnel", "what is awaited");
+    let begins = (Table::Exchange, "Tunnel", "drain begins");
+    let relaying = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT);
+    let carried = watch(begins, || worker.is_draining(), relaying).await;
     match carried.end {
         TunnelEnd::Finished => {
+            enter(Table::Exchange, "Tunnel", "client leaves");
+            enter(Table::Exchange, "Tunnel", "backend leaves or fails");
             worker.row().responses.add(1);
             After::Close
         }
-        TunnelEnd::Broken => {
+        TunnelEnd::Broken | TunnelEnd::Silent => {
+            if carried.end == TunnelEnd::Silent {
+                enter(Table::Exchange, "Tunnel", "deadline");
+            }
             worker.row().responses_truncated.add(1);
             lease.reset();
             After::Reset

@@ -28,6 +28,8 @@ struct Ask {
     id: u64,
     method: &'static str,
     is_old: bool,
+    /// What it says up the tunnel that it asks for.
+    up: Option<Vec<u8>>,
     bytes: Vec<u8>,
 }
 
@@ -37,6 +39,8 @@ enum Next {
     MayCome,
     CannotCome,
     Broke,
+    /// It leaves with a reset: what it said is not whole.
+    Leaves,
 }
 
 impl Client {
@@ -79,6 +83,10 @@ impl Client {
                 Next::MayCome => (),
                 Next::CannotCome => break,
                 Next::Broke => return,
+                Next::Leaves => {
+                    drop(inbox);
+                    return conn.reset();
+                }
             }
             self.dawdle().await;
         }
@@ -162,6 +170,9 @@ impl Client {
     async fn receive(&self, inbox: &mut Inbox<'_>, ask: &Ask) -> Result<(Outcome, Next), Broken> {
         let head = loop {
             let head = inbox.head().await?;
+            if let (101, Some(up)) = (head.status(), &ask.up) {
+                return self.tunnel(inbox, ask, &head, up).await;
+            }
             if head.status() >= 200 {
                 break head;
             }
@@ -189,6 +200,42 @@ impl Client {
         }
         self.check(ask, &head, is_bodiless, &content);
         Ok((Outcome::Whole, next))
+    }
+
+    /// Says what it has while it hears what the backend has; some leave in the middle, some say nothing for too long.
+    async fn tunnel(
+        &self,
+        inbox: &mut Inbox<'_>,
+        ask: &Ask,
+        head: &Head,
+        up: &[u8],
+    ) -> Result<(Outcome, Next), Broken> {
+        let conn = inbox.conn();
+        conn.set_deadline(Some(self.rt.now() + PATIENCE * 3)); // The proxy's ends first.
+        if !self.is_well_behaved && self.one_in(4) {
+            match send(conn, &up[..up.len() / 2]).await {
+                Ok(()) | Err(_) => (), // Nobody waits for an answer.
+            }
+            if self.one_in(2) {
+                self.dawdle().await;
+                return Ok((Outcome::GivenUp, Next::Leaves));
+            }
+            return match inbox.content(Framing::Length(usize::MAX)).await {
+                Ok(_) | Err(Broken::Ended) => {
+                    // The backend has ended in order, and the proxy waits for this end.
+                    self.rt.sleep(PATIENCE * 2).await;
+                    Ok((Outcome::GivenUp, Next::Leaves))
+                }
+                Err(broken) => Err(broken),
+            };
+        }
+        let say = async {
+            self.send_dawdling(conn, up).await;
+            conn.finish().await
+        };
+        let (_said, heard) = join(say, inbox.content(Framing::UntilClose)).await;
+        self.check(ask, head, false, &heard?);
+        Ok((Outcome::Whole, Next::CannotCome))
     }
 
     /// What reached this client must be the answer to its request, and all of it.
@@ -245,6 +292,11 @@ impl Client {
         if is_old && self.one_in(2) {
             text.push_str("Connection: keep-alive\r\n");
         }
+        let may_upgrade = may_have_content && !is_old && method == "GET";
+        let up = (may_upgrade && self.one_in(8)).then(|| {
+            let size = self.chance.borrow_mut().size(self.content_bytes_max);
+            content_of(!id, size)
+        });
         let content = content.map(|length| content_of(!id, length));
         let bytes = match content {
             Some(content) if !is_old && length > 0 && self.one_in(2) => {
@@ -257,6 +309,11 @@ impl Client {
                 [text.into_bytes(), content].concat()
             }
             None => {
+                if let Some(up) = &up {
+                    let size = up.len();
+                    let fields = "Connection: upgrade\r\nUpgrade: echo\r\n";
+                    text.push_str(&format!("{fields}X-Up-Size: {size}\r\n"));
+                }
                 text.push_str("\r\n");
                 text.into_bytes()
             }
@@ -265,6 +322,7 @@ impl Client {
             id,
             method,
             is_old,
+            up,
             bytes,
         }
     }

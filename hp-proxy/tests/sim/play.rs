@@ -311,7 +311,9 @@ impl Stage {
             found.push(String::from("connections are counted as open that are not"));
         }
         // A client may have all of its answer although something broke on the way there.
-        let delivered = self.sum(|row| &row.responses) + self.sum(|row| &row.client_aborts);
+        let delivered = self.sum(|row| &row.responses)
+            + self.sum(|row| &row.client_aborts)
+            + self.sum(|row| &row.tunnels);
         if delivered < self.ledger.count(|outcome| outcome == Outcome::Whole) {
             found.push(String::from("fewer answers are counted than were received"));
         }
@@ -354,7 +356,7 @@ impl Stage {
 
     fn ways(&self) -> BTreeMap<String, u64> {
         let mut ways = BTreeMap::new();
-        let counters: [(&str, Way); 12] = [
+        let counters: [(&str, Way); 13] = [
             ("answered whole", |row| &row.responses),
             ("refused by client fault", |row| {
                 &row.refused_by_client_fault
@@ -369,6 +371,7 @@ impl Stage {
             ("reuse", |row| &row.upstream_reuses),
             ("retry", |row| &row.retries),
             ("queued", |row| &row.queued),
+            ("tunnel", |row| &row.tunnels),
             ("accept stall", |row| &row.accept_stalls),
             ("connection moved", |row| &row.conns_moved),
         ];
