@@ -193,7 +193,8 @@ impl Backend {
         };
         let told = usize::try_from(head.number("X-Up-Size").unwrap_or(0)).unwrap_or(0);
         let expected = content_of(!id, told);
-        if heard != expected {
+        // The proxy may have given up before it saw the switch: then nobody said anything.
+        if heard != expected && !heard.is_empty() {
             let excuses: &[&str] = if expected.starts_with(&heard) {
                 &["half_close"]
             } else {

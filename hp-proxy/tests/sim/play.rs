@@ -235,7 +235,7 @@ impl Stage {
                 } else {
                     Duration::from_secs(1)
                 },
-                drain: PATIENCE, // Nothing is cut: every request has an outcome of its own.
+                drain: PATIENCE * 4, // Longer than a silent tunnel: nothing is cut.
                 ..Timeouts::default()
             },
             limits: ProxyLimits {
@@ -310,10 +310,17 @@ impl Stage {
         if self.sum(|row| &row.conns_open) > 0 {
             found.push(String::from("connections are counted as open that are not"));
         }
+        // A kernel that ends a connection too soon hides the reset after an answer that was cut.
+        let hidden = if struck("half_close") {
+            self.sum(|row| &row.responses_truncated)
+        } else {
+            0
+        };
         // A client may have all of its answer although something broke on the way there.
         let delivered = self.sum(|row| &row.responses)
             + self.sum(|row| &row.client_aborts)
-            + self.sum(|row| &row.tunnels);
+            + self.sum(|row| &row.tunnels)
+            + hidden;
         if delivered < self.ledger.count(|outcome| outcome == Outcome::Whole) {
             found.push(String::from("fewer answers are counted than were received"));
         }
