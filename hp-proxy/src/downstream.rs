@@ -2,12 +2,14 @@
 
 use crate::exchange;
 use crate::shared::Worker;
+use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Accepted, Conn, Unparked};
 use std::cell::Cell;
 use std::rc::Rc;
 
 /// Serves a connection whose place is reserved with this worker.
 pub(crate) fn adopt(worker: &Rc<Worker>, accepted: Accepted) {
+    enter(Table::Drain, worker.row_of_drain(), "a client connects");
     match worker.rt().adopt_accepted(accepted) {
         Ok(conn) => {
             worker.conn_began();
@@ -27,6 +29,7 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
                 worker.rt().spawn(serve(Rc::clone(&worker), conn, false));
             }
             Parked::Downstream => {
+                enter(Table::Drain, worker.row_of_drain(), "an idle connection");
                 drop(conn);
                 worker.conn_ended();
             }

@@ -6,6 +6,7 @@ use crate::counters::{Counters, Rows};
 use crate::upstream::{Settings, SharedLedger, Upstream};
 use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
+use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket};
 use hp_core::rt::race::race;
@@ -136,6 +137,15 @@ impl Worker {
         self.is_draining.get()
     }
 
+    /// Its row in `docs/lifecycle/drain.md`.
+    pub(crate) fn row_of_drain(&self) -> &'static str {
+        if self.is_draining() {
+            "Draining"
+        } else {
+            "Running"
+        }
+    }
+
     /// Whether a client that wants to may keep its connection after the next answer.
     pub(crate) fn keeps_clients(&self) -> bool {
         let is_crowded = match &self.home {
@@ -231,6 +241,7 @@ impl Worker {
 
     /// Tells every task that nothing new begins.
     pub(crate) fn start_drain(&self) {
+        enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
         self.is_draining.set(true);
         self.rt.wake_all();
         self.rt.unpark_all();

@@ -22,9 +22,10 @@ pub struct Carried {
 pub enum TunnelEnd {
     /// Both ends have finished, and each has what the other said.
     Finished,
-    /// A reset, an error, or silence for too long: what the ends have is not whole, and a FIN would make it look so. Reset
-    /// both.
+    /// A reset or an error: what the ends have is not whole, and a FIN would make it look so. Reset both.
     Broken,
+    /// Nothing moved for too long; reset both, as when it broke.
+    Silent,
 }
 
 /// Relays until both directions have ended, one has failed, or nothing moved for `idle_timeout`.
@@ -53,9 +54,15 @@ pub async fn relay(
         join(forth.pump(one_held), back.pump(other_held)).await;
     let end = match (forth_end, back_end) {
         (Ok(()), Ok(())) => TunnelEnd::Finished,
+        (Err(one), Err(other)) if is_late(&one) && is_late(&other) => TunnelEnd::Silent,
+        (Ok(()), Err(error)) | (Err(error), Ok(())) if is_late(&error) => TunnelEnd::Silent,
         (Err(_), _) | (_, Err(_)) => TunnelEnd::Broken,
     };
     Carried { forth, back, end }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 struct Direction<'a> {

@@ -7,6 +7,7 @@ pub(crate) mod buf;
 pub mod crew;
 mod driver;
 mod executor;
+pub mod lifecycle;
 pub mod mesh;
 pub mod net;
 pub mod plant;

@@ -6,6 +6,7 @@ use super::response::{self, Delivery};
 use crate::shared::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
+use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
@@ -81,12 +82,21 @@ impl Answering<'_> {
                 }
             }
             let is_begun = !reader.is_empty() || interim_count > 0;
-            match reader.fill(self.backend).await {
-                Ok(Filled::More) => (),
-                Ok(Filled::Eof) if is_begun => return Err(Failure::ClosedWithinHead),
-                Ok(Filled::Eof) => return Err(Failure::ClosedBeforeResponse),
-                Err(error) => return Err(Failure::of_head(&error, is_begun)),
-            }
+            enter(Table::Exchange, "Awaiting", "what is awaited");
+            let begins = (Table::Exchange, "Awaiting", "drain begins");
+            let filling = reader.fill(self.backend);
+            let failure = match watch(begins, || self.worker.is_draining(), filling).await {
+                Ok(Filled::More) => continue,
+                Ok(Filled::Eof) if is_begun => Failure::ClosedWithinHead,
+                Ok(Filled::Eof) => Failure::ClosedBeforeResponse,
+                Err(error) => Failure::of_head(&error, is_begun),
+            };
+            let event = match failure {
+                Failure::ResponseTimeout => "deadline",
+                _ => "backend leaves or fails",
+            };
+            enter(Table::Exchange, "Awaiting", event);
+            return Err(failure);
         }
     }
 
@@ -102,7 +112,10 @@ impl Answering<'_> {
         }
         match race(self.deliver(facts, reader, out), self.client.failure()).await {
             First::One(delivered) => delivered,
-            First::Other(_reset) => Delivered::ClientGone,
+            First::Other(_reset) => {
+                enter(Table::Exchange, "Relaying", "client leaves");
+                Delivered::ClientGone
+            }
         }
     }
 
@@ -139,7 +152,10 @@ impl Answering<'_> {
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> Delivered {
-        match self.deliver_content(facts, reader, out).await {
+        enter(Table::Exchange, "Relaying", "what is awaited");
+        let begins = (Table::Exchange, "Relaying", "drain begins");
+        let delivering = self.deliver_content(facts, reader, out);
+        match watch(begins, || self.worker.is_draining(), delivering).await {
             Ok(()) => Delivered::Whole,
             Err(DeliveryError::Client) => Delivered::ClientGone,
             Err(DeliveryError::Backend) => Delivered::Truncated,
@@ -247,14 +263,20 @@ enum DeliveryError {
 
 impl From<io::Error> for DeliveryError {
     /// Sending fails on the client's side.
-    fn from(_error: io::Error) -> Self {
+    fn from(error: io::Error) -> Self {
+        enter(Table::Exchange, "Relaying", super::of_client(&error));
         Self::Client
     }
 }
 
 impl From<BodyError> for DeliveryError {
     /// Receiving fails on the backend's side.
-    fn from(_error: BodyError) -> Self {
+    fn from(error: BodyError) -> Self {
+        let event = match error {
+            BodyError::Io(error) if error.kind() == io::ErrorKind::TimedOut => "deadline",
+            _ => "backend leaves or fails",
+        };
+        enter(Table::Exchange, "Relaying", event);
         Self::Backend
     }
 }

@@ -7,10 +7,11 @@ use super::request::Request;
 use super::upload::{Background, upload};
 use super::{After, Client};
 use crate::shared::Worker;
-use crate::upstream::Lease;
+use crate::upstream::{AcquireError, Lease};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
+use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
@@ -59,13 +60,10 @@ async fn without_content(
     (head, out): (&[u8], &mut Vec<u8>),
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
+    enter(Table::Exchange, "Choosing", "what is awaited");
     let mut lease = match worker.upstream().take_kept() {
         Some(lease) => lease,
-        None => worker
-            .upstream()
-            .acquire()
-            .await
-            .map_err(Failure::Acquire)?,
+        None => connect(worker, worker.upstream().acquire()).await?,
     };
     let uploaded = Cell::new(true);
     loop {
@@ -83,6 +81,7 @@ async fn without_content(
             Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
                 First::One(received) => received,
                 First::Other(_reset) => {
+                    enter(Table::Exchange, "Awaiting", "client leaves");
                     if is_planted(Plant::UnreadKept) {
                         lease.put_back();
                     }
@@ -100,11 +99,7 @@ async fn without_content(
                     return Err(failure);
                 }
                 worker.row().retries.add(1);
-                lease = worker
-                    .upstream()
-                    .acquire_fresh(lease)
-                    .await
-                    .map_err(Failure::Acquire)?;
+                lease = connect(worker, worker.upstream().acquire_fresh(lease)).await?;
                 continue;
             }
         };
@@ -128,6 +123,20 @@ async fn without_content(
     }
 }
 
+/// Waits for a connection to a backend.
+async fn connect(
+    worker: &Worker,
+    acquiring: impl Future<Output = Result<Lease, AcquireError>>,
+) -> Result<Lease, Failure> {
+    enter(Table::Exchange, "Connecting", "what is awaited");
+    let begins = (Table::Exchange, "Connecting", "drain begins");
+    let acquired = watch(begins, || worker.is_draining(), acquiring).await;
+    if let Err(AcquireError::QueueTimeout | AcquireError::ConnectTimeout) = acquired {
+        enter(Table::Exchange, "Connecting", "deadline");
+    }
+    acquired.map_err(Failure::Acquire)
+}
+
 fn response_deadline(worker: &Worker) -> Option<Instant> {
     let deadline = worker.rt().now() + worker.plan().timeouts.response;
     (!is_planted(Plant::NoDeadline)).then_some(deadline)
@@ -141,17 +150,16 @@ async fn with_content(
     (head, out): (&mut Vec<u8>, &mut Vec<u8>),
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
-    let lease = worker
-        .upstream()
-        .acquire()
-        .await
-        .map_err(Failure::Acquire)?;
+    enter(Table::Exchange, "Choosing", "what is awaited");
+    let lease = connect(worker, worker.upstream().acquire()).await?;
     let mut reader = Reader::new();
     let framing = request.facts.framing;
     let uploaded = Cell::new(false);
     let (begun, delivered) = {
         let client_side = (&client.conn, &mut client.reader);
-        let uploading = pin!(upload(worker, client_side, lease.conn(), head, framing));
+        let begins = (Table::Exchange, "Sending", "drain begins");
+        let uploading = upload(worker, client_side, lease.conn(), head, framing);
+        let uploading = pin!(watch(begins, || worker.is_draining(), uploading));
         let (client, backend) = (&client.conn, lease.conn());
         let mut uploading = Background::new(uploading, client, &uploaded);
         let answering = Answering {
@@ -166,7 +174,12 @@ async fn with_content(
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
             // The answer has begun: there is no other to give.
-            Err(_broken_request) => Delivered::ClientGone,
+            Err(broken_request) => {
+                if broken_request == Failure::ClientGone {
+                    enter(Table::Exchange, "Relaying", "client leaves");
+                }
+                Delivered::ClientGone
+            }
         };
         (begun, delivered)
     };
@@ -207,6 +220,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         delivered,
         is_whole,
     } = end;
+    enter(Table::Exchange, "Done", "what is awaited");
     let row = worker.row();
     match delivered {
         Delivered::Whole => row.responses.add(1),
@@ -266,6 +280,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
 
 /// Answers in the backend's stead.
 fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) -> After {
+    enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
     // Content that was not read is not the next request.
     let keep = request.facts.keep_alive
@@ -289,7 +304,10 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
     match (sent, keep) {
         (Ok(()), true) => After::Keep,
         (Ok(()), false) => After::Linger,
-        (Err(_gone), _) => After::Close,
+        (Err(_gone), _) => {
+            enter(Table::Exchange, "Answering", "client leaves");
+            After::Close
+        }
     }
 }
 
@@ -306,13 +324,21 @@ async fn join_ends(
     }
     let client_end = (&client.conn, &mut client.reader);
     let backend_end = (lease.conn(), reader);
-    let carried = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT).await;
+    enter(Table::Exchange, "Tunnel", "what is awaited");
+    let begins = (Table::Exchange, "Tunnel", "drain begins");
+    let relaying = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT);
+    let carried = watch(begins, || worker.is_draining(), relaying).await;
     match carried.end {
         TunnelEnd::Finished => {
+            enter(Table::Exchange, "Tunnel", "client leaves");
+            enter(Table::Exchange, "Tunnel", "backend leaves or fails");
             worker.row().responses.add(1);
             After::Close
         }
-        TunnelEnd::Broken => {
+        TunnelEnd::Broken | TunnelEnd::Silent => {
+            if carried.end == TunnelEnd::Silent {
+                enter(Table::Exchange, "Tunnel", "deadline");
+            }
             worker.row().responses_truncated.add(1);
             lease.reset();
             After::Reset

@@ -20,6 +20,7 @@ mod upload;
 use crate::shared::Worker;
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
+use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::RequestError;
@@ -80,7 +81,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
         if must_flush {
             let deadline = worker.rt().now() + worker.plan().timeouts.body;
             client.conn.set_deadline(Some(deadline));
-            if client.conn.flush().await.is_err() {
+            if let Err(error) = flush(worker, &client.conn).await {
+                enter(Table::Exchange, "Flushing", of_client(&error));
                 worker.row().client_aborts.add(1);
                 client.conn.reset();
                 break;
@@ -90,6 +92,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
             After::Keep => is_first = false,
             After::Park if !worker.parks() => break,
             After::Park => {
+                enter(Table::Drain, worker.row_of_drain(), "an idle connection");
                 worker.park(client.conn);
                 return Served::Parked;
             }
@@ -99,6 +102,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
                 break;
             }
             After::Reset => {
+                enter(Table::Exchange, "Cutting", "what is awaited");
                 client.conn.reset();
                 break;
             }
@@ -112,6 +116,8 @@ async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) ->
     match receive_request(worker, client, is_first).await {
         Ok((request, mut head)) => {
             worker.row().requests.add(1);
+            let event = "a request arrives on an open connection";
+            enter(Table::Drain, worker.row_of_drain(), event);
             let after = forward::exchange(worker, client, &request, &mut head).await;
             worker.give_scratch(head);
             after
@@ -175,26 +181,23 @@ async fn receive_request(
         // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served. So
         // does the want of threads, after the first request.
         let may_end = client.reader.is_empty() && !worker.is_draining();
+        enter(Table::Exchange, "ReadingHead", "what is awaited");
+        let begins = (Table::Exchange, "ReadingHead", "drain begins");
         let filling = client.reader.fill(&client.conn);
+        let filling = watch(begins, || worker.is_draining(), filling);
         let filled = if may_end {
             match race(filling, worker.shall_leave(is_first)).await {
                 First::One(filled) => filled,
-                First::Other(()) => return Err(NoRequest::Gone),
+                First::Other(()) => {
+                    enter(Table::Drain, worker.row_of_drain(), "an idle connection");
+                    return Err(NoRequest::Gone);
+                }
             }
         } else {
             filling.await
         };
-        match filled {
-            Ok(Filled::More) => (),
-            Ok(Filled::Eof) => return Err(NoRequest::Gone),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return Err(match (client.reader.is_empty(), is_first) {
-                    (true, true) => NoRequest::Gone,
-                    (true, false) => NoRequest::Idle,
-                    (false, _) => NoRequest::Late,
-                });
-            }
-            Err(_reset) => return Err(NoRequest::Gone),
+        if let Some(why) = without_bytes(&filled, client, is_first) {
+            return Err(why);
         }
         if !is_timed {
             is_timed = true;
@@ -206,8 +209,32 @@ async fn receive_request(
     }
 }
 
+/// Why no request comes, when waiting for its bytes ended without any.
+fn without_bytes(
+    filled: &io::Result<Filled>,
+    client: &Client,
+    is_first: bool,
+) -> Option<NoRequest> {
+    match filled {
+        Ok(Filled::More) => None,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            enter(Table::Exchange, "ReadingHead", "deadline");
+            Some(match (client.reader.is_empty(), is_first) {
+                (true, true) => NoRequest::Gone,
+                (true, false) => NoRequest::Idle,
+                (false, _) => NoRequest::Late,
+            })
+        }
+        Ok(Filled::Eof) | Err(_) => {
+            enter(Table::Exchange, "ReadingHead", "client leaves");
+            Some(NoRequest::Gone)
+        }
+    }
+}
+
 /// Answers a head that was not understood; what follows it has no known meaning.
 fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
+    enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
     let mut out = worker.take_scratch();
     answer.encode(&mut out, answer::Connection::Close, answer::Content::Sent);
@@ -215,8 +242,18 @@ fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
     worker.give_scratch(out);
     match sent {
         Ok(()) => After::Linger,
-        Err(_gone) => After::Close,
+        Err(_gone) => {
+            enter(Table::Exchange, "Answering", "client leaves");
+            After::Close
+        }
     }
+}
+
+/// Waits until the client's socket has taken everything.
+async fn flush(worker: &Worker, conn: &Conn) -> io::Result<()> {
+    enter(Table::Exchange, "Flushing", "what is awaited");
+    let begins = (Table::Exchange, "Flushing", "drain begins");
+    watch(begins, || worker.is_draining(), conn.flush()).await
 }
 
 /// Sends FIN, then reads and drops for a while, so that the client can read its answer before anything resets it.
@@ -226,12 +263,24 @@ async fn linger(worker: &Worker, client: &Client) {
     if client.conn.finish().await.is_err() {
         return;
     }
+    enter(Table::Exchange, "Lingering", "what is awaited");
+    let begins = (Table::Exchange, "Lingering", "drain begins");
     let mut left = LINGER_BYTES;
     loop {
-        match client.conn.recv().await {
+        match watch(begins, || worker.is_draining(), client.conn.recv()).await {
             Ok(Rx::Data(lent)) if lent.len() < left => left -= lent.len(),
-            Ok(Rx::Data(_) | Rx::Eof) | Err(_) => return,
+            Ok(Rx::Data(_)) => return,
+            Ok(Rx::Eof) => return enter(Table::Exchange, "Lingering", "client leaves"),
+            Err(error) => return enter(Table::Exchange, "Lingering", of_client(&error)),
         }
+    }
+}
+
+/// The column in `docs/lifecycle/exchange.md` of what went wrong at the client's side.
+fn of_client(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "deadline",
+        _ => "client leaves",
     }
 }
 

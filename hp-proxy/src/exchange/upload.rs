@@ -4,6 +4,7 @@ use super::error::Failure;
 use crate::shared::Worker;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
 use hp_core::http::message::Reader;
+use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::BodyFraming;
 use std::cell::Cell;
@@ -42,6 +43,7 @@ pub(super) async fn upload(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let body_timeout = worker.plan().timeouts.body;
+    enter(Table::Exchange, "Sending", "what is awaited");
     loop {
         while let Some(piece) = source.take_received(reader).map_err(of_client)? {
             taken += piece.len() as u64;
@@ -78,11 +80,17 @@ pub(super) async fn upload(
 }
 
 fn of_client(error: BodyError) -> Failure {
-    match error {
+    let failure = match error {
         BodyError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::BodyTimeout,
         BodyError::Io(_) | BodyError::Truncated => Failure::ClientGone,
         BodyError::Chunk(error) => Failure::BodyInvalid(error),
-    }
+    };
+    let event = match failure {
+        Failure::BodyTimeout => "deadline",
+        _ => "client leaves",
+    };
+    enter(Table::Exchange, "Sending", event);
+    failure
 }
 
 /// An upload in the background of whatever else the exchange does.
@@ -116,6 +124,9 @@ impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
                 match self.upload.as_mut().poll(cx) {
                     Poll::Ready(Ok(uploaded)) => {
                         self.is_over = true;
+                        if uploaded == Uploaded::Refused {
+                            enter(Table::Exchange, "Sending", "backend leaves or fails");
+                        }
                         self.is_whole.set(uploaded == Uploaded::Whole);
                     }
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),

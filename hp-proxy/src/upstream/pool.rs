@@ -6,6 +6,7 @@ use super::dial::{Dialled, classify, is_ours};
 use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
+use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use std::cell::RefCell;
@@ -132,6 +133,7 @@ impl Upstream {
         if self.books.with(|ledger| ledger.waiting()) >= self.settings.queue_len_max as usize {
             return Err(AcquireError::QueueFull);
         }
+        enter(Table::Exchange, "Choosing", "backend leaves or fails");
         self.rows.of(self.row).queued.add(1);
         let deadline = self.rt.now() + self.settings.queue_timeout;
         loop {
@@ -278,6 +280,7 @@ impl Upstream {
                 Ok(Dialled::Stalled) => return Err(Missed::Stalled(opening)),
                 Err(error) => error,
             };
+            enter(Table::Exchange, "Connecting", "backend leaves or fails");
             row.upstream_connect_errors.add(1);
             if is_ours(&error) || tried == self.addrs.len() {
                 return Err(Missed::Failed(classify(&error)));

@@ -122,6 +122,7 @@ pub(crate) fn a_second_sigterm_ends_at_once(engine: Engine) {
     let _upstream = backend.request();
     proxy.signal("TERM");
     proxy.says("draining");
+    proxy.counts_to("requests", 1);
     proxy.signal("TERM");
     let (status, lines) = proxy.ends();
     assert_eq!(status.code(), Some(1));

@@ -4,6 +4,7 @@ use crate::ledger::Ledger;
 use crate::message::{Framing, Head, Inbox, chunked, content_of, send};
 use hp_core::rt::Rt;
 use hp_core::rt::net::{Conn, Listener};
+use hp_core::rt::race::join;
 use hp_core::rt::sim::Chance;
 use std::cell::RefCell;
 use std::io;
@@ -99,6 +100,9 @@ impl Backend {
             return Ok(Next::Reset);
         }
         self.think().await;
+        if head.field("Upgrade").is_some() && manner == Manner::Answer && self.one_in(2) {
+            return self.tunnel(conn, inbox, head, id).await;
+        }
         let answer = self.answer(id, method);
         match manner {
             Manner::Answer | Manner::AnswerAndLeave | Manner::AnswerEarly => {
@@ -156,6 +160,53 @@ impl Backend {
             Manner::AnswerAndLeave => Next::Finish,
             _ => Next::GoOn,
         })
+    }
+
+    /// Switches protocols: both ends say what they have, each ends when it has, and a part must not look whole.
+    async fn tunnel(
+        &self,
+        conn: &Conn,
+        inbox: &mut Inbox<'_>,
+        head: &Head,
+        id: u64,
+    ) -> io::Result<Next> {
+        conn.set_deadline(Some(self.rt.now() + PATIENCE * 3)); // The proxy's ends first.
+        let size = self.chance.borrow_mut().size(self.content_bytes_max);
+        let text = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nX-Id: {id}\r\nX-Size: {size}\r\nX-Coding: close\r\n\
+             Connection: upgrade\r\nUpgrade: echo\r\n\r\n"
+        );
+        let content = content_of(id, size);
+        if !self.is_well_behaved && self.one_in(8) {
+            send(conn, text.as_bytes()).await?;
+            send(conn, &content[..size / 2]).await?;
+            return Ok(Next::Reset);
+        }
+        let say = async {
+            send(conn, text.as_bytes()).await?;
+            self.send_dawdling(conn, &content).await?;
+            conn.finish().await
+        };
+        let (said, heard) = join(say, inbox.content(Framing::UntilClose)).await;
+        let (Ok(()), Ok(heard)) = (said, heard) else {
+            return Ok(Next::Reset);
+        };
+        let told = usize::try_from(head.number("X-Up-Size").unwrap_or(0)).unwrap_or(0);
+        let expected = content_of(!id, told);
+        // The proxy may have given up before it saw the switch: then nobody said anything.
+        if heard != expected && !heard.is_empty() {
+            let excuses: &[&str] = if expected.starts_with(&heard) {
+                &["half_close"]
+            } else {
+                &[]
+            };
+            let what = format!(
+                "{id}: {} of {told} bytes up a tunnel looked whole",
+                heard.len()
+            );
+            self.ledger.violate(what, excuses);
+        }
+        Ok(Next::Finish)
     }
 
     fn manner(&self) -> Manner {

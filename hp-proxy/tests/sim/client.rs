@@ -28,6 +28,8 @@ struct Ask {
     id: u64,
     method: &'static str,
     is_old: bool,
+    /// What it says up the tunnel that it asks for.
+    up: Option<Vec<u8>>,
     bytes: Vec<u8>,
     /// No proxy may pass it on.
     is_bad: bool,
@@ -39,6 +41,8 @@ enum Next {
     MayCome,
     CannotCome,
     Broke,
+    /// It leaves with a reset: what it said is not whole.
+    Leaves,
 }
 
 impl Client {
@@ -81,6 +85,10 @@ impl Client {
                 Next::MayCome => (),
                 Next::CannotCome => break,
                 Next::Broke => return,
+                Next::Leaves => {
+                    drop(inbox);
+                    return conn.reset();
+                }
             }
             self.dawdle().await;
         }
@@ -108,7 +116,9 @@ impl Client {
         for ask in asks {
             self.ledger.settle(ask.id, Outcome::GivenUp);
         }
-        if self.one_in(2) {
+        // What a tunnel owes has no other end than the connection's: an end in order would be a lie.
+        let owes = asks.iter().any(|ask| ask.up.is_some());
+        if self.one_in(2) || owes {
             conn.reset();
         }
     }
@@ -126,8 +136,11 @@ impl Client {
                 return; // An answer may be there although the request was not taken whole.
             }
             rest = later;
-            if !rest.is_empty() && self.one_in(4) {
-                self.nap(200_000).await;
+            match self.below(8) {
+                _ if rest.is_empty() => (),
+                0 if !self.is_well_behaved => self.nap(100_000_000).await, // Longer than the proxy waits, at times.
+                1 | 2 => self.nap(200_000).await,
+                _ => (),
             }
         }
     }
@@ -161,6 +174,9 @@ impl Client {
     async fn receive(&self, inbox: &mut Inbox<'_>, ask: &Ask) -> Result<(Outcome, Next), Broken> {
         let head = loop {
             let head = inbox.head().await?;
+            if let (101, Some(up)) = (head.status(), &ask.up) {
+                return self.tunnel(inbox, ask, &head, up).await;
+            }
             if head.status() >= 200 {
                 break head;
             }
@@ -192,6 +208,42 @@ impl Client {
         }
         self.check(ask, &head, is_bodiless, &content);
         Ok((Outcome::Whole, next))
+    }
+
+    /// Says what it has while it hears what the backend has; some leave in the middle, some say nothing for too long.
+    async fn tunnel(
+        &self,
+        inbox: &mut Inbox<'_>,
+        ask: &Ask,
+        head: &Head,
+        up: &[u8],
+    ) -> Result<(Outcome, Next), Broken> {
+        let conn = inbox.conn();
+        conn.set_deadline(Some(self.rt.now() + PATIENCE * 3)); // The proxy's ends first.
+        if !self.is_well_behaved && self.one_in(4) {
+            match send(conn, &up[..up.len() / 2]).await {
+                Ok(()) | Err(_) => (), // Nobody waits for an answer.
+            }
+            if self.one_in(2) {
+                self.dawdle().await;
+                return Ok((Outcome::GivenUp, Next::Leaves));
+            }
+            return match inbox.content(Framing::Length(usize::MAX)).await {
+                Ok(_) | Err(Broken::Ended) => {
+                    // The backend has ended in order, and the proxy waits for this end.
+                    self.rt.sleep(PATIENCE * 2).await;
+                    Ok((Outcome::GivenUp, Next::Leaves))
+                }
+                Err(broken) => Err(broken),
+            };
+        }
+        let say = async {
+            self.send_dawdling(conn, up).await;
+            conn.finish().await
+        };
+        let (_said, heard) = join(say, inbox.content(Framing::UntilClose)).await;
+        self.check(ask, head, false, &heard?);
+        Ok((Outcome::Whole, Next::CannotCome))
     }
 
     /// What reached this client must be the answer to its request, and all of it.
@@ -251,6 +303,11 @@ impl Client {
         if is_old && self.one_in(2) {
             text.push_str("Connection: keep-alive\r\n");
         }
+        let may_upgrade = may_have_content && !is_old && method == "GET";
+        let up = (may_upgrade && self.one_in(8)).then(|| {
+            let size = self.chance.borrow_mut().size(self.content_bytes_max);
+            content_of(!id, size)
+        });
         let content = content.map(|length| content_of(!id, length));
         let bytes = match content {
             Some(content) if !is_old && length > 0 && self.one_in(2) => {
@@ -263,6 +320,11 @@ impl Client {
                 [text.into_bytes(), content].concat()
             }
             None => {
+                if let Some(up) = &up {
+                    let size = up.len();
+                    let fields = "Connection: upgrade\r\nUpgrade: echo\r\n";
+                    text.push_str(&format!("{fields}X-Up-Size: {size}\r\n"));
+                }
                 text.push_str("\r\n");
                 text.into_bytes()
             }
@@ -271,6 +333,7 @@ impl Client {
             id,
             method,
             is_old,
+            up,
             bytes,
             is_bad: false,
         }
@@ -302,6 +365,7 @@ impl Client {
             method: "GET",
             is_old: false,
             bytes: text.into_bytes(),
+            up: None,
             is_bad: true,
         }
     }

@@ -82,6 +82,11 @@ impl<'a> Inbox<'a> {
         }
     }
 
+    /// Whose bytes these are.
+    pub(crate) fn conn(&self) -> &'a Conn {
+        self.conn
+    }
+
     /// The next head.
     pub(crate) async fn head(&mut self) -> Result<Head, Broken> {
         loop {

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::rt::buf::Lent;
+use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
 use crate::rt::timer::TimerKey;
 use std::collections::VecDeque;
@@ -32,6 +33,18 @@ pub(crate) enum Phase {
     },
     /// Given up; the slot waits for the completions that the kernel still owes.
     Closing,
+}
+
+impl Phase {
+    /// Its row in `docs/lifecycle/connection.md`.
+    pub(crate) const fn row(self) -> &'static str {
+        match self {
+            Self::Connecting => "Connecting",
+            Self::Open => "Open",
+            Self::Parked { .. } => "Parked",
+            Self::Closing => "Closing",
+        }
+    }
 }
 
 /// How receiving ended.
@@ -136,6 +149,16 @@ impl ConnSlot {
         }
     }
 
+    /// Takes note that nothing more will be received.
+    pub(crate) fn end_rx(&mut self, end: RxEnd) {
+        enter(
+            Table::Connection,
+            self.phase.row(),
+            "the peer ends its side",
+        );
+        self.rx_end = Some(end);
+    }
+
     /// Whether reading on would find that the socket failed.
     pub(crate) fn hides_failure(&self) -> bool {
         let Readiness {
@@ -155,6 +178,39 @@ impl ConnSlot {
             self.full_reads = self.full_reads.saturating_add(1);
         } else if !self.is_bulk() || bytes * 2 < capacity {
             self.full_reads = 0;
+        }
+    }
+
+    /// The receive's row in `docs/lifecycle/operation.md`.
+    pub(crate) const fn recv_row(&self) -> &'static str {
+        match (self.phase, self.kernel) {
+            (Phase::Closing, _) => "Leaving",
+            (_, Kernel { starved: true, .. }) => "Starved",
+            (
+                _,
+                Kernel {
+                    recv_armed: true, ..
+                },
+            ) => "Armed",
+            _ => "Free",
+        }
+    }
+
+    /// The row in `docs/lifecycle/operation.md` of what is furthest from being free.
+    pub(crate) const fn op_row(&self) -> &'static str {
+        match (self.phase, self.kernel) {
+            (Phase::Closing, _) => "Leaving",
+            (_, Kernel { starved: true, .. }) => "Starved",
+            (
+                _,
+                Kernel {
+                    recv_armed: true, ..
+                }
+                | Kernel {
+                    poll_armed: true, ..
+                },
+            ) => "Armed",
+            _ => "Free",
         }
     }
 

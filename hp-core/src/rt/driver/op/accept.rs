@@ -4,6 +4,7 @@ use super::recv::{remember, wake};
 use crate::base::slab::Key;
 use crate::rt::driver::slot::{ConnSlot, ListenerSlot, Phase};
 use crate::rt::driver::{Driver, Io, Socket};
+use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -156,6 +157,8 @@ impl Io {
         if slot.closing {
             return;
         }
+        let row = if slot.armed { "Armed" } else { "Free" };
+        enter(Table::Operation, row, "the slot is given up");
         slot.closing = true;
         self.pause_listener(key);
         self.free_listener_if_quiet(key);
@@ -222,9 +225,14 @@ impl Io {
             .listeners
             .get_mut(key)
             .expect("a Listener's slot lives as long as it");
-        if slot.armed || slot.paused || slot.error.is_some() {
+        if slot.armed {
+            enter(Table::Operation, "Armed", "somebody arms it");
             return Ok(());
         }
+        if slot.paused || slot.error.is_some() {
+            return Ok(());
+        }
+        enter(Table::Operation, "Free", "somebody arms it");
         match &mut self.driver {
             Driver::Uring(uring) => uring.arm_accept(key, slot.fd),
             Driver::Poll(poll) => poll.register_listener(slot.fd, key)?,

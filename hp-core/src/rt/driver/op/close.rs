@@ -4,6 +4,7 @@
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io};
+use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -16,6 +17,16 @@ pub(crate) enum How {
     Reset,
 }
 
+impl How {
+    /// Its column in `docs/lifecycle/connection.md`.
+    const fn event(self) -> &'static str {
+        match self {
+            Self::Graceful => "the handle is dropped, or `close`",
+            Self::Reset => "`reset`",
+        }
+    }
+}
+
 impl Io {
     /// Gives a connection up. What the socket did not take is dropped: flush first.
     pub(crate) fn close(&mut self, key: Key, how: How) {
@@ -23,6 +34,8 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
+        enter(Table::Connection, slot.phase.row(), how.event());
+        enter(Table::Operation, slot.op_row(), GIVEN_UP);
         if slot.phase == Phase::Closing {
             return;
         }
@@ -97,6 +110,8 @@ impl Io {
         }
     }
 }
+
+const GIVEN_UP: &str = "the slot is given up";
 
 fn ignore_gone(result: io::Result<()>) {
     match result {

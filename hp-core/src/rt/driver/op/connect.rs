@@ -4,6 +4,7 @@ use super::recv::{remember, wake};
 use crate::base::slab::Key;
 use crate::rt::driver::slot::{ConnSlot, Phase};
 use crate::rt::driver::{Driver, Io};
+use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -58,8 +59,14 @@ impl Io {
             }
         });
         match settled {
-            Ok(()) => slot.phase = Phase::Open,
-            Err(error) => slot.tx_error = Some(error.raw_os_error().unwrap_or(libc::EIO)),
+            Ok(()) => {
+                enter(Table::Connection, "Connecting", "room in the socket");
+                slot.phase = Phase::Open;
+            }
+            Err(error) => {
+                enter(Table::Connection, "Connecting", "the peer ends its side");
+                slot.tx_error = Some(error.raw_os_error().unwrap_or(libc::EIO));
+            }
         }
         wake(&mut slot.tx_waker);
     }

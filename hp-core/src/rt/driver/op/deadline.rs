@@ -4,6 +4,7 @@ use super::recv::wake;
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io, TimerOwner};
+use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ impl Io {
             return;
         };
         slot.timed_out = true;
+        enter(Table::Connection, slot.phase.row(), "the deadline passes");
         match slot.phase {
             Phase::Parked { .. } => self.unpark_expired(key),
             Phase::Open | Phase::Connecting => {

@@ -4,6 +4,7 @@ use crate::base::slab::Key;
 use crate::rt::buf::{Group, Lent};
 use crate::rt::driver::slot::{ConnSlot, Phase, RxEnd};
 use crate::rt::driver::{Driver, Io};
+use crate::rt::lifecycle::{Table, enter};
 use crate::rt::plant::{Plant, is_planted};
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -140,8 +141,9 @@ impl Io {
             }
         };
         match received {
-            Ok(0) => slot.rx_end = Some(slot.end_of_data()),
+            Ok(0) => slot.end_rx(slot.end_of_data()),
             Ok(len) => {
+                enter(Table::Connection, slot.phase.row(), "bytes arrive");
                 slot.note_read(len, capacity);
                 slot.readiness.readable = len == capacity || slot.readiness.hung_up;
                 slot.rx
@@ -149,7 +151,7 @@ impl Io {
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
-                errno => slot.rx_end = Some(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
+                errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
         }
     }

@@ -9,6 +9,7 @@ use crate::base::slab::Key;
 use crate::rt::buf::Lent;
 use crate::rt::driver::slot::{ConnSlot, FRONT_MAX};
 use crate::rt::driver::{Driver, Io};
+use crate::rt::lifecycle::{Table, enter};
 use crate::sys::socket::SEGMENTS_MAX;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
@@ -143,6 +144,7 @@ impl Io {
             if slot.tx.is_empty() || slot.tx_error.is_some() {
                 break;
             }
+            enter(Table::Connection, slot.phase.row(), "room in the socket");
             let mut place = [IoSlice::new(&[]); FRONT_MAX];
             let used = slot.tx.front(&mut place);
             self.stats.sends += 1;

@@ -14,6 +14,7 @@ use crate::rt::buf::{Group, Pool};
 use crate::rt::driver::op::accept::is_passing;
 use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
+use crate::rt::lifecycle::{Table, enter};
 use crate::rt::task::Remote;
 use crate::sys::cpu::prefetch;
 use crate::sys::ring::{Completion, RecvEntry};
@@ -96,6 +97,7 @@ impl Uring {
 
     /// Arms a receive unless one is armed already.
     pub(super) fn arm_recv(&mut self, key: Key, slot: &mut ConnSlot) {
+        enter(Table::Operation, slot.recv_row(), "somebody arms it");
         if slot.kernel.is_receiving() {
             return;
         }
@@ -122,7 +124,10 @@ impl Uring {
 
     /// Waits for room in the socket, or for the outcome of a connection attempt.
     pub(super) fn arm_writable(&mut self, key: Key, slot: &mut ConnSlot) {
-        if !slot.kernel.poll_armed {
+        if slot.kernel.poll_armed {
+            enter(Table::Operation, "Armed", "somebody arms it");
+        } else {
+            enter(Table::Operation, "Free", "somebody arms it");
             self.ring
                 .poll_writable(slot.fd, Token::new(WRITABLE, key).bits());
             slot.kernel.poll_armed = true;
@@ -231,6 +236,11 @@ fn return_buffers(io: &mut Io, group: Group) {
         };
         slot.kernel.starved = false;
         if slot.phase != Phase::Closing && slot.rx_end.is_none() {
+            enter(
+                Table::Operation,
+                "Starved",
+                "a buffer comes back to the pool",
+            );
             uring.arm_recv(key, slot);
             room -= 1;
         }
@@ -271,9 +281,13 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
     let Some(slot) = io.conns.get_mut(key) else {
         return;
     };
+    enter(Table::Operation, slot.recv_row(), answer(&completion));
     slot.kernel.recv_armed = completion.more;
     slot.kernel.nonempty = completion.nonempty;
     if slot.phase == Phase::Closing {
+        if lent.is_some() {
+            enter(Table::Connection, "Closing", "bytes arrive");
+        }
         drop(lent);
         io.free_if_quiet(key);
         return;
@@ -282,11 +296,12 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         1.. => {
             let lent = lent.filter(|lent| !lent.is_empty());
             if let Some(lent) = lent {
+                enter(Table::Connection, slot.phase.row(), "bytes arrive");
                 slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
                 slot.rx.push(lent);
             }
         }
-        0 => slot.rx_end = Some(slot.end_of_data()),
+        0 => slot.end_rx(slot.end_of_data()),
         error => match -error {
             libc::ENOBUFS => {
                 io.stats.buffer_shortages += 1;
@@ -303,7 +318,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
                 }
                 return;
             }
-            errno => slot.rx_end = Some(RxEnd::Failed(errno)),
+            errno => slot.end_rx(RxEnd::Failed(errno)),
         },
     }
     io.announce_rx(key);
@@ -314,6 +329,11 @@ fn became_writable(io: &mut Io, key: Key) {
         return;
     };
     slot.kernel.poll_armed = false;
+    let row = match slot.phase {
+        Phase::Closing => "Leaving",
+        _ => "Armed",
+    };
+    enter(Table::Operation, row, "the final answer");
     match slot.phase {
         Phase::Closing => io.free_if_quiet(key),
         Phase::Connecting => io.finish_connect(key),
@@ -325,6 +345,8 @@ fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     let Some(slot) = key.and_then(|key| io.listeners.get_mut(key)) else {
         return;
     };
+    let row = if slot.closing { "Leaving" } else { "Armed" };
+    enter(Table::Operation, row, answer(&completion));
     slot.armed = completion.more;
     match RawFd::try_from(completion.result) {
         Ok(fd) if fd >= 0 && slot.closing => io.kernel.close(fd),
@@ -342,6 +364,15 @@ fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     }
     io.announce_accept(key);
     io.free_listener_if_quiet(key);
+}
+
+/// The column of an answer in `docs/lifecycle/operation.md`.
+const fn answer(completion: &Completion) -> &'static str {
+    if completion.more {
+        "an answer, and more follow"
+    } else {
+        "the final answer"
+    }
 }
 
 const RECV_HEAD: u8 = 1;
