@@ -141,16 +141,7 @@ impl Backend {
                 send(conn, b"HTTP/1.1 200 OK\r\n\0: nonsense\r\n\r\n").await?;
                 return Ok(self.any_end());
             }
-            Manner::AnswerTwice => {
-                self.ledger.answer_twice(id);
-                let text = format!(
-                    "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n"
-                );
-                let twice = text.repeat(2);
-                assert!(twice.len() <= self.piece_bytes);
-                conn.write(twice.as_bytes())?;
-                return Ok(Next::GoOn);
-            }
+            Manner::AnswerTwice => return self.answer_twice(conn, id),
         }
         if manner == Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
             return Ok(Next::Reset);
@@ -207,6 +198,16 @@ impl Backend {
             self.ledger.violate(what, excuses);
         }
         Ok(Next::Finish)
+    }
+
+    /// Two answers in one piece, where one was asked for.
+    fn answer_twice(&self, conn: &Conn, id: u64) -> io::Result<Next> {
+        self.ledger.answer_twice(id);
+        let head = format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\n");
+        let twice = format!("{head}Content-Length: 0\r\n\r\n").repeat(2);
+        assert!(twice.len() <= self.piece_bytes);
+        conn.write(twice.as_bytes())?;
+        Ok(Next::GoOn)
     }
 
     fn manner(&self) -> Manner {
