@@ -114,7 +114,12 @@ impl Backend {
                 self.send_dawdling(conn, &answer.content).await?;
             }
             Manner::Silence => {
+                let begun = self.rt.now();
                 let _nothing_more = inbox.surplus().await;
+                if self.rt.now() - begun > PATIENCE / 2 {
+                    let what = format!("{id}: the proxy waits for an answer without limit");
+                    self.ledger.violate(what, &[]);
+                }
                 return Ok(Next::Reset);
             }
             Manner::BreakOffInHead => {
