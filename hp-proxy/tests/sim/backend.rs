@@ -114,12 +114,7 @@ impl Backend {
                 self.send_dawdling(conn, &answer.content).await?;
             }
             Manner::Silence => {
-                let begun = self.rt.now();
-                let _nothing_more = inbox.surplus().await;
-                if self.rt.now() - begun > PATIENCE / 2 {
-                    let what = format!("{id}: the proxy waits for an answer without limit");
-                    self.ledger.violate(what, &[]);
-                }
+                self.stay_silent(inbox, id).await;
                 return Ok(Next::Reset);
             }
             Manner::BreakOffInHead => {
@@ -165,6 +160,16 @@ impl Backend {
             Manner::AnswerAndLeave => Next::Finish,
             _ => Next::GoOn,
         })
+    }
+
+    /// Says nothing until the proxy gives up, which it must.
+    async fn stay_silent(&self, inbox: &mut Inbox<'_>, id: u64) {
+        let begun = self.rt.now();
+        let _nothing_more = inbox.surplus().await;
+        if self.rt.now() - begun > PATIENCE / 2 {
+            let what = format!("{id}: the proxy waits for an answer without limit");
+            self.ledger.violate(what, &[]);
+        }
     }
 
     /// Switches protocols: both ends say what they have, each ends when it has, and a part must not look whole.
