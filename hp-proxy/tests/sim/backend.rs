@@ -142,13 +142,7 @@ impl Backend {
                 return Ok(self.any_end());
             }
             Manner::AnswerTwice => {
-                self.ledger.answer_twice(id);
-                let text = format!(
-                    "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n"
-                );
-                let twice = text.repeat(2);
-                assert!(twice.len() <= self.piece_bytes);
-                conn.write(twice.as_bytes())?;
+                self.answer_twice(conn, id)?;
                 return Ok(Next::GoOn);
             }
         }
@@ -160,6 +154,16 @@ impl Backend {
             Manner::AnswerAndLeave => Next::Finish,
             _ => Next::GoOn,
         })
+    }
+
+    /// Sends another answer behind the answer, in one piece.
+    fn answer_twice(&self, conn: &Conn, id: u64) -> io::Result<()> {
+        self.ledger.answer_twice(id);
+        let text =
+            format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n");
+        let twice = text.repeat(2);
+        assert!(twice.len() <= self.piece_bytes);
+        conn.write(twice.as_bytes())
     }
 
     /// Says nothing until the proxy gives up, which it must.
