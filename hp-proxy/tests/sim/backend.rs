@@ -114,12 +114,7 @@ impl Backend {
                 self.send_dawdling(conn, &answer.content).await?;
             }
             Manner::Silence => {
-                let begun = self.rt.now();
-                let _nothing_more = inbox.surplus().await;
-                if self.rt.now() - begun > PATIENCE / 2 {
-                    let what = format!("{id}: the proxy waits for an answer without limit");
-                    self.ledger.violate(what, &[]);
-                }
+                self.stay_silent(inbox, id).await;
                 return Ok(Next::Reset);
             }
             Manner::BreakOffInHead => {
@@ -146,7 +141,10 @@ impl Backend {
                 send(conn, b"HTTP/1.1 200 OK\r\n\0: nonsense\r\n\r\n").await?;
                 return Ok(self.any_end());
             }
-            Manner::AnswerTwice => return self.answer_twice(conn, id),
+            Manner::AnswerTwice => {
+                self.answer_twice(conn, id)?;
+                return Ok(Next::GoOn);
+            }
         }
         if manner == Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
             return Ok(Next::Reset);
@@ -156,6 +154,26 @@ impl Backend {
             Manner::AnswerAndLeave => Next::Finish,
             _ => Next::GoOn,
         })
+    }
+
+    /// Sends another answer behind the answer, in one piece.
+    fn answer_twice(&self, conn: &Conn, id: u64) -> io::Result<()> {
+        self.ledger.answer_twice(id);
+        let text =
+            format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\nContent-Length: 0\r\n\r\n");
+        let twice = text.repeat(2);
+        assert!(twice.len() <= self.piece_bytes);
+        conn.write(twice.as_bytes())
+    }
+
+    /// Says nothing until the proxy gives up, which it must.
+    async fn stay_silent(&self, inbox: &mut Inbox<'_>, id: u64) {
+        let begun = self.rt.now();
+        let _nothing_more = inbox.surplus().await;
+        if self.rt.now() - begun > PATIENCE / 2 {
+            let what = format!("{id}: the proxy waits for an answer without limit");
+            self.ledger.violate(what, &[]);
+        }
     }
 
     /// Switches protocols: both ends say what they have, each ends when it has, and a part must not look whole.
@@ -203,16 +221,6 @@ impl Backend {
             self.ledger.violate(what, excuses);
         }
         Ok(Next::Finish)
-    }
-
-    /// Two answers in one piece, where one was asked for.
-    fn answer_twice(&self, conn: &Conn, id: u64) -> io::Result<Next> {
-        self.ledger.answer_twice(id);
-        let head = format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: 0\r\n");
-        let twice = format!("{head}Content-Length: 0\r\n\r\n").repeat(2);
-        assert!(twice.len() <= self.piece_bytes);
-        conn.write(twice.as_bytes())?;
-        Ok(Next::GoOn)
     }
 
     fn manner(&self) -> Manner {
