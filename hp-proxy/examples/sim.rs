@@ -4,20 +4,13 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
-#[path = "../tests/sim/backend.rs"]
-mod backend;
-#[path = "../tests/sim/client.rs"]
-mod client;
-#[path = "../tests/sim/ledger.rs"]
-mod ledger;
-#[path = "../tests/sim/message.rs"]
-mod message;
-#[path = "../tests/sim/play.rs"]
-mod play;
+#[path = "../tests/sim/mod.rs"]
+mod model;
 
 use clap::Parser;
 use hp_core::rt::plant::{Plant, plant};
-use play::{Report, Tell, play};
+use model::play::Report;
+use model::{Tell, play};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;

@@ -5,19 +5,11 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
-#[path = "sim/backend.rs"]
-mod backend;
-#[path = "sim/client.rs"]
-mod client;
-#[path = "sim/ledger.rs"]
-mod ledger;
-#[path = "sim/message.rs"]
-mod message;
-#[path = "sim/play.rs"]
-mod play;
+#[path = "sim/mod.rs"]
+mod model;
 
 use hp_core::rt::lifecycle::{Cell, Table, record};
-use play::{Tell, play};
+use model::{Tell, play};
 use std::collections::BTreeSet;
 
 #[test]

@@ -359,28 +359,12 @@ impl<W> Seat<W> {
 
     /// Waits until the crew ends. For the root task, which also takes work.
     pub async fn end_begun(&self) {
-        poll_fn(|cx| {
-            let mut state = self.crew.lock();
-            if state.is_ending {
-                return Poll::Ready(());
-            }
-            state.member(self.key).waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.told(|state| state.is_ending).await;
     }
 
     /// Waits until the crew is cut. For the root task, when [`Seat::end_begun`] has come.
     pub async fn cut_begun(&self) {
-        poll_fn(|cx| {
-            let mut state = self.crew.lock();
-            if state.is_cut {
-                return Poll::Ready(());
-            }
-            state.member(self.key).waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.told(|state| state.is_cut).await;
     }
 
     /// Rests, after a while, until work is queued for which this thread shall make room. Dropping the future ends the rest.
@@ -393,6 +377,19 @@ impl<W> Seat<W> {
                 return Poll::Ready(());
             }
             state.member(self.key).rest_waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until the crew's orders are these.
+    async fn told(&self, is_told: impl Fn(&State<W>) -> bool) {
+        poll_fn(|cx| {
+            let mut state = self.crew.lock();
+            if is_told(&state) {
+                return Poll::Ready(());
+            }
+            state.member(self.key).waker = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;

@@ -7,7 +7,7 @@
 //! ```
 
 use super::Rt;
-use super::task::{TASKS_MAX, TaskId, has_local, take_local};
+use super::task::{Entered, TASKS_MAX, TaskId, has_local, take_local};
 use crate::base::slab::{Key, Slab};
 use crate::sys::cpu::prefetch;
 use std::cell::{Cell, RefCell};
@@ -107,13 +107,7 @@ impl Rt {
     /// # Panics
     /// When called from within itself, when `root` panics, or when the engine breaks down.
     pub fn block_on<F: Future>(&self, root: F) -> F::Output {
-        let executor = &self.0.executor;
-        assert!(
-            !executor.running.replace(true),
-            "a runtime is run by one loop"
-        );
-        let _running = Running(&executor.running);
-        let _entered = self.0.slot.enter();
+        let _inside = self.go_inside();
         let mut root = pin!(root);
         let root_id = self.0.slot.name_task(ROOT_INDEX);
         let root_waker = root_id.waker();
@@ -143,13 +137,7 @@ impl Rt {
     /// As [`Rt::block_on`].
     #[cfg(feature = "sim")]
     pub(super) fn turn(&self) {
-        let executor = &self.0.executor;
-        assert!(
-            !executor.running.replace(true),
-            "a runtime is run by one loop"
-        );
-        let _running = Running(&executor.running);
-        let _entered = self.0.slot.enter();
+        let _inside = self.go_inside();
         let nobody = self.0.slot.name_task(ROOT_INDEX);
         self.begin_turn();
         self.spread_wakes(nobody);
@@ -222,6 +210,13 @@ impl Rt {
     #[must_use]
     pub fn yield_now(&self) -> Yield {
         Yield { yielded: false }
+    }
+
+    /// Makes this thread the one that runs the loop, until the guards are dropped.
+    fn go_inside(&self) -> (Entered, Running<'_>) {
+        let running = &self.0.executor.running;
+        assert!(!running.replace(true), "a runtime is run by one loop");
+        (self.0.slot.enter(), Running(running))
     }
 
     fn begin_turn(&self) {

@@ -1,7 +1,7 @@
 //! Backends as they come: fast and slow, with every framing, some that break HTTP and some that break off.
 
-use crate::ledger::Ledger;
-use crate::message::{Framing, Head, Inbox, chunked, content_of, send};
+use super::ledger::Ledger;
+use super::message::{Framing, Head, Inbox, chunked, content_of, send};
 use hp_core::rt::Rt;
 use hp_core::rt::net::{Conn, Listener};
 use hp_core::rt::race::join;

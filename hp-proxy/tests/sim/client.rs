@@ -1,7 +1,7 @@
 //! Clients as they come: patient and hasty, old and new, some that leave in the middle.
 
-use crate::ledger::{Ledger, Outcome};
-use crate::message::{Broken, Framing, Head, Inbox, chunked, content_of, send};
+use super::ledger::{Ledger, Outcome};
+use super::message::{Broken, Framing, Head, Inbox, chunked, content_of, send};
 use hp_core::rt::Rt;
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::join;

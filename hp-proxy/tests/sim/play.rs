@@ -4,9 +4,9 @@
 //! clients (1 runtime) ──► hp-proxy (1 to 3 workers) ──► backends (1 to 3, a runtime each)
 //! ```
 
-use crate::backend::Backend;
-use crate::client::Client;
-use crate::ledger::{Ledger, Outcome};
+use super::backend::Backend;
+use super::client::Client;
+use super::ledger::{Ledger, Outcome};
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};

@@ -17,13 +17,7 @@ use std::task::{Context, Poll};
 impl Io {
     /// Sends segments in order: small ones at the end of the turn, else at once. Copies what the socket does not take.
     pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
-        let slot = self
-            .conns
-            .get_mut(key)
-            .expect("a Conn's slot lives as long as the Conn");
-        if let Some(errno) = slot.tx_error {
-            return Err(ConnSlot::error(errno));
-        }
+        let slot = self.sending(key)?;
         let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
         if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() {
             self.send_letter(key);
@@ -38,24 +32,27 @@ impl Io {
         Ok(())
     }
 
-    /// Sends at once what was written to a connection in this turn.
-    pub(crate) fn send_now(&mut self, key: Key) -> io::Result<()> {
-        self.send_letter(key);
-        match self.conns.get(key).and_then(|slot| slot.tx_error) {
-            Some(errno) => Err(ConnSlot::error(errno)),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends segments in order; copies what the socket does not take.
-    pub(super) fn send_or_queue(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+    /// The slot of a connection, unless sending on it has failed.
+    fn sending(&mut self, key: Key) -> io::Result<&mut ConnSlot> {
         let slot = self
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        if let Some(errno) = slot.tx_error {
-            return Err(ConnSlot::error(errno));
+        match slot.tx_error {
+            Some(errno) => Err(ConnSlot::error(errno)),
+            None => Ok(slot),
         }
+    }
+
+    /// Sends at once what was written to a connection in this turn.
+    pub(crate) fn send_now(&mut self, key: Key) -> io::Result<()> {
+        self.send_letter(key);
+        self.sending(key).map(drop)
+    }
+
+    /// Sends segments in order; copies what the socket does not take.
+    pub(super) fn send_or_queue(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+        let slot = self.sending(key)?;
         let mut sent = 0;
         if slot.tx.is_empty() {
             sent = self.offer(key, segments)?;
@@ -80,13 +77,7 @@ impl Io {
     /// Sends a received piece; keeps the piece itself, uncopied, where the socket does not take it.
     pub(crate) fn queue_lent(&mut self, key: Key, mut lent: Lent) -> io::Result<()> {
         self.send_letter(key);
-        let slot = self
-            .conns
-            .get_mut(key)
-            .expect("a Conn's slot lives as long as the Conn");
-        if let Some(errno) = slot.tx_error {
-            return Err(ConnSlot::error(errno));
-        }
+        let slot = self.sending(key)?;
         if slot.tx.is_empty() {
             let sent = self.offer(key, &[IoSlice::new(&lent)])?;
             lent.advance(sent);

@@ -13,7 +13,7 @@ use super::calls::take_front;
 use super::fabric::{Event, Fabric, HostId, NANOS_PER_SECOND};
 use super::fault::Fault;
 use super::log::Note;
-use super::socket::{ConnEnd, Fin, Holder, Kind, Socket, State};
+use super::socket::{ConnEnd, Fin, Holder, Kind, Listening, Socket, State};
 use crate::base::slab::Key;
 use std::net::SocketAddr;
 
@@ -352,12 +352,7 @@ impl Fabric {
         else {
             return;
         };
-        if let Some(listening) = self
-            .sockets
-            .get_mut(listener)
-            .and_then(Socket::listening_mut)
-        {
-            listening.half_open -= 1;
+        if let Some(listening) = self.one_half_open_less(listener) {
             listening.queue.push_back(child);
         }
         self.wake(listener);
@@ -371,13 +366,14 @@ impl Fabric {
         else {
             return;
         };
-        if let Some(listening) = self
-            .sockets
-            .get_mut(listener)
-            .and_then(Socket::listening_mut)
-        {
-            listening.half_open -= 1;
-        }
+        let _closed_meanwhile = self.one_half_open_less(listener);
+    }
+
+    /// A listener that is still there, with one attempt less on its way.
+    fn one_half_open_less(&mut self, listener: Key) -> Option<&mut Listening> {
+        let listening = self.sockets.get_mut(listener)?.listening_mut()?;
+        listening.half_open -= 1;
+        Some(listening)
     }
 
     fn data_arrived(&mut self, to: Key, bytes: &[u8]) {
