@@ -39,7 +39,7 @@ struct Cli {
     #[arg(long)]
     tell: bool,
 
-    /// Fail when no seed reaches one of the faults or ways
+    /// Fail when no seed reaches one of the faults or ways, answers of the proxy included
     #[arg(long)]
     reach_all: bool,
 

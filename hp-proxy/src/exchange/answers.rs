@@ -44,8 +44,15 @@ pub fn every() -> Vec<Said> {
 }
 
 /// Answers that no error stands behind.
-fn refusals() -> [Answer; 2] {
-    [Answer::REQUEST_TIMEOUT, Answer::TUNNEL_REFUSED]
+fn refusals() -> [Answer; 6] {
+    [
+        Answer::REQUEST_TIMEOUT,
+        Answer::TUNNEL_REFUSED,
+        Answer::MISDIRECTED,
+        Answer::HTTP10_REFUSED,
+        Answer::LOOP,
+        Answer::UNDERSCORE,
+    ]
 }
 
 /// Why a request's head is refused.
@@ -64,6 +71,8 @@ fn requests() -> Vec<RequestError> {
         RequestError::HostDisagrees,
         RequestError::BodyForbidden,
         RequestError::ExpectationUnknown,
+        RequestError::LengthRequired,
+        RequestError::MaxForwardsInvalid,
     ];
     errors.extend(HEADS.map(RequestError::Head));
     errors.extend(FRAMINGS.map(RequestError::Framing));

@@ -38,6 +38,8 @@ struct Ask {
     bytes: Vec<u8>,
     /// What no proxy may pass on, and what it has to say.
     bad: Option<(Part, Verdict)>,
+    /// The content of the proxy's own answer, where the request ends with it.
+    here: Option<String>,
 }
 
 /// Requests that were sent at once.
@@ -242,6 +244,13 @@ impl Client {
             }
             return Ok((Outcome::Refused(said), next));
         }
+        if let Some(expected) = &ask.here {
+            if content != expected.as_bytes() {
+                let what = format!("{}: the answer is not {expected:?}", ask.id);
+                self.ledger.violate(what, &[]);
+            }
+            return Ok((Outcome::Here, next));
+        }
         if let Some((Part::Head, _verdict)) = ask.bad {
             let what = format!("{}: a bad request was answered by a backend", ask.id);
             self.ledger.violate(what, &[]);
@@ -263,7 +272,7 @@ impl Client {
             took >= PROXY_PATIENCE
         } else {
             // A backend, or the way to it: the head was taken for good.
-            !matches!(bad, Some((Part::Head, _deserved)))
+            ask.here.is_none() && !matches!(bad, Some((Part::Head, _deserved)))
         };
         if !is_explained {
             let what = format!("{id}: {verdict:?} after {took:?}, not {deserved:?}");
@@ -365,7 +374,7 @@ impl Client {
         if may_have_content && !self.is_well_behaved && self.one_in(12) {
             return self.bad_ask();
         }
-        let is_old = may_have_content && self.one_in(4);
+        let is_old = may_have_content && !self.bounds.is_strict && self.one_in(4);
         let (method, content) = match self.below(10) {
             0 => ("HEAD", None),
             1 => ("POST", Some(0)),
@@ -423,17 +432,19 @@ impl Client {
             up,
             bytes,
             bad: None,
+            here: None,
         }
     }
 
     /// A request that must be refused: after it nothing on its connection has a known meaning.
     fn bad_ask(&self) -> Ask {
-        let heads = hostile::request_heads(self.bounds);
-        if self.one_in(4) {
-            return self.bad_content();
+        match self.below(16) {
+            0..4 => return self.bad_content(),
+            4 => return self.last_hop(),
+            _ => (),
         }
         let id = self.ledger.enter_bad(Part::Head);
-        let index = self.chance.borrow_mut().index(heads);
+        let index = self.chance.borrow_mut().index(1024);
         let (verdict, text) = hostile::request_head(index, id, self.bounds);
         Ask {
             id,
@@ -442,6 +453,22 @@ impl Client {
             bytes: text.into_bytes(),
             up: None,
             bad: Some((Part::Head, verdict)),
+            here: None,
+        }
+    }
+
+    /// A request that must go no further than the proxy.
+    fn last_hop(&self) -> Ask {
+        let id = self.ledger.enter_bad(Part::Head);
+        let (text, content) = hostile::last_hop(self.chance.borrow_mut().index(1024), id);
+        Ask {
+            id,
+            method: "OPTIONS",
+            is_old: false,
+            bytes: text.into_bytes(),
+            up: None,
+            bad: None,
+            here: Some(content),
         }
     }
 
@@ -470,6 +497,7 @@ impl Client {
             bytes,
             up: None,
             bad: Some((Part::Content, verdict)),
+            here: None,
         }
     }
 

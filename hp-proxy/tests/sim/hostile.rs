@@ -28,17 +28,35 @@ pub(crate) struct Bounds {
     pub(crate) head: HeadLimits,
     /// Of a request; 0: no limit.
     pub(crate) body_bytes_max: usize,
+    /// It takes no HTTP/1.0, and no underscore in the name of a field.
+    pub(crate) is_strict: bool,
 }
 
 /// A message, by the number of its request.
 type Text = fn(u64, Bounds) -> String;
+/// The status, the details, and a request that deserves them.
+type RequestHead = (u16, &'static str, Text);
 /// The status for a request, the details, and what breaks the content.
 type Chunk = (u16, &'static str, fn() -> String);
 
 /// A bad request's head, and content where it needs some.
 pub(crate) fn request_head(index: usize, id: u64, bounds: Bounds) -> (Verdict, String) {
-    let (status, details, text) = REQUEST_HEADS[index % REQUEST_HEADS.len()];
+    let always = REQUEST_HEADS.iter();
+    let large = LARGE_HEADS.iter().filter(|_| bounds.body_bytes_max > 0);
+    let strict = STRICT_HEADS.iter().filter(|_| bounds.is_strict);
+    let menu: Vec<&RequestHead> = always.chain(large).chain(strict).collect();
+    let (status, details, text) = *menu[index % menu.len()];
     (Verdict { status, details }, text(id, bounds))
+}
+
+/// A request that the proxy answers itself with 200, and the content of that answer: a TRACE comes back as it was.
+pub(crate) fn last_hop(index: usize, id: u64) -> (String, String) {
+    let rest = "HTTP/1.1\r\nHost: sim\r\nMax-Forwards: 0\r\n\r\n";
+    let trace = format!("TRACE /{id} {rest}");
+    match index % 2 {
+        0 => (format!("OPTIONS /{id} {rest}"), String::new()),
+        _ => (trace.clone(), trace),
+    }
 }
 
 /// The head of a bad answer; every one is answered 502.
@@ -67,8 +85,10 @@ pub(crate) fn blames_answer_head(verdict: Verdict) -> bool {
 
 /// Says whether the request itself is blamed, and not when it came.
 pub(crate) fn blames_request(verdict: Verdict) -> bool {
-    let head = REQUEST_HEADS
-        .iter()
+    let head = [&REQUEST_HEADS[..], &LARGE_HEADS, &STRICT_HEADS];
+    let head = head
+        .into_iter()
+        .flatten()
         .map(|(status, details, _)| (*status, *details));
     let chunks = CHUNKS
         .iter()
@@ -80,11 +100,6 @@ pub(crate) fn blames_request(verdict: Verdict) -> bool {
 /// Says whether the client is blamed for being late.
 pub(crate) fn blames_time(verdict: Verdict) -> bool {
     verdict.status == 408
-}
-
-/// How many heads of requests there are; of the last one only where content has a limit.
-pub(crate) fn request_heads(bounds: Bounds) -> usize {
-    REQUEST_HEADS.len() - usize::from(bounds.body_bytes_max == 0)
 }
 
 pub(crate) const TOO_LARGE: Verdict = Verdict {
@@ -115,7 +130,7 @@ fn longer(than: u32) -> String {
     "x".repeat(usize::try_from(than).unwrap_or_default() + 1)
 }
 
-const REQUEST_HEADS: [(u16, &str, Text); 29] = [
+const REQUEST_HEADS: [RequestHead; 32] = [
     (400, "leading_empty_lines", |id, _| {
         format!("\r\n\r\n{}", asks(id, ""))
     }),
@@ -192,13 +207,39 @@ const REQUEST_HEADS: [(u16, &str, Text); 29] = [
     (417, "unknown_expectation", |id, _| {
         asks(id, "Expect: miracles\r\n")
     }),
-    (501, "this proxy opens no tunnels", |_, _| {
+    (411, "length_required", |id, _| {
+        format!("POST /{id} HTTP/1.0\r\nHost: sim\r\n\r\n")
+    }),
+    (400, "bad_max_forwards", |id, _| {
+        format!("OPTIONS /{id} HTTP/1.1\r\nHost: sim\r\nMax-Forwards: x\r\n\r\n")
+    }),
+    (
+        421,
+        "an https target on a connection without TLS",
+        |id, _| format!("GET https://sim/{id} HTTP/1.1\r\nHost: sim\r\n\r\n"),
+    ),
+    (502, "the request has been here before", |id, _| {
+        asks(id, "Via: 1.1 hp-proxy\r\n")
+    }),
+    (405, "this proxy opens no tunnels", |_, _| {
         String::from("CONNECT sim:1 HTTP/1.1\r\nHost: sim:1\r\n\r\n")
     }),
-    (TOO_LARGE.status, TOO_LARGE.details, |id, bounds| {
-        let length = bounds.body_bytes_max + 1;
-        let head = format!("POST /{id} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n");
-        head + &"x".repeat(length)
+];
+
+/// Where content has a limit.
+const LARGE_HEADS: [RequestHead; 1] = [(TOO_LARGE.status, TOO_LARGE.details, |id, bounds| {
+    let length = bounds.body_bytes_max + 1;
+    let head = format!("POST /{id} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n");
+    head + &"x".repeat(length)
+})];
+
+/// Where the proxy is strict.
+const STRICT_HEADS: [RequestHead; 2] = [
+    (426, "HTTP/1.0 is not served here", |id, _| {
+        format!("GET /{id} HTTP/1.0\r\nHost: sim\r\n\r\n")
+    }),
+    (400, "underscore_in_field_name", |id, _| {
+        asks(id, "A_b: c\r\n")
     }),
 ];
 

@@ -76,6 +76,8 @@ pub(crate) enum Outcome {
     Whole,
     /// The proxy's own answer.
     Refused(Said),
+    /// The proxy's own answer, 200.
+    Here,
     /// The connection broke, or ended before the answer was whole, and the client can tell.
     Broken,
     /// The client gave up, or never sent all of it.
@@ -122,7 +124,7 @@ impl Ledger {
         self.enter_any(may_be_repeated, None, body_bytes)
     }
 
-    /// A new request of which a part is bad.
+    /// A new request of which a part is bad, or that ends with the proxy.
     pub(crate) fn enter_bad(&self, part: Part) -> u64 {
         self.enter_any(false, Some(part), 0)
     }
@@ -286,7 +288,7 @@ impl Ledger {
                 found.push(format!("{id} was executed {} times", entry.executed));
             }
             if entry.executed > 0 && entry.bad == Some(Part::Head) {
-                found.push(format!("{id} has a bad head, and came to a backend"));
+                found.push(format!("{id} is none to pass on, and came to a backend"));
             }
             let is_shifted = is_apart && self.answered_twice.borrow().contains(id);
             if entry.executed == 0 && entry.outcome == Some(Outcome::Whole) && !is_shifted {
@@ -324,7 +326,7 @@ impl Entry {
                 (blames_answer_head(verdict) && !is_explained)
                     .then(|| format!("{id}: {said:?}, although {conducts:?}"))
             }
-            Outcome::Whole | Outcome::Broken | Outcome::GivenUp => None,
+            Outcome::Whole | Outcome::Here | Outcome::Broken | Outcome::GivenUp => None,
         }
     }
 }

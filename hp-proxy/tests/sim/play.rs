@@ -15,6 +15,7 @@ use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_core::wire::http1::head::HeadLimits;
+use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, SharedPlan};
@@ -150,6 +151,7 @@ impl Scene {
                 } else {
                     0
                 },
+                is_strict: chance.one_in(8),
             },
             queue_len_max: if !is_well_behaved && chance.one_in(4) {
                 1
@@ -276,6 +278,15 @@ impl Stage {
             backends,
             workers,
             engine: Engine::Auto,
+            forwarding: if scene.bounds.is_strict {
+                Forwarding {
+                    http10: Http10::Refuse,
+                    underscores: Underscores::Refuse,
+                    ..Forwarding::default()
+                }
+            } else {
+                Forwarding::default()
+            },
             timeouts: Timeouts {
                 response: Duration::from_secs(5),
                 body: Duration::from_secs(10),

@@ -30,13 +30,14 @@ pub(crate) fn count<'a>(
 }
 
 /// What the proxy itself counts; a counter that is new has to be taken up here, or left out in words.
-fn detours(row: &Counters) -> [(&'static str, u64); 13] {
+fn detours(row: &Counters) -> [(&'static str, u64); 14] {
     let Counters {
         conns_accepted: _, // The ledger has it exactly.
         conns_open: _,     // Zero at the end.
         conns_moved,
         requests: _, // The ledger has it exactly.
         responses,
+        answered_here,
         refused_by_client_fault,
         failed_by_backend_fault,
         client_aborts,
@@ -53,6 +54,7 @@ fn detours(row: &Counters) -> [(&'static str, u64); 13] {
     } = row;
     [
         ("answered whole", responses.value()),
+        ("answered here", answered_here.value()),
         ("refused by client fault", refused_by_client_fault.value()),
         ("failed by backend fault", failed_by_backend_fault.value()),
         ("client abort", client_aborts.value()),
