@@ -86,6 +86,12 @@ impl Root {
     }
 }
 
+/// Whether a path was refused for a link: one that leads outside, or any where none is followed.
+#[must_use]
+pub fn is_refused_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ELOOP))
+}
+
 /// What an open file is.
 ///
 /// # Errors
