@@ -22,8 +22,8 @@ pub(crate) struct Batch {
     fixed_count: usize,
 }
 
-/// What one write has sent.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What one write sends.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     /// How many of the answers were fixed ones.
     pub(crate) fixed: u64,
@@ -82,30 +82,35 @@ impl Batch {
         &mut self.bytes
     }
 
-    /// Writes all, and is empty afterwards.
+    /// Writes all, and is empty afterwards. What goes out is counted before anybody can have seen it.
     #[inline]
-    pub(crate) fn send(&mut self, fixed: &Fixed, conn: &Conn) -> io::Result<Sent> {
+    pub(crate) fn send(
+        &mut self,
+        fixed: &Fixed,
+        conn: &Conn,
+        count: impl FnOnce(Sent),
+    ) -> io::Result<()> {
         if let Some(Run { form, count: 1, .. }) = self.run
             && self.bytes.is_empty()
         {
             self.run = None;
             let answer = whole(fixed, form).unwrap_or_default();
-            conn.write(answer)?;
             let bytes = answer.len() as u64;
-            return Ok(Sent { fixed: 1, bytes });
+            count(Sent { fixed: 1, bytes });
+            return conn.write(answer);
         }
         self.end_run(fixed);
-        let sent = Sent {
+        count(Sent {
             fixed: std::mem::take(&mut self.fixed_count) as u64,
             bytes: self.bytes.len() as u64,
-        };
+        });
         let written = if self.bytes.is_empty() {
             Ok(())
         } else {
             conn.write(&self.bytes)
         };
         self.bytes.clear();
-        written.map(|()| sent)
+        written
     }
 
     fn begin_run(&mut self, fixed: &Fixed, form: Form) {

@@ -227,10 +227,11 @@ impl Session {
         let site = Rc::clone(&self.site);
         let mut batch = site.batch.borrow_mut();
         let next = self.fill_batch(&mut batch);
-        let sent = batch.send(&site.fixed, &self.conn)?;
-        site.row.requests.add(sent.fixed);
-        site.row.add_answers(200, sent.fixed);
-        site.row.bytes_out.add(sent.bytes);
+        batch.send(&site.fixed, &self.conn, |sent| {
+            site.row.requests.add(sent.fixed);
+            site.row.add_answers(200, sent.fixed);
+            site.row.bytes_out.add(sent.bytes);
+        })?;
         Ok(next)
     }
 
