@@ -9,7 +9,7 @@ BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
-TEST_FEATURES := hp-core/sim,hp-proxy/sim
+TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 
 SEEDS ?= 1000
 FIRST ?= 0
