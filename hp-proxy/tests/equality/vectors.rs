@@ -282,3 +282,62 @@ const TO_BACKENDS: &[&str] = &[
 ];
 /// Fields that the proxy adds to answers.
 const TO_CLIENTS: &[&str] = &["via", "date"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\nhi";
+
+    fn check(said: &str, end: End) -> Result<(), String> {
+        let expected = [
+            Expected::Message(ASKED.into()),
+            Expected::End(End::Finished),
+        ];
+        let bytes = said.as_bytes().to_vec();
+        check_conn(&expected, &Said { bytes, end }, false)
+    }
+
+    #[test]
+    fn fields_that_the_proxy_adds_and_the_order_of_names_are_free() {
+        let said = "GET / HTTP/1.1\r\nX: 1\r\nVia: 1.1 hp-proxy\r\nX: 2\r\nHost: a\r\n\r\nhi";
+        assert_eq!(check(said, End::Finished), Ok(()));
+    }
+
+    #[test]
+    fn what_a_vector_does_not_say_is_told() {
+        for other in [
+            "GET /x HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\nhi",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 2\r\nX: 1\r\n\r\nhi",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\nhi",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\nY: 3\r\n\r\nhi",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\nho",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\nhi!",
+        ] {
+            assert!(check(other, End::Finished).is_err(), "{other}");
+        }
+        assert!(check(ASKED, End::Reset).is_err());
+    }
+
+    #[test]
+    fn a_refusal_has_its_status_its_reason_and_its_end() {
+        let answer = |status: &str, details: &str, connection: &str| {
+            let head = format!(
+                "HTTP/1.1 {status} x\r\nProxy-Status: hp-proxy; error=e; details=\"{details}\"\r\n"
+            );
+            format!("{head}{connection}Content-Length: 2\r\n\r\nx\n").into_bytes()
+        };
+        let close = "Connection: close\r\n";
+        assert_eq!(
+            after_answer("400", "bad", true, &answer("400", "bad", close)),
+            Ok(&b""[..])
+        );
+        for other in [
+            answer("401", "bad", close),
+            answer("400", "good", close),
+            answer("400", "bad", ""),
+        ] {
+            assert!(after_answer("400", "bad", true, &other).is_err());
+        }
+    }
+}
