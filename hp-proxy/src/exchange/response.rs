@@ -50,6 +50,9 @@ pub(super) fn encode_final(
     if !head.fields.has(FieldName::Date) {
         out.extend_from_slice(&worker.date_line()); // RFC 9110 §6.6.1: when it was received.
     }
+    if head.status == 426 && head.fields.has(FieldName::Upgrade) {
+        encode_upgrade(head, out); // It must say what is required. RFC 9110 §15.5.22.
+    }
     match (length_to_declare(head), delivery.coding) {
         (Some(length), BodyCoding::Plain) => encode::content_length(out, length),
         (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
@@ -74,11 +77,15 @@ pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: 
 pub(super) fn encode_switch(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
     encode_fields(worker, head, out);
+    encode_upgrade(head, out);
+    encode::end_of_head(out);
+}
+
+fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for protocols in head.fields.all(FieldName::Upgrade) {
         encode::field(out, "Upgrade", protocols);
     }
     encode::field(out, "Connection", b"upgrade");
-    encode::end_of_head(out);
 }
 
 fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
