@@ -2,7 +2,7 @@
 
 use crate::shared::Worker;
 use hp_core::http::body::BodyCoding;
-use hp_core::wire::header::FieldName;
+use hp_core::wire::header::{FieldName, Fields};
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::framing::ResponseFraming;
 use hp_core::wire::http1::head::Version;
@@ -58,6 +58,9 @@ pub(super) fn encode_final(
         (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
         (None, BodyCoding::Plain) => (),
     }
+    if (head.facts.framing, delivery.coding) == (ResponseFraming::Chunked, BodyCoding::Chunked) {
+        announce_trailers(&head.fields, out);
+    }
     match (keep, request.version) {
         (false, _) => encode::field(out, "Connection", b"close"),
         (true, Version::Http10) => encode::field(out, "Connection", b"keep-alive"),
@@ -93,6 +96,15 @@ fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>
         encode::field(out, name, value);
     }
     out.extend_from_slice(worker.plan().forwarding.via.line(head.version));
+}
+
+/// Says which trailers may follow the chunks, as the sender said it. RFC 9110 §6.6.2.
+pub(super) fn announce_trailers(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+    if fields.has(FieldName::Trailer) {
+        for names in fields.all(FieldName::Trailer) {
+            encode::field(out, "Trailer", names);
+        }
+    }
 }
 
 /// The length to declare: the content's, or that of content which HEAD or 304 leave out. 204 has none (RFC 9110 §8.6).
