@@ -12,7 +12,7 @@ use crate::answer::{self, Persistence};
 use crate::request::Request;
 
 impl Session {
-    /// Answers with the request's own body, in the framing it came in.
+    /// Answers with the request's own body, in the framing it came in; chunks that are all here are answered by their length.
     ///
     /// The answer begins with the first piece of the body. A client that does not read while it
     /// sends therefore stalls once the sockets' buffers are full: that is the price of bodies of any
@@ -28,7 +28,7 @@ impl Session {
         let mut head = Vec::new();
         answer::echo_head(&mut head, framing, persistence);
         match framing {
-            BodyFraming::Chunked => self.echo_chunked(head).await,
+            BodyFraming::Chunked => self.echo_chunked(head, persistence).await,
             BodyFraming::Length(length) => self.echo_length(head, length).await,
             BodyFraming::Empty => Ok(self.put(&head)?),
         }
@@ -87,7 +87,11 @@ impl Session {
         Ok(())
     }
 
-    async fn echo_chunked(&mut self, mut head: Vec<u8>) -> Result<(), Leave> {
+    async fn echo_chunked(
+        &mut self,
+        mut head: Vec<u8>,
+        persistence: Persistence,
+    ) -> Result<(), Leave> {
         let mut decoder = ChunkedDecoder::new();
         while !decoder.is_ended() {
             let began = if head.is_empty() {
@@ -103,18 +107,25 @@ impl Session {
                 Began::No => Leave::Refuse(error.status()),
                 Began::Yes => Leave::Gone,
             })?;
+            // All of it is here: an answer with its length is the shorter one.
+            let is_whole = began == Began::No && decoder.is_ended();
+            if is_whole {
+                head.clear();
+                let length = BodyFraming::Length(content.total as u64);
+                answer::echo_head(&mut head, length, persistence);
+            }
             let mut size_line = [0; chunked::CHUNK_SIZE_LINE_MAX];
             let mut parts: [&[u8]; PIECES_MAX + 4] = [&[]; _];
             parts[0] = &head;
-            if content.total > 0 {
+            for (part, (start, end)) in parts[2..].iter_mut().zip(content.pieces) {
+                *part = &bytes[start..end];
+            }
+            if content.total > 0 && !is_whole {
                 let size_line = chunked::chunk_size_line(&mut size_line, content.total);
                 parts[1] = size_line;
-                for (part, (start, end)) in parts[2..].iter_mut().zip(content.pieces) {
-                    *part = &bytes[start..end];
-                }
                 parts[PIECES_MAX + 2] = chunked::CHUNK_END;
             }
-            if decoder.is_ended() {
+            if decoder.is_ended() && !is_whole {
                 parts[PIECES_MAX + 3] = chunked::LAST_CHUNK;
             }
             if content.total > 0 || decoder.is_ended() {
