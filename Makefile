@@ -8,9 +8,10 @@ PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
 SLOWLORIS_FLAGS ?=
+CONFORMANCE_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
-TEST_FEATURES := hp-core/sim,hp-proxy/sim
+TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 
 SEEDS ?= 1000
 FIRST ?= 0
@@ -20,7 +21,7 @@ SIM_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly bench clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly bench conformance clients slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +65,9 @@ bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)
+
+conformance: build ## Public suites whose checkouts are named: H1SPEC, LLHTTP, HTTP_GARDEN (CONFORMANCE_FLAGS, e.g. -v)
+	harness/conformance.py --bin-dir $(BIN) $(CONFORMANCE_FLAGS)
 
 clients: build ## Real clients and backends through the proxy, those that are installed (CLIENTS_FLAGS, e.g. --quick)
 	harness/clients.sh --bin-dir $(BIN) $(CLIENTS_FLAGS)

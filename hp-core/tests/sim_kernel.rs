@@ -59,6 +59,7 @@ facts! {
     a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
     a_failure_behind_many_bytes_is_found_without_taking_them_all of promises,
     an_accepted_connection_may_live_in_another_runtime of promises,
+    a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,

@@ -11,9 +11,10 @@ use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
+use hp_core::wire::http1::error::ResponseError;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
-use hp_core::wire::http1::response::{ResponseFacts, parse_response};
+use hp_core::wire::http1::response::{ResponseFacts, is_switch_to_requested, parse_response};
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(super) struct Answering<'a> {
     pub(super) client: &'a Conn,
     pub(super) request: &'a Request,
     pub(super) backend: &'a Conn,
+    /// The head that the backend was sent, where it may ask for another protocol.
+    pub(super) sent: &'a [u8],
     pub(super) progress: &'a Progress,
 }
 
@@ -266,6 +269,9 @@ impl Answering<'_> {
             }
             Parsed::Interim
         } else if facts.upgrade {
+            if !is_switch_to_requested(&head.fields, self.sent) {
+                return Err(Failure::Response(ResponseError::UpgradeUnsolicited));
+            }
             response::encode_switch(self.worker, &head, out);
             Parsed::Final(Begun { facts, keep: false })
         } else {

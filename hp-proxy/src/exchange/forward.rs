@@ -75,6 +75,7 @@ async fn without_content(
             client: &client.conn,
             request,
             backend,
+            sent: head,
             progress: &progress,
         };
         let received = match backend.write(head) {
@@ -182,6 +183,7 @@ async fn with_content(
             client,
             request,
             backend,
+            sent: &[], // With content nothing else is asked for.
             progress: &progress,
         };
         let begun = match worker.plan().timeouts.until_continue {
