@@ -130,7 +130,10 @@ impl Direction<'_> {
             match from.recv().await {
                 Err(error) if is_late(&error) && quiet.was_broken() => (),
                 Err(error) => return Err(error),
-                Ok(Rx::Eof) => return to.finish().await,
+                Ok(Rx::Eof) => {
+                    self.flush().await?;
+                    return to.finish().await;
+                }
                 Ok(Rx::Data(lent)) => {
                     *carried += lent.len() as u64;
                     to.queue(lent)?;
@@ -140,12 +143,13 @@ impl Direction<'_> {
         }
     }
 
-    /// Waits until the other end has taken everything.
+    /// Waits until the other end has taken everything; the quiet begins with the last of it.
     async fn flush(&self) -> io::Result<()> {
         while self.to.queued() > 0 {
             match self.to.flush().await {
+                Ok(()) => self.quiet.begin_anew(),
                 Err(error) if is_late(&error) && self.quiet.was_broken() => (),
-                flushed => return flushed,
+                Err(error) => return Err(error),
             }
         }
         Ok(())

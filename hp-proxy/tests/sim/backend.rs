@@ -111,8 +111,13 @@ impl Backend {
             return self.tunnel(conn, inbox, head, id).await;
         }
         let answer = self.answer(id, method);
-        if let Some(conduct) = conduct(manner, &answer) {
-            self.ledger.conduct(id, conduct);
+        let may_wait_in_vain = answer.until_close && head.field("Expect").is_some();
+        match conduct(manner, &answer) {
+            Some(Conduct::Early) if may_wait_in_vain => {
+                self.ledger.conduct(id, Conduct::EarlyInVain);
+            }
+            Some(conduct) => self.ledger.conduct(id, conduct),
+            None => (),
         }
         match manner {
             Manner::Answer | Manner::AnswerAndLeave | Manner::AnswerEarly => {

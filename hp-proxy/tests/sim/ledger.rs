@@ -51,6 +51,8 @@ pub(crate) enum Conduct {
     Fair,
     /// It answers as HTTP asks, before it has read the content.
     Early,
+    /// The same, and the answer does not end before the content is read, which its client need not send any more (RFC 9110 §10.1.1).
+    EarlyInVain,
     /// It never answers.
     Silent,
     /// Its connection ends within the answer's head, or before.
@@ -311,7 +313,7 @@ impl Entry {
         let conducts = &self.conducts;
         let is_whole = |conduct: &Conduct| match conduct {
             Conduct::Fair => self.bad.is_none(),
-            Conduct::Early => true,
+            Conduct::Early | Conduct::EarlyInVain => true,
             // Where content ends with its connection, and the kernel ends that too soon, nobody can tell.
             Conduct::Cut(_) => struck("half_close"),
             Conduct::Silent | Conduct::Ends | Conduct::Bad(_) => false,
@@ -344,6 +346,9 @@ impl Entry {
             // The reset that shows that a later answer was cut takes away what is still on its way.
             (_, Outcome::Broken) if self.is_pipelined => true,
             (Conduct::Fair | Conduct::Early, outcome) => outcome == Outcome::Whole,
+            (Conduct::EarlyInVain, outcome) => {
+                matches!(outcome, Outcome::Whole | Outcome::Broken)
+            }
             (Conduct::Bad(verdict), Outcome::Refused(said)) => Verdict::from(said) == verdict,
             (Conduct::Silent, Outcome::Refused(said)) => said.error == "http_response_timeout",
             (Conduct::Cut(_), Outcome::Broken) => true,
