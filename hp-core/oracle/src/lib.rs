@@ -8,3 +8,4 @@ pub mod hostile;
 pub mod reading;
 pub mod sloppy;
 pub mod strict;
+mod text;

@@ -82,19 +82,6 @@ pub(crate) fn take(bytes: &[u8], at: usize, length: u64) -> Step<&[u8]> {
     }
 }
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Removes spaces and tabs from both ends.
-pub(crate) fn trimmed(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
-}
-
 /// Tells whether a status never has content, whatever its fields say. RFC 9112 §6.3.
 pub(crate) fn is_bodiless(status: &[u8], asked: &[u8]) -> bool {
     asked == b"HEAD" || status.starts_with(b"1") || status == b"204" || status == b"304"

@@ -3,7 +3,8 @@
 //! A message is safe to send when all of them read it as [`crate::strict`] does: then no hop behind us can be talked into
 //! another reading.
 
-use crate::reading::{End, Extent, Message, Reading, Step, is_bodiless, is_tchar, take, trimmed};
+use crate::reading::{End, Extent, Message, Reading, Step, is_bodiless, take};
+use crate::text::{digits, first_lf, is_same, is_tchar, list, trimmed, whole, without};
 use std::borrow::Cow;
 
 /// One reader. All begin as [`PLAIN`], which believes what it is told; each of [`READERS`] has habits of its own.
@@ -312,7 +313,7 @@ impl Reader {
                 Lines::Any => rest_of_it
                     .iter()
                     .position(|&byte| byte == b'\n' || byte == b'\r'),
-                Lines::Crlf | Lines::Lf => rest_of_it.iter().position(|&byte| byte == b'\n'),
+                Lines::Crlf | Lines::Lf => first_lf(rest_of_it),
             };
             let found = from + found?;
             let line = &rest[..found];
@@ -576,39 +577,4 @@ fn start_line(line: &[u8], is_response: bool) -> Option<(&[u8], &[u8])> {
     } else {
         Some((first, second))
     }
-}
-
-fn is_same(name: impl Iterator<Item = u8>, known: &str) -> bool {
-    name.map(|byte| byte.to_ascii_lowercase())
-        .eq(known.bytes().map(|byte| byte.to_ascii_lowercase()))
-}
-
-/// The text without one of these bytes before it.
-fn without<'b>(text: &'b [u8], signs: &[u8]) -> &'b [u8] {
-    match text {
-        [first, rest @ ..] if signs.contains(first) => rest,
-        _ => text,
-    }
-}
-
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// All of the text in this base, wrapped at 64 bits.
-fn whole(text: &[u8], base: u32) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(|&byte| char::from(byte).is_digit(base));
-    is_number.then(|| digits(text, base))
-}
-
-/// The digits that the text begins with, wrapped at 64 bits.
-fn digits(text: &[u8], base: u32) -> u64 {
-    let digits = text
-        .iter()
-        .map_while(|&byte| char::from(byte).to_digit(base));
-    digits.fold(0, |value: u64, digit| {
-        value
-            .wrapping_mul(u64::from(base))
-            .wrapping_add(u64::from(digit))
-    })
 }

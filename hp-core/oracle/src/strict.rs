@@ -1,6 +1,7 @@
 //! HTTP/1.1 by the letter: what RFC 9112 lets a recipient refuse is refused.
 
-use crate::reading::{End, Extent, Message, Reading, Step, is_bodiless, is_tchar, take, trimmed};
+use crate::reading::{End, Extent, Message, Reading, Step, is_bodiless, take};
+use crate::text::{is_tchar, trimmed};
 use std::borrow::Cow;
 
 /// Reads a stream of requests, one empty line before each allowed. RFC 9112 §2.2, §3, §6.
