@@ -8,6 +8,7 @@ use hp_core::rt::net::{self, Listener, Rx};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
@@ -87,6 +88,7 @@ impl Proxy {
             }],
             workers: 1,
             engine: Engine::Auto,
+            forwarding: Forwarding::default(),
             timeouts: Timeouts::default(),
             limits: ProxyLimits::default(),
         });

@@ -12,6 +12,7 @@ use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
+use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, SharedPlan};
@@ -229,6 +230,7 @@ impl Stage {
             backends,
             workers,
             engine: Engine::Auto,
+            forwarding: Forwarding::default(),
             timeouts: Timeouts {
                 response: Duration::from_secs(5),
                 body: Duration::from_secs(10),
