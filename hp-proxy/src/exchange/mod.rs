@@ -25,6 +25,7 @@ use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
+use hp_core::wire::http1::method::begins_with_head;
 use request::{Prepared, Request};
 use std::io;
 use std::rc::Rc;
@@ -236,11 +237,16 @@ fn without_bytes(
 fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
+    let content = if begins_with_head(client.reader.bytes()) {
+        answer::Content::Withheld
+    } else {
+        answer::Content::Sent
+    };
     let mut out = worker.take_scratch();
     answer.encode(
         &mut out,
         answer::Connection::Close,
-        answer::Content::Sent,
+        content,
         &worker.date_line(),
     );
     let sent = client.conn.write(&out);

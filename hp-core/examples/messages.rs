@@ -1,4 +1,4 @@
-//! Judges hostile messages by seed, without a nightly compiler: `make fuzz-volume VOLUME=N FIRST=K`. Each seed is a stream of
+//! Judges hostile messages by seed, without a nightly compiler: `make fuzz-volume`. Each seed is a stream of
 //! requests, a stream of responses or a chunked body; what does not hold, panics or hangs is printed with its seed.
 
 #[path = "../tests/differential/judge.rs"]
@@ -68,7 +68,7 @@ fn run(cli: Cli) -> Result<(), String> {
         };
         let text = bytes.escape_ascii();
         return Err(format!(
-            "seed {seed}: {what}\nbytes: {text}\nagain: make fuzz-volume VOLUME=1 FIRST={seed}"
+            "seed {seed}: {what}\nbytes: {text}\nagain: make fuzz-volume WHAT=messages FIRST={seed} VOLUME=1"
         ));
     }
     let wall = begun.elapsed().as_secs_f64();
@@ -119,7 +119,7 @@ fn watch(ended: &Receiver<()>) {
             let mut bytes = Vec::new();
             let _judge = generate(seed, &mut bytes);
             println!("seed {seed}: a hang\nbytes: {}", bytes.escape_ascii());
-            println!("again: make fuzz-volume VOLUME=1 FIRST={seed}");
+            println!("again: make fuzz-volume WHAT=messages FIRST={seed} VOLUME=1");
             std::process::exit(1);
         }
         last = Some(seed);
