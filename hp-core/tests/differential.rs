@@ -8,6 +8,7 @@ use hp_oracle::hostile;
 use judge::{JUDGES, Judge, Judged};
 use proptest::prelude::*;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Bytes that are told as text.
 #[derive(Clone)]
@@ -17,6 +18,33 @@ impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())
     }
+}
+
+/// Hand-written seeds and what was found, minimised: a folder for each judge, with a file for each case.
+#[test]
+fn the_corpus_holds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, judge) in JUDGES {
+        let files = files(&corpus.join(name));
+        assert!(files.len() >= 5, "{name} has {} files", files.len());
+        for (path, bytes) in files {
+            println!("{}", path.display()); // Told when it fails.
+            judge::must_hold(judge, &bytes);
+            judge::must_hold(judge::cuts, &bytes);
+        }
+    }
+}
+
+#[test]
+fn the_corpus_is_small() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let judges = JUDGES.into_iter().map(|(name, _judge)| name);
+    let targets = judges.chain(["exchange"]);
+    let bytes: usize = targets
+        .flat_map(|name| files(&corpus.join(name)))
+        .map(|(_path, bytes)| bytes.len())
+        .sum();
+    assert!(bytes < CORPUS_BYTES_MAX, "{bytes} bytes");
 }
 
 proptest! {
@@ -76,3 +104,17 @@ fn made_by(make: fn(&mut Choices<'_>, &mut Vec<u8>)) -> impl Strategy<Value = Te
 fn check(judge: Judge, bytes: &[u8]) -> Result<Judged, TestCaseError> {
     judge(bytes).map_err(|what| TestCaseError::fail(format!("{}: {what}", bytes.escape_ascii())))
 }
+
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).expect("the corpus is committed");
+    let read = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("a file of the corpus is readable");
+        (path, bytes)
+    };
+    entries
+        .map(|entry| read(entry.expect("the folder is readable").path()))
+        .collect()
+}
+
+/// A corpus is for people to read, too.
+const CORPUS_BYTES_MAX: usize = 200_000;

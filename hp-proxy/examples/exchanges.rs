@@ -7,13 +7,14 @@ mod model;
 use clap::Parser;
 use model::{Script, play};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Plays whole exchanges of hostile bytes by seed, on one core.
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Cli {
     /// How many seeds; each is one to eight clients with one to three requests
     #[arg(long, default_value_t = 10_000)]
@@ -22,13 +23,20 @@ struct Cli {
     /// The first of them
     #[arg(long, default_value_t = 0)]
     first: u64,
+
+    /// Plays this file of the corpus instead
+    #[arg(long)]
+    file: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (alive, ended) = channel::<()>();
     let watched = std::thread::Builder::new().spawn(move || watch(&ended));
-    let outcome = run(cli);
+    let outcome = match &cli.file {
+        Some(path) => play_file(path),
+        None => run(&cli),
+    };
     drop(alive);
     let outcome = match watched {
         Ok(_watcher) => outcome,
@@ -47,7 +55,7 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "a stopwatch around the code under test"
 )]
-fn run(cli: Cli) -> Result<(), String> {
+fn run(cli: &Cli) -> Result<(), String> {
     let begun = Instant::now();
     let (mut exchanges, mut forwarded) = (0, 0);
     for seed in cli.first..cli.first.saturating_add(cli.seeds) {
@@ -70,6 +78,18 @@ fn run(cli: Cli) -> Result<(), String> {
         "seeds {} exchanges {exchanges} forwarded {forwarded} in {wall:.1} s, {seconds:.1} s of one core: {:.0} exchanges/s",
         cli.seeds,
         exchanges as f64 / seconds.max(1e-9)
+    );
+    Ok(())
+}
+
+fn play_file(path: &Path) -> Result<(), String> {
+    let told = |what: String| format!("{}: {what}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| told(error.to_string()))?;
+    let played = play(&Script::from_bytes(&bytes)).map_err(told)?;
+    let (exchanges, forwarded) = (played.exchanges, played.forwarded);
+    println!(
+        "{}: exchanges {exchanges} forwarded {forwarded}",
+        path.display()
     );
     Ok(())
 }

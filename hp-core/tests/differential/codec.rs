@@ -203,6 +203,7 @@ const STRICTER: [&str; 20] = [
     "host_disagrees_with_target",
     "interim_with_body",
     "leading_empty_lines",
+    "length_required", // HTTP/1.0 alone
     "method_too_long",
     "status_line_too_long",
     "too_many_connection_options",
@@ -211,7 +212,6 @@ const STRICTER: [&str; 20] = [
     "unknown_expectation",
     "unsolicited_upgrade",
     "uri_too_long",
-    "bad_max_forwards",
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What must hold of a run: what the proxy has sent means the same to every reader, and is what the other side has said.
 
 use super::play::{Heard, Played, Record, requests};
-use super::script::{PLAIN, Script};
+use super::script::Script;
 use hp_oracle::reading::{End, Message, Reading};
 use hp_oracle::{sloppy, strict};
 
@@ -17,7 +17,7 @@ pub(super) fn judge(script: &Script, record: &Record) -> Result<Played, String> 
         played.forwarded += judge_backend(heard, &said)?;
     }
     for (got, client) in record.clients.iter().zip(&clients) {
-        played.exchanges += judge_client(got, client, script)?;
+        played.exchanges += judge_client(got, client, record)?;
     }
     Ok(played)
 }
@@ -80,7 +80,7 @@ fn is_from(message: &Message<'_>, is_whole: bool, source: &Message<'_>) -> bool 
 }
 
 /// What a client got: one reading, and each answer the proxy's own or said by the backend.
-fn judge_client(bytes: &[u8], client: &Reading<'_>, script: &Script) -> Result<u64, String> {
+fn judge_client(bytes: &[u8], client: &Reading<'_>, record: &Record) -> Result<u64, String> {
     let asked: Vec<&[u8]> = client.messages.iter().map(|message| message.verb).collect();
     let read = strict::responses(bytes, &asked);
     let told = || {
@@ -118,7 +118,7 @@ fn judge_client(bytes: &[u8], client: &Reading<'_>, script: &Script) -> Result<u
         }
     }
     for message in &read.messages {
-        if !(is_own(message) || is_answer(message, script)) {
+        if !(is_own(message) || is_answer(message, record)) {
             return Err(format!(
                 "{}, but no answer of the backend is {message:?}",
                 told()
@@ -140,13 +140,20 @@ fn is_own(message: &Message<'_>) -> bool {
             && (message.body.is_empty() || message.body.starts_with(b"TRACE "))) // TRACE and OPTIONS that end here, by Max-Forwards.
 }
 
-fn is_answer(message: &Message<'_>, script: &Script) -> bool {
-    let answers = script.answers.iter().map(Vec::as_slice).chain([PLAIN]);
-    answers.into_iter().any(|answer| {
-        let as_get = strict::responses(answer, &[]);
-        let as_head = strict::responses(answer, &[&b"HEAD"[..]; 4]);
-        let mut all = as_get.messages.iter().chain(&as_head.messages);
-        all.any(|said| said.verb == message.verb && said.body.starts_with(&message.body))
+/// Whether the backend has said this somewhere. What it says beyond an answer may reach the next request, if that is on its way.
+fn is_answer(message: &Message<'_>, record: &Record) -> bool {
+    record.backends.iter().any(|heard| {
+        let starts = (0..heard.said.len()).filter(|&at| heard.said[at..].starts_with(b"HTTP/1."));
+        starts.into_iter().any(|at| {
+            let as_get = strict::responses(&heard.said[at..], &[]);
+            let as_head = strict::responses(&heard.said[at..], &[&b"HEAD"[..]]);
+            let mut first = as_get
+                .messages
+                .first()
+                .into_iter()
+                .chain(as_head.messages.first());
+            first.any(|said| said.verb == message.verb && said.body.starts_with(&message.body))
+        })
     })
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) bytes: Vec<u8>,
+    /// What it said there.
+    pub(super) said: Vec<u8>,
     /// Behind here the proxy may relay anything: the backend agreed to another protocol.
     pub(super) tunnel_from: Option<usize>,
 }
@@ -156,6 +158,9 @@ impl Stage {
                     let heard = &mut self.record.borrow_mut().backends[index];
                     heard.tunnel_from.get_or_insert(end);
                 }
+                self.record.borrow_mut().backends[index]
+                    .said
+                    .extend_from_slice(answer);
                 if !self.say(&conn, answer).await {
                     return;
                 }

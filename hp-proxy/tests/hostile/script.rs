@@ -96,7 +96,7 @@ impl Script {
 }
 
 /// What a backend says whose script is over.
-pub(super) const PLAIN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const PLAIN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 const CLIENTS_MAX: usize = 8;
 const ANSWERS_MAX: usize = 12;
