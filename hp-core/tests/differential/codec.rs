@@ -191,9 +191,10 @@ pub(super) fn is_stricter(why: &str) -> bool {
     STRICTER.contains(&why)
 }
 
-const STRICTER: [&str; 20] = [
+const STRICTER: [&str; 21] = [
     "bad_chunk_size", // white space before an extension
     "bad_connection_option",
+    "bad_max_forwards",
     "bad_target", // the strict reader takes any visible byte
     "body_forbidden",
     "chunk_extension_too_long",
