@@ -28,9 +28,11 @@ fn the_corpus_holds() {
         let files = files(&corpus.join(name));
         assert!(files.len() >= 5, "{name} has {} files", files.len());
         for (path, bytes) in files {
-            println!("{}", path.display()); // Told when it fails.
-            judge::must_hold(judge, &bytes);
-            judge::must_hold(judge::cuts, &bytes);
+            for judge in [judge, judge::cuts] {
+                if let Err(what) = judge(&bytes) {
+                    panic!("{}: {what}", path.display());
+                }
+            }
         }
     }
 }

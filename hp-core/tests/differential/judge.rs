@@ -38,16 +38,6 @@ pub(crate) const JUDGES: [(&str, Judge); 5] = [
     ("uri", uri),
 ];
 
-/// Judges bytes as a fuzzer, or the corpus of one, gives them.
-///
-/// # Panics
-/// When something does not hold.
-pub(crate) fn must_hold(judge: Judge, bytes: &[u8]) {
-    if let Err(what) = judge(bytes) {
-        panic!("{}: {what}", bytes.escape_ascii());
-    }
-}
-
 /// A stream of requests: what the codec takes, the strict reader takes in the same way, and what is sent on means the same to every
 /// reader.
 ///

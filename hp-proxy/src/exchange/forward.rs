@@ -238,11 +238,17 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         Delivered::Whole => MessageEnd::Clean,
         Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
     };
+    // Who answers what it has not read answers something else: the next answer would be this one's.
+    let is_sent = lease.conn().queued() == 0;
     let upstream = ReuseFacts {
         side: ConnSide::Upstream,
         peer_keeps_alive: begun.facts.keep_alive,
         we_keep_alive: true,
-        request_end,
+        request_end: if is_sent {
+            request_end
+        } else {
+            MessageEnd::Unfinished
+        },
         response_end: received_end,
         is_tunnel: false,
         has_surplus: !reader.is_empty() || lease.conn().has_news(),

@@ -11,6 +11,8 @@
 
 mod answer;
 mod answering;
+#[cfg(feature = "sim")]
+pub mod answers;
 mod error;
 mod forward;
 mod request;

@@ -7,13 +7,3 @@ mod script;
 
 pub(crate) use play::play;
 pub(crate) use script::Script;
-
-/// Plays a script as a fuzzer gives it.
-///
-/// # Panics
-/// When something does not hold.
-pub(crate) fn must_hold(script: &Script) {
-    if let Err(what) = play(script) {
-        panic!("{what}");
-    }
-}
