@@ -77,8 +77,8 @@ fuzz: ## Fuzz each target for SECONDS (TARGETS=...), from the committed corpus; 
 fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (WHAT=messages or exchanges, FIRST); tells the rate
 	@$(if $(filter messages,$(WHAT)),$(CARGO) build --quiet --release --locked -p hp-core --example messages)
 	@$(if $(filter messages,$(WHAT)),$(BIN)/examples/messages --seeds $(VOLUME) --first $(FIRST))
-	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --release --locked -p hp-proxy --features sim --example exchanges)
-	@$(if $(filter exchanges,$(WHAT)),$(BIN)/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
+	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example exchanges)
+	@$(if $(filter exchanges,$(WHAT)),$(or $(CARGO_TARGET_DIR),target)/sim/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
