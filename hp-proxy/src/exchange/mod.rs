@@ -27,7 +27,6 @@ use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
-use hp_core::wire::http1::method::begins_with_head;
 use request::{Prepared, Request};
 use std::io;
 use std::rc::Rc;
@@ -239,18 +238,17 @@ fn without_bytes(
 fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
-    let content = if begins_with_head(client.reader.bytes()) {
+    // Its method is known by its spelling alone; HEAD gets no content, whatever is wrong with the rest. RFC 9110 §9.3.2.
+    let message = client.reader.bytes();
+    let message = message.strip_prefix(b"\r\n").unwrap_or(message);
+    let content = if message.starts_with(b"HEAD ") {
         answer::Content::Withheld
     } else {
         answer::Content::Sent
     };
     let mut out = worker.take_scratch();
-    answer.encode(
-        &mut out,
-        answer::Connection::Close,
-        content,
-        &worker.date_line(),
-    );
+    let date = worker.date_line();
+    answer.encode(&mut out, answer::Connection::Close, content, &date);
     let sent = client.conn.write(&out);
     worker.give_scratch(out);
     match sent {

@@ -79,32 +79,9 @@ impl<'b> Method<'b> {
 /// The longest method we read; a longer one is 501. RFC 9112 §3.
 pub const METHOD_BYTES_MAX: usize = 64;
 
-/// Tells whether bytes that may be no request at all begin as one with HEAD, one empty line before it allowed: an answer to it has no
-/// content, even when it refuses the head. RFC 9110 §9.3.2.
-#[must_use]
-pub fn begins_with_head(bytes: &[u8]) -> bool {
-    let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    line.starts_with(b"HEAD ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn head_is_seen_before_anything_else_is() {
-        assert!(begins_with_head(b"HEAD /\0") && begins_with_head(b"\r\nHEAD "));
-        for other in [
-            &b""[..],
-            b"HEAD",
-            b"head /",
-            b"HEADS /",
-            b"\r\n\r\nHEAD /",
-            b" HEAD /",
-        ] {
-            assert!(!begins_with_head(other), "{}", other.escape_ascii());
-        }
-    }
 
     #[test]
     fn methods_keep_their_spelling_and_case_matters() {
