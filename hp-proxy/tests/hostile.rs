@@ -30,6 +30,16 @@ fn whatever_a_client_says_means_one_thing() {
     );
 }
 
+/// An alarm that never rang is none: a proxy that is told to keep underscores is found out.
+#[test]
+fn a_message_with_two_readings_is_noticed() {
+    let text = b"\0POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
+    let script = Script::from_bytes(text);
+    assert!(play(&script).is_ok());
+    let found = play::play_with(&script, &["--underscores", "keep"]);
+    assert!(found.is_err_and(|what| what.contains("\"underscores are hyphens\" takes it for")));
+}
+
 #[test]
 fn the_corpus_of_exchanges_holds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hp-core/fuzz/corpus/exchange");

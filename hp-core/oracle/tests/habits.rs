@@ -1,5 +1,7 @@
 //! A reader that never differs proves nothing: each habit is seen on a message that shows it, and none on a plain one.
 
+use hp_oracle::choices::Choices;
+use hp_oracle::hostile;
 use hp_oracle::reading::{End, Reading};
 use hp_oracle::sloppy::{PLAIN, READERS};
 use hp_oracle::strict;
@@ -124,6 +126,25 @@ fn every_habit_shows() {
         let read = reader.responses(response.as_bytes(), &[]);
         assert_ne!(read, PLAIN.responses(response.as_bytes(), &[]), "{name}");
     }
+}
+
+/// A relay that copied what it got would be found out: the generator meets every habit with bytes that show it.
+#[test]
+fn hostile_messages_meet_every_habit() {
+    let mut unmet: Vec<_> = READERS
+        .iter()
+        .filter(|reader| reader.name != PLAIN.name)
+        .collect();
+    for seed in 0..30_000 {
+        let mut bytes = Vec::new();
+        hostile::requests(&mut Choices::from_seed(seed), &mut bytes);
+        let plain = PLAIN.requests(&bytes);
+        unmet.retain(|reader| reader.requests(&bytes) == plain);
+        if unmet.is_empty() {
+            return;
+        }
+    }
+    panic!("no seed meets {unmet:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! says. For every test and program that plays them.
 
 mod judge;
-mod play;
+pub(crate) mod play;
 mod script;
 
 pub(crate) use play::play;

@@ -50,9 +50,17 @@ pub(super) struct Heard {
 /// # Errors
 /// What did not hold.
 pub(crate) fn play(script: &Script) -> Result<Played, String> {
+    play_with(script, &[])
+}
+
+/// The same with flags for the proxy.
+///
+/// # Errors
+/// What did not hold.
+pub(crate) fn play_with(script: &Script, flags: &[&str]) -> Result<Played, String> {
     let world = World::new(u64::from(script.manners), &Profile::calm());
     let host = world.host(PROXY.ip());
-    let proxy = Proxy::start(&host, script.face())?;
+    let proxy = Proxy::start(&host, script.face(), plan(flags))?;
     let rt = runtime(&host, Face::Readiness)?;
     let socket = host
         .listen(BACKEND, 128)
@@ -232,7 +240,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(host: &Host, face: Face) -> Result<Self, String> {
+    fn start(host: &Host, face: Face, plan: Plan) -> Result<Self, String> {
         let proxy = Self {
             rt: runtime(host, face)?,
             mesh: Mesh::new(1),
@@ -245,7 +253,7 @@ impl Proxy {
             mesh: proxy.mesh.clone(),
         };
         let has_ended = Rc::clone(&proxy.has_ended);
-        let plan = SharedPlan::new(plan());
+        let plan = SharedPlan::new(plan);
         proxy.rt.spawn(async move {
             worker::main(context, plan, Rows::new(1, 0), None).await;
             has_ended.set(true);
@@ -263,9 +271,9 @@ impl Proxy {
     }
 }
 
-/// The plan that the program has without flags, for one worker.
-fn plan() -> Plan {
-    let flags = [
+/// The plan that the program has with these flags, for one worker.
+fn plan(flags: &[&str]) -> Plan {
+    let always = [
         "hp-proxy",
         "--workers",
         "1",
@@ -274,7 +282,8 @@ fn plan() -> Plan {
         "--backend",
         "127.0.0.1:9001",
     ];
-    match cli::parse(flags.map(std::ffi::OsString::from)) {
+    let all = always.iter().chain(flags).map(std::ffi::OsString::from);
+    match cli::parse(all) {
         Ok(plan) => plan,
         Err(refusal) => unreachable!("these flags are documented: {refusal:?}"),
     }
