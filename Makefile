@@ -18,10 +18,16 @@ FIRST ?= 0
 PLANT ?=
 SIM_FLAGS ?=
 
+# For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
+SECONDS ?= 60
+TARGETS ?= request response chunked cuts uri exchange
+WHAT ?= messages exchanges
+VOLUME ?= 100000
+
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly bench conformance clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench conformance clients slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +65,22 @@ sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS,
 	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example sim
 	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/sim --seeds $(SEEDS) --first $(FIRST) $(if $(PLANT),--plant $(PLANT)) $(SIM_FLAGS) \
 		--revision "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+
+fuzz: ## Fuzz each target for SECONDS (TARGETS=...), from the committed corpus; installs cargo-fuzz and a nightly compiler
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	@set -e; for target in $(TARGETS); do \
+		work="$(or $(CARGO_TARGET_DIR),hp-core/fuzz/target)/corpus/$$target"; mkdir -p "$$work"; \
+		echo "make fuzz: $$target for $(SECONDS) s; what is new goes to $$work"; \
+		$(CARGO) +nightly fuzz run --fuzz-dir hp-core/fuzz $$target "$$work" hp-core/fuzz/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1; \
+	done
+
+fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (WHAT=messages or exchanges, FIRST); tells the rate
+	@$(if $(filter messages,$(WHAT)),$(CARGO) build --quiet --release --locked -p hp-core --example messages)
+	@$(if $(filter messages,$(WHAT)),$(BIN)/examples/messages --seeds $(VOLUME) --first $(FIRST))
+	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example exchanges)
+	@$(if $(filter exchanges,$(WHAT)),$(or $(CARGO_TARGET_DIR),target)/sim/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
