@@ -33,6 +33,7 @@ facts! {
         a_reader_below_the_rate_is_served_where_there_is_no_rate,
         a_slow_sender_above_the_rate_is_answered,
         a_sender_below_the_rate_is_408,
+        a_backend_that_reads_on_may_pause_in_its_answer,
         a_backend_that_says_little_for_an_hour_is_passed_on,
         content_that_need_not_come_does_not_end_the_answer,
         both_bodies_may_be_on_their_way_for_an_hour,

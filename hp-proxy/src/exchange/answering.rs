@@ -232,8 +232,17 @@ impl Answering<'_> {
                     break;
                 }
                 sink.push()?;
+                let untaken = self.untaken();
                 let receiving = backend_pace.receive(&mut source, reader, self.backend);
-                receiving.await?;
+                match receiving.await {
+                    // It pauses because it is busy with the rest of the request.
+                    Err(BodyError::Io(error))
+                        if error.kind() == io::ErrorKind::TimedOut && self.untaken() != untaken =>
+                    {
+                        backend_pace = Pace::of_pauses(body_timeout);
+                    }
+                    received => received?,
+                }
             }
             sink.end(source.trailers())?;
         }
@@ -241,6 +250,15 @@ impl Answering<'_> {
             client_pace.drain(self.client).await?;
         }
         Ok(())
+    }
+
+    /// What the backend was given of the request and has not taken, and how much that was given; the same twice when nothing moved
+    /// in between. `None` when it has all.
+    fn untaken(&self) -> Option<(u64, usize)> {
+        let Progress {
+            is_uploaded, given, ..
+        } = self.progress;
+        (!is_uploaded.get()).then(|| (given.get(), self.backend.unacknowledged()))
     }
 
     /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it.

@@ -8,6 +8,8 @@ use std::cell::Cell;
 pub(super) struct Progress {
     /// The backend was sent all of the request.
     pub(super) is_uploaded: Cell<bool>,
+    /// Bytes of content that the backend was given.
+    pub(super) given: Cell<u64>,
     /// The client is being answered: there is no other answer to give.
     pub(super) is_answered: Cell<bool>,
     /// The backend has begun to say something that is not whole yet.
@@ -45,6 +47,7 @@ impl Progress {
         };
         Self {
             is_uploaded: Cell::new(!request.facts.framing.has_body()),
+            given: Cell::new(0),
             is_answered: Cell::new(false),
             is_begun: Cell::new(false),
             expectation: Cell::new(expectation),

@@ -80,6 +80,7 @@ async fn send(
     loop {
         while let Some(piece) = source.take_received(reader).map_err(of_client)? {
             taken += piece.len() as u64;
+            progress.given.set(taken);
             if body_bytes_max > 0 && taken > body_bytes_max {
                 return Err(Failure::BodyTooLarge);
             }

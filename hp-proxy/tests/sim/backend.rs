@@ -111,7 +111,8 @@ impl Backend {
             return self.tunnel(conn, inbox, head, id).await;
         }
         let answer = self.answer(id, method);
-        let may_wait_in_vain = answer.until_close && head.field("Expect").is_some();
+        let may_wait_in_vain =
+            answer.until_close && (head.field("Expect").is_some() || !self.is_well_behaved);
         match conduct(manner, &answer) {
             Some(Conduct::Early) if may_wait_in_vain => {
                 self.ledger.conduct(id, Conduct::EarlyInVain);

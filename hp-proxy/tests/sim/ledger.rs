@@ -51,7 +51,8 @@ pub(crate) enum Conduct {
     Fair,
     /// It answers as HTTP asks, before it has read the content.
     Early,
-    /// The same, and the answer does not end before the content is read, which its client need not send any more (RFC 9110 §10.1.1).
+    /// The same, and the answer does not end before the content is read, which its client may be slow to send, or need not send any
+    /// more (RFC 9110 §10.1.1).
     EarlyInVain,
     /// It never answers.
     Silent,

@@ -115,6 +115,29 @@ pub(crate) fn a_sender_below_the_rate_is_408(face: Face) {
     );
 }
 
+/// It has begun to answer, and goes on when it has the rest of the request: minutes in which it is busy, and says nothing.
+pub(crate) fn a_backend_that_reads_on_may_pause_in_its_answer(face: Face) {
+    let lab = Lab::new(face, |_, _| ());
+    lab.play(
+        1,
+        async |conn| {
+            say(&conn, post(120 * 1100)).await.unwrap();
+            for _ in 0..120 {
+                conn.rt().sleep(SECOND).await;
+                say(&conn, [b'x'; 1100]).await.unwrap();
+            }
+            hear(&conn, "hi").await;
+        },
+        async |conn| {
+            hear(&conn, "\r\n\r\n").await;
+            say(&conn, OK.strip_suffix('i').unwrap()).await.unwrap();
+            assert_eq!(sip(&conn, 1 << 20, 120 * 1100).await, 120 * 1100);
+            say(&conn, "i").await.unwrap();
+            assert_eq!(drink(&conn).await, (0, true));
+        },
+    );
+}
+
 pub(crate) fn a_backend_that_says_little_for_an_hour_is_passed_on(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
