@@ -4,6 +4,7 @@
 //! [`run`] is the process around it: addresses, threads, signals.
 
 pub mod cli;
+pub mod command;
 mod conn;
 mod latch;
 pub mod plan;
@@ -11,6 +12,7 @@ pub mod present;
 pub mod record;
 pub mod report;
 mod response;
+pub mod result;
 pub mod target;
 pub mod worker;
 

@@ -9,7 +9,8 @@ use hp_core::sys::signal::Signal;
 
 use crate::Run;
 use crate::plan::{JsonTo, Plan};
-use crate::report::{Report, json, spectrum, summary};
+use crate::report::{Report, document, spectrum, summary};
+use crate::result::to_json;
 
 /// Writes the report to where the plan says; gives the exit status.
 ///
@@ -36,7 +37,7 @@ pub fn present(plan: &Plan, run: &Run) -> Result<u8, String> {
         JsonTo::Nowhere => write(io::stdout(), &text)?,
         JsonTo::Stdout => {
             write(io::stderr(), &text)?;
-            write(io::stdout(), &json(&report))?;
+            write(io::stdout(), &to_json(&document(&report)))?;
         }
         JsonTo::File(file) => {
             write(io::stdout(), &text)?;
@@ -46,7 +47,7 @@ pub fn present(plan: &Plan, run: &Run) -> Result<u8, String> {
                     file.display()
                 )
             };
-            fs::write(file, json(&report)).map_err(named)?;
+            fs::write(file, to_json(&document(&report))).map_err(named)?;
         }
     }
     Ok(match run.interrupted {

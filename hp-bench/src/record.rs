@@ -230,7 +230,8 @@ impl Default for Record {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// Empty, with the bounds that all times of a result have.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS)
         .expect("the bounds are constants that the crate accepts")
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: how the numbers were measured. Writes nothing itself.
 
-mod json;
+mod document;
 mod spectrum;
 
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use hp_core::rt::Engine;
 use crate::plan::Plan;
 use crate::record::Record;
 
-pub use json::json;
+pub use document::document;
 pub use spectrum::spectrum;
 
 /// A finished run, with all that its report says.

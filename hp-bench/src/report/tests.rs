@@ -2,6 +2,7 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::record::ErrorClass;
+use crate::result::to_json;
 
 fn plan() -> Plan {
     let words = ["hp-bench", "127.0.0.1:8080", "100", "3"].map(OsString::from);
@@ -96,7 +97,7 @@ fn summary_of_nothing_has_no_numbers_to_trip_over() {
     let (plan, record) = (plan(), Record::new());
     let text = summary(&report(&plan, &record));
     assert!(text.contains("latency    no answer\n"), "{text}");
-    let text = json(&report(&plan, &record));
+    let text = to_json(&document(&report(&plan, &record)));
     assert!(text.contains("\"min\": 0"), "{text}");
 }
 
@@ -104,7 +105,7 @@ fn summary_of_nothing_has_no_numbers_to_trip_over() {
 fn json_has_the_keys_of_the_schema() {
     let (plan, mut record) = (plan(), record());
     record.errors.count(ErrorClass::EofEarly);
-    let text = json(&report(&plan, &record));
+    let text = to_json(&document(&report(&plan, &record)));
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     for (pointer, want) in [
         ("/schema", "\"hp-bench/1\""),

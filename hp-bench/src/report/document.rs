@@ -1,0 +1,160 @@
+//! A finished run as a [`Document`] of schema `hp-bench/1`.
+
+use std::time::Duration;
+
+use super::{CLOSED_LOOP_NOTE, PERCENTILES, Report, VERSION, whole};
+use crate::record::Record;
+use crate::result::{
+    Cost, Counted, Document, Encoded, Histograms, Latency, Planned, SCHEMA, SERVICE, Target, Tool,
+    Verdict,
+};
+
+/// The report as the document that other programs read.
+pub fn document(report: &Report<'_>) -> Document {
+    let record = report.record;
+    let classes = record.status.iter().zip(1..);
+    Document {
+        schema: SCHEMA.to_owned(),
+        tool: Tool {
+            name: "hp-bench".to_owned(),
+            version: VERSION.to_owned(),
+            commit: None,
+            engine: report.engine.to_owned(),
+        },
+        started: utc(report.started_wall_ns),
+        interrupted: report.interrupted,
+        target: Target {
+            url: report.plan.target.to_string(),
+            addr: report.addr.to_string(),
+            label: None,
+        },
+        plan: planned(report),
+        run: counted(report),
+        status: classes
+            .filter(|&(count, _)| *count > 0)
+            .map(|(count, class)| (format!("{class}xx"), *count))
+            .collect(),
+        errors: record
+            .errors
+            .iter()
+            .map(|(class, count)| (class.name().to_owned(), count))
+            .collect(),
+        latency_ns: latency(record),
+        histograms: Histograms {
+            service: Some(Encoded::encode(record.latency())),
+            connect: Some(Encoded::encode(record.connect())),
+            ..Histograms::default()
+        },
+        series: Vec::new(),
+        client: Cost {
+            cpu_ns: record.cpu.and_then(nanos),
+            cpu_ns_per_req: report.cpu_per_response().and_then(nanos),
+            ..Cost::default()
+        },
+        target_cost: None,
+        machine: None,
+        verdict: Verdict {
+            notes: vec![CLOSED_LOOP_NOTE.to_owned()],
+            ..Verdict::default()
+        },
+    }
+}
+
+fn planned(report: &Report<'_>) -> Planned {
+    let plan = report.plan;
+    Planned {
+        mode: "closed".to_owned(),
+        connections: plan.connections,
+        threads: plan.threads,
+        duration_s: plan.duration.as_secs_f64(),
+        close: !plan.keep_alive,
+        pipeline: 1,
+        connect_timeout_s: plan.timeout.as_secs_f64(),
+        timeout_s: plan.timeout.as_secs_f64(),
+        method: plan.method.clone(),
+        body: plan.body_len as u64,
+        ..Planned::default()
+    }
+}
+
+fn counted(report: &Report<'_>) -> Counted {
+    let record = report.record;
+    Counted {
+        elapsed_s: record.elapsed.as_secs_f64(),
+        requests: record.requests,
+        responses: record.responses,
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        rps: (report.responses_per_second() * 10.0).round() / 10.0,
+        rate_ratio: None,
+        connections_min: None,
+        connections_opened: record.connections_opened,
+    }
+}
+
+fn latency(record: &Record) -> Latency {
+    let latency = record.latency();
+    Latency {
+        clock: SERVICE.to_owned(),
+        min: if latency.is_empty() { 0 } else { latency.min() },
+        mean: whole(latency.mean()),
+        stdev: whole(latency.stdev()),
+        max: latency.max(),
+        censored: record.censored,
+        p: PERCENTILES
+            .map(|(name, q)| (name.to_owned(), latency.value_at_quantile(q)))
+            .into(),
+    }
+}
+
+fn nanos(time: Duration) -> Option<u64> {
+    u64::try_from(time.as_nanos()).ok()
+}
+
+/// `2026-11-20T23:10:00Z` from ns since 1970.
+fn utc(wall_ns: u64) -> String {
+    let seconds = wall_ns / 1_000_000_000;
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Gregorian date of a day since 1970-01-01.
+///
+/// Counts in eras of 400 years that begin on the first of March, so that the leap day is a year's
+/// last. 719,468 days lie between 0000-03-01 and 1970-01-01.
+fn date(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let leaps = day_of_era / 1_460 + day_of_era / 146_096 - day_of_era / 36_524;
+    let year_of_era = (day_of_era - leaps) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_clock_is_shown_in_utc() {
+        for (seconds, want) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_795_216_200, "2026-11-20T23:10:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds * 1_000_000_000), want);
+        }
+    }
+}
