@@ -6,9 +6,14 @@
 pub mod cli;
 pub mod command;
 mod conn;
+pub mod interval;
+pub mod interval_log;
 mod latch;
+mod live;
+pub mod output;
 pub mod plan;
 pub mod present;
+pub mod progress;
 pub mod record;
 pub mod report;
 mod response;
@@ -27,9 +32,14 @@ use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{clock, limits};
 
+use crate::interval::Outlet;
+use crate::live::Live;
 use crate::plan::Plan;
 use crate::record::{ErrorClass, Record};
+use crate::result::Second;
 use crate::worker::{Message, Outcome};
+
+pub use live::SeriesError;
 
 /// A run that did run.
 #[derive(Debug)]
@@ -47,6 +57,8 @@ pub struct Run {
     pub started_wall_ns: u64,
     /// The signal that ended the run, if one did.
     pub interrupted: Option<Signal>,
+    /// What each second brought.
+    pub series: Vec<Second>,
 }
 
 /// Runs the plan from resolving the name to the last answer.
@@ -70,13 +82,16 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         name: "hp-bench",
     };
     let threads_plan = plan.clone();
+    let (outlet, inlet) = interval::channel(plan.threads);
+    let mut live = Live::new(plan, inlet).map_err(RunError::Series)?;
     let workers = hp_core::rt::worker::start(&options, move |context| {
-        work(context, threads_plan.clone(), addr)
+        work(context, threads_plan.clone(), addr, outlet.clone())
     })
     .map_err(RunError::Workers)?;
     let engine_story = workers.engine().to_owned();
-    let interrupted = watch(&signals, &workers)?;
+    let interrupted = watch(&signals, &workers, &mut live)?;
     let ended = workers.join().map_err(RunError::Workers)?;
+    let series = live.finish().map_err(RunError::Series)?;
     let mut record = Record::new();
     let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
     for (outcome, thread_engine) in &ended {
@@ -99,6 +114,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         engine_story,
         started_wall_ns,
         interrupted,
+        series,
     })
 }
 
@@ -118,6 +134,8 @@ pub enum RunError {
     Start(StartError),
     /// The threads cannot start, or one did not end well.
     Workers(WorkersError),
+    /// The file of the seconds cannot be written.
+    Series(SeriesError),
     /// Not one connection could be opened.
     Connect {
         /// Where to.
@@ -145,6 +163,7 @@ impl fmt::Display for RunError {
             }
             Self::Start(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "{error}"),
+            Self::Series(error) => write!(f, "{error}"),
             Self::Connect { addr, class } => {
                 let (cause, remedy) = match class {
                     ErrorClass::ConnectRefused => {
@@ -207,16 +226,26 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
     Ok(chosen.unwrap_or(first)) // Its failure is then found, and told, by the run.
 }
 
-async fn work(context: Context<Message>, plan: Plan, addr: SocketAddr) -> (Outcome, Engine) {
+async fn work(
+    context: Context<Message>,
+    plan: Plan,
+    addr: SocketAddr,
+    outlet: Outlet,
+) -> (Outcome, Engine) {
     let engine = context.rt.engine();
-    let outcome = worker::work(context, Rc::new(plan), addr).await;
+    let outcome = worker::work(context, Rc::new(plan), addr, Some(outlet)).await;
     (outcome, engine)
 }
 
-/// Waits for the threads' end, and tells them of a signal that comes before.
-fn watch<T>(signals: &Signals, workers: &Workers<Message, T>) -> Result<Option<Signal>, RunError> {
+/// Waits for the threads' end, shows what they bring meanwhile, and tells them of a signal.
+fn watch<T>(
+    signals: &Signals,
+    workers: &Workers<Message, T>,
+    live: &mut Live,
+) -> Result<Option<Signal>, RunError> {
     let mut interrupted = None;
     while !workers.are_finished() {
+        live.poll();
         let signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
         if signal.is_none() || interrupted.is_some() {
             continue;

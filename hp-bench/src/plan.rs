@@ -11,6 +11,7 @@ use hp_core::rt::Engine;
 use hp_core::wire::token::is_token;
 
 use crate::cli::Cli;
+use crate::output::Output;
 use crate::target::Target;
 
 /// Everything the workers and the report need to know.
@@ -36,23 +37,8 @@ pub struct Plan {
     pub body_len: usize,
     /// Whether the request leaves its connection open: no `Connection: close` among the headers.
     pub keep_alive: bool,
-    /// Whether to print the percentile spectrum.
-    pub spectrum: bool,
-    /// Where the JSON goes.
-    pub json: JsonTo,
-    /// Whether to leave out the summary.
-    pub quiet: bool,
-}
-
-/// Where the JSON goes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum JsonTo {
-    /// Nobody asked.
-    Nowhere,
-    /// Standard output; the summary goes to stderr then.
-    Stdout,
-    /// A file, replaced.
-    File(PathBuf),
+    /// What becomes of the result.
+    pub output: Output,
 }
 
 /// Why the words make no plan.
@@ -150,13 +136,7 @@ impl Plan {
             timeout: cli.timeout,
             engine: cli.engine,
             method,
-            spectrum: cli.latency,
-            json: match cli.json.as_deref() {
-                None => JsonTo::Nowhere,
-                Some(word) if word == "-" => JsonTo::Stdout,
-                Some(word) => JsonTo::File(PathBuf::from(word)),
-            },
-            quiet: cli.quiet,
+            output: cli.output.clone(),
         })
     }
 
@@ -339,6 +319,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::JsonTo;
 
     fn plan(words: &[&str]) -> Result<Plan, PlanError> {
         let words = ["hp-bench", "a:81"].iter().chain(words).map(OsString::from);
@@ -355,7 +336,7 @@ mod tests {
         let plan = plan(&[]).unwrap();
         assert_eq!((plan.connections, plan.threads), (50, 2));
         assert_eq!(plan.duration, Duration::from_secs(10));
-        assert_eq!(plan.json, JsonTo::Nowhere);
+        assert_eq!(plan.output.json_to(), JsonTo::Nowhere);
     }
 
     #[test]

@@ -59,8 +59,6 @@ pub struct Record {
     pub errors: ErrorCounts,
     /// Samples in the latency that ended by giving up: the true value is higher.
     pub censored: u64,
-    /// Answers completed in each whole second.
-    pub per_second: Vec<u64>,
     /// CPU time of the thread during the run; `None` where the system does not say.
     pub cpu: Option<Duration>,
     /// From the start of the clock to the last answer, or to the planned end if that is later.
@@ -154,7 +152,6 @@ impl Record {
             status: [0; 5],
             errors: ErrorCounts::default(),
             censored: 0,
-            per_second: Vec::new(),
             cpu: None,
             elapsed: Duration::ZERO,
             latency: histogram(),
@@ -199,11 +196,6 @@ impl Record {
         }
         self.errors.merge(&other.errors);
         self.censored += other.censored;
-        let seconds = self.per_second.len().max(other.per_second.len());
-        self.per_second.resize(seconds, 0);
-        for (mine, theirs) in self.per_second.iter_mut().zip(&other.per_second) {
-            *mine += theirs;
-        }
         self.cpu = match (self.cpu, other.cpu) {
             (Some(mine), Some(theirs)) => Some(mine + theirs),
             (mine, theirs) => mine.or(theirs),
@@ -268,15 +260,6 @@ mod tests {
         assert_eq!(one.status, [0, 990, 0, 0, 10]);
         assert_eq!(one.errors.of(ErrorClass::Status), 10);
         assert_eq!(one.censored, 1);
-    }
-
-    #[test]
-    fn seconds_are_added_by_their_index() {
-        let (mut one, mut two) = (Record::new(), Record::new());
-        one.per_second = vec![1, 2];
-        two.per_second = vec![10, 20, 30];
-        one.merge(&two);
-        assert_eq!(one.per_second, [11, 22, 30]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use hp_core::rt::worker::{Context, WorkerId};
 use hp_core::sys::clock;
 
 use crate::conn::Fleet;
+use crate::interval::{Outlet, Snapshot};
 use crate::latch::Latch;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -45,8 +46,13 @@ pub struct Outcome {
     pub started_wall_ns: Option<u64>,
 }
 
-/// Runs this thread's share of the plan.
-pub async fn work(context: Context<Message>, plan: Rc<Plan>, addr: SocketAddr) -> Outcome {
+/// Runs this thread's share of the plan; what each second brought is offered to `outlet`.
+pub async fn work(
+    context: Context<Message>,
+    plan: Rc<Plan>,
+    addr: SocketAddr,
+    outlet: Option<Outlet>,
+) -> Outcome {
     let conns = plan.share(context.id.0);
     let fleet = Rc::new(Fleet::new(
         context.rt.clone(),
@@ -71,7 +77,14 @@ pub async fn work(context: Context<Message>, plan: Rc<Plan>, addr: SocketAddr) -
     };
     let started_wall_ns = context.rt.wall_clock().as_nanos().try_into().ok();
     let cpu_before = clock::process_cpu_ns();
-    load(&gate, &fleet, start, opened).await;
+    let seconds = Seconds {
+        worker: context.id.0,
+        start,
+        outlet,
+        told: Cell::default(),
+    };
+    load(&gate, &fleet, &seconds, opened).await;
+    seconds.tell_rest(&fleet);
     let mut record = fleet.record.take();
     record.elapsed = fleet.ended_at() - start;
     if context.id == FIRST {
@@ -165,8 +178,8 @@ async fn connect_all(fleet: &Rc<Fleet>, conns: u32) -> Opened {
 }
 
 /// Keeps every connection busy until the plan's end or a signal, and waits for the last answers.
-async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, start: Instant, opened: Opened) {
-    let end = start + fleet.plan.duration;
+async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, seconds: &Seconds, opened: Opened) {
+    let end = seconds.start + fleet.plan.duration;
     fleet.end_at(end);
     let latch = Rc::new(Latch::default());
     for (idx, conn) in opened.into_iter().enumerate() {
@@ -176,7 +189,7 @@ async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, start: Instant, opened: Opened
             drop(ticket);
         });
     }
-    match race(seconds(fleet, start, end), gate.stopped()).await {
+    match race(seconds.tell(fleet, end), gate.stopped()).await {
         First::One(()) => (),
         First::Other(()) => fleet.end_at(fleet.rt.precise_now()),
     }
@@ -187,20 +200,57 @@ async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, start: Instant, opened: Opened
     }
 }
 
-/// Notes how many answers each second brought, until the end.
-async fn seconds(fleet: &Fleet, start: Instant, end: Instant) {
-    let mut before = 0;
-    let mut second = start;
-    loop {
-        second = second + Duration::from_secs(1);
-        fleet.rt.sleep_until(second.min(end)).await;
-        if second > end {
-            return;
+/// Tells what each second brought.
+struct Seconds {
+    worker: u32,
+    start: Instant,
+    outlet: Option<Outlet>,
+    /// Answers and failures of the last offer.
+    told: Cell<(u64, u64)>,
+}
+
+impl Seconds {
+    /// Tells each whole second, until the end.
+    async fn tell(&self, fleet: &Fleet, end: Instant) {
+        for second in 1.. {
+            let edge = self.start + Duration::from_secs(second);
+            fleet.rt.sleep_until(edge.min(end)).await;
+            if edge > end {
+                return;
+            }
+            self.offer(fleet, second);
         }
-        let mut record = fleet.record.borrow_mut();
-        let count = record.responses - before;
-        before = record.responses;
-        record.per_second.push(count);
+    }
+
+    /// Tells what came after the last whole second, if anything did.
+    fn tell_rest(&self, fleet: &Fleet) {
+        let counted = {
+            let record = fleet.record.borrow();
+            (record.responses, record.errors.blamed())
+        };
+        if counted != self.told.get() {
+            let whole = (fleet.ended_at() - self.start).as_secs();
+            self.offer(fleet, whole + 1);
+        }
+    }
+
+    /// Offers the sums so far as those at the end of `second`.
+    fn offer(&self, fleet: &Fleet, second: u64) {
+        let Some(outlet) = &self.outlet else {
+            return;
+        };
+        let record = fleet.record.borrow();
+        let (responses, failures) = (record.responses, record.errors.blamed());
+        self.told.set((responses, failures));
+        outlet.offer(Snapshot {
+            worker: self.worker,
+            second,
+            responses,
+            failures,
+            bytes: record.bytes_in,
+            latency: record.latency().clone(),
+            lag: None,
+        });
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{CLOSED_LOOP_NOTE, PERCENTILES, Report, VERSION, whole};
+use hp_core::rt::Engine;
+
+use super::format::whole;
+use super::{CLOSED_LOOP_NOTE, PERCENTILES, Report, VERSION};
 use crate::record::Record;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Planned, SCHEMA, SERVICE, Target, Tool,
@@ -45,7 +48,7 @@ pub fn document(report: &Report<'_>) -> Document {
             connect: Some(Encoded::encode(record.connect())),
             ..Histograms::default()
         },
-        series: Vec::new(),
+        series: report.series.to_vec(),
         client: Cost {
             cpu_ns: record.cpu.and_then(nanos),
             cpu_ns_per_req: report.cpu_per_response().and_then(nanos),
@@ -54,10 +57,19 @@ pub fn document(report: &Report<'_>) -> Document {
         target_cost: None,
         machine: None,
         verdict: Verdict {
-            notes: vec![CLOSED_LOOP_NOTE.to_owned()],
+            notes: notes(report),
             ..Verdict::default()
         },
     }
+}
+
+fn notes(report: &Report<'_>) -> Vec<String> {
+    let mut notes = vec![CLOSED_LOOP_NOTE.to_owned()];
+    // Only then is the engine not what the user would have got elsewhere.
+    if report.plan.engine == Engine::Auto && report.engine == Engine::Epoll.to_string() {
+        notes.push(report.engine_story.to_owned());
+    }
+    notes
 }
 
 fn planned(report: &Report<'_>) -> Planned {
@@ -139,6 +151,32 @@ fn date(days_since_1970: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Seconds since 1970 of a document's start; `None` where it is no such text.
+pub fn unix_seconds(started: &str) -> Option<u64> {
+    let (date, time) = started.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time, ':')?;
+    let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month);
+    if !in_range || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Years and months from March on, as in `date`.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let since_1970 = days.checked_sub(719_468)?;
+    Some(since_1970 * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+fn numbers(text: &str, separator: char) -> Option<[u64; 3]> {
+    let mut parts = text.split(separator).map(|part| part.parse().ok());
+    let three = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(three)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +193,22 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(utc(seconds * 1_000_000_000), want);
+            assert_eq!(unix_seconds(want), Some(seconds));
         }
+    }
+
+    #[test]
+    fn text_that_is_no_start_is_refused() {
+        for text in [
+            "",
+            "Z",
+            "2026-11-20",
+            "2026-13-20T00:00:00Z",
+            "1-1-1T1:1:1Z",
+            "2026-11-20T24:00:00Z",
+        ] {
+            assert_eq!(unix_seconds(text), None, "{text}");
+        }
+        assert_eq!(unix_seconds("99999999999999999999-01-01T00:00:00Z"), None);
     }
 }
