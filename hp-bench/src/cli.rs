@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use hp_core::rt::Engine;
 
 use crate::cli::load::LoadArgs;
+use crate::output::Output;
 use crate::plan::parse_time;
 use crate::plan::units::parse_count;
 use crate::target::Target;
@@ -64,17 +65,9 @@ pub struct Cli {
     #[command(flatten)]
     pub load: LoadArgs,
 
-    /// Print the whole percentile spectrum
-    #[arg(short = 'L', long)]
-    pub latency: bool,
-
-    /// Write the result as JSON; with - to stdout, and the summary to stderr
-    #[arg(long, value_name = "FILE|-")]
-    pub json: Option<OsString>,
-
-    /// Print no summary
-    #[arg(short = 'q', long)]
-    pub quiet: bool,
+    /// What becomes of the result.
+    #[command(flatten)]
+    pub output: Output,
 
     /// How the kernel is asked: auto, uring, epoll, or threads (ppoll, each of the -t threads for its share of the
     /// connections)
@@ -112,7 +105,7 @@ fn parse_u32(text: &str) -> Result<u32, String> {
 }
 
 /// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
     let what: Vec<&str> = first.split_whitespace().collect();
     let what = what.join(" ");
@@ -171,7 +164,7 @@ mod tests {
         let cli = words("wrk -t8 -c100 -d10s --latency --timeout 2s http://a/b").unwrap();
         assert_eq!((cli.threads, cli.connections), (Some(8), Some(100)));
         assert_eq!(cli.duration, Some(Duration::from_secs(10)));
-        assert!(cli.latency);
+        assert!(cli.output.latency);
     }
 
     #[test]

@@ -267,7 +267,10 @@ impl Fleet {
         if !self.plan.expect.has(response.status) {
             return Some(ErrorClass::Status);
         }
-        let is_size_wrong = self.plan.expect_size.is_some_and(|size| size != response.body_bytes);
+        let is_size_wrong = self
+            .plan
+            .expect_size
+            .is_some_and(|size| size != response.body_bytes);
         if is_size_wrong {
             return Some(ErrorClass::Size);
         }

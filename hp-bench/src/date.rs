@@ -68,7 +68,8 @@ fn clock_seconds(text: &str) -> Option<i64> {
 
 /// Seconds since 1970 of a Gregorian date; counts in eras of 400 years that begin on the first of March.
 fn seconds(year: i64, month: i64, day: i64, clock: i64) -> Option<i64> {
-    let is_date = (1..=12).contains(&month) && (1..=31).contains(&day) && (1970..=9999).contains(&year);
+    let is_date =
+        (1..=12).contains(&month) && (1..=31).contains(&day) && (1970..=9999).contains(&year);
     if !is_date {
         return None;
     }
@@ -120,12 +121,24 @@ mod tests {
     #[test]
     fn what_is_no_date_is_none() {
         for text in [
-            "", "now", "2026-13-01T00:00:00Z", "2026-11-20T25:00:00Z", "2026-11-20T23:10:00",
-            "2026-11-20T23:10:00.Z", "2026-11-20T23:10:00+1:0:0", "1969-01-01T00:00:00Z", "é-é-éTé:é:éZ",
+            "",
+            "now",
+            "2026-13-01T00:00:00Z",
+            "2026-11-20T25:00:00Z",
+            "2026-11-20T23:10:00",
+            "2026-11-20T23:10:00.Z",
+            "2026-11-20T23:10:00+1:0:0",
+            "1969-01-01T00:00:00Z",
+            "é-é-éTé:é:éZ",
         ] {
             assert_eq!(rfc3339(text), None, "{text}");
         }
-        for text in ["", "20/Foo/2026:23:10:00 +0000", "20/Nov/2026:23:10:00", "20/Nov/2026:23:10:00 +00é"] {
+        for text in [
+            "",
+            "20/Foo/2026:23:10:00 +0000",
+            "20/Nov/2026:23:10:00",
+            "20/Nov/2026:23:10:00 +00é",
+        ] {
             assert_eq!(access_log(text), None, "{text}");
         }
     }

@@ -74,6 +74,11 @@ impl Meeting {
         .await
     }
 
+    /// A request that was put into the connection's seat, without waiting for one.
+    pub(crate) fn given(&self, idx: usize) -> Option<Due> {
+        self.seats.get(idx)?.due.take()
+    }
+
     /// Waits until a connection is free.
     pub(crate) async fn somebody_free(&self) {
         poll_fn(|cx| {

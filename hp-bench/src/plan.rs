@@ -16,6 +16,7 @@ use hp_core::rt::Engine;
 use crate::cli::Cli;
 use crate::cli::load::{ArrivalKind, LoadArgs, PacingKind};
 use crate::date;
+use crate::output::Output;
 use crate::request::{Request, RequestError};
 use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
@@ -89,12 +90,8 @@ pub struct Plan {
     pub seed: u64,
     /// The words behind the plan, for the report.
     pub words: LoadArgs,
-    /// Whether to print the percentile spectrum.
-    pub spectrum: bool,
-    /// Where the JSON goes.
-    pub json: JsonTo,
-    /// Whether to leave out the summary.
-    pub quiet: bool,
+    /// What becomes of the result.
+    pub output: Output,
 }
 
 /// When requests are sent.
@@ -141,17 +138,6 @@ pub enum Observed {
     Processes(Vec<u32>),
     /// A control group's.
     Group(PathBuf),
-}
-
-/// Where the JSON goes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum JsonTo {
-    /// Nobody asked.
-    Nowhere,
-    /// Standard output; the summary goes to stderr then.
-    Stdout,
-    /// A file, replaced.
-    File(PathBuf),
 }
 
 /// Why the words make no plan.
@@ -201,7 +187,8 @@ impl Plan {
     pub fn resolve(cli: &Cli, cpus: u32) -> Result<Self, PlanError> {
         let load = &cli.load;
         if load.script.is_some() {
-            let cause = "scripts are not run; describe requests with --mix, or give their bytes with --raw";
+            let cause =
+                "scripts are not run; describe requests with --mix, or give their bytes with --raw";
             return Err(flag("-s", cause));
         }
         let connections = one_of(cli.connections_word, cli.connections, "CONNECTIONS and -c")?
@@ -209,11 +196,16 @@ impl Plan {
         let asked = one_of(cli.duration_word, cli.duration, "SECONDS and -d")?;
         let threads = cli.threads.unwrap_or_else(|| cpus.clamp(1, connections));
         if threads > connections {
-            return Err(PlanError::IdleThreads { threads, connections });
+            return Err(PlanError::IdleThreads {
+                threads,
+                connections,
+            });
         }
         let traffic = read_traffic(cli)?;
         let recorded = match &traffic.choice {
-            Choice::Recorded(entries) => entries.last().map(|last| last.at + Duration::from_millis(1)),
+            Choice::Recorded(entries) => entries
+                .last()
+                .map(|last| last.at + Duration::from_millis(1)),
             _ => None,
         };
         let duration = asked.or(recorded).unwrap_or(DURATION_DEFAULT);
@@ -223,7 +215,10 @@ impl Plan {
             WARMUP_DEFAULT
         });
         if recorded.is_some() && !warmup.is_zero() {
-            return Err(flag("--warmup", "recorded traffic begins with the load; leave it out"));
+            return Err(flag(
+                "--warmup",
+                "recorded traffic begins with the load; leave it out",
+            ));
         }
         check_times(cli, duration, warmup)?;
         let plan = Self {
@@ -269,13 +264,7 @@ impl Plan {
             },
             seed: load.seed,
             words: load.clone(),
-            spectrum: cli.latency,
-            json: match cli.json.as_deref() {
-                None => JsonTo::Nowhere,
-                Some(word) if word == "-" => JsonTo::Stdout,
-                Some(word) => JsonTo::File(PathBuf::from(word)),
-            },
-            quiet: cli.quiet,
+            output: cli.output.clone(),
         };
         plan.check_pipeline()?;
         Ok(plan)
@@ -289,6 +278,14 @@ impl Plan {
     /// How many of the idle connections belong to thread `worker`.
     pub fn idle_share(&self, worker: u32) -> u32 {
         share(self.idle, self.threads, worker)
+    }
+
+    /// How many counted requests thread `worker` may send.
+    pub fn requests_share(&self, worker: u32) -> u64 {
+        self.requests_max.map_or(u64::MAX, |max| {
+            let threads = u64::from(self.threads);
+            max / threads + u64::from(u64::from(worker) < max % threads)
+        })
     }
 
     /// Whether a connection is opened for the request that needs it, rather than kept ready.
@@ -325,13 +322,19 @@ impl Plan {
         if self.pipeline == 1 {
             return Ok(());
         }
-        let is_long = self.requests.iter().any(|request| request.bytes.len() > PIPELINED_BYTES_MAX);
+        let is_long = self
+            .requests
+            .iter()
+            .any(|request| request.bytes.len() > PIPELINED_BYTES_MAX);
         if is_long || self.write_rate > 0 {
             let cause = "long or slow requests cannot be pipelined; leave out --write-rate, and send at most 64k";
             return Err(flag("--pipeline", cause));
         }
         if self.requests.iter().any(|request| !request.keep_alive) {
-            return Err(flag("--pipeline", "no request follows one that closes; leave --close out"));
+            return Err(flag(
+                "--pipeline",
+                "no request follows one that closes; leave --close out",
+            ));
         }
         Ok(())
     }
@@ -384,7 +387,11 @@ impl fmt::Display for PlanError {
             Self::Flag { flag, cause } => write!(f, "{flag}: {cause}"),
             Self::Request(error) => write!(f, "{error}"),
             Self::File { flag, file, cause } => {
-                write!(f, "{flag} {}: {cause}; name a readable file", file.display())
+                write!(
+                    f,
+                    "{flag} {}: {cause}; name a readable file",
+                    file.display()
+                )
             }
             Self::Traffic(error) => write!(f, "{error}"),
         }
@@ -440,12 +447,42 @@ fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), Pl
     let load = &cli.load;
     let connect_timeout = load.connect_timeout.unwrap_or(cli.timeout);
     for (name, time, min, max, range) in [
-        ("-d", duration, Duration::from_millis(1), DURATION_MAX, "1ms to 7d"),
-        ("--timeout", cli.timeout, Duration::from_millis(1), TIMEOUT_MAX, "1ms to 60s"),
-        ("--connect-timeout", connect_timeout, Duration::from_millis(1), TIMEOUT_MAX, "1ms to 60s"),
+        (
+            "-d",
+            duration,
+            Duration::from_millis(1),
+            DURATION_MAX,
+            "1ms to 7d",
+        ),
+        (
+            "--timeout",
+            cli.timeout,
+            Duration::from_millis(1),
+            TIMEOUT_MAX,
+            "1ms to 60s",
+        ),
+        (
+            "--connect-timeout",
+            connect_timeout,
+            Duration::from_millis(1),
+            TIMEOUT_MAX,
+            "1ms to 60s",
+        ),
         ("--warmup", warmup, Duration::ZERO, DURATION_MAX, "0 to 7d"),
-        ("--cooldown", load.cooldown, Duration::ZERO, DURATION_MAX, "0 to 7d"),
-        ("--ramp-conns", load.ramp_conns, Duration::ZERO, DURATION_MAX, "0 to 7d"),
+        (
+            "--cooldown",
+            load.cooldown,
+            Duration::ZERO,
+            DURATION_MAX,
+            "0 to 7d",
+        ),
+        (
+            "--ramp-conns",
+            load.ramp_conns,
+            Duration::ZERO,
+            DURATION_MAX,
+            "0 to 7d",
+        ),
     ] {
         if time < min || time > max {
             return Err(flag(name, format!("out of range; give {range}")));
@@ -478,23 +515,36 @@ fn pace(
         }
     }
     let Some(words) = words else {
-        return Ok(if is_recorded { Pace::Recorded } else { Pace::Closed });
+        return Ok(if is_recorded {
+            Pace::Recorded
+        } else {
+            Pace::Closed
+        });
     };
     if per_conn && (load.catch_up.is_some() || load.max_backlog.is_some()) {
-        return Err(flag("--pacing", "conn has no common backlog; leave --catch-up and --max-backlog out"));
+        return Err(flag(
+            "--pacing",
+            "conn has no common backlog; leave --catch-up and --max-backlog out",
+        ));
     }
-    if load.catch_up.is_some_and(|factor| !(1.0..=1e6).contains(&factor)) {
+    if load
+        .catch_up
+        .is_some_and(|factor| !(1.0..=1e6).contains(&factor))
+    {
         return Err(flag("--catch-up", "out of range; give 1 or more"));
     }
     let rate = match &words {
         RateWords::Constant(rate) => Rate::constant(*rate),
-        RateWords::Ramp(from, to, time) => {
-            Rate::new(&[(warmup, *from, *from), (time.unwrap_or(duration), *from, *to)])
-        }
+        RateWords::Ramp(from, to, time) => Rate::new(&[
+            (warmup, *from, *from),
+            (time.unwrap_or(duration), *from, *to),
+        ]),
         RateWords::Steps(rates, time) => {
             let first = rates.first().copied().unwrap_or(1.0);
             let steps = rates.iter().map(|rate| (*time, *rate, *rate));
-            let shape: Vec<_> = std::iter::once((warmup, first, first)).chain(steps).collect();
+            let shape: Vec<_> = std::iter::once((warmup, first, first))
+                .chain(steps)
+                .collect();
             Rate::new(&shape)
         }
     };
@@ -531,7 +581,8 @@ fn start_at(text: &str) -> Result<Duration, PlanError> {
     let seconds = text.parse().ok().filter(|_| is_plain);
     let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.or_else(|| date::rfc3339(text)).ok_or_else(|| {
-        let cause = format!("{text:?} is no time; write seconds since 1970 or 2026-11-20T23:10:00Z");
+        let cause =
+            format!("{text:?} is no time; write seconds since 1970 or 2026-11-20T23:10:00Z");
         flag("--start-at", cause)
     })
 }
@@ -547,16 +598,14 @@ const PIPELINED_BYTES_MAX: usize = 64 * KIB;
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::output::JsonTo;
 
     fn plan(words: &[&str]) -> Result<Plan, PlanError> {
         let words = ["hp-bench", "a:81"].iter().chain(words).map(OsString::from);
         Plan::resolve(&crate::cli::parse(words).unwrap(), 2)
-    }
-
-    fn check_request(words: &[&str], want: &str) {
-        let plan = plan(words).unwrap();
-        assert_eq!(String::from_utf8(plan.request).unwrap(), want);
     }
 
     #[test]
@@ -564,7 +613,7 @@ mod tests {
         let plan = plan(&[]).unwrap();
         assert_eq!((plan.connections, plan.threads), (50, 2));
         assert_eq!(plan.duration, Duration::from_secs(10));
-        assert_eq!(plan.json, JsonTo::Nowhere);
+        assert_eq!(plan.output.json_to(), JsonTo::Nowhere);
     }
 
     #[test]
@@ -602,18 +651,9 @@ mod tests {
 
     #[test]
     fn times_have_ranges() {
-        assert!(matches!(
-            plan(&["-d", "0"]),
-            Err(PlanError::TimeRange { flag: "-d", .. })
-        ));
-        let error = plan(&["--timeout", "61s"]).unwrap_err();
-        assert!(matches!(
-            error,
-            PlanError::TimeRange {
-                flag: "--timeout",
-                ..
-            }
-        ));
+        check_flag(&["-d", "0"], "-d");
+        check_flag(&["--timeout", "61s"], "--timeout");
+        check_flag(&["--connect-timeout", "0"], "--connect-timeout");
     }
 
     #[test]
@@ -644,57 +684,101 @@ mod tests {
         }
     }
 
-    #[test]
-    fn request_is_the_shortest_legal_one() {
-        check_request(&[], "GET / HTTP/1.1\r\nHost: a:81\r\n\r\n");
-    }
-
-    #[test]
-    fn headers_and_method_are_sent_as_given() {
-        check_request(
-            &["-m", "HEAD", "-H", "X-A:  b ", "-H", "host: c"],
-            "HEAD / HTTP/1.1\r\nX-A: b\r\nhost: c\r\n\r\n",
-        );
-    }
-
-    #[test]
-    fn connection_close_among_the_headers_is_obeyed() {
-        assert!(plan(&["-H", "Connection: keep-alive"]).unwrap().keep_alive);
-        assert!(!plan(&["-H", "connection: x, Close"]).unwrap().keep_alive);
-    }
-
-    #[test]
-    fn body_brings_its_length_and_makes_it_a_post() {
-        check_request(
-            &["-b", "xyz"],
-            "POST / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 3\r\n\r\nxyz",
-        );
-        check_request(
-            &["-m", "PUT"],
-            "PUT / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 0\r\n\r\n",
-        );
-    }
-
-    #[test]
-    fn headers_that_would_break_the_framing_are_refused() {
-        for header in ["", "a", ": b", "a b: c", "a: b\r\nc: d", "a: \0"] {
-            assert!(
-                matches!(plan(&["-H", header]), Err(PlanError::BadHeader { .. })),
-                "{header}"
-            );
+    fn check_flag(words: &[&str], name: &str) {
+        match plan(words) {
+            Err(PlanError::Flag { flag, .. }) => assert_eq!(flag, name, "{words:?}"),
+            other => panic!("{words:?}: {other:?}"),
         }
-        for header in [
-            "Content-Length: 3",
-            "transfer-encoding: chunked",
-            "Expect: 100-continue",
-        ] {
-            let error = plan(&["-H", header]).unwrap_err();
-            assert!(matches!(error, PlanError::OwnedHeader { .. }), "{header}");
+    }
+
+    #[test]
+    fn flags_make_the_request() {
+        let plan = plan(&[
+            "-m", "PUT", "-H", "a: b", "--host", "c", "-b", "2k", "--close",
+        ])
+        .unwrap();
+        let request = &plan.requests[0];
+        let head = "PUT / HTTP/1.1\r\nHost: c\r\na: b\r\nConnection: close\r\nContent-Length: 2048\r\n\r\n";
+        assert!(request.bytes.starts_with(head.as_bytes()));
+        assert_eq!((request.body_len, request.keep_alive), (2048, false));
+        assert!(plan.connects_on_demand());
+    }
+
+    #[test]
+    fn body_is_a_size_only_with_a_unit() {
+        let body = |word| plan(&["-b", word]).unwrap().requests[0].body_len;
+        assert_eq!(
+            (body("64k"), body("64"), body("64kg"), body("k")),
+            (65_536, 2, 4, 1)
+        );
+    }
+
+    #[test]
+    fn rate_covers_the_warm_up_and_the_window() {
+        let constant = plan(&["-R", "1k"]).unwrap();
+        assert_eq!(constant.warmup, WARMUP_DEFAULT);
+        assert_eq!(constant.rate_asked(), Some(1000.0));
+        let ramp = plan(&["-R", "100:300", "-d", "10s"]).unwrap();
+        let asked = ramp.rate_asked().unwrap();
+        assert!((asked - 200.0).abs() < 1e-6, "{asked}");
+        let steps = plan(&["--steps", "100,200@5s", "-d", "10s", "--warmup", "0"]).unwrap();
+        let asked = steps.rate_asked().unwrap();
+        assert!((asked - 150.0).abs() < 1e-6, "{asked}");
+    }
+
+    #[test]
+    fn flags_that_mean_nothing_are_refused() {
+        check_flag(&["--pacing", "conn"], "--pacing");
+        check_flag(&["--arrival", "poisson"], "--arrival");
+        check_flag(&["--catch-up", "2"], "--catch-up");
+        check_flag(&["-R", "1", "--catch-up", "0.5"], "--catch-up");
+        check_flag(
+            &["-R", "1", "--pacing", "conn", "--max-backlog", "1"],
+            "--pacing",
+        );
+        check_flag(&["-R", "x"], "-R");
+        check_flag(&["--steps", "1,2"], "--steps");
+        check_flag(&["--pipeline", "2", "--close"], "--pipeline");
+        check_flag(&["--pipeline", "2", "-b", "1M"], "--pipeline");
+        check_flag(&["--expect", "2x"], "--expect");
+        check_flag(&["--verify", "2/3"], "--verify");
+        check_flag(&["--verify", "1/0"], "--verify");
+        check_flag(&["--slo", "p99"], "--slo");
+        check_flag(&["--src", "x"], "--src");
+        check_flag(&["--start-at", "soon"], "--start-at");
+        check_flag(&["-s", "script.lua"], "-s");
+    }
+
+    #[test]
+    fn statuses_are_classes_and_numbers() {
+        let statuses = Statuses::parse("2xx,404").unwrap();
+        assert!(statuses.has(200) && statuses.has(299) && statuses.has(404));
+        assert!(!statuses.has(403) && !statuses.has(304) && !statuses.has(999));
+        for text in ["", "2", "600", "0xx", "6xx", "2xx,"] {
+            assert!(Statuses::parse(text).is_err(), "{text}");
         }
-        assert!(matches!(
-            plan(&["-m", "G T"]),
-            Err(PlanError::BadMethod { .. })
-        ));
+    }
+
+    #[test]
+    fn start_is_a_time_of_either_form() {
+        let at = |text| plan(&["--start-at", text]).unwrap().start_at;
+        assert_eq!(
+            at("1795216200.5"),
+            Some(Duration::from_millis(1_795_216_200_500))
+        );
+        assert_eq!(
+            at("2026-11-20T23:10:00Z"),
+            Some(Duration::from_secs(1_795_216_200))
+        );
+    }
+
+    #[test]
+    fn requests_of_the_threads_add_up() {
+        let plan = plan(&["-n", "10", "-t", "3", "-c", "3"]).unwrap();
+        assert_eq!(
+            [0, 1, 2].map(|worker| plan.requests_share(worker)),
+            [4, 3, 3]
+        );
     }
 
     #[test]
@@ -702,7 +786,7 @@ mod tests {
         let error = plan(&["-b", "@/nonexistent/x"]).unwrap_err();
         assert!(!error.is_misuse());
         assert!(
-            error.to_string().starts_with("-b @/nonexistent/x: "),
+            error.to_string().starts_with("-b /nonexistent/x: "),
             "{error}"
         );
     }

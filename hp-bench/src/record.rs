@@ -70,6 +70,20 @@ pub struct Times {
     pub done: Instant,
 }
 
+impl Times {
+    /// Of an exchange that was sent when it was meant to be, and whose answer came whole.
+    pub fn taking(latency: Duration) -> Self {
+        let done = Instant::START + latency;
+        Self {
+            intended: Instant::START,
+            able: Instant::START,
+            sent: Instant::START,
+            first_byte: done,
+            done,
+        }
+    }
+}
+
 /// A complete answer, as it is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Answer {
@@ -202,7 +216,10 @@ impl ErrorCounts {
 
     /// Those of answers that were complete: of their status, size or content.
     pub fn of_answers(&self) -> u64 {
-        [ErrorClass::Status, ErrorClass::Size, ErrorClass::Body].map(|class| self.of(class)).iter().sum()
+        [ErrorClass::Status, ErrorClass::Size, ErrorClass::Body]
+            .map(|class| self.of(class))
+            .iter()
+            .sum()
     }
 
     /// Failures that make a run fail: all but [`ErrorClass::EofIdleReuse`], which is a server's
@@ -418,7 +435,8 @@ mod tests {
     use super::*;
 
     fn times(intended: u64, sent: u64, done: u64) -> Times {
-        let [intended, sent, done] = [intended, sent, done].map(|ms| Instant::from_nanos(ms * 1_000_000));
+        let [intended, sent, done] =
+            [intended, sent, done].map(|ms| Instant::from_nanos(ms * 1_000_000));
         Times {
             intended,
             able: intended,

@@ -155,7 +155,9 @@ impl fmt::Display for RequestError {
                 f,
                 "path {path:?} cannot be sent; begin it with / and percent-encode blanks"
             ),
-            Self::BadHost(host) => write!(f, "host {host:?} cannot be sent; write NAME or NAME:PORT"),
+            Self::BadHost(host) => {
+                write!(f, "host {host:?} cannot be sent; write NAME or NAME:PORT")
+            }
         }
     }
 }
@@ -185,7 +187,9 @@ fn framing_fields(method: &str, parts: &Parts<'_>) -> String {
     match (parts.body, parts.framing) {
         (Some(_), BodyFraming::Chunked) => "Transfer-Encoding: chunked\r\n".to_owned(),
         (Some(body), BodyFraming::Length) => format!("Content-Length: {}\r\n", body.len()),
-        (None, _) if matches!(method, "POST" | "PUT" | "PATCH") => "Content-Length: 0\r\n".to_owned(),
+        (None, _) if matches!(method, "POST" | "PUT" | "PATCH") => {
+            "Content-Length: 0\r\n".to_owned()
+        }
         (None, _) => String::new(),
     }
 }
@@ -273,7 +277,12 @@ mod tests {
     fn connection_close_among_the_headers_is_obeyed() {
         let keeps = |value| {
             let headers = vec![("connection", value)];
-            build(&Parts { headers, ..Parts::default() }).unwrap().keep_alive
+            build(&Parts {
+                headers,
+                ..Parts::default()
+            })
+            .unwrap()
+            .keep_alive
         };
         assert!(keeps("keep-alive"));
         assert!(!keeps("x, Close"));
@@ -285,7 +294,10 @@ mod tests {
             body: Some(b"xyz"),
             ..Parts::default()
         };
-        check(&body, "POST / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 3\r\n\r\nxyz");
+        check(
+            &body,
+            "POST / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 3\r\n\r\nxyz",
+        );
         check(
             &Parts {
                 framing: BodyFraming::Chunked,
@@ -304,25 +316,55 @@ mod tests {
 
     #[test]
     fn parts_that_would_break_the_framing_are_refused() {
-        for (name, value) in [("", ""), ("", "b"), ("a b", "c"), ("a", "b\r\nc: d"), ("a", "\0")] {
+        for (name, value) in [
+            ("", ""),
+            ("", "b"),
+            ("a b", "c"),
+            ("a", "b\r\nc: d"),
+            ("a", "\0"),
+        ] {
             let headers = vec![(name, value)];
-            let error = build(&Parts { headers, ..Parts::default() }).unwrap_err();
+            let error = build(&Parts {
+                headers,
+                ..Parts::default()
+            })
+            .unwrap_err();
             assert!(matches!(error, RequestError::BadHeader(_)), "{name}");
         }
         for name in ["Content-Length", "transfer-encoding", "Expect"] {
             let headers = vec![(name, "x")];
-            let error = build(&Parts { headers, ..Parts::default() }).unwrap_err();
+            let error = build(&Parts {
+                headers,
+                ..Parts::default()
+            })
+            .unwrap_err();
             assert!(matches!(error, RequestError::OwnedHeader { .. }), "{name}");
         }
         for path in ["", "x", "/a b", "/\r\n"] {
             let path = Some(path);
-            let error = build(&Parts { path, ..Parts::default() }).unwrap_err();
+            let error = build(&Parts {
+                path,
+                ..Parts::default()
+            })
+            .unwrap_err();
             assert!(matches!(error, RequestError::BadPath(_)));
         }
         let method = Some("G T");
-        assert!(build(&Parts { method, ..Parts::default() }).is_err());
+        assert!(
+            build(&Parts {
+                method,
+                ..Parts::default()
+            })
+            .is_err()
+        );
         let host = Some("a\r\nb");
-        assert!(build(&Parts { host, ..Parts::default() }).is_err());
+        assert!(
+            build(&Parts {
+                host,
+                ..Parts::default()
+            })
+            .is_err()
+        );
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl Incoming {
         let filled = self.reader.fill(conn).await?;
         let came = (self.reader.bytes().len() - before) as u64;
         let nanos = came.saturating_mul(1_000_000_000) / self.bytes_per_second;
-        self.next_read.set(Some(rt.now() + Duration::from_nanos(nanos)));
+        self.next_read
+            .set(Some(rt.now() + Duration::from_nanos(nanos)));
         Ok(filled)
     }
 }
@@ -208,11 +209,7 @@ impl ResponseRules {
 
     /// Apart, so that the fast path does not carry the space for the fields.
     #[inline(never)]
-    fn parse_anew(
-        &self,
-        bytes: &[u8],
-        is_head: bool,
-    ) -> Result<Option<(usize, Meaning)>, Failure> {
+    fn parse_anew(&self, bytes: &[u8], is_head: bool) -> Result<Option<(usize, Meaning)>, Failure> {
         let context = RequestContext {
             method_is_head: is_head,
             method_is_connect: false,
@@ -358,7 +355,9 @@ async fn more(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<()
     let came = if taken.bytes == 0 && input.is_empty() {
         Came::Nothing
     } else {
-        taken.first_byte.get_or_insert_with(|| conn.rt().precise_now());
+        taken
+            .first_byte
+            .get_or_insert_with(|| conn.rt().precise_now());
         Came::Part
     };
     match input.fill(conn).await {
@@ -422,7 +421,11 @@ mod tests {
         let check = |keep_alive, text: &str, want: bool| {
             let rules = ResponseRules::new(false);
             let (_len, meaning) = rules.parse(text.as_bytes(), false).unwrap().unwrap();
-            assert_eq!(reuse(&meaning.facts, keep_alive) == Reuse::Yes, want, "{text}");
+            assert_eq!(
+                reuse(&meaning.facts, keep_alive) == Reuse::Yes,
+                want,
+                "{text}"
+            );
         };
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         check(true, ok, true);

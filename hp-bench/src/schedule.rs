@@ -7,7 +7,11 @@
 //! Must not know: clocks, connections, what a request is.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::plan::{Pace, Plan};
+use crate::traffic::{Choice, Entry};
 
 /// Requests per second over time; after the last piece its final rate goes on.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +102,11 @@ impl Rate {
         // left = from * t + slope * t² / 2, solved in the form that does not cancel and needs no slope.
         let discriminant = piece.from * piece.from + 2.0 * piece.slope() * left;
         let into = 2.0 * left / (piece.from + discriminant.max(0.0).sqrt());
-        let into = if left <= 0.0 { 0.0 } else { into.min(piece.length) };
+        let into = if left <= 0.0 {
+            0.0
+        } else {
+            into.min(piece.length)
+        };
         Duration::try_from_secs_f64(piece.begins + into).ok()
     }
 
@@ -132,7 +140,13 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// Share `index` of `shares`; what the Poisson process draws depends on `seed` and `index`.
-    pub(crate) fn new(rate: Rc<Rate>, arrival: Arrival, index: u32, shares: u32, seed: u64) -> Self {
+    pub(crate) fn new(
+        rate: Rc<Rate>,
+        arrival: Arrival,
+        index: u32,
+        shares: u32,
+        seed: u64,
+    ) -> Self {
         let mut dice = Dice::new(seed ^ (u64::from(index) << 32));
         let stride = f64::from(shares.max(1));
         let count = match arrival {
@@ -169,6 +183,117 @@ impl Arrivals {
     /// This share's requests per second at a time.
     pub(crate) fn rate_at(&self, at: Duration) -> f64 {
         self.rate.rate_at(at) / self.stride
+    }
+}
+
+/// What a thread's common schedule is made of.
+#[derive(Debug)]
+pub(crate) enum Timetable {
+    /// A rate.
+    Rate(Arrivals),
+    /// What was recorded; every `stride`-th entry is this thread's.
+    Recorded {
+        plan: Arc<Plan>,
+        next: usize,
+        stride: usize,
+    },
+}
+
+/// How a schedule behaves when it is late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lateness {
+    backlog_max: Option<f64>,
+    /// How many times the rate it may run at.
+    pub(crate) catch_up: Option<f64>,
+}
+
+impl Timetable {
+    /// This thread's share; `None` without a common schedule.
+    pub(crate) fn new(plan: &Arc<Plan>, worker: u32) -> Option<Self> {
+        match &plan.pace {
+            Pace::Closed => None,
+            Pace::Recorded => Some(Self::Recorded {
+                plan: Arc::clone(plan),
+                next: worker as usize,
+                stride: plan.threads as usize,
+            }),
+            Pace::Rate(pace) => {
+                let rate = Rc::new(pace.rate.clone());
+                let arrivals = Arrivals::new(rate, pace.arrival, worker, plan.threads, plan.seed);
+                Some(Self::Rate(arrivals))
+            }
+        }
+    }
+
+    /// How it behaves when it is late: each thread has its share of the backlog, at least one.
+    pub(crate) fn limits(&self, plan: &Plan) -> Lateness {
+        match &plan.pace {
+            Pace::Rate(pace) => Lateness {
+                backlog_max: pace.max_backlog.map(|max| {
+                    let share = max / u64::from(plan.threads);
+                    f64::from(u32::try_from(share.max(1)).unwrap_or(u32::MAX))
+                }),
+                catch_up: pace.catch_up,
+            },
+            Pace::Closed | Pace::Recorded => Lateness {
+                backlog_max: None,
+                catch_up: None,
+            },
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        match self {
+            Self::Rate(_) => None,
+            Self::Recorded { plan, next, .. } => match &plan.choice {
+                Choice::Recorded(entries) => entries.get(*next).copied(),
+                Choice::Only | Choice::Weighted(_) => None,
+            },
+        }
+    }
+
+    /// When the next request is due, since the beginning.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        match self {
+            Self::Rate(arrivals) => arrivals.due(),
+            Self::Recorded { .. } => self.entry().map(|entry| entry.at),
+        }
+    }
+
+    /// Which request that is, where it is not left to chance.
+    pub(crate) fn request(&self) -> Option<u32> {
+        self.entry().map(|entry| entry.request)
+    }
+
+    /// Goes on to the one after.
+    pub(crate) fn advance(&mut self) {
+        match self {
+            Self::Rate(arrivals) => arrivals.advance(),
+            Self::Recorded { next, stride, .. } => *next += *stride,
+        }
+    }
+
+    /// About how many are due at a time and not taken.
+    pub(crate) fn backlog_at(&self, at: Duration) -> f64 {
+        match self {
+            Self::Rate(arrivals) => arrivals.backlog_at(at),
+            Self::Recorded { .. } => 0.0,
+        }
+    }
+
+    /// Requests per second of this thread at a time.
+    pub(crate) fn rate_at(&self, at: Duration) -> f64 {
+        match self {
+            Self::Rate(arrivals) => arrivals.rate_at(at),
+            Self::Recorded { .. } => f64::INFINITY,
+        }
+    }
+}
+
+impl Lateness {
+    /// Whether the oldest request of such a backlog is given up.
+    pub(crate) fn is_too_late(&self, backlog: f64) -> bool {
+        self.backlog_max.is_some_and(|max| backlog > max + 1.0)
     }
 }
 
@@ -234,7 +359,10 @@ mod tests {
     #[test]
     fn ramp_is_its_integral_and_its_last_rate_goes_on() {
         let ramp = Rate::new(&[(seconds(10.0), 0.0, 100.0)]);
-        check_times(&ramp, &[(0.0, 0.0), (5.0, 1.0), (500.0, 10.0), (600.0, 11.0)]);
+        check_times(
+            &ramp,
+            &[(0.0, 0.0), (5.0, 1.0), (500.0, 10.0), (600.0, 11.0)],
+        );
         let down = Rate::new(&[(seconds(10.0), 100.0, 20.0)]);
         check_times(&down, &[(96.0, 1.0), (600.0, 10.0), (620.0, 11.0)]);
     }
@@ -242,7 +370,10 @@ mod tests {
     #[test]
     fn steps_follow_each_other() {
         let steps = Rate::new(&[(seconds(2.0), 10.0, 10.0), (seconds(2.0), 30.0, 30.0)]);
-        check_times(&steps, &[(20.0, 2.0), (50.0, 3.0), (80.0, 4.0), (110.0, 5.0)]);
+        check_times(
+            &steps,
+            &[(20.0, 2.0), (50.0, 3.0), (80.0, 4.0), (110.0, 5.0)],
+        );
         assert!((steps.rate_at(seconds(1.0)) - 10.0).abs() < 1e-9);
         assert!((steps.rate_at(seconds(9.0)) - 30.0).abs() < 1e-9);
     }
@@ -261,7 +392,10 @@ mod tests {
         due.sort_unstable();
         for (count, due) in due.iter().enumerate() {
             let want = Duration::from_micros(1000 * count as u64);
-            assert!(due.abs_diff(want) < Duration::from_nanos(10), "{count}: {due:?}");
+            assert!(
+                due.abs_diff(want) < Duration::from_nanos(10),
+                "{count}: {due:?}"
+            );
         }
     }
 

@@ -57,7 +57,11 @@ impl Goal {
     pub fn check(&self, record: &Record) -> Reached {
         let value = self.measure(record);
         let ok = value.is_some_and(|value| {
-            if self.is_upper { value < self.bound } else { value > self.bound }
+            if self.is_upper {
+                value < self.bound
+            } else {
+                value > self.bound
+            }
         });
         Reached { ok, value }
     }
@@ -66,7 +70,9 @@ impl Goal {
         let latency = record.latency();
         let has_samples = !latency.is_empty();
         match self.metric {
-            Metric::Quantile(quantile) => has_samples.then(|| float(latency.value_at_quantile(quantile))),
+            Metric::Quantile(quantile) => {
+                has_samples.then(|| float(latency.value_at_quantile(quantile)))
+            }
             Metric::Mean => has_samples.then(|| latency.mean()),
             Metric::Max => has_samples.then(|| float(latency.max())),
             Metric::Errors => {
@@ -87,7 +93,9 @@ impl FromStr for Goal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is no goal; write p99<5ms, mean<1ms, max<1s, err<0.1% or rate>9900");
+        let bad = || {
+            format!("{text:?} is no goal; write p99<5ms, mean<1ms, max<1s, err<0.1% or rate>9900")
+        };
         let at = text.find(['<', '>']).ok_or_else(bad)?;
         let (name, rest) = text.split_at(at);
         let (is_upper, bound) = (rest.starts_with('<'), rest[1..].trim());
@@ -97,7 +105,10 @@ impl FromStr for Goal {
             "err" => Metric::Errors,
             "rate" | "rps" => Metric::Rate,
             name => {
-                let percent = name.strip_prefix('p').and_then(plain_number).ok_or_else(bad)?;
+                let percent = name
+                    .strip_prefix('p')
+                    .and_then(plain_number)
+                    .ok_or_else(bad)?;
                 if percent >= 100.0 {
                     return Err(bad());
                 }
@@ -133,7 +144,9 @@ fn nanos(text: &str) -> Option<f64> {
         _ => return None,
     };
     let nanos = plain_number(number)? * factor;
-    Duration::try_from_secs_f64(nanos / 1e9).ok().map(|_in_range| nanos)
+    Duration::try_from_secs_f64(nanos / 1e9)
+        .ok()
+        .map(|_in_range| nanos)
 }
 
 fn plain_number(text: &str) -> Option<f64> {
@@ -141,7 +154,10 @@ fn plain_number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "compared with a few digits; exact up to 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "compared with a few digits; exact up to 2^53"
+)]
 fn float(number: u64) -> f64 {
     number as f64
 }
@@ -172,11 +188,19 @@ mod tests {
                 done,
             };
             let fault = (ms > 98).then_some(ErrorClass::Status);
-            let answer = Answer { status: 200, bytes: 1, fault };
+            let answer = Answer {
+                status: 200,
+                bytes: 1,
+                fault,
+            };
             record.answer(&times, &answer);
         }
         record.elapsed = Duration::from_secs(2);
-        check(&record, "p50<51ms,p99<100ms,max<101ms,mean<51ms,rate>49", true);
+        check(
+            &record,
+            "p50<51ms,p99<100ms,max<101ms,mean<51ms,rate>49",
+            true,
+        );
         check(&record, "p50<49ms", false);
         check(&record, "p99.9<100ms", false);
         check(&record, "err<2.1%,err<0.021", true);
@@ -192,7 +216,10 @@ mod tests {
 
     #[test]
     fn what_is_no_goal_is_refused() {
-        for text in ["", "p99", "p99<", "p99<5", "p100<1s", "p-1<1s", "x<1s", "err<x", "rate>0", "p99<5h", "p99=5ms"] {
+        for text in [
+            "", "p99", "p99<", "p99<5", "p100<1s", "p-1<1s", "x<1s", "err<x", "rate>0", "p99<5h",
+            "p99=5ms",
+        ] {
             assert!(text.parse::<Goal>().is_err(), "{text}");
         }
     }

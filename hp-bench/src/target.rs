@@ -120,7 +120,9 @@ impl fmt::Display for TargetError {
             Self::NoHost => "no host; write HOST:PORT or http://HOST:PORT/PATH",
             Self::NoPort => "no port; write HOST:PORT, for example 127.0.0.1:8080",
             Self::BadPort => "the port is not a number from 1 to 65535",
-            Self::BadSocket => "no usable socket path; write unix:/run/app.sock or unix:/run/app.sock:/path",
+            Self::BadSocket => {
+                "no usable socket path; write unix:/run/app.sock or unix:/run/app.sock:/path"
+            }
             Self::BadHost => "the host has a character that no name or address has",
             Self::BadPath => {
                 "the path has a blank, a control character or a fragment; \
@@ -274,7 +276,10 @@ mod tests {
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.unix(), Some(Path::new(socket)));
-            assert_eq!((target.path(), target.authority()), (path, "localhost".to_owned()));
+            assert_eq!(
+                (target.path(), target.authority()),
+                (path, "localhost".to_owned())
+            );
         }
         assert_eq!("unix:".parse::<Target>(), Err(TargetError::BadSocket));
         let long = format!("unix:/{}", "x".repeat(107));

@@ -115,18 +115,30 @@ pub(crate) fn mix(text: &str, defaults: Defaults<'_>) -> Result<Traffic, (usize,
     for (number, text) in lines(text) {
         let line = parse_line(text).map_err(|cause| (number, cause))?;
         if line.t.is_some() {
-            return Err((number, "t has no meaning in a mix; leave it out, or use --replay".to_owned()));
+            return Err((
+                number,
+                "t has no meaning in a mix; leave it out, or use --replay".to_owned(),
+            ));
         }
         let weight = line.weight.unwrap_or(1);
         if weight == 0 {
-            return Err((number, "weight 0 is never sent; give 1 or more, or drop the line".to_owned()));
+            return Err((
+                number,
+                "weight 0 is never sent; give 1 or more, or drop the line".to_owned(),
+            ));
         }
         total += u64::from(weight);
         sums.push(total);
-        requests.push(line.request(defaults).map_err(|error| (number, error.to_string()))?);
+        requests.push(
+            line.request(defaults)
+                .map_err(|error| (number, error.to_string()))?,
+        );
     }
     if requests.is_empty() {
-        return Err((0, "no request in it; write one JSON object a line".to_owned()));
+        return Err((
+            0,
+            "no request in it; write one JSON object a line".to_owned(),
+        ));
     }
     Ok(Traffic {
         requests,
@@ -152,7 +164,10 @@ pub(crate) fn recorded(
         _ => log.access(text, defaults)?,
     }
     if log.entries.is_empty() {
-        return Err((0, "no request in it; give an access log, a HAR or NDJSON".to_owned()));
+        return Err((
+            0,
+            "no request in it; give an access log, a HAR or NDJSON".to_owned(),
+        ));
     }
     log.entries.sort_by_key(|entry| entry.at); // Access logs are written when a request ends.
     let first = log.entries[0].at;
@@ -189,12 +204,20 @@ impl Log {
             let line = parse_line(text).map_err(|cause| (number, cause))?;
             let at = line.t.map(Duration::try_from_secs_f64);
             let Some(Ok(at)) = at else {
-                return Err((number, "t is missing or negative; give the seconds since the start".to_owned()));
+                return Err((
+                    number,
+                    "t is missing or negative; give the seconds since the start".to_owned(),
+                ));
             };
             if line.weight.is_some() {
-                return Err((number, "weight has no meaning here; leave it out, or use --mix".to_owned()));
+                return Err((
+                    number,
+                    "weight has no meaning here; leave it out, or use --mix".to_owned(),
+                ));
             }
-            let request = line.request(defaults).map_err(|error| (number, error.to_string()))?;
+            let request = line
+                .request(defaults)
+                .map_err(|error| (number, error.to_string()))?;
             self.push(at, request);
         }
         Ok(())
@@ -229,7 +252,8 @@ impl Log {
 
     fn har(&mut self, har: &Value, defaults: Defaults<'_>) -> Result<(), (usize, String)> {
         let entries = har.pointer("/log/entries").and_then(Value::as_array);
-        let entries = entries.ok_or_else(|| (0, "a HAR without log.entries; export it anew".to_owned()))?;
+        let entries =
+            entries.ok_or_else(|| (0, "a HAR without log.entries; export it anew".to_owned()))?;
         for (number, entry) in (1..).zip(entries) {
             let text = |pointer| entry.pointer(pointer).and_then(Value::as_str);
             let at = text("/startedDateTime").and_then(date::rfc3339);
@@ -242,7 +266,9 @@ impl Log {
             let mut headers: Vec<(&str, &str)> = fields
                 .into_iter()
                 .flatten()
-                .filter_map(|field| Some((field.get("name")?.as_str()?, field.get("value")?.as_str()?)))
+                .filter_map(|field| {
+                    Some((field.get("name")?.as_str()?, field.get("value")?.as_str()?))
+                })
                 .filter(|(name, _)| !is_of_the_connection(name))
                 .collect();
             headers.extend(&defaults.parts.headers);
@@ -264,7 +290,11 @@ impl Line {
     fn request(&self, defaults: Defaults<'_>) -> Result<Request, RequestError> {
         let own = defaults.parts;
         let mut headers: Vec<(&str, &str)> = own.headers.clone();
-        headers.extend(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        headers.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
         let parts = Parts {
             method: self.method.as_deref().or(own.method),
             path: self.path.as_deref().or(own.path),
@@ -297,7 +327,11 @@ fn access_line(text: &str) -> Option<(Duration, &str, &str)> {
     let (request, _status) = rest.split_once('"')?;
     let mut words = request.split(' ');
     let (method, path) = (words.next()?, words.next()?);
-    let path = if path.starts_with('/') { path } else { path_of_url(path)? };
+    let path = if path.starts_with('/') {
+        path
+    } else {
+        path_of_url(path)?
+    };
     Some((date::access_log(stamp)?, method, path))
 }
 
@@ -311,8 +345,16 @@ fn path_of_url(url: &str) -> Option<&str> {
 /// Fields that a browser records and that belong to its own connection, or follow from the body.
 fn is_of_the_connection(name: &str) -> bool {
     const NAMES: [&str; 10] = [
-        "connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
     ];
     name.starts_with(':') || NAMES.iter().any(|own| name.eq_ignore_ascii_case(own))
 }

@@ -130,7 +130,7 @@ fn start_load(host: &Host, face: Face, target: SocketAddr) -> Rc<RefCell<Vec<Rec
     let records = Rc::new(RefCell::new(Vec::new()));
     for id in 0..THREADS {
         let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
-        let work = hp_bench::worker::work(context(&rt, id, &mesh), Rc::clone(&plan), target);
+        let work = hp_bench::worker::work(context(&rt, id, &mesh), Rc::clone(&plan), target, None);
         let records = Rc::clone(&records);
         rt.spawn(async move {
             let outcome = work.await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::plan::parse_time;
-use crate::plan::units::{parse_count, parse_rate, parse_size};
+use crate::plan::units::{parse_count, parse_size};
 
 /// Which load is made.
 #[derive(Args, Clone, Debug, Default)]

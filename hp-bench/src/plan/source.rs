@@ -11,7 +11,7 @@ use super::units::size;
 use super::{PlanError, flag};
 use crate::cli::Cli;
 use crate::request::{BodyFraming, Parts, Persistence, Request, split_header};
-use crate::traffic::{self, Defaults, Choice, Traffic, TrafficError};
+use crate::traffic::{self, Choice, Defaults, Traffic, TrafficError};
 
 /// Builds the requests from flags and files.
 pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {
@@ -28,15 +28,27 @@ pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {
         return Ok(only(Request::raw(bytes)));
     }
     let body = cli.body.as_deref().map(read_body).transpose()?;
-    let headers: Result<Vec<_>, _> = cli.headers.iter().map(|header| split_header(header)).collect();
+    let headers: Result<Vec<_>, _> = cli
+        .headers
+        .iter()
+        .map(|header| split_header(header))
+        .collect();
     let parts = Parts {
         method: cli.method.as_deref(),
         path: None,
         host: load.host.as_deref(),
         headers: headers.map_err(PlanError::Request)?,
         body: body.as_deref(),
-        framing: if load.chunked { BodyFraming::Chunked } else { BodyFraming::Length },
-        persistence: if load.close { Persistence::Close } else { Persistence::Keep },
+        framing: if load.chunked {
+            BodyFraming::Chunked
+        } else {
+            BodyFraming::Length
+        },
+        persistence: if load.close {
+            Persistence::Close
+        } else {
+            Persistence::Keep
+        },
     };
     let defaults = Defaults {
         target: &cli.target,
@@ -75,7 +87,11 @@ fn read_text(flag_name: &'static str, file: &Path) -> Result<String, PlanError> 
         let valid = error.utf8_error().valid_up_to();
         PlanError::Traffic(TrafficError {
             file: file.to_owned(),
-            line: 1 + bytes.iter().take(valid).filter(|byte| **byte == b'\n').count(),
+            line: 1 + bytes
+                .iter()
+                .take(valid)
+                .filter(|byte| **byte == b'\n')
+                .count(),
             cause: "not UTF-8; convert the file".to_owned(),
         })
     })

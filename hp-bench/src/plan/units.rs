@@ -27,7 +27,11 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
         _ => (text, 1.0),
     };
     let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let rate = number.parse::<f64>().ok().filter(|_| is_plain).map(|rate| rate * factor);
+    let rate = number
+        .parse::<f64>()
+        .ok()
+        .filter(|_| is_plain)
+        .map(|rate| rate * factor);
     rate.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate))
         .ok_or_else(|| format!("{text:?} is no rate; write 500, 10k or 1M, up to 100M a second"))
 }
@@ -90,7 +94,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// The same, where other texts are something else.
 pub(crate) fn size(text: &str) -> Option<u64> {
-    let bytes = text.strip_suffix("iB").or(text.strip_suffix(['B', 'b'])).unwrap_or(text);
+    let bytes = text
+        .strip_suffix("iB")
+        .or(text.strip_suffix(['B', 'b']))
+        .unwrap_or(text);
     let (digits, shift) = match bytes.as_bytes().last()? {
         b'k' | b'K' => (&bytes[..bytes.len() - 1], 10),
         b'm' | b'M' => (&bytes[..bytes.len() - 1], 20),
@@ -105,7 +112,8 @@ pub(crate) fn size(text: &str) -> Option<u64> {
 /// # Errors
 /// A line for the user.
 pub(crate) fn parse_addrs(text: &str) -> Result<Vec<IpAddr>, String> {
-    let bad = || format!("{text:?} are no addresses; write 127.0.0.2-127.0.0.9 or a list with commas");
+    let bad =
+        || format!("{text:?} are no addresses; write 127.0.0.2-127.0.0.9 or a list with commas");
     let mut addrs = Vec::new();
     for part in text.split(',') {
         match part.split_once('-') {
@@ -146,9 +154,17 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(parse_rate_words("1.5k"), Ok(RateWords::Constant(1500.0)));
         assert_eq!(parse_rate_words("1:2"), Ok(RateWords::Ramp(1.0, 2.0, None)));
-        assert_eq!(parse_rate_words("1k:2M:1s"), Ok(RateWords::Ramp(1e3, 2e6, Some(second))));
-        assert_eq!(parse_steps("1,2k@1s"), Ok(RateWords::Steps(vec![1.0, 2000.0], second)));
-        for text in ["", "0", "-1", "1e3", "k", "inf", "NaN", "1:", "1:2:", "1:2:3:4", "1:2:0s", "101M"] {
+        assert_eq!(
+            parse_rate_words("1k:2M:1s"),
+            Ok(RateWords::Ramp(1e3, 2e6, Some(second)))
+        );
+        assert_eq!(
+            parse_steps("1,2k@1s"),
+            Ok(RateWords::Steps(vec![1.0, 2000.0], second))
+        );
+        for text in [
+            "", "0", "-1", "1e3", "k", "inf", "NaN", "1:", "1:2:", "1:2:3:4", "1:2:0s", "101M",
+        ] {
             assert!(parse_rate_words(text).is_err(), "{text}");
         }
         for text in ["1,2", "1,,2@1s", "1@0s", "@1s"] {
@@ -158,11 +174,26 @@ mod tests {
 
     #[test]
     fn sizes_are_in_powers_of_two_and_counts_of_ten() {
-        for (text, want) in [("7", 7), ("64k", 65_536), ("1M", 1 << 20), ("2GiB", 1 << 31), ("3B", 3)] {
+        for (text, want) in [
+            ("7", 7),
+            ("64k", 65_536),
+            ("1M", 1 << 20),
+            ("2GiB", 1 << 31),
+            ("3B", 3),
+        ] {
             assert_eq!(parse_size(text), Ok(want), "{text}");
         }
         assert_eq!(parse_count("64k"), Ok(64_000));
-        for text in ["", "k", "B", "-1", "1.5k", "99999999999999999999", "99999999999G", "é"] {
+        for text in [
+            "",
+            "k",
+            "B",
+            "-1",
+            "1.5k",
+            "99999999999999999999",
+            "99999999999G",
+            "é",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
             assert!(parse_count(text).is_err(), "{text}");
         }
@@ -173,7 +204,14 @@ mod tests {
         let addrs = parse_addrs("127.0.0.255-127.0.1.1,::1").unwrap();
         let texts: Vec<String> = addrs.iter().map(IpAddr::to_string).collect();
         assert_eq!(texts, ["127.0.0.255", "127.0.1.0", "127.0.1.1", "::1"]);
-        for text in ["", "x", "127.0.0.2-", "127.0.0.2-127.0.0.1", "0.0.0.0-255.255.255.255", "::1-::2"] {
+        for text in [
+            "",
+            "x",
+            "127.0.0.2-",
+            "127.0.0.2-127.0.0.1",
+            "0.0.0.0-255.255.255.255",
+            "::1-::2",
+        ] {
             assert!(parse_addrs(text).is_err(), "{text}");
         }
     }

@@ -27,12 +27,15 @@ fn entries(traffic: &Traffic) -> Vec<(u128, String)> {
 }
 
 fn seen(list: &[(u128, &str)]) -> Vec<(u128, String)> {
-    list.iter().map(|&(at, line)| (at, line.to_owned())).collect()
+    list.iter()
+        .map(|&(at, line)| (at, line.to_owned()))
+        .collect()
 }
 
 #[test]
 fn mix_is_drawn_by_its_weights() {
-    let text = "# comment\n{\"weight\": 3, \"path\": \"/a\"}\n\n{\"path\": \"/b\", \"body\": \"x\"}\n";
+    let text =
+        "# comment\n{\"weight\": 3, \"path\": \"/a\"}\n\n{\"path\": \"/b\", \"body\": \"x\"}\n";
     let traffic = with(|defaults| mix(text, defaults)).unwrap();
     assert_eq!(traffic.requests[1].method, "POST");
     let mut dice = Dice::new(1);
@@ -53,7 +56,11 @@ fn unreadable_line_of_a_mix_is_named_by_its_number() {
         ("{\"weight\": 0}", 1, "never sent"),
         ("{\"weight\": -1}", 1, "invalid value"),
         ("{\"t\": 1}", 1, "--replay"),
-        ("{\"headers\": {\"Content-Length\": \"1\"}}", 1, "cannot be set"),
+        (
+            "{\"headers\": {\"Content-Length\": \"1\"}}",
+            1,
+            "cannot be set",
+        ),
     ] {
         let (number, cause) = with(|defaults| mix(text, defaults)).unwrap_err();
         assert_eq!(number, line, "{text}");
@@ -65,16 +72,24 @@ fn unreadable_line_of_a_mix_is_named_by_its_number() {
 fn recorded_ndjson_keeps_its_timing_or_scales_it() {
     let text = "{\"t\": 10.5, \"path\": \"/b\"}\n{\"t\": 10, \"path\": \"/a\"}\n{\"t\": 12, \"path\": \"/a\"}";
     let same = replay(text, 1.0);
-    assert_eq!(entries(&same), seen(&[(0, "GET /a"), (500, "GET /b"), (2000, "GET /a")]));
+    assert_eq!(
+        entries(&same),
+        seen(&[(0, "GET /a"), (500, "GET /b"), (2000, "GET /a")])
+    );
     assert_eq!(same.requests.len(), 2, "equal requests are kept once");
     let fast = replay(text, 4.0);
-    assert_eq!(entries(&fast), seen(&[(0, "GET /a"), (125, "GET /b"), (500, "GET /a")]));
+    assert_eq!(
+        entries(&fast),
+        seen(&[(0, "GET /a"), (125, "GET /b"), (500, "GET /a")])
+    );
 }
 
 #[test]
 fn access_log_is_spread_over_its_seconds() {
     let line = |second, path| {
-        format!("1.2.3.4 - u [10/Oct/2000:13:55:{second} -0700] \"GET {path} HTTP/1.1\" 200 5 \"-\" \"x \\\"y\\\"\"\n")
+        format!(
+            "1.2.3.4 - u [10/Oct/2000:13:55:{second} -0700] \"GET {path} HTTP/1.1\" 200 5 \"-\" \"x \\\"y\\\"\"\n"
+        )
     };
     let text = [line(36, "/a"), line(36, "/b"), line(38, "http://h/c")].concat();
     assert_eq!(

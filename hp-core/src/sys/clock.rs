@@ -22,6 +22,12 @@ pub fn process_cpu_ns() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// CPU time that the calling thread has used so far, user and system, in ns (`CLOCK_THREAD_CPUTIME_ID`).
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// How much later than asked the kernel may end the waits of the calling thread, and of threads that it starts from now on,
 /// in order to wake the CPU less often (`PR_SET_TIMERSLACK`; 50 µs unless set). Zero counts as 1 ns.
 ///
