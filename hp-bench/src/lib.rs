@@ -6,12 +6,16 @@
 pub mod cli;
 pub mod command;
 mod conn;
+pub mod diff;
 pub mod interval;
 pub mod interval_log;
 mod latch;
 mod live;
+pub mod merge;
 pub mod output;
+pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod present;
 pub mod progress;
 pub mod record;

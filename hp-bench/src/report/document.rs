@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use hp_core::rt::Engine;
 
 use super::format::whole;
 use super::{CLOSED_LOOP_NOTE, PERCENTILES, Report, VERSION};
-use crate::record::Record;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Planned, SCHEMA, SERVICE, Target, Tool,
     Verdict,
@@ -42,7 +42,7 @@ pub fn document(report: &Report<'_>) -> Document {
             .iter()
             .map(|(class, count)| (class.name().to_owned(), count))
             .collect(),
-        latency_ns: latency(record),
+        latency_ns: Latency::of(record.latency(), SERVICE.to_owned(), record.censored),
         histograms: Histograms {
             service: Some(Encoded::encode(record.latency())),
             connect: Some(Encoded::encode(record.connect())),
@@ -104,18 +104,20 @@ fn counted(report: &Report<'_>) -> Counted {
     }
 }
 
-fn latency(record: &Record) -> Latency {
-    let latency = record.latency();
-    Latency {
-        clock: SERVICE.to_owned(),
-        min: if latency.is_empty() { 0 } else { latency.min() },
-        mean: whole(latency.mean()),
-        stdev: whole(latency.stdev()),
-        max: latency.max(),
-        censored: record.censored,
-        p: PERCENTILES
-            .map(|(name, q)| (name.to_owned(), latency.value_at_quantile(q)))
-            .into(),
+impl Latency {
+    /// The numbers of a histogram.
+    pub fn of(times: &Histogram<u64>, clock: String, censored: u64) -> Self {
+        Self {
+            clock,
+            min: if times.is_empty() { 0 } else { times.min() },
+            mean: whole(times.mean()),
+            stdev: whole(times.stdev()),
+            max: times.max(),
+            censored,
+            p: PERCENTILES
+                .map(|(name, q)| (name.to_owned(), times.value_at_quantile(q)))
+                .into(),
+        }
     }
 }
 
