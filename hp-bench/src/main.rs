@@ -6,12 +6,20 @@ use std::process::ExitCode;
 use hp_bench::cli::{Cli, Stop};
 use hp_bench::command::{self, Command};
 use hp_bench::plan::Plan;
-use hp_bench::present::{FAILED, MISUSE, present, write};
+use hp_bench::present::{FAILED, MISUSE, diff_files, merge_files, present, report_files, write};
 use hp_core::rt::worker::count_for_this_process;
 
 fn main() -> ExitCode {
     let status = match command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => run(&cli),
+        Ok(Command::Merge(asked)) => failing(merge_files(&asked.files, &asked.output)),
+        Ok(Command::Report(asked)) => {
+            let (page, folder) = (asked.page.as_deref(), asked.svg.as_deref());
+            failing(report_files(&asked.files, page, folder))
+        }
+        Ok(Command::Diff(asked)) => {
+            failing(diff_files(&asked.old, &asked.new, &asked.limits.into()))
+        }
         Err(Stop::Asked(text)) => match write(io::stdout(), &text) {
             Ok(()) => Ok(0),
             Err(line) => Err((FAILED, line)),
@@ -26,6 +34,11 @@ fn main() -> ExitCode {
         status
     });
     ExitCode::from(status)
+}
+
+/// What goes wrong with words that are right is a failure.
+fn failing(status: Result<u8, String>) -> Result<u8, (u8, String)> {
+    status.map_err(|line| (FAILED, line))
 }
 
 fn run(cli: &Cli) -> Result<u8, (u8, String)> {

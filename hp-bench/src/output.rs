@@ -33,6 +33,14 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
 
+    /// Write a page with plots that needs nothing else; `report` reads it back
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write the plots as SVG files into a folder, which is made
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
+
     /// Print no summary
     #[arg(short = 'q', long)]
     pub quiet: bool,

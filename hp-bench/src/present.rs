@@ -4,16 +4,20 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hp_core::sys::signal::Signal;
 
 use crate::Run;
+use crate::diff::{Thresholds, compare};
 use crate::interval_log::interval_log;
+use crate::merge;
 use crate::output::{JsonTo, Output};
+use crate::page::page;
 use crate::plan::Plan;
+use crate::plot::plots;
 use crate::report::{Report, Shown, distribution, document, spectrum, summary, thin_line};
-use crate::result::{Document, RESPONSE, to_json};
+use crate::result::{Document, RESPONSE, read, to_json};
 use crate::verdict::exit_status;
 
 /// Writes the result of a run to where the plan says; gives the exit status.
@@ -67,7 +71,99 @@ pub fn tell(document: &Document, output: &Output) -> Result<(), String> {
     if let Some(file) = &output.hlog {
         write_file(file, &interval_log(document)?, "--hlog")?;
     }
+    let documents = std::slice::from_ref(document);
+    if let Some(file) = &output.html {
+        write_file(
+            file,
+            &page(documents).map_err(|error| error.to_string())?,
+            "--html",
+        )?;
+    }
+    match &output.svg {
+        Some(folder) => write_plots(folder, documents),
+        None => Ok(()),
+    }
+}
+
+/// Writes each plot of these results into a file of its name.
+///
+/// # Errors
+/// A line for the user.
+pub fn write_plots(folder: &Path, documents: &[Document]) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|error| {
+        format!(
+            "cannot make {}: {error}; name another --svg",
+            folder.display()
+        )
+    })?;
+    for plot in plots(documents).map_err(|error| error.to_string())? {
+        let file = folder.join(plot.name).with_extension("svg");
+        write_file(&file, &plot.svg, "--svg")?;
+    }
     Ok(())
+}
+
+/// Adds the results in these files and tells the sum; gives the exit status.
+///
+/// # Errors
+/// A line for the user.
+pub fn merge_files(files: &[PathBuf], output: &Output) -> Result<u8, String> {
+    let mut documents: Vec<Document> = Vec::new();
+    for file in files {
+        for document in read(file).map_err(|error| error.to_string())? {
+            // Here, so that the file that does not fit is the one that is named.
+            if let Some(first) = documents.first() {
+                merge::compare(first, &document)
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+            documents.push(document);
+        }
+    }
+    let sum = merge::merge(&documents).map_err(|error| error.to_string())?;
+    tell(&sum, output)?;
+    Ok(0)
+}
+
+/// Writes the page of the results in these files, and their plots; gives the exit status.
+///
+/// # Errors
+/// A line for the user.
+pub fn report_files(
+    files: &[PathBuf],
+    to_page: Option<&Path>,
+    to_folder: Option<&Path>,
+) -> Result<u8, String> {
+    let mut documents = Vec::new();
+    for file in files {
+        documents.extend(read(file).map_err(|error| error.to_string())?);
+    }
+    if let Some(file) = to_page {
+        let page = page(&documents).map_err(|error| error.to_string())?;
+        write_file(file, &page, "-o")?;
+    }
+    if let Some(folder) = to_folder {
+        write_plots(folder, &documents)?;
+    }
+    Ok(0)
+}
+
+/// Prints what changed between two results; gives the exit status.
+///
+/// # Errors
+/// A line for the user.
+pub fn diff_files(old: &Path, new: &Path, thresholds: &Thresholds) -> Result<u8, String> {
+    let one = |file: &Path| match read(file).map_err(|error| error.to_string())?.as_slice() {
+        [document] => Ok(document.clone()),
+        several => Err(format!(
+            "{}: has {} results; name a file with one",
+            file.display(),
+            several.len()
+        )),
+    };
+    let comparison =
+        compare(&one(old)?, &one(new)?, thresholds).map_err(|error| error.to_string())?;
+    write(io::stdout(), &comparison.to_string())?;
+    Ok(if comparison.is_regression() { GATE } else { 0 })
 }
 
 /// The summary, and the spectra that were asked for.

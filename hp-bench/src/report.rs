@@ -23,7 +23,7 @@ use crate::result::{DecodeError, Document, Encoded, RESPONSE, Second};
 use format::per_second;
 
 pub use document::{document, unix_seconds};
-pub use spectrum::{distribution, spectrum, thin_line};
+pub use spectrum::{Step, distribution, spectrum, steps, thin_line};
 pub use summary::summary;
 
 /// A finished run, with all that its document says.

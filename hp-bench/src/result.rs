@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use encoded::{DecodeError, Encoded, SAMPLES_MAX};
-pub use file::{Cause, FILE_BYTES_MAX, ReadError, parse, read, to_json};
+pub use file::{
+    Cause, DATA_END, DATA_START, FILE_BYTES_MAX, ReadError, parse, parse_all, read, to_json,
+};
 
 /// A run's whole result.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

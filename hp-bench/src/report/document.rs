@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use hp_core::rt::Engine;
 
 use super::format::whole;
 use super::{PERCENTILES, Report, VERSION};
 use crate::plan::units::RateWords;
 use crate::plan::{Pace, RatePlan};
-use crate::record::{Clock, Record};
+use crate::record::Clock;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Machine, Planned, RESPONSE, SCHEMA,
     SERVICE, Target, TargetCost, Tool,
@@ -20,6 +21,10 @@ use crate::verdict::{judge, rate_ratio};
 pub fn document(report: &Report<'_>) -> Document {
     let record = report.record;
     let classes = record.status.iter().zip(1..);
+    let clock = match record.clock() {
+        Clock::Service => SERVICE,
+        Clock::Response => RESPONSE,
+    };
     let mut verdict = judge(report.plan, record, report.costs);
     // Only then is the engine not what the user would have got elsewhere.
     if report.plan.engine == Engine::Auto && report.engine == Engine::Epoll.to_string() {
@@ -51,7 +56,7 @@ pub fn document(report: &Report<'_>) -> Document {
             .iter()
             .map(|(class, count)| (class.name().to_owned(), count))
             .collect(),
-        latency_ns: latency(record),
+        latency_ns: Latency::of(record.latency(), clock.to_owned(), record.censored),
         histograms: Histograms {
             service: Some(Encoded::encode(record.service())),
             response: record.response().map(Encoded::encode),
@@ -171,22 +176,20 @@ fn counted(report: &Report<'_>) -> Counted {
     }
 }
 
-fn latency(record: &Record) -> Latency {
-    let latency = record.latency();
-    let clock = match record.clock() {
-        Clock::Service => SERVICE,
-        Clock::Response => RESPONSE,
-    };
-    Latency {
-        clock: clock.to_owned(),
-        min: if latency.is_empty() { 0 } else { latency.min() },
-        mean: whole(latency.mean()),
-        stdev: whole(latency.stdev()),
-        max: latency.max(),
-        censored: record.censored,
-        p: PERCENTILES
-            .map(|(name, q)| (name.to_owned(), latency.value_at_quantile(q)))
-            .into(),
+impl Latency {
+    /// The numbers of a histogram.
+    pub fn of(times: &Histogram<u64>, clock: String, censored: u64) -> Self {
+        Self {
+            clock,
+            min: if times.is_empty() { 0 } else { times.min() },
+            mean: whole(times.mean()),
+            stdev: whole(times.stdev()),
+            max: times.max(),
+            censored,
+            p: PERCENTILES
+                .map(|(name, q)| (name.to_owned(), times.value_at_quantile(q)))
+                .into(),
+        }
     }
 }
 

@@ -17,10 +17,50 @@ pub fn distribution(times: &Histogram<u64>, clock: &str) -> String {
     text
 }
 
-/// Values in ms, from the smallest to the largest, five steps per halving of what is left above.
+/// One line of the spectrum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Largest value of the slot that reaches the step, in ns.
+    pub value: u64,
+    /// The step, 0 to 100.
+    pub percent: f64,
+    /// Samples up to that value.
+    pub below: u64,
+}
+
+/// From the smallest value to the largest, five steps per halving of what is left above.
 ///
 /// The steps are those of `hdr_histogram.c`: a value is told once for each step that it is the first to reach,
 /// and the last one ends the list.
+pub fn steps(times: &Histogram<u64>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let total = times.len();
+    let (mut below, mut percent, mut value) = (0_u64, 0.0, 0);
+    for slot in times.iter_recorded() {
+        below = below.saturating_add(slot.count_at_value());
+        value = times.highest_equivalent(slot.value_iterated_to());
+        let reached = 100.0 * float(below) / float(total);
+        while percent <= reached {
+            steps.push(Step {
+                value,
+                percent,
+                below,
+            });
+            percent += 100.0 / ticks_at(percent);
+            if below >= total {
+                break; // The line below says the rest.
+            }
+        }
+    }
+    steps.push(Step {
+        value,
+        percent: 100.0,
+        below,
+    });
+    steps
+}
+
+/// The steps in ms, in the columns of wrk2.
 pub fn spectrum(times: &Histogram<u64>) -> String {
     let mut text = String::new();
     let columns = ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"];
@@ -29,25 +69,20 @@ pub fn spectrum(times: &Histogram<u64>) -> String {
         text,
         "{value:>12} {percentile:>12} {count:>12} {inverse:>12}\n"
     );
-    let total = times.len();
-    let (mut below, mut percent, mut highest) = (0_u64, 0.0, 0);
-    for step in times.iter_recorded() {
-        below = below.saturating_add(step.count_at_value());
-        highest = times.highest_equivalent(step.value_iterated_to());
-        let reached = 100.0 * float(below) / float(total);
-        while percent <= reached {
-            step_line(&mut text, highest, percent, below);
-            percent += 100.0 / ticks_at(percent);
-            if below >= total {
-                break; // The line below says the rest.
-            }
-        }
+    for step in steps(times) {
+        let (value, quantile) = (millis(float(step.value)), step.percent / 100.0);
+        // Rust and C both print an infinite inverse as "inf".
+        let inverse = 1.0 / (1.0 - quantile);
+        let below = step.below;
+        let _infallible = writeln!(
+            text,
+            "{value:>12.3} {quantile:>12.6} {below:>12} {inverse:>12.2}"
+        );
     }
-    step_line(&mut text, highest, 100.0, below);
     // The mean of nothing is told as 0 rather than as no number.
     let (mean, stdev) = (millis(times.mean()), millis(times.stdev()));
     let max = millis(float(times.lowest_equivalent(times.max())));
-    let (buckets, sub_buckets) = (times.buckets(), sub_buckets(times));
+    let (total, buckets, sub_buckets) = (times.len(), times.buckets(), sub_buckets(times));
     let _infallible = write!(
         text,
         "#[Mean    = {mean:>12.3}, StdDeviation   = {stdev:>12.3}]\n\
@@ -67,16 +102,6 @@ pub fn thin_line(times: &Histogram<u64>) -> String {
     format!(
         "# from the {percent:.4} percentile on fewer than {SAMPLES_MIN} samples lie behind a value\n"
     )
-}
-
-fn step_line(text: &mut String, value: u64, percent: f64, below: u64) {
-    let (value, quantile) = (millis(float(value)), percent / 100.0);
-    // Rust and C both print an infinite inverse as "inf".
-    let inverse = 1.0 / (1.0 - quantile);
-    let _infallible = writeln!(
-        text,
-        "{value:>12.3} {quantile:>12.6} {below:>12} {inverse:>12.2}"
-    );
 }
 
 /// Steps that 100 percent would have at the density around `percent`: it doubles with each halving.

@@ -28,8 +28,10 @@ pub enum Cause {
     Io(io::Error),
     /// More than [`FILE_BYTES_MAX`].
     TooLong,
-    /// Neither JSON of the schema, nor a report with such JSON inside.
+    /// Not JSON of the schema.
     Json(serde_json::Error),
+    /// A page without whole results in it.
+    Page,
     /// JSON of another schema.
     Schema(String),
     /// A histogram that is none.
@@ -46,11 +48,11 @@ pub enum Cause {
     },
 }
 
-/// Reads a result; `-` is standard input.
+/// Reads the results in a file, of which a page may have several; `-` is standard input.
 ///
 /// # Errors
 /// [`ReadError`] names the file and what is wrong with it.
-pub fn read(file: &Path) -> Result<Document, ReadError> {
+pub fn read(file: &Path) -> Result<Vec<Document>, ReadError> {
     let failed = |cause| ReadError {
         file: file.to_owned(),
         cause,
@@ -63,7 +65,26 @@ pub fn read(file: &Path) -> Result<Document, ReadError> {
             .and_then(|opened| bounded(opened, FILE_BYTES_MAX))
     };
     let text = text.map_err(failed)?;
-    parse(&text).map_err(failed)
+    parse_all(&text).map_err(failed)
+}
+
+/// Reads the one result of a JSON text, or all of a page.
+///
+/// # Errors
+/// [`Cause`].
+pub fn parse_all(text: &str) -> Result<Vec<Document>, Cause> {
+    if !text.starts_with(PAGE_START) {
+        return parse(text).map(|document| vec![document]);
+    }
+    let mut documents = Vec::new();
+    for part in text.split(DATA_START).skip(1) {
+        let (json, _rest) = part.split_once(DATA_END).ok_or(Cause::Page)?;
+        documents.push(parse(json)?);
+    }
+    if documents.is_empty() {
+        return Err(Cause::Page);
+    }
+    Ok(documents)
 }
 
 /// Reads the text of a result, and checks what it claims.
@@ -193,9 +214,14 @@ impl fmt::Display for Cause {
                 f,
                 "no result of hp-bench ({error}); name a file that hp-bench --json wrote"
             ),
+            Self::Page => write!(
+                f,
+                "a page without results in it; name one that hp-bench wrote"
+            ),
             Self::Schema(name) => write!(
                 f,
-                "schema {name:?}, not {SCHEMA}; name a file that hp-bench --json wrote"
+                "schema {:?}, not {SCHEMA}; name a file that hp-bench --json wrote",
+                name.chars().take(NAME_CHARS_MAX).collect::<String>()
             ),
             Self::Histogram { name, cause } => write!(
                 f,
@@ -211,6 +237,13 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
+/// How a page begins that hp-bench wrote.
+const PAGE_START: &str = "<!doctype html>";
+/// Stands before each result in a page.
+pub const DATA_START: &str = "<script type=\"application/json\" class=\"hp-bench-result\">";
+/// Stands behind each result in a page.
+pub const DATA_END: &str = "</script>";
+const NAME_CHARS_MAX: usize = 40;
 /// Longest file that is read: a day of seconds with their histograms fits.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
 const COUNT_MAX: u64 = 1 << 53;

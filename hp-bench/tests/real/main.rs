@@ -4,4 +4,5 @@
 
 mod process;
 mod runs;
+mod schema;
 mod server;
