@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::observe::Costs;
 use crate::plan::{Pace, Plan};
-use crate::record::{Clock, Record};
+use crate::record::{Clock, ErrorClass, Record};
 use crate::result::{Gate, Verdict};
 
 /// Judges a finished run.
@@ -96,36 +96,28 @@ fn limit(plan: &Plan, record: &Record, costs: &Costs) -> Option<Limit> {
         return Some(Limit::Client);
     }
     let ratio = rate_ratio(plan, record)?;
-    if ratio >= RATE_RATIO_MIN {
-        return None;
+    match () {
+        () if ratio >= RATE_RATIO_MIN => None,
+        () if target_is_full => Some(Limit::Proxy),
+        () if client_is_full => Some(Limit::Client),
+        () => Some(Limit::Latency), // Every connection was waiting: that alone leaves requests unsent.
     }
-    Some(match () {
-        () if target_is_full => Limit::Proxy,
-        () if client_is_full => Limit::Client,
-        // Connections that all wait leave requests unsent; nothing else does.
-        () if record.unsent > 0 => Limit::Latency,
-        () => Limit::Client,
-    })
 }
 
-/// Requests sent by requests asked for in the counted window; `None` without a schedule.
+/// Requests sent by requests that were due in the counted window; `None` without a schedule.
 pub fn rate_ratio(plan: &Plan, record: &Record) -> Option<f64> {
-    let asked = plan.rate_asked()? * record.elapsed.as_secs_f64();
-    let reused = record.errors.of(crate::record::ErrorClass::EofIdleReuse); // Sent twice, asked once.
+    if plan.pace == Pace::Closed {
+        return None;
+    }
+    let reused = record.errors.of(ErrorClass::EofIdleReuse); // Sent twice, asked once.
     let sent = record.requests.saturating_sub(reused);
-    let is_short = plan.requests_max.is_some();
+    let due = sent + record.unsent;
     #[expect(
         clippy::cast_precision_loss,
         reason = "a share, shown with a few digits"
     )]
-    let ratio = sent as f64 / asked;
-    // Of a schedule's edge one request more or less is no rate missed.
-    let ratio = if (sent.abs_diff(whole(asked))) <= 1 {
-        1.0
-    } else {
-        ratio
-    };
-    (asked > 0.0 && !is_short).then_some(ratio)
+    let ratio = sent as f64 / due as f64;
+    (due > 0).then_some(ratio)
 }
 
 fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
@@ -169,15 +161,6 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
         ));
     }
     notes
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a float saturates when cast"
-)]
-#[expect(clippy::cast_sign_loss, reason = "counts are not negative")]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
 }
 
 const GOALS: u8 = 3;
