@@ -44,7 +44,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
 
-sim-nightly: ## Play 10,000 seeds, and fail when one of the faults or ways is never reached
+sim-nightly: ## Play 10,000 seeds, and fail when a fault, an answer of the proxy or another way is never reached
 	@$(MAKE) --no-print-directory sim SEEDS=10000 SIM_FLAGS='-v --reach-all'
 
 check-deep: ## What takes minutes: Miri on what makes no system call, loom on what crosses threads; installs nightly Miri

@@ -214,9 +214,9 @@ fn heat_map(document: &Document) -> Result<Option<String>, PlotError> {
             .filter(|second| second.hist.is_some())
     };
     let last = with_times().map(|second| second.t).max().unwrap_or(0);
-    let Some(scale) =
-        Scale::of_log(with_times().flat_map(|second| [float(second.p50), float(second.max)]))
-    else {
+    let least = std::iter::once(float(document.latency_ns.min));
+    let most = with_times().flat_map(|second| [float(second.p50), float(second.max)]);
+    let Some(scale) = Scale::of_log(least.chain(most)) else {
         return Ok(None);
     };
     if with_times().count() < 2 {
@@ -284,8 +284,16 @@ fn seconds_axis(last: f64) -> Axis<'static> {
     Axis {
         name: "seconds",
         range: 0.0..f64::max(last, 1.0),
-        label: &|number| format!("{number:.0}"),
+        label: &whole_label,
     }
+}
+
+/// Nothing where there is no whole second.
+fn whole_label(number: f64) -> String {
+    if (number - number.round()).abs() > 1e-6 {
+        return String::new();
+    }
+    format!("{number:.0}")
 }
 
 /// `0`, `90`, `99`, `99.9` at the whole numbers.

@@ -39,7 +39,7 @@ struct Cli {
     #[arg(long)]
     tell: bool,
 
-    /// Fail when no seed reaches one of the faults or ways
+    /// Fail when no seed reaches one of the faults or ways, answers of the proxy included
     #[arg(long)]
     reach_all: bool,
 
@@ -113,12 +113,12 @@ impl Total {
     }
 
     fn report(&self, cli: &Cli) -> ExitCode {
-        let missed = self.counts().filter(|(_, count)| *count == 0);
-        let missed: Vec<&str> = missed.map(|(name, _)| name).collect();
         if cli.verbose {
             self.counts()
-                .for_each(|(name, count)| println!("  {name:<24} {count}"));
+                .for_each(|(name, count)| println!("  {count:<9} {name}"));
         }
+        let missed = self.counts().filter(|(_, count)| *count == 0);
+        let missed: Vec<&str> = missed.map(|(name, _)| name).collect();
         if cli.reach_all && !missed.is_empty() {
             println!("no seed reaches: {}", missed.join(", "));
             return ExitCode::FAILURE;

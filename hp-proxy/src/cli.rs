@@ -1,10 +1,13 @@
 //! Flags and their meaning; the only place that knows a default's text.
 
+use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
 use crate::config::plan::{Backend, Limits, Plan, Timeouts};
 use crate::config::units;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hp_core::rt::{Engine, worker};
+use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
+use ipnet::IpNet;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -80,6 +83,35 @@ struct Flags {
     /// Size of a request's content; then 413. 0: no limit, bodies stream.
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::bytes)]
     body_max: u64,
+    /// A network of proxies whose Forwarded and X-Forwarded-* are believed, 10.0.0.0/8 or one address; give it again for more
+    /// [default: none, what a client says of itself is dropped]
+    #[arg(long = "trusted-proxy", value_name = "NETWORK", value_parser = forwarding::network)]
+    trusted_proxies: Vec<IpNet>,
+    /// Write Forwarded (RFC 7239) besides X-Forwarded-*.
+    #[arg(long)]
+    forwarded: bool,
+    /// Our name in Via; a request that carries it has been here before and is refused [default: hp-proxy- and a random number]
+    #[arg(long, value_name = "NAME", value_parser = forwarding::via)]
+    via: Option<Via>,
+    /// Fields with an underscore in their name: drop them, keep them, or refuse the request.
+    #[arg(long, value_name = "WHAT", default_value = "drop")]
+    underscores: UnderscoresFlag,
+    /// Requests in HTTP/1.0: serve them, or refuse them with 426.
+    #[arg(long, value_name = "WHAT", default_value = "serve")]
+    http10: Http10Flag,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum UnderscoresFlag {
+    Drop,
+    Keep,
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Http10Flag {
+    Serve,
+    Refuse,
 }
 
 /// Why a command line does not run: help was asked for, or something is wrong with it.
@@ -171,9 +203,33 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         backends,
         workers,
         engine: flags.engine,
+        forwarding: forwarding_of(flags),
         timeouts,
         limits,
     })
+}
+
+fn forwarding_of(flags: Flags) -> Forwarding {
+    Forwarding {
+        via: flags.via.unwrap_or_else(own_name),
+        trusted_proxies: flags.trusted_proxies,
+        writes_forwarded: flags.forwarded,
+        underscores: match flags.underscores {
+            UnderscoresFlag::Drop => Underscores::Drop,
+            UnderscoresFlag::Keep => Underscores::Keep,
+            UnderscoresFlag::Refuse => Underscores::Refuse,
+        },
+        http10: match flags.http10 {
+            Http10Flag::Serve => Http10::Serve,
+            Http10Flag::Refuse => Http10::Refuse,
+        },
+    }
+}
+
+/// A name that no other proxy of a chain has: two with the same would take each other's requests for loops.
+fn own_name() -> Via {
+    let number: u32 = rand::random();
+    Via::new(&format!("hp-proxy-{number:08x}")).expect("a token")
 }
 
 fn timeouts(flags: &Flags) -> Timeouts {

@@ -23,6 +23,8 @@ pub struct Counters {
     pub requests: Counter,
     /// Answers that came from a backend and went out whole.
     pub responses: Counter,
+    /// Answers with 200 that the proxy made itself: OPTIONS and TRACE at their last hop.
+    pub answered_here: Counter,
     /// Answers that the proxy made itself, by the first digit of their status: 4, 5.
     pub refused_by_client_fault: Counter,
     /// See [`Counters::refused_by_client_fault`].
@@ -103,6 +105,7 @@ impl fmt::Display for Rows {
         line("connections moved", |c| &c.conns_moved)?;
         line("requests", |c| &c.requests)?;
         line("responses", |c| &c.responses)?;
+        line("answered 2xx by proxy", |c| &c.answered_here)?;
         line("answered 4xx by proxy", |c| &c.refused_by_client_fault)?;
         line("answered 5xx by proxy", |c| &c.failed_by_backend_fault)?;
         line("client aborts", |c| &c.client_aborts)?;

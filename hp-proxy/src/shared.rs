@@ -4,12 +4,13 @@
 use crate::config::plan::Plan;
 use crate::counters::{Counters, Rows};
 use crate::upstream::{Settings, SharedLedger, Upstream};
-use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket};
 use hp_core::rt::race::race;
+use hp_core::rt::{Instant, Rt};
+use hp_core::wire::date::{self, DateLine};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -71,6 +72,14 @@ pub(crate) struct Worker {
     open: Cell<u32>,
     all_closed: RefCell<Option<Waker>>,
     scratch: RefCell<Vec<Vec<u8>>>,
+    date: Cell<Date>,
+}
+
+/// The Date field for now, and until when that is true.
+#[derive(Clone, Copy, Debug)]
+struct Date {
+    line: DateLine,
+    until: Instant,
 }
 
 /// The plan as threads share it.
@@ -106,6 +115,10 @@ impl Worker {
             open: Cell::new(0),
             all_closed: RefCell::default(),
             scratch: RefCell::default(),
+            date: Cell::new(Date {
+                line: date::line(rt.wall_clock()),
+                until: rt.now(),
+            }),
         })
     }
 
@@ -181,6 +194,27 @@ impl Worker {
             (false, false) if self.rt.tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
             (false, false) => keepalive.min(IDLE_GRACE),
         }
+    }
+
+    /// The Date field of what is answered now; a second's text is made once.
+    #[inline]
+    pub(crate) fn date_line(&self) -> DateLine {
+        let Date { line, until } = self.date.get();
+        if self.rt.now() < until {
+            line
+        } else {
+            self.next_date_line()
+        }
+    }
+
+    #[cold]
+    fn next_date_line(&self) -> DateLine {
+        let clock = self.rt.wall_clock();
+        let into_second = Duration::from_nanos(u64::from(clock.subsec_nanos()));
+        let line = date::line(clock);
+        let until = self.rt.now() + Duration::from_secs(1).saturating_sub(into_second);
+        self.date.set(Date { line, until });
+        line
     }
 
     /// An empty buffer for a head, with room from its last use.

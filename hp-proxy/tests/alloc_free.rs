@@ -9,6 +9,7 @@
 use hp_core::rt::net::listen;
 use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
+use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend, Limits, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
@@ -42,6 +43,7 @@ fn check(engine: Engine) {
         }],
         workers: 1,
         engine,
+        forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
     };

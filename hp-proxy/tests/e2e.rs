@@ -13,6 +13,8 @@
 
 #[path = "e2e/ends.rs"]
 mod ends;
+#[path = "e2e/forwarding.rs"]
+mod forwarding;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/process.rs"]
@@ -85,6 +87,17 @@ macro_rules! stamp {
                     an_upgrade_becomes_a_tunnel_until_both_ends_have_finished,
                     a_reset_goes_through_a_tunnel_in_both_directions,
                     an_upgrade_that_is_declined_is_an_ordinary_exchange;
+                forwarding:
+                    a_request_that_was_here_before_is_refused,
+                    each_proxy_has_a_name_of_its_own_in_via,
+                    what_a_stranger_says_of_its_origin_is_dropped,
+                    what_a_trusted_proxy_says_is_passed_on_and_added_to,
+                    names_with_underscores_are_dropped_kept_or_refused,
+                    options_and_trace_end_where_max_forwards_says,
+                    an_answer_without_date_gets_one,
+                    an_https_target_is_misdirected_unless_a_gateway_sends_it,
+                    what_the_proxy_does_not_do_has_its_own_status,
+                    an_upgrade_to_h2c_stays_here;
                 refusals:
                     malformed_heads_are_400,
                     what_is_too_large_or_unknown_has_its_own_status,

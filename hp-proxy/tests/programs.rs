@@ -8,6 +8,7 @@ use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
@@ -180,6 +181,7 @@ fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh
         }],
         workers: WORKERS,
         engine: Engine::Auto,
+        forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: ProxyLimits::default(),
     });

@@ -64,6 +64,7 @@ pub(super) fn draw(
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.12))
+            .label_style(("sans-serif", LABEL_SIZE))
             .x_desc(x.name)
             .y_desc(y.name)
             .x_label_formatter(&|number| (x.label)(*number))
@@ -90,6 +91,7 @@ fn lines<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, curves: &[Line]) -> Result<(), S
     }
     chart
         .configure_series_labels()
+        .label_font(("sans-serif", LABEL_SIZE))
         .position(SeriesLabelPosition::UpperLeft)
         .draw()
         .map_err(|error| error.to_string())
@@ -114,6 +116,7 @@ fn themed(svg: &str) -> String {
     }
 }
 
+const LABEL_SIZE: u32 = 15;
 const SIZE: (u32, u32) = (860, 360);
 const HEAT: RGBColor = RGBColor(0x33, 0x7a, 0xb7);
 /// Told apart in both schemes, and by those who see no red or no green.

@@ -20,6 +20,8 @@ pub enum FieldName {
     Forwarded,
     /// `Host`, RFC 9110 §7.2.
     Host,
+    /// `HTTP2-Settings`, RFC 7540 §3.2.1.
+    Http2Settings,
     /// `Keep-Alive`, RFC 2068 §19.7.1.
     KeepAlive,
     /// `Max-Forwards`, RFC 9110 §7.6.2.
@@ -83,7 +85,13 @@ impl FieldName {
                     (b"proxy-status", Self::ProxyStatus),
                 ],
             ),
-            14 => pick(name, &[(b"content-length", Self::ContentLength)]),
+            14 => pick(
+                name,
+                &[
+                    (b"content-length", Self::ContentLength),
+                    (b"http2-settings", Self::Http2Settings),
+                ],
+            ),
             15 => pick(name, &[(b"x-forwarded-for", Self::XForwardedFor)]),
             16 => pick(
                 name,
@@ -111,7 +119,7 @@ impl FieldName {
 
     /// Tells whether the field speaks to the next hop only, so that it is never forwarded as it came.
     ///
-    /// Those of RFC 9110 §7.6.1, and three more. `Content-Length` and `Trailer` describe a framing
+    /// Those of RFC 9110 §7.6.1, and four more. `HTTP2-Settings` belongs to an upgrade that we never make. `Content-Length` and `Trailer` describe a framing
     /// that the encoder writes anew. The `Proxy-Auth*` fields are between a client and the proxy it
     /// chose (§11.7): credentials for us must not leak to a backend, nor may a backend ask for them.
     #[must_use]
@@ -294,6 +302,7 @@ pub const CONNECTION_OPTIONS_MAX: usize = 64;
 /// The names that [`FieldName::is_hop_by_hop`] speaks of.
 const HOP_BY_HOP: u32 = FieldName::Connection.bit()
     | FieldName::ContentLength.bit()
+    | FieldName::Http2Settings.bit()
     | FieldName::KeepAlive.bit()
     | FieldName::ProxyAuthenticate.bit()
     | FieldName::ProxyAuthenticationInfo.bit()
@@ -361,13 +370,14 @@ fn connection_options(fields: &Fields<'_, '_>) -> Result<ConnectionOptions, Conn
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, FieldName); 21] = [
+    const NAMES: [(&str, FieldName); 22] = [
         ("Connection", FieldName::Connection),
         ("Content-Length", FieldName::ContentLength),
         ("Date", FieldName::Date),
         ("Expect", FieldName::Expect),
         ("Forwarded", FieldName::Forwarded),
         ("Host", FieldName::Host),
+        ("HTTP2-Settings", FieldName::Http2Settings),
         ("Keep-Alive", FieldName::KeepAlive),
         ("Max-Forwards", FieldName::MaxForwards),
         ("Proxy-Authenticate", FieldName::ProxyAuthenticate),

@@ -5,6 +5,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod date;
+pub mod forwarding;
 pub mod header;
 pub mod http1;
 pub mod token;

@@ -1,5 +1,6 @@
 //! The complete, immutable description of what runs. Workers are built from it; nothing reads flags after it.
 
+use crate::config::forwarding::Forwarding;
 use hp_core::rt::Engine;
 use hp_core::wire::http1::head::HeadLimits;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ pub struct Plan {
     pub workers: u32,
     /// How sockets are driven.
     pub engine: Engine,
+    /// What is told of clients.
+    pub forwarding: Forwarding,
     /// Bounds in time.
     pub timeouts: Timeouts,
     /// Bounds in size and number.

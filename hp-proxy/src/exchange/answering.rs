@@ -217,11 +217,11 @@ impl Answering<'_> {
         let facts = head.facts;
         let parsed = if facts.is_interim {
             if request.version == Version::Http11 {
-                response::encode_interim(&head, out);
+                response::encode_interim(self.worker, &head, out);
             }
             Parsed::Interim
         } else if facts.upgrade {
-            response::encode_switch(&head, out);
+            response::encode_switch(self.worker, &head, out);
             Parsed::Final(Begun { facts, keep: false })
         } else {
             let delivery = Delivery::of(request.version, facts.framing);
@@ -229,7 +229,7 @@ impl Answering<'_> {
                 && self.uploaded.get()
                 && !delivery.ends_by_close
                 && self.worker.keeps_clients();
-            response::encode_final(&head, request, delivery, keep, out);
+            response::encode_final(self.worker, &head, request, (delivery, keep), out);
             Parsed::Final(Begun { facts, keep })
         };
         let consumed = head.head_bytes;

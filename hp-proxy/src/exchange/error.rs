@@ -95,6 +95,7 @@ impl Failure {
             status,
             error,
             details,
+            fields: "",
         })
     }
 

@@ -1,6 +1,6 @@
 //! From a request in hand to its answer delivered: which connection, which attempt, and what becomes of both ends.
 
-use super::answer::{self, Answer};
+use super::answer::{self, Own};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
 use super::request::Request;
@@ -30,8 +30,8 @@ pub(super) async fn exchange(
     request: &Request,
     head: &mut Vec<u8>,
 ) -> After {
-    if let Some(answer) = request.refusal {
-        return refuse(worker, client, request, &answer);
+    if let Some(own) = request.own {
+        return answer_here(worker, client, request, (&own, head));
     }
     let mut out = worker.take_scratch();
     let answered = if request.facts.framing.has_body() {
@@ -43,7 +43,7 @@ pub(super) async fn exchange(
     match answered {
         Ok(after) => after,
         Err(failure) => match failure.answer() {
-            Some(answer) => refuse(worker, client, request, &answer),
+            Some(answer) => answer_here(worker, client, request, (&Own::Refusal(answer), &[])),
             None => {
                 worker.row().client_aborts.add(1);
                 After::Reset
@@ -238,11 +238,17 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         Delivered::Whole => MessageEnd::Clean,
         Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
     };
+    // Who answers what it has not read answers something else: the next answer would be this one's.
+    let is_sent = lease.conn().queued() == 0;
     let upstream = ReuseFacts {
         side: ConnSide::Upstream,
         peer_keeps_alive: begun.facts.keep_alive,
         we_keep_alive: true,
-        request_end,
+        request_end: if is_sent {
+            request_end
+        } else {
+            MessageEnd::Unfinished
+        },
         response_end: received_end,
         is_tunnel: false,
         has_surplus: !reader.is_empty() || lease.conn().has_news(),
@@ -278,10 +284,14 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
     }
 }
 
-/// Answers in the backend's stead.
-fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) -> After {
+/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it.
+fn answer_here(
+    worker: &Worker,
+    client: &Client,
+    request: &Request,
+    (own, reflected): (&Own, &[u8]),
+) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
-    answer.count(worker);
     // Content that was not read is not the next request.
     let keep = request.facts.keep_alive
         && !request.facts.framing.has_body()
@@ -298,7 +308,21 @@ fn refuse(worker: &Worker, client: &Client, request: &Request, answer: &Answer) 
         answer::Content::Sent
     };
     let mut out = worker.take_scratch();
-    answer.encode(&mut out, connection, content);
+    let date = worker.date_line();
+    match own {
+        Own::Refusal(answer) => {
+            answer.count(worker);
+            answer.encode(&mut out, connection, content, &date);
+        }
+        Own::Options | Own::Trace => {
+            worker.row().answered_here.add(1);
+            if *own == Own::Trace {
+                answer::encode_trace(&mut out, connection, &date, reflected);
+            } else {
+                answer::encode_options(&mut out, connection, &date);
+            }
+        }
+    }
     let sent = client.conn.write(&out);
     worker.give_scratch(out);
     match (sent, keep) {

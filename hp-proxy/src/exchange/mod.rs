@@ -11,6 +11,8 @@
 
 mod answer;
 mod answering;
+#[cfg(feature = "sim")]
+pub mod answers;
 mod error;
 mod forward;
 mod request;
@@ -237,7 +239,12 @@ fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
     let mut out = worker.take_scratch();
-    answer.encode(&mut out, answer::Connection::Close, answer::Content::Sent);
+    answer.encode(
+        &mut out,
+        answer::Connection::Close,
+        answer::Content::Sent,
+        &worker.date_line(),
+    );
     let sent = client.conn.write(&out);
     worker.give_scratch(out);
     match sent {

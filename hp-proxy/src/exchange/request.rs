@@ -1,23 +1,30 @@
 //! The request as the backend will see it: written anew, never copied through.
 
 use super::Client;
-use super::answer::Answer;
+use super::answer::{self, Answer, Own};
+use super::error::Failure;
+use crate::config::forwarding::{Forwarding, Http10, Underscores};
 use crate::shared::Worker;
+use hp_core::rt::net::Conn;
+use hp_core::wire::forwarding::{self, Hop};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::framing::BodyFraming;
 use hp_core::wire::http1::head::{HeaderScratch, Parse, Version};
+use hp_core::wire::http1::method::Method;
 use hp_core::wire::http1::request::{RequestFacts, RequestHead, parse_request};
+use hp_core::wire::http1::target::Target;
+use hp_core::wire::uri::Scheme;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 /// What an exchange must remember of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) facts: RequestFacts,
-    /// Why it is refused although it was understood.
-    pub(super) refusal: Option<Answer>,
+    /// What it is answered with here, although it was understood.
+    pub(super) own: Option<Own>,
 }
 
 /// What was made of the bytes so far.
@@ -27,7 +34,8 @@ pub(super) enum Prepared {
     Partial,
 }
 
-/// Reads a head from what the client has sent and writes the backend's into `out`; consumes it when it is whole.
+/// Reads a head from what the client has sent and writes the backend's into `out`, or what TRACE is answered with; consumes
+/// it when it is whole.
 ///
 /// # Errors
 /// [`RequestError`]: the answer, after which nothing that the client sends has a known meaning.
@@ -37,79 +45,166 @@ pub(super) fn prepare(
     out: &mut Vec<u8>,
 ) -> Result<Prepared, RequestError> {
     let mut scratch = HeaderScratch::new();
-    let limits = &worker.plan().limits;
-    let parsed = parse_request(client.reader.bytes(), &limits.head, &mut scratch)?;
+    let plan = worker.plan();
+    let parsed = parse_request(client.reader.bytes(), &plan.limits.head, &mut scratch)?;
     let Parse::Complete(head) = parsed else {
         return Ok(Prepared::Partial);
     };
     let facts = head.facts;
-    let is_too_large = match facts.framing {
-        BodyFraming::Length(length) => limits.body_bytes_max > 0 && length > limits.body_bytes_max,
-        BodyFraming::Empty | BodyFraming::Chunked => false,
+    let peer = client.conn.peer_addr();
+    let sender = Sender {
+        forwarding: &plan.forwarding,
+        peer,
+        is_trusted: plan.forwarding.trusts(peer),
     };
-    let refusal = if facts.is_connect {
-        Some(Answer::TUNNEL_REFUSED)
-    } else if is_too_large {
-        super::error::Failure::BodyTooLarge.answer()
-    } else {
-        None
-    };
-    if refusal.is_none() {
-        encode_head(&head, client, out);
+    let own = sender.own_answer(&head, plan.limits.body_bytes_max);
+    match own {
+        None => sender.encode_head(&head, &client.conn, out),
+        Some(Own::Trace) => answer::encode_reflection(&head, out),
+        Some(Own::Refusal(_) | Own::Options) => (),
     }
     let consumed = head.head_bytes;
     client.reader.consume(consumed);
-    Ok(Prepared::Whole(Request { facts, refusal }))
+    Ok(Prepared::Whole(Request { facts, own }))
 }
 
-fn encode_head(head: &RequestHead<'_, '_>, client: &Client, out: &mut Vec<u8>) {
-    encode::request_line(out, head.method, head.target.path_and_query());
-    // The target's authority decides (RFC 9112 §3.2.2); a client of HTTP/1.0 that names none means whom it spoke to.
-    match head.authority {
-        Some(authority) => encode::field(out, "Host", authority.as_bytes()),
-        None => encode_own_address(client, out),
-    }
-    for (kind, name, value) in head.fields.end_to_end() {
-        if !is_replaced(kind) {
-            encode::field(out, name, value);
-        }
-    }
-    match head.facts.framing {
-        BodyFraming::Empty => (),
-        BodyFraming::Length(length) => encode::content_length(out, length),
-        BodyFraming::Chunked => encode::transfer_encoding_chunked(out),
-    }
-    if head.facts.expect_continue {
-        encode::field(out, "Expect", b"100-continue");
-    }
-    if head.facts.accepts_trailers {
-        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
-    }
-    if head.facts.upgrade {
-        for protocols in head.fields.all(FieldName::Upgrade) {
-            encode::field(out, "Upgrade", protocols);
-        }
-        encode::field(out, "Connection", b"upgrade");
-    }
-    encode_origin(head, client, out);
-    encode::end_of_head(out);
+/// Who sent a request, and what is made of it.
+struct Sender<'a> {
+    forwarding: &'a Forwarding,
+    peer: Option<SocketAddr>,
+    /// Whether what it says of others is believed.
+    is_trusted: bool,
 }
 
-/// Says who asks and by what way. What the client itself said of that is not trusted and was dropped.
-fn encode_origin(head: &RequestHead<'_, '_>, client: &Client, out: &mut Vec<u8>) {
-    for value in head.fields.all(FieldName::Via) {
-        encode::field(out, "Via", value);
+impl Sender<'_> {
+    /// What the request is answered with here; `None` for nearly all.
+    #[inline]
+    fn own_answer(&self, head: &RequestHead<'_, '_>, body_bytes_max: u64) -> Option<Own> {
+        let Self { forwarding, .. } = self;
+        let facts = &head.facts;
+        let is_too_large = match facts.framing {
+            BodyFraming::Length(length) => body_bytes_max > 0 && length > body_bytes_max,
+            BodyFraming::Empty | BodyFraming::Chunked => false,
+        };
+        let refusal = if facts.version == Version::Http10 && forwarding.http10 == Http10::Refuse {
+            Answer::HTTP10_REFUSED
+        } else if facts.is_connect {
+            Answer::TUNNEL_REFUSED
+        } else if self.scheme(head) == Scheme::Https && !self.is_trusted {
+            Answer::MISDIRECTED
+        } else if forwarding.via.has_passed(&head.fields) {
+            Answer::LOOP
+        } else if forwarding.underscores == Underscores::Refuse && has_underscore(head) {
+            Answer::UNDERSCORE
+        } else if is_too_large {
+            return Failure::BodyTooLarge.answer().map(Own::Refusal);
+        } else if facts.hops_left == Some(0) {
+            return Some(match head.method {
+                Method::Trace => Own::Trace,
+                _ => Own::Options,
+            });
+        } else {
+            return None;
+        };
+        Some(Own::Refusal(refusal))
     }
-    out.extend_from_slice(via(head.version));
-    if let Some(peer) = client.conn.peer_addr() {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        append_ip(out, peer.ip());
-        out.extend_from_slice(b"\r\n");
+
+    fn encode_head(&self, head: &RequestHead<'_, '_>, client: &Conn, out: &mut Vec<u8>) {
+        encode::request_line(out, head.method, head.target.path_and_query());
+        // The target's authority decides (RFC 9112 §3.2.2); a client of HTTP/1.0 that names none means whom it spoke to.
+        match head.authority {
+            Some(authority) => encode::field(out, "Host", authority.as_bytes()),
+            None => encode_own_address(client, out),
+        }
+        let is_trace = head.method == Method::Trace;
+        for (kind, name, value) in head.fields.end_to_end() {
+            let is_passed = match kind {
+                FieldName::Other => {
+                    self.passes(name) && !(is_trace && forwarding::is_credential(name))
+                }
+                FieldName::MaxForwards => head.facts.hops_left.is_none(),
+                kind => !is_replaced(kind),
+            };
+            if is_passed {
+                encode::field(out, name, value);
+            }
+        }
+        match head.facts.framing {
+            BodyFraming::Empty => (),
+            BodyFraming::Length(length) => encode::content_length(out, length),
+            BodyFraming::Chunked => encode::transfer_encoding_chunked(out),
+        }
+        if head.facts.expect_continue {
+            encode::field(out, "Expect", b"100-continue");
+        }
+        if head.facts.accepts_trailers {
+            out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+        }
+        if head.facts.upgrade {
+            for protocols in head.fields.all(FieldName::Upgrade) {
+                encode::field(out, "Upgrade", protocols);
+            }
+            encode::field(out, "Connection", b"upgrade");
+        }
+        if let Some(hops) = head.facts.hops_left {
+            let left = u64::from(hops.saturating_sub(1)); // At 0 it was answered here.
+            let mut space = [0; encode::DECIMAL_BYTES_MAX];
+            encode::field(out, "Max-Forwards", encode::decimal(left, &mut space));
+        }
+        self.encode_origin(head, out);
+        encode::end_of_head(out);
     }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-    if let Some(authority) = head.authority {
-        encode::field(out, "X-Forwarded-Host", authority.as_bytes());
+
+    /// Says who asks and by what way. What a client that is not trusted said of that was dropped.
+    fn encode_origin(&self, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
+        let Self {
+            forwarding,
+            peer,
+            is_trusted,
+        } = *self;
+        for value in head.fields.all(FieldName::Via) {
+            encode::field(out, "Via", value);
+        }
+        out.extend_from_slice(forwarding.via.line(head.version));
+        let hop = Hop {
+            peer,
+            scheme: self.scheme(head),
+            authority: head.authority,
+        };
+        if is_trusted {
+            hop.encode_after(&head.fields, out);
+        } else {
+            hop.encode_as_first(out);
+        }
+        let is_continued = is_trusted && head.fields.has(FieldName::Forwarded);
+        if is_continued || forwarding.writes_forwarded {
+            let before = head
+                .fields
+                .all(FieldName::Forwarded)
+                .filter(|_value| is_continued);
+            hop.encode_forwarded(before, out);
+        }
     }
+
+    /// How the client spoke to us, or, if it is a trusted gateway, what it spoke for.
+    fn scheme(&self, head: &RequestHead<'_, '_>) -> Scheme {
+        match head.target {
+            Target::Absolute { scheme, .. } => scheme,
+            Target::Origin(_) | Target::Authority(_) | Target::Asterisk => Scheme::Http,
+        }
+    }
+
+    /// Whether a field that we do not act upon goes to the backend.
+    #[inline]
+    fn passes(&self, name: &str) -> bool {
+        let is_dropped = self.forwarding.underscores == Underscores::Drop && name.contains('_');
+        !is_dropped && (self.is_trusted || !forwarding::is_claim_of_origin(name))
+    }
+}
+
+#[cold]
+fn has_underscore(head: &RequestHead<'_, '_>) -> bool {
+    head.fields.iter().any(|(_, name, _)| name.contains('_'))
 }
 
 /// Fields that the proxy writes itself, whatever the client sent.
@@ -126,16 +221,8 @@ fn is_replaced(kind: FieldName) -> bool {
     )
 }
 
-/// Our line of Via, for a message that came in this version. RFC 9110 §7.6.3.
-pub(super) fn via(received: Version) -> &'static [u8] {
-    match received {
-        Version::Http10 => b"Via: 1.0 hp-proxy\r\n",
-        Version::Http11 => b"Via: 1.1 hp-proxy\r\n",
-    }
-}
-
-fn encode_own_address(client: &Client, out: &mut Vec<u8>) {
-    let Ok(addr) = client.conn.local_addr() else {
+fn encode_own_address(client: &Conn, out: &mut Vec<u8>) {
+    let Ok(addr) = client.local_addr() else {
         return encode::field(out, "Host", b""); // RFC 9112 §3.2: empty where there is no authority.
     };
     out.extend_from_slice(b"Host: ");
@@ -144,22 +231,4 @@ fn encode_own_address(client: &Client, out: &mut Vec<u8>) {
         Err(_never) => unreachable!("a Vec takes everything"),
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn append_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(v4) => {
-            let mut space = [0; encode::DECIMAL_BYTES_MAX];
-            for (position, octet) in v4.octets().into_iter().enumerate() {
-                if position > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(encode::decimal(u64::from(octet), &mut space));
-            }
-        }
-        IpAddr::V6(v6) => match write!(out, "{v6}") {
-            Ok(()) => (),
-            Err(_never) => unreachable!("a Vec takes everything"),
-        },
-    }
 }

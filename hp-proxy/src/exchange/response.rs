@@ -1,6 +1,6 @@
 //! The answer as the client will see it: written anew in the version and framing that it understands.
 
-use super::request::via;
+use crate::shared::Worker;
 use hp_core::http::body::BodyCoding;
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
@@ -39,14 +39,17 @@ impl Delivery {
 
 /// Appends the head of a final answer.
 pub(super) fn encode_final(
+    worker: &Worker,
     head: &ResponseHead<'_, '_>,
     request: &RequestFacts,
-    delivery: Delivery,
-    keep: bool,
+    (delivery, keep): (Delivery, bool),
     out: &mut Vec<u8>,
 ) {
     encode::status_line(out, head.status, head.reason);
-    encode_fields(head, out);
+    encode_fields(worker, head, out);
+    if !head.fields.has(FieldName::Date) {
+        out.extend_from_slice(&worker.date_line()); // RFC 9110 §6.6.1: when it was received.
+    }
     match (length_to_declare(head), delivery.coding) {
         (Some(length), BodyCoding::Plain) => encode::content_length(out, length),
         (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
@@ -61,16 +64,16 @@ pub(super) fn encode_final(
 }
 
 /// Appends the head of an interim answer, 100 or 103 for instance.
-pub(super) fn encode_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
-    encode_fields(head, out);
+    encode_fields(worker, head, out);
     encode::end_of_head(out);
 }
 
 /// Appends the head after which the connection is a tunnel.
-pub(super) fn encode_switch(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+pub(super) fn encode_switch(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
-    encode_fields(head, out);
+    encode_fields(worker, head, out);
     for protocols in head.fields.all(FieldName::Upgrade) {
         encode::field(out, "Upgrade", protocols);
     }
@@ -78,11 +81,11 @@ pub(super) fn encode_switch(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::end_of_head(out);
 }
 
-fn encode_fields(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for (_, name, value) in head.fields.end_to_end() {
         encode::field(out, name, value);
     }
-    out.extend_from_slice(via(head.version));
+    out.extend_from_slice(worker.plan().forwarding.via.line(head.version));
 }
 
 /// The length to declare: the content's, or that of content which HEAD or 304 leave out. 204 has none (RFC 9110 §8.6).

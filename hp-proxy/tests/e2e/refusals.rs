@@ -80,7 +80,7 @@ pub(crate) fn what_is_too_large_or_unknown_has_its_own_status(engine: Engine) {
     );
     let expects = "PUT / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\nContent-Length: 1\r\n\r\nx";
     check_refused(&proxy, expects, 417);
-    check_refused(&proxy, "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501);
+    check_refused(&proxy, "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405);
     let gzip = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
     check_refused(&proxy, gzip, 501);
     let method = "M".repeat(100);

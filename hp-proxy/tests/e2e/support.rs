@@ -36,7 +36,17 @@ impl Proxy {
         )
     }
 
+    /// A proxy that is called `hp-proxy` unless the flags say otherwise.
     pub(crate) fn start(engine: Engine, flags: &str) -> Self {
+        let name = if flags.contains("--via ") {
+            ""
+        } else {
+            "--via hp-proxy"
+        };
+        Self::start_as_it_is(engine, &format!("{name} {flags}"))
+    }
+
+    pub(crate) fn start_as_it_is(engine: Engine, flags: &str) -> Self {
         let flags = format!("--listen 127.0.0.1:0 {} {flags}", engine.flag());
         let mut child = spawn(&flags);
         let (lines, stderr) = mpsc::channel();

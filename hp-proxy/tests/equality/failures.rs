@@ -64,7 +64,7 @@ fn refusals() -> Vec<Scene> {
         refused(
             "a tunnel is refused",
             String::from("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
-            "HTTP/1.1 501 ",
+            "HTTP/1.1 405 ",
         ),
         refused(
             "a coding that nobody knows is refused",

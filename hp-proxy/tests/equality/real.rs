@@ -63,7 +63,7 @@ struct Program {
 impl Program {
     fn start(engine: &str, backend: SocketAddr) -> Self {
         let backend = backend.to_string();
-        let flags = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let flags = "--listen 127.0.0.1:0 --workers 1 --via hp-proxy".split(' ');
         let mut child = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
             .args(flags)
             .args(["--engine", engine, "--backend", &backend])

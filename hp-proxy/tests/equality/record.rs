@@ -28,11 +28,12 @@ pub(crate) enum End {
 }
 
 impl Record {
-    /// What no two engines can agree on is replaced: the proxy's address, whose port is the kernel's choice, and where asked for
-    /// the ends of chunks.
+    /// What no two engines can agree on is replaced: the proxy's address, whose port is the kernel's choice, the time of day, and
+    /// where asked for the ends of chunks.
     pub(crate) fn settle(&mut self, proxy: &str, chunks: Chunks) {
         for said in self.to_clients.iter_mut().chain(&mut self.to_backends) {
             said.bytes = replace(&said.bytes, proxy.as_bytes(), b"PROXY");
+            said.bytes = without_time_of_day(&said.bytes);
             if chunks == Chunks::Joined {
                 said.bytes = join_chunks(&said.bytes);
             }
@@ -107,6 +108,18 @@ fn join_chunks(message: &[u8]) -> Vec<u8> {
         Some([head, size.as_bytes(), &content, b"\r\n", rest].concat())
     };
     joined().unwrap_or_else(|| message.to_vec())
+}
+
+/// Dates that lie in this century: those that a scene's backend wrote do not.
+fn without_time_of_day(bytes: &[u8]) -> Vec<u8> {
+    let mut settled = Vec::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let is_today = line.len() == "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n".len()
+            && line.starts_with(b"Date: ")
+            && find(line, b" 20").is_some();
+        settled.extend_from_slice(if is_today { b"Date: NOW\r\n" } else { line });
+    }
+    settled
 }
 
 fn replace(bytes: &[u8], wanted: &[u8], by: &[u8]) -> Vec<u8> {

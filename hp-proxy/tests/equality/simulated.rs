@@ -8,6 +8,7 @@ use hp_core::rt::net::{self, Listener, Rx};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
@@ -26,6 +27,8 @@ pub(crate) struct Conditions {
     pub(crate) profile: Profile,
     /// Decides the order of turns, and when what strikes.
     pub(crate) seed: u64,
+    /// What a socket holds in each direction, if not what the world says.
+    pub(crate) buffer_bytes: Option<usize>,
 }
 
 /// Plays a scene in a world of its own, in which all is one host: its loopback address is everybody's, as on the real kernel.
@@ -35,6 +38,9 @@ pub(crate) struct Conditions {
 pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, String> {
     let world = World::new(conditions.seed, &conditions.profile);
     let host = world.host(PROXY.ip());
+    if let Some(bytes) = conditions.buffer_bytes {
+        host.set_buffer_bytes(bytes);
+    }
     let proxy = Proxy::start(&host, conditions.face);
     let rt = host
         .rt(Face::Readiness, &RtOptions::default())
@@ -87,6 +93,7 @@ impl Proxy {
             }],
             workers: 1,
             engine: Engine::Auto,
+            forwarding: Forwarding::default(),
             timeouts: Timeouts::default(),
             limits: ProxyLimits::default(),
         });

@@ -1,7 +1,8 @@
 //! Backends as they come: fast and slow, with every framing, some that break HTTP and some that break off.
 
-use super::ledger::Ledger;
-use super::message::{Framing, Head, Inbox, chunked, content_of, send};
+use super::hostile::{self, Bounds};
+use super::ledger::{Conduct, Ledger, TunnelEnd};
+use super::message::{Framing, Head, Inbox, chunked, chunks, content_of, send};
 use hp_core::rt::Rt;
 use hp_core::rt::net::{Conn, Listener};
 use hp_core::rt::race::join;
@@ -22,6 +23,8 @@ pub(crate) struct Backend {
     pub(crate) piece_bytes: usize,
     /// Longest content of an answer.
     pub(crate) content_bytes_max: usize,
+    /// The proxy's, which some answers outgrow.
+    pub(crate) bounds: Bounds,
 }
 
 /// What a backend does with a request.
@@ -35,7 +38,11 @@ enum Manner {
     Silence,
     BreakOffInHead,
     BreakOffInContent,
-    Garbage,
+    StallInContent,
+    /// Content that ends in a broken chunk.
+    BadChunk,
+    /// A head that nobody may take.
+    BadHead,
     /// Another answer behind the answer.
     AnswerTwice,
 }
@@ -104,6 +111,9 @@ impl Backend {
             return self.tunnel(conn, inbox, head, id).await;
         }
         let answer = self.answer(id, method);
+        if let Some(conduct) = conduct(manner, &answer) {
+            self.ledger.conduct(id, conduct);
+        }
         match manner {
             Manner::Answer | Manner::AnswerAndLeave | Manner::AnswerEarly => {
                 let interim = self.one_in(10);
@@ -122,25 +132,11 @@ impl Backend {
                 send(conn, &answer.head.as_bytes()[..length]).await?;
                 return Ok(self.any_end());
             }
-            Manner::BreakOffInContent => {
-                send(conn, answer.head.as_bytes()).await?;
-                let length = self
-                    .chance
-                    .borrow_mut()
-                    .size(answer.content.len().max(2) - 1);
-                let part = &answer.content[..length.min(answer.content.len().saturating_sub(1))];
-                self.send_dawdling(conn, part).await?;
-                // Without a length nobody could tell an end from the end.
-                return Ok(if answer.until_close {
-                    Next::Reset
-                } else {
-                    self.any_end()
-                });
+            Manner::BreakOffInContent | Manner::StallInContent => {
+                return self.cut(conn, inbox, id, (manner, &answer)).await;
             }
-            Manner::Garbage => {
-                send(conn, b"HTTP/1.1 200 OK\r\n\0: nonsense\r\n\r\n").await?;
-                return Ok(self.any_end());
-            }
+            Manner::BadChunk => return self.send_bad_chunk(conn, inbox, id, method).await,
+            Manner::BadHead => return self.send_bad_head(conn, inbox, id).await,
             Manner::AnswerTwice => {
                 self.answer_twice(conn, id)?;
                 return Ok(Next::GoOn);
@@ -154,6 +150,80 @@ impl Backend {
             Manner::AnswerAndLeave => Next::Finish,
             _ => Next::GoOn,
         })
+    }
+
+    /// Sends the head and not all of the content; then ends, or says nothing more.
+    async fn cut(
+        &self,
+        conn: &Conn,
+        inbox: &mut Inbox<'_>,
+        id: u64,
+        (manner, answer): (Manner, &Answer),
+    ) -> io::Result<Next> {
+        send(conn, answer.head.as_bytes()).await?;
+        let most = answer.content.len().saturating_sub(1);
+        let length = self.chance.borrow_mut().size(most);
+        self.send_dawdling(conn, &answer.content[..length.min(most)])
+            .await?;
+        if answer.content.is_empty() {
+            return Ok(Next::Finish); // The answer was whole, and a reset could take it away.
+        }
+        if manner == Manner::StallInContent {
+            self.stay_silent(inbox, id).await;
+            return Ok(Next::Reset);
+        }
+        // Without a length nobody could tell an end from the end.
+        Ok(if answer.until_close {
+            Next::Reset
+        } else {
+            self.any_end()
+        })
+    }
+
+    /// Sends content that ends in a broken chunk.
+    async fn send_bad_chunk(
+        &self,
+        conn: &Conn,
+        inbox: &mut Inbox<'_>,
+        id: u64,
+        method: &str,
+    ) -> io::Result<Next> {
+        let size = self.chance.borrow_mut().size(self.content_bytes_max);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nX-Size: {size}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        if method == "HEAD" {
+            self.ledger.conduct(id, Conduct::Fair);
+            send(conn, head.as_bytes()).await?;
+            return Ok(Next::GoOn);
+        }
+        let (verdict, end) = hostile::chunks(self.chance.borrow_mut().index(1024));
+        self.ledger.conduct(id, Conduct::Cut(verdict.details));
+        let chunk_bytes = self.chance.borrow_mut().size(size);
+        let content = content_of(id, size);
+        send(conn, head.as_bytes()).await?;
+        self.send_dawdling(conn, &chunks(&content, chunk_bytes))
+            .await?;
+        send(conn, end.as_bytes()).await?;
+        Ok(self.end_or_wait(inbox, id).await)
+    }
+
+    /// Sends a head that nobody may take.
+    async fn send_bad_head(&self, conn: &Conn, inbox: &mut Inbox<'_>, id: u64) -> io::Result<Next> {
+        let index = self.chance.borrow_mut().index(1024);
+        let (verdict, text) = hostile::answer_head(index, id, self.bounds);
+        self.ledger.conduct(id, Conduct::Bad(verdict));
+        self.send_dawdling(conn, text.as_bytes()).await?;
+        Ok(self.end_or_wait(inbox, id).await)
+    }
+
+    /// After something that the proxy must not take: goes away, or sees that the proxy does.
+    async fn end_or_wait(&self, inbox: &mut Inbox<'_>, id: u64) -> Next {
+        if self.one_in(2) {
+            return Next::Finish;
+        }
+        self.stay_silent(inbox, id).await;
+        Next::Reset
     }
 
     /// Sends another answer behind the answer, in one piece.
@@ -194,8 +264,11 @@ impl Backend {
         if !self.is_well_behaved && self.one_in(8) {
             send(conn, text.as_bytes()).await?;
             send(conn, &content[..size / 2]).await?;
+            self.ledger.end_tunnel(TunnelEnd::BackendResets);
+            self.ledger.conduct(id, Conduct::Cut(RESET));
             return Ok(Next::Reset);
         }
+        self.ledger.conduct(id, Conduct::Fair);
         let say = async {
             send(conn, text.as_bytes()).await?;
             self.send_dawdling(conn, &content).await?;
@@ -228,13 +301,15 @@ impl Backend {
             return Manner::Answer;
         }
         self.ledger.misdeeds.set(self.ledger.misdeeds.get() + 1);
-        match self.below(8) {
+        match self.below(12) {
             0 | 1 => Manner::AnswerAndLeave,
             2 => Manner::AnswerEarly,
             3 => Manner::Silence,
             4 => Manner::BreakOffInHead,
             5 => Manner::BreakOffInContent,
-            6 => Manner::Garbage,
+            6 => Manner::StallInContent,
+            7 => Manner::BadChunk,
+            8..=10 => Manner::BadHead,
             _ if self.piece_bytes >= TWO_ANSWERS_BYTES => Manner::AnswerTwice,
             _ => Manner::AnswerAndLeave,
         }
@@ -245,6 +320,9 @@ impl Backend {
         let Ok(content) = inbox.content(head.framing(Framing::Length(0))).await else {
             return false;
         };
+        if head.framing(Framing::Length(0)) != Framing::Length(0) {
+            self.ledger.read(id);
+        }
         let expected = content_of(!id, self.ledger.body_bytes(id));
         if content != expected {
             let (got, sent) = (content.len(), expected.len());
@@ -321,6 +399,27 @@ impl Backend {
     }
 }
 
+/// What the ledger has to know of a manner; `None` where that is drawn later.
+fn conduct(manner: Manner, answer: &Answer) -> Option<Conduct> {
+    Some(match manner {
+        Manner::AnswerEarly => Conduct::Early,
+        Manner::Silence => Conduct::Silent,
+        Manner::BreakOffInHead => Conduct::Ends,
+        Manner::BreakOffInContent if !answer.content.is_empty() => Conduct::Cut(ENDED),
+        Manner::StallInContent if !answer.content.is_empty() => Conduct::Cut(STALLED),
+        Manner::Answer
+        | Manner::AnswerAndLeave
+        | Manner::AnswerTwice
+        | Manner::BreakOffInContent
+        | Manner::StallInContent => Conduct::Fair,
+        Manner::BadChunk | Manner::BadHead => return None,
+    })
+}
+
+/// Why content is not whole, besides broken chunks.
+pub(crate) const ENDED: &str = "the backend ended";
+const RESET: &str = "the backend reset the tunnel";
+pub(crate) const STALLED: &str = "the backend stalled";
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Two small answers, with the longest number in them.
 pub(crate) const TWO_ANSWERS_BYTES: usize = 200;

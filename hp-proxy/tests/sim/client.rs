@@ -1,11 +1,12 @@
 //! Clients as they come: patient and hasty, old and new, some that leave in the middle.
 
-use super::ledger::{Ledger, Outcome};
-use super::message::{Broken, Framing, Head, Inbox, chunked, content_of, send};
-use hp_core::rt::Rt;
+use super::hostile::{self, Bounds, TOO_LARGE, Verdict};
+use super::ledger::{Ledger, Outcome, Part, TunnelEnd};
+use super::message::{Broken, Framing, Head, Inbox, chunked, chunks, content_of, send};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::join;
 use hp_core::rt::sim::Chance;
+use hp_core::rt::{Instant, Rt};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,6 +22,10 @@ pub(crate) struct Client {
     pub(crate) is_well_behaved: bool,
     /// Longest content of a request.
     pub(crate) content_bytes_max: usize,
+    /// The proxy's, which some requests outgrow.
+    pub(crate) bounds: Bounds,
+    /// No fault strikes, and no drain begins before the clients end.
+    pub(crate) is_calm: bool,
 }
 
 /// A request as it goes out.
@@ -31,8 +36,21 @@ struct Ask {
     /// What it says up the tunnel that it asks for.
     up: Option<Vec<u8>>,
     bytes: Vec<u8>,
-    /// No proxy may pass it on.
-    is_bad: bool,
+    /// What no proxy may pass on, and what it has to say.
+    bad: Option<(Part, Verdict)>,
+    /// The content of the proxy's own answer, where the request ends with it.
+    here: Option<String>,
+}
+
+/// Requests that were sent at once.
+struct Batch<'a> {
+    asks: &'a [Ask],
+    /// How many have an outcome.
+    settled: &'a Cell<usize>,
+    /// No later than anything of them reached the proxy.
+    begun: Instant,
+    /// Nothing was sent before on this connection, which the proxy therefore has no reason to end.
+    is_first: bool,
 }
 
 /// Whether a connection carries another request.
@@ -49,17 +67,23 @@ impl Client {
     /// Talks over a few connections.
     pub(crate) async fn live(self) {
         for _ in 0..=self.below(3) {
-            let deadline = self.rt.now() + PATIENCE;
-            if let Ok(conn) = self.rt.connect(self.proxy, deadline).await {
+            let begun = self.rt.now();
+            if let Ok(conn) = self.rt.connect(self.proxy, begun + PATIENCE).await {
                 self.ledger.conns.set(self.ledger.conns.get() + 1);
-                self.converse(conn).await;
+                self.converse(conn, begun).await;
             }
         }
     }
 
-    async fn converse(&self, conn: Conn) {
+    async fn converse(&self, conn: Conn, connect_begun: Instant) {
         let mut inbox = Inbox::new(&conn);
-        for _ in 0..=self.below(4) {
+        for round in 0..=self.below(4) {
+            let is_first = round == 0;
+            let begun = if is_first {
+                connect_begun
+            } else {
+                self.rt.now()
+            };
             conn.set_deadline(Some(self.rt.now() + PATIENCE));
             let asks = self.asks();
             for ask in &asks {
@@ -72,9 +96,15 @@ impl Client {
             }
             let bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes.clone()).collect();
             let settled = Cell::new(0);
+            let batch = Batch {
+                asks: &asks,
+                settled: &settled,
+                begun,
+                is_first,
+            };
             let (_sent, next) = join(
                 self.send_dawdling(&conn, &bytes),
-                self.receive_all(&mut inbox, &asks, &settled),
+                self.receive_all(&mut inbox, &batch),
             )
             .await;
             let unsettled = &asks[settled.get()..];
@@ -145,25 +175,17 @@ impl Client {
         }
     }
 
-    async fn receive_all(
-        &self,
-        inbox: &mut Inbox<'_>,
-        asks: &[Ask],
-        settled: &Cell<usize>,
-    ) -> Next {
-        for ask in asks {
-            let (outcome, next) = match self.receive(inbox, ask).await {
+    async fn receive_all(&self, inbox: &mut Inbox<'_>, batch: &Batch<'_>) -> Next {
+        for ask in batch.asks {
+            let (outcome, next) = match self.receive(inbox, ask, batch).await {
                 Ok(received) => received,
                 Err(broken) => {
-                    if broken == Broken::Garbage {
-                        let what = format!("{}: the proxy sent no message", ask.id);
-                        self.ledger.violate(what, &[]);
-                    }
+                    self.judge_broken(ask, batch, broken);
                     (Outcome::Broken, Next::Broke)
                 }
             };
             self.ledger.settle(ask.id, outcome);
-            settled.set(settled.get() + 1);
+            batch.settled.set(batch.settled.get() + 1);
             if next != Next::MayCome {
                 return next;
             }
@@ -171,7 +193,12 @@ impl Client {
         Next::MayCome
     }
 
-    async fn receive(&self, inbox: &mut Inbox<'_>, ask: &Ask) -> Result<(Outcome, Next), Broken> {
+    async fn receive(
+        &self,
+        inbox: &mut Inbox<'_>,
+        ask: &Ask,
+        batch: &Batch<'_>,
+    ) -> Result<(Outcome, Next), Broken> {
         let head = loop {
             let head = inbox.head().await?;
             if let (101, Some(up)) = (head.status(), &ask.up) {
@@ -199,15 +226,72 @@ impl Client {
         } else {
             Next::CannotCome
         };
-        if head.field("Proxy-Status").is_some() {
-            return Ok((Outcome::Refused(head.status()), next));
+        if let Some(reason) = head.field("Proxy-Status") {
+            let Some(said) = self.ledger.said(head.status(), reason) else {
+                let what = format!("{}: no answer of the proxy is {head:?}", ask.id);
+                self.ledger.violate(what, &[]);
+                return Ok((Outcome::Broken, next));
+            };
+            self.judge_refusal(ask, batch, said.into());
+            let phrase = head
+                .first
+                .split_once(' ')
+                .map_or("", |(_version, rest)| rest);
+            let text = format!("{phrase}: {}\n", said.details);
+            if !is_bodiless && content != text.as_bytes() {
+                let what = format!("{}: the content is not {text:?}", ask.id);
+                self.ledger.violate(what, &[]);
+            }
+            return Ok((Outcome::Refused(said), next));
         }
-        if ask.is_bad {
+        if let Some(expected) = &ask.here {
+            if content != expected.as_bytes() {
+                let what = format!("{}: the answer is not {expected:?}", ask.id);
+                self.ledger.violate(what, &[]);
+            }
+            return Ok((Outcome::Here, next));
+        }
+        if let Some((Part::Head, _verdict)) = ask.bad {
             let what = format!("{}: a bad request was answered by a backend", ask.id);
             self.ledger.violate(what, &[]);
         }
         self.check(ask, &head, is_bodiless, &content);
         Ok((Outcome::Whole, next))
+    }
+
+    /// An answer of the proxy's own must be the one that the request deserves, or say what else went wrong.
+    fn judge_refusal(&self, ask: &Ask, batch: &Batch<'_>, verdict: Verdict) {
+        let Ask { id, bad, .. } = ask;
+        let took = self.rt.now() - batch.begun;
+        let deserved = bad.map(|(_part, deserved)| deserved);
+        let is_explained = if deserved == Some(verdict) {
+            true
+        } else if hostile::blames_request(verdict) {
+            false
+        } else if hostile::blames_time(verdict) {
+            took >= PROXY_PATIENCE
+        } else {
+            // A backend, or the way to it: the head was taken for good.
+            ask.here.is_none() && !matches!(bad, Some((Part::Head, _deserved)))
+        };
+        if !is_explained {
+            let what = format!("{id}: {verdict:?} after {took:?}, not {deserved:?}");
+            self.ledger.violate(what, &[]);
+        }
+    }
+
+    /// A connection that ends without an answer; where nothing else goes wrong, a bad head is answered.
+    fn judge_broken(&self, ask: &Ask, batch: &Batch<'_>, broken: Broken) {
+        let took = self.rt.now() - batch.begun;
+        let is_owed = self.is_calm && batch.is_first && took < PROXY_PATIENCE;
+        if broken == Broken::Garbage {
+            let what = format!("{}: the proxy sent no message", ask.id);
+            self.ledger.violate(what, &[]);
+        }
+        if let (Some((Part::Head, verdict)), true) = (ask.bad, is_owed) {
+            let what = format!("{}: no answer, not {verdict:?}", ask.id);
+            self.ledger.violate(what, &[]);
+        }
     }
 
     /// Says what it has while it hears what the backend has; some leave in the middle, some say nothing for too long.
@@ -226,12 +310,20 @@ impl Client {
             }
             if self.one_in(2) {
                 self.dawdle().await;
+                self.ledger.end_tunnel(TunnelEnd::ClientResets);
                 return Ok((Outcome::GivenUp, Next::Leaves));
             }
             return match inbox.content(Framing::Length(usize::MAX)).await {
                 Ok(_) | Err(Broken::Ended) => {
-                    // The backend has ended in order, and the proxy waits for this end.
+                    // The backend has ended in order, and the proxy waits for this end, but not without limit.
                     self.rt.sleep(PATIENCE * 2).await;
+                    match send(conn, b"?").await {
+                        Err(_reset) => self.ledger.end_tunnel(TunnelEnd::Silence),
+                        Ok(()) => {
+                            let what = format!("{}: a silent tunnel does not end", ask.id);
+                            self.ledger.violate(what, &[]);
+                        }
+                    }
                     Ok((Outcome::GivenUp, Next::Leaves))
                 }
                 Err(broken) => Err(broken),
@@ -271,14 +363,18 @@ impl Client {
     /// One request, or several at once.
     fn asks(&self) -> Vec<Ask> {
         let depth = if self.one_in(5) { 2 + self.below(3) } else { 1 };
-        (0..depth).map(|_| self.ask(depth == 1)).collect()
+        let asks: Vec<Ask> = (0..depth).map(|_| self.ask(depth == 1)).collect();
+        if depth > 1 {
+            asks.iter().for_each(|ask| self.ledger.pipeline(ask.id));
+        }
+        asks
     }
 
     fn ask(&self, may_have_content: bool) -> Ask {
-        if may_have_content && !self.is_well_behaved && self.one_in(20) {
+        if may_have_content && !self.is_well_behaved && self.one_in(12) {
             return self.bad_ask();
         }
-        let is_old = may_have_content && self.one_in(4);
+        let is_old = may_have_content && !self.bounds.is_strict && self.one_in(4);
         let (method, content) = match self.below(10) {
             0 => ("HEAD", None),
             1 => ("POST", Some(0)),
@@ -335,38 +431,73 @@ impl Client {
             is_old,
             up,
             bytes,
-            is_bad: false,
+            bad: None,
+            here: None,
         }
     }
 
     /// A request that must be refused: after it nothing on its connection has a known meaning.
     fn bad_ask(&self) -> Ask {
-        let id = self.ledger.enter(false, 0);
-        let text = match self.below(7) {
-            0 => format!("GET /{id} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-            1 => format!("GET /{id} HTTP/1.1\r\nHost: sim\r\nExpect: miracles\r\n\r\n"),
-            2 => format!("GET /{id} HTTP/2.0\r\nHost: sim\r\n\r\n"),
-            3 => String::from("CONNECT sim:1 HTTP/1.1\r\nHost: sim:1\r\n\r\n"),
-            4 => format!(
-                "GET /{id}?{} HTTP/1.1\r\nHost: sim\r\n\r\n",
-                "x".repeat(9000)
-            ),
-            5 => format!(
-                "GET /{id} HTTP/1.1\r\nHost: sim\r\n{}\r\n",
-                "A: b\r\n".repeat(200)
-            ),
-            _ => {
-                let lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
-                format!("POST /{id} HTTP/1.1\r\nHost: sim\r\n{lengths}\r\n0\r\n\r\n")
-            }
-        };
+        match self.below(16) {
+            0..4 => return self.bad_content(),
+            4 => return self.last_hop(),
+            _ => (),
+        }
+        let id = self.ledger.enter_bad(Part::Head);
+        let index = self.chance.borrow_mut().index(1024);
+        let (verdict, text) = hostile::request_head(index, id, self.bounds);
         Ask {
             id,
             method: "GET",
             is_old: false,
             bytes: text.into_bytes(),
             up: None,
-            is_bad: true,
+            bad: Some((Part::Head, verdict)),
+            here: None,
+        }
+    }
+
+    /// A request that must go no further than the proxy.
+    fn last_hop(&self) -> Ask {
+        let id = self.ledger.enter_bad(Part::Head);
+        let (text, content) = hostile::last_hop(self.chance.borrow_mut().index(1024), id);
+        Ask {
+            id,
+            method: "OPTIONS",
+            is_old: false,
+            bytes: text.into_bytes(),
+            up: None,
+            bad: None,
+            here: Some(content),
+        }
+    }
+
+    /// A request whose head is good: chunks that are none, or too many of them.
+    fn bad_content(&self) -> Ask {
+        let id = self.ledger.enter_bad(Part::Content);
+        let most = self.bounds.body_bytes_max;
+        let (verdict, size, end) = if most > 0 && self.one_in(4) {
+            (TOO_LARGE, most + 1, String::from("0\r\n\r\n"))
+        } else {
+            // A broken chunk may have a byte of its own, and the two together must not be too large.
+            let size = self.chance.borrow_mut().size(self.content_bytes_max - 1);
+            let (verdict, end) = hostile::chunks(self.chance.borrow_mut().index(1024));
+            (verdict, size, end)
+        };
+        let head =
+            format!("POST /{id} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let mut bytes = head.into_bytes();
+        let chunk_bytes = self.chance.borrow_mut().size(size);
+        bytes.extend(chunks(&content_of(!id, size), chunk_bytes));
+        bytes.extend_from_slice(end.as_bytes());
+        Ask {
+            id,
+            method: "POST",
+            is_old: false,
+            bytes,
+            up: None,
+            bad: Some((Part::Content, verdict)),
+            here: None,
         }
     }
 
@@ -396,5 +527,7 @@ impl Client {
 
 /// How the content of a 408 begins.
 const LATE: &str = "408 Request Timeout";
+/// What the proxy waits for a head, or for more of some content, at least; less what its clock may be behind.
+const PROXY_PATIENCE: Duration = Duration::from_secs(9);
 /// Longer than anything that the proxy waits for.
 const PATIENCE: Duration = Duration::from_secs(3600);

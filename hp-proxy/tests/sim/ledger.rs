@@ -1,10 +1,12 @@
 //! What was asked, what became of it, and what must never happen. Clients and backends write here; the run is judged by it.
 
+use super::hostile::{Verdict, blames_answer_head};
+use hp_proxy::exchange::answers::{self, Said};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every request of a run by its number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     entries: RefCell<BTreeMap<u64, Entry>>,
     violations: RefCell<Vec<Violation>>,
@@ -16,14 +18,55 @@ pub(crate) struct Ledger {
     answered_twice: RefCell<BTreeSet<u64>>,
     next: Cell<u64>,
     tells: Cell<bool>,
+    /// Every answer that the proxy can make itself.
+    answers: Vec<Said>,
+    /// How often tunnels ended in each way that only their ends tell apart.
+    tunnel_ends: RefCell<BTreeMap<TunnelEnd, u64>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     may_be_repeated: bool,
+    /// What nobody may take.
+    bad: Option<Part>,
+    /// Others were sent at once with it.
+    is_pipelined: bool,
     body_bytes: usize,
     executed: u32,
+    conducts: Vec<Conduct>,
     outcome: Option<Outcome>,
+}
+
+/// A part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Head,
+    Content,
+}
+
+/// What a backend does with a request that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// It answers as HTTP asks, after it has read all of the request.
+    Fair,
+    /// It answers as HTTP asks, before it has read the content.
+    Early,
+    /// It never answers.
+    Silent,
+    /// Its connection ends within the answer's head, or before.
+    Ends,
+    /// The answer's head deserves a verdict.
+    Bad(Verdict),
+    /// The content is not whole; why.
+    Cut(&'static str),
+}
+
+/// How a tunnel ended that did not end in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TunnelEnd {
+    ClientResets,
+    BackendResets,
+    Silence,
 }
 
 /// What a client learns of its request; exactly one of these.
@@ -32,7 +75,9 @@ pub(crate) enum Outcome {
     /// The backend's answer, whole.
     Whole,
     /// The proxy's own answer.
-    Refused(u16),
+    Refused(Said),
+    /// The proxy's own answer, 200.
+    Here,
     /// The connection broke, or ended before the answer was whole, and the client can tell.
     Broken,
     /// The client gave up, or never sent all of it.
@@ -47,6 +92,21 @@ struct Violation {
 }
 
 impl Ledger {
+    /// Of a run in which nothing has happened.
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: RefCell::default(),
+            violations: RefCell::default(),
+            conns: Cell::default(),
+            misdeeds: Cell::default(),
+            answered_twice: RefCell::default(),
+            next: Cell::default(),
+            tells: Cell::default(),
+            answers: answers::every(),
+            tunnel_ends: RefCell::default(),
+        }
+    }
+
     /// Has [`Ledger::tell`] write to stderr.
     pub(crate) fn tell_all(&self) {
         self.tells.set(true);
@@ -61,16 +121,86 @@ impl Ledger {
 
     /// A new request.
     pub(crate) fn enter(&self, may_be_repeated: bool, body_bytes: usize) -> u64 {
+        self.enter_any(may_be_repeated, None, body_bytes)
+    }
+
+    /// A new request of which a part is bad, or that ends with the proxy.
+    pub(crate) fn enter_bad(&self, part: Part) -> u64 {
+        self.enter_any(false, Some(part), 0)
+    }
+
+    fn enter_any(&self, may_be_repeated: bool, bad: Option<Part>, body_bytes: usize) -> u64 {
         let id = self.next.get() + 1;
         self.next.set(id);
         let entry = Entry {
             may_be_repeated,
+            bad,
+            is_pipelined: false,
             body_bytes,
             executed: 0,
+            conducts: Vec::new(),
             outcome: None,
         };
         self.entries.borrow_mut().insert(id, entry);
         id
+    }
+
+    /// What the proxy says with an answer of its own; `None` when it never says that.
+    pub(crate) fn said(&self, status: u16, reason: &str) -> Option<Said> {
+        let is_it = |said: &&Said| {
+            let Said { error, details, .. } = said;
+            let whole = format!("hp-proxy; error={error}; details=\"{details}\"");
+            said.status == status && whole == reason
+        };
+        self.answers.iter().find(is_it).copied()
+    }
+
+    /// A request is sent at once with others.
+    pub(crate) fn pipeline(&self, id: u64) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(&id) {
+            entry.is_pipelined = true;
+        }
+    }
+
+    /// What a backend does with a request.
+    pub(crate) fn conduct(&self, id: u64, conduct: Conduct) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(&id) {
+            entry.conducts.push(conduct);
+        }
+    }
+
+    /// A backend has read all of a request's content, and took it for whole.
+    pub(crate) fn read(&self, id: u64) {
+        let entries = self.entries.borrow();
+        if entries.get(&id).is_some_and(|entry| entry.bad.is_some()) {
+            let what = format!("{id}: bad content came to a backend as whole");
+            self.violate(what, &[]);
+        }
+    }
+
+    /// How a tunnel ended that did not end in order.
+    pub(crate) fn end_tunnel(&self, end: TunnelEnd) {
+        *self.tunnel_ends.borrow_mut().entry(end).or_default() += 1;
+    }
+
+    /// How many tunnels ended so.
+    pub(crate) fn tunnels_ended(&self, end: TunnelEnd) -> u64 {
+        self.tunnel_ends.borrow().get(&end).copied().unwrap_or(0)
+    }
+
+    /// How often each answer of the proxy's own was received.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (Said, u64)> + '_ {
+        let count = |said| self.count(|outcome| outcome == Outcome::Refused(said));
+        self.answers.iter().map(move |said| (*said, count(*said)))
+    }
+
+    /// How many clients saw that their answer was not whole, which a backend had cut for this reason.
+    pub(crate) fn cuts(&self, why: &'static str) -> u64 {
+        let entries = self.entries.borrow();
+        let is_cut = |entry: &&Entry| {
+            entry.outcome == Some(Outcome::Broken) && entry.conducts.contains(&Conduct::Cut(why))
+        };
+        entries.values().filter(is_cut).count() as u64
     }
 
     /// A backend has the whole head of a request.
@@ -138,14 +268,18 @@ impl Ledger {
         self.next.get()
     }
 
-    /// Whatever must not be and was, in view of the faults that struck.
-    pub(crate) fn judge(&self, struck: &dyn Fn(&str) -> bool) -> Vec<String> {
+    /// Whatever must not be and was, in view of the faults that struck. `is_calm`: none did, and no drain began before the
+    /// clients had ended.
+    pub(crate) fn judge(&self, struck: &dyn Fn(&str) -> bool, is_calm: bool) -> Vec<String> {
         let violations = self.violations.borrow();
         let mut found: Vec<String> = violations
             .iter()
             .filter(|violation| !violation.excuses.iter().any(|fault| struck(fault)))
             .map(|violation| violation.what.clone())
             .collect();
+        let is_apart = APART.iter().any(|fault| struck(fault));
+        // Which answers came to whom nobody knows then.
+        let may_be_shifted = is_apart && !self.answered_twice.borrow().is_empty();
         for (id, entry) in self.entries.borrow().iter() {
             if entry.outcome.is_none() {
                 found.push(format!("{id} has no outcome"));
@@ -153,14 +287,85 @@ impl Ledger {
             if entry.executed > 1 && !entry.may_be_repeated {
                 found.push(format!("{id} was executed {} times", entry.executed));
             }
-            let is_shifted = self.answered_twice.borrow().contains(id);
-            let is_excused = is_shifted && APART.iter().any(|fault| struck(fault));
-            if entry.executed == 0 && entry.outcome == Some(Outcome::Whole) && !is_excused {
+            if entry.executed > 0 && entry.bad == Some(Part::Head) {
+                found.push(format!("{id} is none to pass on, and came to a backend"));
+            }
+            let is_shifted = is_apart && self.answered_twice.borrow().contains(id);
+            if entry.executed == 0 && entry.outcome == Some(Outcome::Whole) && !is_shifted {
                 found.push(format!("{id} was answered by nobody"));
+            }
+            if !may_be_shifted {
+                found.extend(entry.contradiction(*id, struck));
+            }
+            if is_calm {
+                found.extend(entry.difference(*id));
             }
         }
         found
     }
+}
+
+impl Entry {
+    /// An outcome that nothing that any backend did explains.
+    fn contradiction(&self, id: u64, struck: &dyn Fn(&str) -> bool) -> Option<String> {
+        let conducts = &self.conducts;
+        let is_whole = |conduct: &Conduct| match conduct {
+            Conduct::Fair => self.bad.is_none(),
+            Conduct::Early => true,
+            // Where content ends with its connection, and the kernel ends that too soon, nobody can tell.
+            Conduct::Cut(_) => struck("half_close"),
+            Conduct::Silent | Conduct::Ends | Conduct::Bad(_) => false,
+        };
+        match self.outcome? {
+            Outcome::Whole if self.executed > 0 && !conducts.iter().any(is_whole) => {
+                Some(format!("{id} is whole, although {conducts:?}"))
+            }
+            Outcome::Refused(said) => {
+                let verdict = Verdict::from(said);
+                let is_explained = conducts.contains(&Conduct::Bad(verdict));
+                (blames_answer_head(verdict) && !is_explained)
+                    .then(|| format!("{id}: {said:?}, although {conducts:?}"))
+            }
+            Outcome::Whole | Outcome::Here | Outcome::Broken | Outcome::GivenUp => None,
+        }
+    }
+}
+
+impl Entry {
+    /// An outcome other than the one that follows from what a backend did, where nothing else goes wrong.
+    fn difference(&self, id: u64) -> Option<String> {
+        let [conduct] = self.conducts[..] else {
+            return None; // Not executed, or repeated.
+        };
+        let is_right = match (conduct, self.outcome?) {
+            // The client did not wait; or its own part was bad, which others judge.
+            (_, Outcome::GivenUp) => true,
+            _ if self.bad.is_some() => true,
+            // The reset that shows that a later answer was cut takes away what is still on its way.
+            (_, Outcome::Broken) if self.is_pipelined => true,
+            (Conduct::Fair | Conduct::Early, outcome) => outcome == Outcome::Whole,
+            (Conduct::Bad(verdict), Outcome::Refused(said)) => Verdict::from(said) == verdict,
+            (Conduct::Silent, Outcome::Refused(said)) => said.error == "http_response_timeout",
+            (Conduct::Cut(_), Outcome::Broken) => true,
+            // A reset takes away what was not read.
+            (Conduct::Ends | Conduct::Cut(_), Outcome::Refused(said)) => {
+                let errors = ["http_response_incomplete", "connection_terminated"];
+                errors.contains(&said.error)
+            }
+            (Conduct::Bad(_) | Conduct::Silent | Conduct::Ends | Conduct::Cut(_), _) => false,
+        };
+        let outcome = self.outcome;
+        (!is_right).then(|| format!("{id}: {outcome:?}, although {conduct:?} and nothing else"))
+    }
+}
+
+impl TunnelEnd {
+    /// Each, with the name of its way.
+    pub(crate) const ALL: [(Self, &'static str); 3] = [
+        (Self::ClientResets, "tunnel reset by its client"),
+        (Self::BackendResets, "tunnel reset by its backend"),
+        (Self::Silence, "tunnel silent for too long"),
+    ];
 }
 
 /// What sends two answers of one piece apart.

@@ -176,13 +176,19 @@ pub(crate) async fn send(conn: &Conn, bytes: &[u8]) -> io::Result<()> {
 
 /// The content as chunks of a length each, and the last one.
 pub(crate) fn chunked(content: &[u8], chunk_bytes: usize) -> Vec<u8> {
+    let mut coded = chunks(content, chunk_bytes);
+    coded.extend_from_slice(b"0\r\n\r\n");
+    coded
+}
+
+/// The same without the last one.
+pub(crate) fn chunks(content: &[u8], chunk_bytes: usize) -> Vec<u8> {
     let mut coded = Vec::new();
     for chunk in content.chunks(chunk_bytes.max(1)) {
         coded.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         coded.extend_from_slice(chunk);
         coded.extend_from_slice(b"\r\n");
     }
-    coded.extend_from_slice(b"0\r\n\r\n");
     coded
 }
 

@@ -2,8 +2,10 @@
 
 mod backend;
 mod client;
+mod hostile;
 mod ledger;
 mod message;
 pub(crate) mod play;
+mod ways;
 
 pub(crate) use play::{Tell, play};

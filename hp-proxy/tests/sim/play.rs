@@ -6,19 +6,23 @@
 
 use super::backend::Backend;
 use super::client::Client;
+use super::hostile::Bounds;
 use super::ledger::{Ledger, Outcome};
+use super::ways;
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
+use hp_core::wire::http1::head::HeadLimits;
+use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,6 +55,21 @@ struct Scene {
     buffer_bytes: usize,
     /// The drain begins in the middle, after so many requests.
     drains_after: Option<u64>,
+    /// What messages may be no longer than.
+    bounds: Bounds,
+    /// Requests that may wait for a backend.
+    queue_len_max: u32,
+    backends: Backends,
+}
+
+/// Who is there to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backends {
+    Live(u8),
+    /// A host where nobody listens.
+    Deaf,
+    /// An address without a host: nothing comes back.
+    Nowhere,
 }
 
 /// Whether a run writes all that happens to stderr.
@@ -82,7 +101,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let (hash, time) = (world.hash(), world.now() - Instant::START);
     let faults = world.faults();
     let mut found = match ended {
-        Ok(()) => stage.judge(&faults),
+        Ok(()) => stage.judge(&faults, scene),
         Err(stuck) => vec![stuck],
     };
     if scene.is_calm && scene.is_well_behaved && !stage.has_drained_early.get() {
@@ -101,25 +120,46 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
         requests: stage.ledger.requests(),
         time,
         faults,
-        ways: stage.ways(),
+        ways: ways::count(&stage.ledger, stage.rows()),
         hash,
     })
 }
 
 impl Scene {
     fn draw(chance: &mut Chance) -> Self {
+        let is_well_behaved = chance.one_in(2);
+        let buffer_bytes = chance.size(BUFFER_BYTES_MAX);
+        let backends = match chance.below(40) {
+            0 if !is_well_behaved => Backends::Deaf,
+            1 if !is_well_behaved => Backends::Nowhere,
+            live => Backends::Live(u8::try_from(1 + live % 3).expect("at most 3")),
+        };
         Self {
             face: [Face::Readiness, Face::Completion][chance.index(2)],
             is_calm: chance.one_in(4),
-            is_well_behaved: chance.one_in(2),
-            buffer_bytes: chance.size(BUFFER_BYTES_MAX),
+            is_well_behaved,
+            buffer_bytes,
             drains_after: chance.one_in(4).then(|| 1 + chance.below(20)),
+            bounds: Bounds {
+                head: if buffer_bytes < BUFFER_BYTES_MAX / 16 || chance.one_in(2) {
+                    SMALL_HEADS
+                } else {
+                    HeadLimits::default()
+                },
+                body_bytes_max: if chance.one_in(2) {
+                    content_bytes_max(buffer_bytes)
+                } else {
+                    0
+                },
+                is_strict: chance.one_in(8),
+            },
+            queue_len_max: if !is_well_behaved && chance.one_in(4) {
+                1
+            } else {
+                ProxyLimits::default().queue_len_max
+            },
+            backends,
         }
-    }
-
-    /// What can be sent in a bearable number of pieces.
-    fn content_bytes_max(&self) -> usize {
-        (self.buffer_bytes * 64).min(60_000)
     }
 
     fn host(&self, world: &World, addr: [u8; 4], chance: &mut Chance) -> Host {
@@ -152,7 +192,7 @@ impl Stage {
         let proxy_host = scene.host(world, [10, 0, 0, 2], chance);
         let proxy = SocketAddr::from((proxy_host.addr(), 80));
         let mut stage = Self {
-            ledger: Rc::default(),
+            ledger: Rc::new(Ledger::new()),
             clients: client_host
                 .rt(Face::Readiness, &RtOptions::default())
                 .expect(RUNTIME),
@@ -164,13 +204,7 @@ impl Stage {
             workers_left: Rc::default(),
             has_drained_early: Cell::new(false),
         };
-        let servers: Vec<Server> = (1..=1 + chance.below(3))
-            .map(|number| {
-                let addr = [10, 0, 1, u8::try_from(number).expect("at most 3")];
-                let host = scene.host(world, addr, chance);
-                stage.set_backend(&host, chance, scene)
-            })
-            .collect();
+        let servers = stage.set_backends(world, chance, scene);
         stage.set_proxy(&proxy_host, scene, chance, (proxy, servers));
         for _ in 0..stage.clients_left.get() {
             let client = Client {
@@ -179,7 +213,9 @@ impl Stage {
                 ledger: Rc::clone(&stage.ledger),
                 chance: RefCell::new(chance.fork()),
                 is_well_behaved: scene.is_well_behaved,
-                content_bytes_max: scene.content_bytes_max(),
+                content_bytes_max: content_bytes_max(scene.buffer_bytes),
+                bounds: scene.bounds,
+                is_calm: scene.is_calm && scene.drains_after.is_none(),
             };
             let left = Rc::clone(&stage.clients_left);
             stage.clients.spawn(async move {
@@ -190,11 +226,26 @@ impl Stage {
         stage
     }
 
+    fn set_backends(&mut self, world: &World, chance: &mut Chance, scene: Scene) -> Vec<Server> {
+        let addr = |number| [10, 0, 1, number];
+        match scene.backends {
+            Backends::Live(count) => (1..=count)
+                .map(|number| {
+                    let host = scene.host(world, addr(number), chance);
+                    self.set_backend(&host, chance, scene)
+                })
+                .collect(),
+            Backends::Deaf => vec![server(world.host(addr(1)).addr())],
+            Backends::Nowhere => vec![server(IpAddr::from(addr(1)))],
+        }
+    }
+
     fn set_backend(&mut self, host: &Host, chance: &mut Chance, scene: Scene) -> Server {
         let rt = host
             .rt(Face::Readiness, &RtOptions::default())
             .expect(RUNTIME);
-        let addr = SocketAddr::from((host.addr(), 8000));
+        let server = server(host.addr());
+        let addr = server.addr;
         let backlog = [5, 128][chance.index(2)];
         let socket = host
             .listen(addr, backlog)
@@ -206,14 +257,12 @@ impl Stage {
             chance: RefCell::new(chance.fork()),
             is_well_behaved: scene.is_well_behaved,
             piece_bytes: scene.buffer_bytes,
-            content_bytes_max: scene.content_bytes_max(),
+            content_bytes_max: content_bytes_max(scene.buffer_bytes),
+            bounds: scene.bounds,
         });
         rt.spawn(backend.live(listener));
         self.backends.push(rt);
-        Server {
-            name: addr.to_string(),
-            addr,
-        }
+        server
     }
 
     fn set_proxy(
@@ -229,6 +278,15 @@ impl Stage {
             backends,
             workers,
             engine: Engine::Auto,
+            forwarding: if scene.bounds.is_strict {
+                Forwarding {
+                    http10: Http10::Refuse,
+                    underscores: Underscores::Refuse,
+                    ..Forwarding::default()
+                }
+            } else {
+                Forwarding::default()
+            },
             timeouts: Timeouts {
                 response: Duration::from_secs(5),
                 body: Duration::from_secs(10),
@@ -241,6 +299,9 @@ impl Stage {
                 ..Timeouts::default()
             },
             limits: ProxyLimits {
+                head: scene.bounds.head,
+                body_bytes_max: scene.bounds.body_bytes_max as u64,
+                queue_len_max: scene.queue_len_max,
                 upstream_conns_max: [0, 3, 6][chance.index(3)],
                 idle_conns_max: [1, 1024][chance.index(2)],
                 ..ProxyLimits::default()
@@ -298,13 +359,14 @@ impl Stage {
         }
     }
 
-    fn judge(&self, faults: &[(&'static str, u64)]) -> Vec<String> {
+    fn judge(&self, faults: &[(&'static str, u64)], scene: Scene) -> Vec<String> {
         let struck = |name: &str| {
             faults
                 .iter()
                 .any(|(fault, count)| *fault == name && *count > 0)
         };
-        let mut found = self.ledger.judge(&struck);
+        let is_calm = scene.is_calm && !self.has_drained_early.get();
+        let mut found = self.ledger.judge(&struck, is_calm);
         let panics: u64 = self.rts().map(Rt::panics).sum();
         if panics > 0 {
             found.push(format!("{panics} tasks panicked"));
@@ -363,41 +425,8 @@ impl Stage {
         exact.into_iter().filter_map(differs).collect()
     }
 
-    fn ways(&self) -> BTreeMap<String, u64> {
-        let mut ways = BTreeMap::new();
-        let counters: [(&str, Way); 13] = [
-            ("answered whole", |row| &row.responses),
-            ("refused by client fault", |row| {
-                &row.refused_by_client_fault
-            }),
-            ("failed by backend fault", |row| {
-                &row.failed_by_backend_fault
-            }),
-            ("client abort", |row| &row.client_aborts),
-            ("truncated", |row| &row.responses_truncated),
-            ("connect error", |row| &row.upstream_connect_errors),
-            ("redial", |row| &row.upstream_redials),
-            ("reuse", |row| &row.upstream_reuses),
-            ("retry", |row| &row.retries),
-            ("queued", |row| &row.queued),
-            ("tunnel", |row| &row.tunnels),
-            ("accept stall", |row| &row.accept_stalls),
-            ("connection moved", |row| &row.conns_moved),
-        ];
-        for (name, counter) in counters {
-            ways.insert(name.to_owned(), self.sum(counter));
-        }
-        for status in [400, 408, 414, 417, 431, 501, 502, 503, 504, 505] {
-            let count = self
-                .ledger
-                .count(|outcome| outcome == Outcome::Refused(status));
-            ways.insert(format!("status {status}"), count);
-        }
-        ways.insert(
-            String::from("misdeed of a backend"),
-            self.ledger.misdeeds.get(),
-        );
-        ways
+    fn rows(&self) -> impl Iterator<Item = &Counters> {
+        (0..self.mesh.workers()).map(|worker| self.rows.of(worker))
     }
 
     fn sum(&self, counter: Way) -> u64 {
@@ -408,6 +437,19 @@ impl Stage {
         let ends = std::iter::once(&self.clients).chain(&self.backends);
         ends.chain(&self.workers)
     }
+}
+
+fn server(host: IpAddr) -> Server {
+    let addr = SocketAddr::from((host, 8000));
+    Server {
+        name: addr.to_string(),
+        addr,
+    }
+}
+
+/// What can be sent in a bearable number of pieces.
+fn content_bytes_max(buffer_bytes: usize) -> usize {
+    (buffer_bytes * 64).min(60_000)
 }
 
 fn draw_options(chance: &mut Chance) -> RtOptions {
@@ -425,6 +467,12 @@ fn draw_options(chance: &mut Chance) -> RtOptions {
 type Way = fn(&Counters) -> &Counter;
 
 const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
+/// What heads of well-behaved clients and backends fit in.
+const SMALL_HEADS: HeadLimits = HeadLimits {
+    head_bytes_max: 2048,
+    line_bytes_max: 512,
+    fields_max: 16,
+};
 const CLIENTS_MAX: u64 = 12;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Longer than anything that happens by itself.

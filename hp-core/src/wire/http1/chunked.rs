@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::error::ChunkError;
+use crate::wire::forwarding::is_claim_of_origin;
 use crate::wire::header::FieldName;
 use crate::wire::token::{self, LENGTH_MAX};
 
@@ -390,13 +391,15 @@ fn rewrite_line(lines: &mut Vec<u8>, start: usize, colon: usize) {
 /// modifiers, response control and content format, and whatever speaks to one hop. RFC 9110 §6.5.1.
 fn is_forbidden_trailer(name: &[u8]) -> bool {
     FieldName::classify(name) != FieldName::Other
+        || str::from_utf8(name).is_ok_and(is_claim_of_origin)
+        || name.contains(&b'_') // To many a backend this is a hyphen, and the name a forbidden one.
         || FORBIDDEN_TRAILERS
             .iter()
             .any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
 }
 
 /// Names forbidden in trailers besides those that [`FieldName`] knows.
-const FORBIDDEN_TRAILERS: [&str; 30] = [
+const FORBIDDEN_TRAILERS: [&str; 26] = [
     "age",
     "authentication-info",
     "authorization",
@@ -409,7 +412,6 @@ const FORBIDDEN_TRAILERS: [&str; 30] = [
     "content-type",
     "cookie",
     "expires",
-    "http2-settings",
     "if-match",
     "if-modified-since",
     "if-none-match",
@@ -424,9 +426,6 @@ const FORBIDDEN_TRAILERS: [&str; 30] = [
     "vary",
     "warning",
     "www-authenticate",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-real-ip",
 ];
 
 #[cfg(test)]
@@ -640,6 +639,11 @@ mod tests {
         );
         check(
             b"0\r\nTransfer-Encoding: chunked\r\nTE: x\r\nConnection: X\r\n\r\n",
+            b"",
+            b"",
+        );
+        check(
+            b"0\r\nX-Forwarded-Port: 1\r\nx-real-ip: 1.2.3.4\r\nContent_Length: 1\r\n\r\n",
             b"",
             b"",
         );

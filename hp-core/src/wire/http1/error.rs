@@ -123,13 +123,18 @@ pub enum RequestError {
     BodyForbidden,
     /// An expectation other than `100-continue`. RFC 9110 §10.1.1.
     ExpectationUnknown,
+    /// POST, PUT or PATCH of HTTP/1.0 without Content-Length: where its content ends cannot be known. RFC 9110 §15.5.12.
+    LengthRequired,
+    /// Max-Forwards of OPTIONS or TRACE is no number, or came twice. RFC 9110 §7.6.2.
+    MaxForwardsInvalid,
 }
 
 impl RequestError {
-    /// The status to answer with: 400, 414, 417, 431, 501 or 505.
+    /// The status to answer with: 400, 411, 414, 417, 431, 501 or 505.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
+            Self::LengthRequired => 411,
             Self::UriTooLong => 414,
             Self::ExpectationUnknown => 417,
             Self::Head(
@@ -162,6 +167,8 @@ impl RequestError {
             Self::Framing(error) => error.reason(),
             Self::BodyForbidden => "body_forbidden",
             Self::ExpectationUnknown => "unknown_expectation",
+            Self::LengthRequired => "length_required",
+            Self::MaxForwardsInvalid => "bad_max_forwards",
         }
     }
 }
@@ -328,6 +335,7 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_rfc() {
         assert_eq!(RequestError::HostMissing.status(), 400);
+        assert_eq!(RequestError::LengthRequired.status(), 411);
         assert_eq!(RequestError::UriTooLong.status(), 414);
         assert_eq!(RequestError::ExpectationUnknown.status(), 417);
         assert_eq!(RequestError::Head(HeadError::FieldsTooMany).status(), 431);

@@ -55,6 +55,9 @@ pub struct RequestFacts {
     pub is_safe: bool,
     /// The method is idempotent. RFC 9110 §9.2.2.
     pub is_idempotent: bool,
+    /// What Max-Forwards of OPTIONS or TRACE allows, at most [`HOPS_MAX`]; other methods have no such bound. At 0 the
+    /// request is ours to answer. RFC 9110 §7.6.2.
+    pub hops_left: Option<u32>,
 }
 
 /// Reads one request head from the beginning of `bytes`, which may hold more than it.
@@ -177,6 +180,10 @@ fn facts(
         && fields.has(FieldName::Upgrade)
         && is_upgrade_forwarded(fields);
     let is_connect = method == Method::Connect;
+    let has_no_end = version == Version::Http10 && framing == BodyFraming::Empty;
+    if has_no_end && matches!(method, Method::Post | Method::Put | Method::Patch) {
+        return Err(RequestError::LengthRequired);
+    }
     if framing.has_body() && (is_connect || upgrade || method == Method::Trace) {
         return Err(RequestError::BodyForbidden);
     }
@@ -197,7 +204,24 @@ fn facts(
         is_connect,
         is_safe: method.is_safe(),
         is_idempotent: method.is_idempotent(),
+        hops_left: hops_left(method, fields)?,
     })
+}
+
+/// Reads Max-Forwards where it has a meaning. More hops than we count are as many as we count. RFC 9110 §7.6.2.
+fn hops_left(method: Method<'_>, fields: &Fields<'_, '_>) -> Result<Option<u32>, RequestError> {
+    if !matches!(method, Method::Options | Method::Trace) {
+        return Ok(None);
+    }
+    let Some(value) = fields.first(FieldName::MaxForwards) else {
+        return Ok(None);
+    };
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if !is_number || fields.is_repeated(FieldName::MaxForwards) {
+        return Err(RequestError::MaxForwardsInvalid);
+    }
+    let hops = token::decimal(value).unwrap_or(u64::MAX);
+    Ok(Some(u32::try_from(hops).unwrap_or(HOPS_MAX).min(HOPS_MAX)))
 }
 
 /// Tells whether every protocol is well formed and none is `h2c`. RFC 9110 §7.8.
@@ -318,6 +342,9 @@ fn refusal(error: httparse::Error, message: &[u8]) -> RequestError {
         }
     }
 }
+
+/// The largest Max-Forwards that we pass on.
+pub const HOPS_MAX: u32 = 1_000_000;
 
 /// `HTTP-version` with `#` for a digit. RFC 9112 §2.3.
 const VERSION_FORM: &[u8] = b"HTTP/#.#";
