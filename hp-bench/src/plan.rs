@@ -3,6 +3,7 @@
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
 mod source;
+pub mod statuses;
 pub mod units;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::{Choice, TrafficError};
 use source::read_traffic;
+use statuses::Statuses;
 use units::{RateWords, parse_addrs, parse_rate_words, parse_steps};
 
 /// Everything the workers and the report need to know.
@@ -127,13 +129,6 @@ pub struct RatePlan {
     pub max_backlog: Option<u64>,
     /// How many times the rate a late schedule may run at.
     pub catch_up: Option<f64>,
-}
-
-/// Statuses that are no error: bit `n` of a class is status `100 * class + n`, or all of the class.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Statuses {
-    classes: [bool; 6],
-    single: Vec<u16>,
 }
 
 /// Whose cost is measured besides our own.
@@ -317,32 +312,6 @@ impl Plan {
             ));
         }
         Ok(())
-    }
-}
-
-impl Statuses {
-    /// Reads `2xx,304`.
-    fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} are no statuses; write 2xx or 200,304");
-        let mut all = Self {
-            classes: [false; 6],
-            single: Vec::new(),
-        };
-        for part in text.split(',') {
-            let class = part.strip_suffix("xx").and_then(|class| class.parse().ok());
-            match (class, part.parse()) {
-                (Some(class @ 1_usize..=5), _) => all.classes[class] = true,
-                (None, Ok(status @ 100..=599)) => all.single.push(status),
-                _ => return Err(bad()),
-            }
-        }
-        Ok(all)
-    }
-
-    /// Whether a status is no error.
-    pub fn has(&self, status: u16) -> bool {
-        let class = self.classes.get(usize::from(status / 100));
-        class.is_some_and(|is_in| *is_in) || self.single.contains(&status)
     }
 }
 
@@ -758,16 +727,6 @@ mod tests {
         check_flag(&["--src", "x"], "--src");
         check_flag(&["--start-at", "soon"], "--start-at");
         check_flag(&["-s", "script.lua"], "-s");
-    }
-
-    #[test]
-    fn statuses_are_classes_and_numbers() {
-        let statuses = Statuses::parse("2xx,404").unwrap();
-        assert!(statuses.has(200) && statuses.has(299) && statuses.has(404));
-        assert!(!statuses.has(403) && !statuses.has(304) && !statuses.has(999));
-        for text in ["", "2", "600", "0xx", "6xx", "2xx,"] {
-            assert!(Statuses::parse(text).is_err(), "{text}");
-        }
     }
 
     #[test]
