@@ -38,7 +38,7 @@ impl Fleet {
         let mut held = VecDeque::new();
         let mut pause = PAUSE_MIN;
         if conn.is_none() {
-            self.begin_in_turn(idx).await;
+            Box::pin(self.begin_in_turn(idx)).await;
         }
         while !self.is_over() {
             let Some(open) = conn.take() else {
@@ -48,10 +48,10 @@ impl Fleet {
                     };
                     held.push_back(due);
                 }
-                match self.connect(idx).await {
+                match Box::pin(self.connect(idx)).await {
                     Ok(open) => conn = Some(open),
                     Err(_counted) => {
-                        self.pause(pause).await;
+                        Box::pin(self.pause(pause)).await;
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
                 }
@@ -64,7 +64,7 @@ impl Fleet {
                 Ended::Broken(failure) => {
                     if self.count(idx, failure, &mut held) != ErrorClass::EofIdleReuse {
                         self.went_down(idx);
-                        self.pause(pause).await;
+                        Box::pin(self.pause(pause)).await;
                     }
                 }
             }
@@ -97,10 +97,16 @@ impl Fleet {
                 return Ended::AsAgreed; // This connection has made all its requests.
             };
             conn.set_deadline(Some(flight.sent + self.plan.timeout));
+            let asked = self.asked(self.request(flight.due.request), &talk);
+            // What is rare is boxed, so that the many connections of a run stay small.
             let response = if self.sends_meanwhile && self.has_room(idx, &talk) {
                 Box::pin(self.read_and_send(idx, conn, &mut input, &mut talk)).await
+            } else if talk.rest > 0 || conn.queued() > 0 {
+                let (request, rest) = (self.request(flight.due.request), talk.rest);
+                let sending = self.receive_while_sending(conn, &mut input, request, asked, rest);
+                Box::pin(sending).await
             } else {
-                self.receive(conn, &mut input, &flight, &talk).await
+                self.rules.read(conn, &mut input, asked).await
             };
             match response {
                 Ok(response) => {
@@ -157,22 +163,6 @@ impl Fleet {
             written // At the end of the turn, with what follows.
         };
         sent.map_err(|error| broken(&error, Came::Nothing))
-    }
-
-    /// Waits for an answer, and sends the rest of its request meanwhile.
-    async fn receive(
-        &self,
-        conn: &Conn,
-        input: &mut Incoming,
-        flight: &Flight,
-        talk: &Talk,
-    ) -> Result<Response, Failure> {
-        let request = self.request(flight.due.request);
-        let asked = self.asked(request, talk);
-        if talk.rest == 0 && conn.queued() == 0 {
-            return self.rules.read(conn, input, asked).await;
-        }
-        Box::pin(self.receive_while_sending(conn, input, request, asked, talk.rest)).await
     }
 
     /// A server may answer, even echo, before it has read all.
@@ -380,6 +370,26 @@ const PAUSE_MAX: Duration = Duration::from_millis(640);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 50,000 connections are to fit in 64 MiB, and each has its slot in the runtime besides.
+    #[test]
+    fn a_connection_costs_little_memory() {
+        let words = ["hp-bench", "127.0.0.1:1"].map(std::ffi::OsString::from);
+        let plan = crate::plan::Plan::resolve(&crate::cli::parse(words).unwrap(), 1).unwrap();
+        let rt = hp_core::rt::Rt::new(&hp_core::rt::RtOptions {
+            engine: hp_core::rt::Engine::Epoll,
+            ..hp_core::rt::RtOptions::default()
+        });
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let fleet = Fleet::new(
+            rt.unwrap(),
+            crate::plan::SharedPlan::new(plan),
+            addr.into(),
+            0,
+        );
+        let task = size_of_val(&fleet.drive(0, None));
+        assert!(task <= 640, "{task} bytes");
+    }
 
     #[test]
     fn closing_a_kept_connection_is_no_fault_of_the_answer() {

@@ -138,7 +138,9 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
-            flights: (0..conns).map(|_| RefCell::default()).collect(),
+            flights: (0..conns)
+                .map(|_| RefCell::new(VecDeque::with_capacity(plan.pipeline as usize)))
+                .collect(),
             dice: RefCell::new(Dice::new(plan.seed ^ u64::from(worker) << 40)),
             left: Cell::new(plan.requests_share(worker)),
             bodies: RefCell::new(vec![None; plan.requests.len()]),
@@ -318,7 +320,7 @@ impl Fleet {
             return None;
         }
         let free_since = self.rt.precise_now();
-        self.precisely_until(at).await;
+        Box::pin(self.precisely_until(at)).await;
         if self.is_over() {
             return None;
         }
