@@ -3,16 +3,23 @@
 //! [`worker::work`] is one thread's whole run and needs no process: a simulator can run it.
 //! [`run`] is the process around it: addresses, threads, signals.
 
+pub mod address;
 pub mod cli;
 pub mod command;
 mod conn;
+mod date;
 pub mod diff;
+mod fleet;
+mod health;
+mod idle;
 pub mod interval;
 pub mod interval_log;
 mod latch;
 mod live;
 pub mod merge;
+pub mod observe;
 pub mod output;
+mod pacer;
 pub mod page;
 pub mod plan;
 pub mod plot;
@@ -20,15 +27,21 @@ pub mod present;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod request;
 mod response;
 pub mod result;
+pub mod schedule;
+pub mod slo;
 pub mod target;
+pub mod traffic;
+pub mod verdict;
 pub mod worker;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
@@ -36,12 +49,13 @@ use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{clock, limits};
 
-use crate::interval::Outlet;
+use crate::address::Address;
 use crate::live::Live;
+use crate::observe::{Costs, ObserveError, Observer};
 use crate::plan::Plan;
 use crate::record::{ErrorClass, Record};
 use crate::result::Second;
-use crate::worker::{Message, Outcome};
+use crate::worker::{Listeners, Message, Outcome};
 
 pub use live::SeriesError;
 
@@ -51,7 +65,7 @@ pub struct Run {
     /// All threads' records together.
     pub record: Record,
     /// Where the requests went.
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// The engine in use; never `auto`.
     pub engine: String,
     /// One line about the engine, and about one that was passed over.
@@ -63,6 +77,8 @@ pub struct Run {
     pub interrupted: Option<Signal>,
     /// What each second brought.
     pub series: Vec<Second>,
+    /// What this program and the target took in the counted window.
+    pub costs: Costs,
 }
 
 /// Runs the plan from resolving the name to the last answer.
@@ -85,25 +101,54 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         pin: Pin::Off, // The target usually runs on the same machine: the scheduler keeps them apart.
         name: "hp-bench",
     };
-    let threads_plan = plan.clone();
+    let threads_plan = Arc::new(plan.clone());
     let (outlet, inlet) = interval::channel(plan.threads);
     let mut live = Live::new(plan, inlet).map_err(RunError::Series)?;
+    let mut observer = Observer::new(plan).map_err(RunError::Observe)?;
+    // For the threads that start below: they wait for points in time, not about them.
+    match clock::set_timer_slack(Duration::from_nanos(1)) {
+        Ok(()) => (),
+        Err(_denied) => (), // The lag shows it.
+    }
+    let listeners = Listeners {
+        outlet: Some(outlet),
+        ..Listeners::default()
+    };
+    let window_start_ns = Arc::clone(&listeners.window_start_ns);
+    let threads_addr = addr.clone();
     let workers = hp_core::rt::worker::start(&options, move |context| {
-        work(context, threads_plan.clone(), addr, outlet.clone())
+        let address = threads_addr.clone();
+        work(
+            context,
+            Arc::clone(&threads_plan),
+            address,
+            listeners.clone(),
+        )
     })
     .map_err(RunError::Workers)?;
     let engine_story = workers.engine().to_owned();
-    let interrupted = watch(&signals, &workers, &mut live)?;
+    let interrupted = watch(&signals, &workers, || {
+        live.poll();
+        observer.poll(
+            window_start_ns.load(Ordering::Relaxed),
+            clock::monotonic_ns(),
+        );
+    })?;
+    let costs = observer.finish(clock::monotonic_ns());
     let ended = workers.join().map_err(RunError::Workers)?;
     let series = live.finish().map_err(RunError::Series)?;
-    let mut record = Record::new();
+    let mut record: Option<Record> = None;
     let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
     for (outcome, thread_engine) in &ended {
-        record.merge(&outcome.record);
+        match &mut record {
+            None => record = Some(outcome.record.clone()),
+            Some(record) => record.merge(&outcome.record),
+        }
         started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
         engine = *thread_engine;
     }
     let engine = engine.to_string();
+    let record = record.unwrap_or_default();
     if started_wall_ns.is_none() && interrupted.is_none() {
         return Err(RunError::Connect {
             addr,
@@ -119,6 +164,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         started_wall_ns,
         interrupted,
         series,
+        costs,
     })
 }
 
@@ -134,6 +180,8 @@ pub enum RunError {
         /// The resolver's word; `None` for an empty answer.
         cause: Option<io::Error>,
     },
+    /// The target's cost cannot be measured.
+    Observe(ObserveError),
     /// The runtime for trying the target's addresses cannot start.
     Start(StartError),
     /// The threads cannot start, or one did not end well.
@@ -143,7 +191,7 @@ pub enum RunError {
     /// Not one connection could be opened.
     Connect {
         /// Where to.
-        addr: SocketAddr,
+        addr: Address,
         /// The most frequent failure.
         class: ErrorClass,
     },
@@ -165,6 +213,7 @@ impl fmt::Display for RunError {
             Self::Resolve { host, cause: None } => {
                 write!(f, "cannot resolve {host}: it has no address; give one")
             }
+            Self::Observe(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "{error}"),
             Self::Series(error) => write!(f, "{error}"),
@@ -193,7 +242,10 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// The target's first address that takes a connection. A lone address is not tried beforehand.
-fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
+fn choose(plan: &Plan) -> Result<Address, RunError> {
+    if let Some(path) = plan.target.unix() {
+        return Ok(Address::Unix(path.to_owned()));
+    }
     let host = plan.target.host();
     let resolve_error = |cause| RunError::Resolve {
         host: host.to_owned(),
@@ -207,7 +259,7 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
         return Err(resolve_error(None));
     };
     if addrs.len() == 1 {
-        return Ok(first);
+        return Ok(first.into());
     }
     let options = RtOptions {
         engine: Engine::Epoll,
@@ -217,7 +269,7 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
     let chosen = rt.block_on(async {
         for &addr in &addrs {
             if rt
-                .connect(addr, rt.precise_now() + plan.timeout)
+                .connect(addr, rt.precise_now() + plan.connect_timeout)
                 .await
                 .is_ok()
             {
@@ -227,29 +279,29 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
         None
     });
     rt.shut_down();
-    Ok(chosen.unwrap_or(first)) // Its failure is then found, and told, by the run.
+    Ok(chosen.unwrap_or(first).into()) // Its failure is then found, and told, by the run.
 }
 
 async fn work(
     context: Context<Message>,
-    plan: Plan,
-    addr: SocketAddr,
-    outlet: Outlet,
+    plan: Arc<Plan>,
+    address: Address,
+    listeners: Listeners,
 ) -> (Outcome, Engine) {
     let engine = context.rt.engine();
-    let outcome = worker::work(context, Rc::new(plan), addr, Some(outlet)).await;
+    let outcome = worker::work(context, plan, address, listeners).await;
     (outcome, engine)
 }
 
-/// Waits for the threads' end, shows what they bring meanwhile, and tells them of a signal.
+/// Waits for the threads' end, looks around meanwhile, and tells them of a signal.
 fn watch<T>(
     signals: &Signals,
     workers: &Workers<Message, T>,
-    live: &mut Live,
+    mut look: impl FnMut(),
 ) -> Result<Option<Signal>, RunError> {
     let mut interrupted = None;
     while !workers.are_finished() {
-        live.poll();
+        look();
         let signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
         if signal.is_none() || interrupted.is_some() {
             continue;

@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::plot::plots;
 use crate::report::{Report, Shown, distribution, document, spectrum, summary, thin_line};
 use crate::result::{Document, RESPONSE, read, to_json};
+use crate::verdict::exit_status;
 
 /// Writes the result of a run to where the plan says; gives the exit status.
 ///
@@ -27,19 +28,19 @@ pub fn present(plan: &Plan, run: &Run) -> Result<u8, String> {
     let document = document(&Report {
         plan,
         record: &run.record,
-        addr: run.addr,
+        addr: &run.addr,
         engine: &run.engine,
         engine_story: &run.engine_story,
         started_wall_ns: run.started_wall_ns,
         interrupted: run.interrupted.is_some(),
         series: &run.series,
+        costs: &run.costs,
     });
     tell(&document, &plan.output)?;
     Ok(match run.interrupted {
         Some(Signal::Interrupt) => INTERRUPTED,
         Some(_terminated) => TERMINATED,
-        None if run.record.errors.blamed() > 0 => ERRORS,
-        None => 0,
+        None => exit_status(plan, &run.record, &document.verdict),
     })
 }
 
@@ -223,6 +224,5 @@ pub const FAILED: u8 = 1;
 pub const MISUSE: u8 = 2;
 /// A comparison found a regression, or a gate failed.
 pub const GATE: u8 = 3;
-const ERRORS: u8 = 4;
 const INTERRUPTED: u8 = 128 + 2;
 const TERMINATED: u8 = 128 + 15;

@@ -10,11 +10,12 @@ pub(crate) mod format;
 mod spectrum;
 mod summary;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::address::Address;
+use crate::observe::Costs;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::result::{DecodeError, Document, Encoded, RESPONSE, Second};
@@ -33,7 +34,7 @@ pub struct Report<'a> {
     /// All threads' records together.
     pub record: &'a Record,
     /// Where the requests went.
-    pub addr: SocketAddr,
+    pub addr: &'a Address,
     /// What `auto` became: `uring` or `epoll`.
     pub engine: &'a str,
     /// One line about the engine, and about one that was passed over.
@@ -44,6 +45,8 @@ pub struct Report<'a> {
     pub interrupted: bool,
     /// What each second brought.
     pub series: &'a [Second],
+    /// What the run cost.
+    pub costs: &'a Costs,
 }
 
 impl Report<'_> {

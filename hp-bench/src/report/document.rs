@@ -6,16 +6,30 @@ use hdrhistogram::Histogram;
 use hp_core::rt::Engine;
 
 use super::format::whole;
-use super::{CLOSED_LOOP_NOTE, PERCENTILES, Report, VERSION};
+use super::{PERCENTILES, Report, VERSION};
+use crate::plan::units::RateWords;
+use crate::plan::{Pace, RatePlan};
+use crate::record::Clock;
 use crate::result::{
-    Cost, Counted, Document, Encoded, Histograms, Latency, Planned, SCHEMA, SERVICE, Target, Tool,
-    Verdict,
+    Cost, Counted, Document, Encoded, Histograms, Latency, Machine, Planned, RESPONSE, SCHEMA,
+    SERVICE, Target, TargetCost, Tool,
 };
+use crate::schedule::Arrival;
+use crate::verdict::{judge, rate_ratio};
 
 /// The report as the document that other programs read.
 pub fn document(report: &Report<'_>) -> Document {
     let record = report.record;
     let classes = record.status.iter().zip(1..);
+    let clock = match record.clock() {
+        Clock::Service => SERVICE,
+        Clock::Response => RESPONSE,
+    };
+    let mut verdict = judge(report.plan, record, report.costs);
+    // Only then is the engine not what the user would have got elsewhere.
+    if report.plan.engine == Engine::Auto && report.engine == Engine::Epoll.to_string() {
+        verdict.notes.push(report.engine_story.to_owned());
+    }
     Document {
         schema: SCHEMA.to_owned(),
         tool: Tool {
@@ -42,51 +56,109 @@ pub fn document(report: &Report<'_>) -> Document {
             .iter()
             .map(|(class, count)| (class.name().to_owned(), count))
             .collect(),
-        latency_ns: Latency::of(record.latency(), SERVICE.to_owned(), record.censored),
+        latency_ns: Latency::of(record.latency(), clock.to_owned(), record.censored),
         histograms: Histograms {
-            service: Some(Encoded::encode(record.latency())),
+            service: Some(Encoded::encode(record.service())),
+            response: record.response().map(Encoded::encode),
+            lag: record.lag().map(Encoded::encode),
             connect: Some(Encoded::encode(record.connect())),
-            ..Histograms::default()
+            tls: None,
+            ttfb: Some(Encoded::encode(record.first_byte())),
         },
         series: report.series.to_vec(),
         client: Cost {
             cpu_ns: record.cpu.and_then(nanos),
             cpu_ns_per_req: report.cpu_per_response().and_then(nanos),
-            ..Cost::default()
+            ctx_switches: report.costs.client_ctx_switches,
+            rss_kib: report.costs.client_rss_kib,
         },
-        target_cost: None,
-        machine: None,
-        verdict: Verdict {
-            notes: notes(report),
-            ..Verdict::default()
-        },
+        target_cost: report.costs.target.as_ref().map(|target| TargetCost {
+            source: target.source.to_owned(),
+            cpu_ns: Some(target.cpu_ns),
+            cpu_ns_per_req: target.cpu_ns.checked_div(record.responses),
+            ctx_switches: target.ctx_switches,
+            rss_kib: target.rss_kib,
+        }),
+        machine: report.costs.steal_pct.map(|steal| Machine {
+            steal_pct: Some(steal),
+            softirq_pct: report.costs.softirq_pct.clone(),
+            env: None,
+        }),
+        verdict,
     }
-}
-
-fn notes(report: &Report<'_>) -> Vec<String> {
-    let mut notes = vec![CLOSED_LOOP_NOTE.to_owned()];
-    // Only then is the engine not what the user would have got elsewhere.
-    if report.plan.engine == Engine::Auto && report.engine == Engine::Epoll.to_string() {
-        notes.push(report.engine_story.to_owned());
-    }
-    notes
 }
 
 fn planned(report: &Report<'_>) -> Planned {
-    let plan = report.plan;
-    Planned {
-        mode: "closed".to_owned(),
+    let (plan, words) = (report.plan, &report.plan.words);
+    let first = plan.requests.first();
+    let named =
+        |file: &Option<std::path::PathBuf>| file.as_ref().map(|file| file.display().to_string());
+    let mut planned = Planned {
+        mode: if plan.pace == Pace::Closed {
+            "closed"
+        } else {
+            "rate"
+        }
+        .to_owned(),
         connections: plan.connections,
         threads: plan.threads,
         duration_s: plan.duration.as_secs_f64(),
-        close: !plan.keep_alive,
-        pipeline: 1,
-        connect_timeout_s: plan.timeout.as_secs_f64(),
+        warmup_s: plan.warmup.as_secs_f64(),
+        cooldown_s: plan.cooldown.as_secs_f64(),
+        requests: plan.requests_max,
+        ramp_conns_s: plan.ramp_conns.as_secs_f64(),
+        reuse: plan.reuse,
+        close: plan.requests.iter().any(|request| !request.keep_alive),
+        idle: plan.idle,
+        pipeline: plan.pipeline,
+        src: plan.src.iter().map(ToString::to_string).collect(),
+        connect_timeout_s: plan.connect_timeout.as_secs_f64(),
         timeout_s: plan.timeout.as_secs_f64(),
-        method: plan.method.clone(),
-        body: plan.body_len as u64,
+        method: first.map_or_else(String::new, |request| request.method.clone()),
+        body: first.map_or(0, |request| request.body_len as u64),
+        chunked: words.chunked,
+        mix: named(&words.mix),
+        replay: named(&words.replay),
+        speed: words.speed,
+        raw: named(&words.raw),
+        read_rate: words.read_rate,
+        write_rate: words.write_rate,
+        expect: words.expect.clone(),
+        expect_size: words.expect_size,
+        verify: words.verify.clone(),
+        start_at: words.start_at.clone(),
         ..Planned::default()
+    };
+    if let Pace::Rate(pace) = &plan.pace {
+        rate_words(&mut planned, pace);
+    } else if plan.pace == Pace::Recorded {
+        planned.rate = plan.rate_asked();
     }
+    planned
+}
+
+fn rate_words(planned: &mut Planned, pace: &RatePlan) {
+    match &pace.words {
+        RateWords::Constant(rate) => planned.rate = Some(*rate),
+        RateWords::Ramp(from, to, time) => {
+            (planned.rate, planned.rate_to) = (Some(*from), Some(*to));
+            planned.rate_time_s =
+                time.map_or(Some(planned.duration_s), |time| Some(time.as_secs_f64()));
+        }
+        RateWords::Steps(rates, time) => {
+            planned.rate = rates.first().copied();
+            planned.rate_steps.clone_from(rates);
+            planned.rate_time_s = Some(time.as_secs_f64());
+        }
+    }
+    let arrival = match pace.arrival {
+        Arrival::Uniform => "uniform",
+        Arrival::Poisson => "poisson",
+    };
+    planned.arrival = Some(arrival.to_owned());
+    planned.pacing = Some(if pace.per_conn { "conn" } else { "global" }.to_owned());
+    planned.max_backlog = pace.max_backlog;
+    planned.catch_up = pace.catch_up;
 }
 
 fn counted(report: &Report<'_>) -> Counted {
@@ -98,8 +170,8 @@ fn counted(report: &Report<'_>) -> Counted {
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         rps: (report.responses_per_second() * 10.0).round() / 10.0,
-        rate_ratio: None,
-        connections_min: None,
+        rate_ratio: rate_ratio(report.plan, record),
+        connections_min: Some(record.connections_min),
         connections_opened: record.connections_opened,
     }
 }

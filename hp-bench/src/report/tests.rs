@@ -1,8 +1,9 @@
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use super::*;
-use crate::record::ErrorClass;
+use crate::record::{Answer, ErrorClass, Times};
 use crate::result::to_json;
 
 fn plan() -> Plan {
@@ -13,7 +14,8 @@ fn plan() -> Plan {
 fn record() -> Record {
     let mut record = Record::new();
     for i in 1..=2_000_u64 {
-        record.answer(Duration::from_micros(1_000 + i), 200, 149);
+        let times = Times::taking(Duration::from_micros(1_000 + i));
+        record.answer(&times, &answer(200, 149, None));
     }
     record.requests = 2_000;
     record.bytes_out = 2_000 * 38;
@@ -25,19 +27,30 @@ fn record() -> Record {
     record
 }
 
+fn answer(status: u16, bytes: u64, fault: Option<ErrorClass>) -> Answer {
+    Answer {
+        status,
+        bytes,
+        fault,
+    }
+}
+
 fn report<'a>(plan: &'a Plan, record: &'a Record) -> Report<'a> {
     Report {
         plan,
         record,
-        addr: ([127, 0, 0, 1], 8080).into(),
+        addr: ADDRESS.get_or_init(|| SocketAddr::from(([127, 0, 0, 1], 8080)).into()),
         engine: "uring",
         engine_story: "engine uring (one-shot receive)",
         started_wall_ns: 1_795_216_200_000_000_000,
         interrupted: false,
         series: SERIES.get_or_init(series),
+        costs: COSTS.get_or_init(Costs::default),
     }
 }
 
+static ADDRESS: OnceLock<Address> = OnceLock::new();
+static COSTS: OnceLock<Costs> = OnceLock::new();
 static SERIES: OnceLock<Vec<Second>> = OnceLock::new();
 
 fn series() -> Vec<Second> {
@@ -66,10 +79,11 @@ fn summary_has_the_documented_form() {
         said(&report(&plan, &record)),
         format!(
             "\
-hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, closed loop, uring
+hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s (+1.0 s warm-up), closed loop, uring
   requests   2,000 in 3.000 s            667/s   (per-second min 600  median 650  max 700)
   transfer   291.0 KiB   97.0 KiB/s   149 B per answer
   latency    mean 2.00 ms sd 0.58 ms p50 2.00 p75 2.50 p90 2.80 p99 2.98 p99.9 3.00 p99.99 3.00 max 3.00 ms
+  first byte p50 2.00 ms  p99 2.98 ms
   connect    p50 61.4 us  p99 61.4 us  (100 connections)
   status     2xx 2,000   errors 0
   cost       client 6.0 us CPU/request
@@ -82,8 +96,9 @@ hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, cl
 #[test]
 fn summary_shows_what_went_wrong() {
     let (plan, mut record) = (plan(), Record::new());
-    record.answer(Duration::from_micros(50), 503, 10);
-    record.give_up(Duration::from_secs(10));
+    let times = Times::taking(Duration::from_micros(50));
+    record.answer(&times, &answer(503, 10, Some(ErrorClass::Status)));
+    record.give_up(&Times::taking(Duration::from_secs(10)));
     record.errors.count(ErrorClass::Reset);
     let text = said(&Report {
         interrupted: true,

@@ -11,7 +11,17 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 #[test]
 fn answers_are_counted_once_each() {
     let (addr, requests) = serve(Script::Answer(OK));
-    let output = bench(&[&addr.to_string(), "3", "1", "-t", "2", "--json", "-"]);
+    let output = bench(&[
+        &addr.to_string(),
+        "3",
+        "1",
+        "-t",
+        "2",
+        "--warmup",
+        "0",
+        "--json",
+        "-",
+    ]);
     assert_eq!(output.status.code(), Some(0));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let responses = number(&json, "/run/responses");

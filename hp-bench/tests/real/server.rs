@@ -92,6 +92,8 @@ pub(crate) fn load(script: Script, args: &[&str], check: impl Fn(Option<i32>, &V
             "4",
             "-d",
             "300ms",
+            "--warmup",
+            "0",
             "--json",
             "-",
             "--engine",
