@@ -23,6 +23,7 @@ use crate::plan::{Pace, Plan};
 use crate::record::{Answer, Clock, ErrorClass, Record, Times};
 use crate::request::Request;
 use crate::response::ResponseRules;
+use crate::samples::Samples;
 use crate::schedule::{Arrivals, Dice, Timetable};
 
 /// A request that was sent and not answered yet.
@@ -122,7 +123,10 @@ impl Fleet {
         }
         Self {
             rt,
-            record: RefCell::new(Record::with_clock(clock)),
+            record: RefCell::new(Record {
+                samples: plan.samples_room().map(Samples::with_room),
+                ..Record::with_clock(clock)
+            }),
             uncounted: RefCell::new(Record::with_clock(clock)),
             rules: ResponseRules::new(plan.pipeline > 1),
             connects_on_demand: plan.connects_on_demand(),

@@ -65,6 +65,13 @@ impl Live {
     }
 }
 
+/// A second as a line of JSON with its line feed.
+pub(crate) fn to_line(second: &Second) -> String {
+    let mut line = serde_json::to_string(second).expect("numbers and text serialise to memory");
+    line.push('\n');
+    line
+}
+
 /// Memory is bounded: histograms are kept for an hour, and numbers for a week, the longest run.
 fn keep(series: &mut Vec<Second>, file: Option<&mut SeriesFile>, interval: Interval) {
     if let Some(file) = file {
@@ -108,9 +115,7 @@ impl SeriesFile {
         if self.failed.is_some() {
             return;
         }
-        let mut line = serde_json::to_vec(second).expect("numbers and text serialise to memory");
-        line.push(b'\n');
-        self.failed = self.file.write_all(&line).err();
+        self.failed = self.file.write_all(to_line(second).as_bytes()).err();
     }
 
     fn finish(self) -> Result<(), SeriesError> {
