@@ -100,7 +100,7 @@ impl Fleet {
             let response = if self.sends_meanwhile && self.has_room(idx, &talk) {
                 Box::pin(self.read_and_send(idx, conn, &mut input, &mut talk)).await
             } else {
-                self.receive(conn, &mut input, &flight, &mut talk).await
+                self.receive(conn, &mut input, &flight, &talk).await
             };
             match response {
                 Ok(response) => {
@@ -165,7 +165,7 @@ impl Fleet {
         conn: &Conn,
         input: &mut Incoming,
         flight: &Flight,
-        talk: &mut Talk,
+        talk: &Talk,
     ) -> Result<Response, Failure> {
         let request = self.request(flight.due.request);
         let asked = self.asked(request, talk);

@@ -9,7 +9,6 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use hp_core::rt::{Instant, Rt};
 use crate::address::Address;
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
-use crate::plan::{Pace, Plan};
+use crate::plan::{Pace, SharedPlan};
 use crate::record::{Answer, Clock, ErrorClass, Record, Times};
 use crate::request::Request;
 use crate::response::ResponseRules;
@@ -39,7 +38,7 @@ pub(crate) struct Fleet {
     /// The thread's runtime.
     pub(crate) rt: Rt,
     /// What was asked for.
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) plan: SharedPlan,
     /// What counts. Borrowed within one poll only, as all the others here.
     pub(crate) record: RefCell<Record>,
     /// What was asked for outside of the counted window.
@@ -99,7 +98,7 @@ impl Window {
 
 impl Fleet {
     /// For one thread's connections.
-    pub(crate) fn new(rt: Rt, plan: Arc<Plan>, address: Address, worker: u32) -> Self {
+    pub(crate) fn new(rt: Rt, plan: SharedPlan, address: Address, worker: u32) -> Self {
         let conns = plan.share(worker);
         let clock = if plan.counts_from_intended() {
             Clock::Response
@@ -517,10 +516,11 @@ impl Fleet {
     }
 
     fn failed(&self) {
-        if self.plan.fail_fast && !self.has_failed.replace(true) {
-            if let Some(waiter) = self.failure_waiter.take() {
-                waiter.wake();
-            }
+        if self.plan.fail_fast
+            && !self.has_failed.replace(true)
+            && let Some(waiter) = self.failure_waiter.take()
+        {
+            waiter.wake();
         }
     }
 

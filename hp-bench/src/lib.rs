@@ -41,7 +41,6 @@ pub mod worker;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -53,10 +52,10 @@ use hp_core::sys::{clock, limits};
 use crate::address::Address;
 use crate::live::Live;
 use crate::observe::{Costs, ObserveError, Observer};
-use crate::plan::Plan;
+use crate::plan::{Plan, SharedPlan};
 use crate::record::{ErrorClass, Record};
 use crate::result::Second;
-use crate::worker::{Listeners, Message, Outcome};
+use crate::worker::{Listeners, Message, Outcome, WindowStart};
 
 pub use live::SeriesError;
 
@@ -102,7 +101,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         pin: Pin::Off, // The target usually runs on the same machine: the scheduler keeps them apart.
         name: "hp-bench",
     };
-    let threads_plan = Arc::new(plan.clone());
+    let threads_plan = SharedPlan::new(plan.clone());
     let (outlet, inlet) = interval::channel(plan.threads);
     let mut live = Live::new(plan, inlet).map_err(RunError::Series)?;
     let mut observer = Observer::new(plan).map_err(RunError::Observe)?;
@@ -115,13 +114,13 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         outlet: Some(outlet),
         ..Listeners::default()
     };
-    let window_start_ns = Arc::clone(&listeners.window_start_ns);
+    let window_start_ns = WindowStart::clone(&listeners.window_start_ns);
     let threads_addr = addr.clone();
     let workers = hp_core::rt::worker::start(&options, move |context| {
         let address = threads_addr.clone();
         work(
             context,
-            Arc::clone(&threads_plan),
+            SharedPlan::clone(&threads_plan),
             address,
             listeners.clone(),
         )
@@ -138,18 +137,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
     let costs = observer.finish(clock::monotonic_ns());
     let ended = workers.join().map_err(RunError::Workers)?;
     let series = live.finish().map_err(RunError::Series)?;
-    let mut record: Option<Record> = None;
-    let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
-    for (outcome, thread_engine) in &ended {
-        match &mut record {
-            None => record = Some(outcome.record.clone()),
-            Some(record) => record.merge(&outcome.record),
-        }
-        started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
-        engine = *thread_engine;
-    }
-    let engine = engine.to_string();
-    let record = record.unwrap_or_default();
+    let (record, started_wall_ns, engine) = together(&ended);
     if started_wall_ns.is_none() && interrupted.is_none() {
         return Err(RunError::Connect {
             addr,
@@ -167,6 +155,25 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         series,
         costs,
     })
+}
+
+/// All threads' records as one, when the window began, and the engine that all of them use.
+fn together(ended: &[(Outcome, Engine)]) -> (Record, Option<u64>, String) {
+    let mut record: Option<Record> = None;
+    let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
+    for (outcome, thread_engine) in ended {
+        match &mut record {
+            None => record = Some(outcome.record.clone()),
+            Some(record) => record.merge(&outcome.record),
+        }
+        started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
+        engine = *thread_engine;
+    }
+    (
+        record.unwrap_or_default(),
+        started_wall_ns,
+        engine.to_string(),
+    )
 }
 
 /// Why nothing could be measured.
@@ -285,7 +292,7 @@ fn choose(plan: &Plan) -> Result<Address, RunError> {
 
 async fn work(
     context: Context<Message>,
-    plan: Arc<Plan>,
+    plan: SharedPlan,
     address: Address,
     listeners: Listeners,
 ) -> (Outcome, Engine) {

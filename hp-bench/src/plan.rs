@@ -95,6 +95,13 @@ pub struct Plan {
     pub output: Output,
 }
 
+/// One plan for all threads.
+#[expect(
+    clippy::disallowed_types,
+    reason = "shared by the threads and never written"
+)]
+pub type SharedPlan = std::sync::Arc<Plan>;
+
 /// When requests are sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pace {
@@ -194,7 +201,6 @@ impl Plan {
         }
         let connections = one_of(cli.connections_word, cli.connections, "CONNECTIONS and -c")?
             .unwrap_or(CONNECTIONS_DEFAULT);
-        let asked = one_of(cli.duration_word, cli.duration, "SECONDS and -d")?;
         let threads = cli.threads.unwrap_or_else(|| cpus.clamp(1, connections));
         if threads > connections {
             return Err(PlanError::IdleThreads {
@@ -203,24 +209,8 @@ impl Plan {
             });
         }
         let traffic = read_traffic(cli)?;
-        let recorded = match &traffic.choice {
-            Choice::Recorded(entries) => entries
-                .last()
-                .map(|last| last.at + Duration::from_millis(1)),
-            _ => None,
-        };
-        let duration = asked.or(recorded).unwrap_or(DURATION_DEFAULT);
-        let warmup = load.warmup.unwrap_or(if recorded.is_some() {
-            Duration::ZERO // What was recorded begins with the load.
-        } else {
-            WARMUP_DEFAULT
-        });
-        if recorded.is_some() && !warmup.is_zero() {
-            return Err(flag(
-                "--warmup",
-                "recorded traffic begins with the load; leave it out",
-            ));
-        }
+        let is_recorded = matches!(traffic.choice, Choice::Recorded(_));
+        let (duration, warmup) = times(cli, &traffic.choice)?;
         check_times(cli, duration, warmup)?;
         let plan = Self {
             target: cli.target.clone(),
@@ -230,16 +220,13 @@ impl Plan {
             warmup,
             cooldown: load.cooldown,
             requests_max: load.requests,
-            pace: pace(load, recorded.is_some(), warmup, duration)?,
+            pace: pace(load, is_recorded, warmup, duration)?,
             ramp_conns: load.ramp_conns,
             reuse: load.reuse.unwrap_or(0),
             close: load.close,
             idle: load.idle,
             pipeline: load.pipeline,
-            src: match &load.src {
-                Some(text) => parse_addrs(text).map_err(|cause| flag("--src", cause))?,
-                None => Vec::new(),
-            },
+            src: sources(load.src.as_deref())?,
             timeout: cli.timeout,
             connect_timeout: load.connect_timeout.unwrap_or(cli.timeout),
             engine: cli.engine,
@@ -254,15 +241,8 @@ impl Plan {
             goals: goals(&load.slo)?,
             fail_fast: load.fail_fast,
             strict: load.strict,
-            observed: match &load.cgroup {
-                Some(group) => Observed::Group(group.clone()),
-                None if load.pid.is_empty() => Observed::Nobody,
-                None => Observed::Processes(load.pid.clone()),
-            },
-            start_at: match &load.start_at {
-                Some(text) => Some(start_at(text)?),
-                None => None,
-            },
+            observed: observed(load),
+            start_at: load.start_at.as_deref().map(start_at).transpose()?,
             seed: load.seed,
             words: load.clone(),
             output: cli.output.clone(),
@@ -448,6 +428,37 @@ fn flag(flag: &'static str, cause: impl Into<String>) -> PlanError {
 
 fn share(of: u32, threads: u32, worker: u32) -> u32 {
     of / threads + u32::from(worker < of % threads)
+}
+
+/// The counted time and the warm-up before it.
+fn times(cli: &Cli, choice: &Choice) -> Result<(Duration, Duration), PlanError> {
+    let asked = one_of(cli.duration_word, cli.duration, "SECONDS and -d")?;
+    let Choice::Recorded(entries) = choice else {
+        let warmup = cli.load.warmup.unwrap_or(WARMUP_DEFAULT);
+        return Ok((asked.unwrap_or(DURATION_DEFAULT), warmup));
+    };
+    if cli.load.warmup.is_some_and(|warmup| !warmup.is_zero()) {
+        let cause = "recorded traffic begins with the load; leave it out";
+        return Err(flag("--warmup", cause));
+    }
+    let last = entries.last().map_or(Duration::ZERO, |last| last.at);
+    let whole = last.saturating_add(Duration::from_millis(1));
+    Ok((asked.unwrap_or(whole), Duration::ZERO))
+}
+
+fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
+    let addrs = text.map(parse_addrs).transpose();
+    Ok(addrs
+        .map_err(|cause| flag("--src", cause))?
+        .unwrap_or_default())
+}
+
+fn observed(load: &LoadArgs) -> Observed {
+    match &load.cgroup {
+        Some(group) => Observed::Group(group.clone()),
+        None if load.pid.is_empty() => Observed::Nobody,
+        None => Observed::Processes(load.pid.clone()),
+    }
 }
 
 fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), PlanError> {

@@ -82,7 +82,7 @@ impl Request {
     /// [`RequestError`], for the first part that is wrong.
     pub(crate) fn build(target: &Target, parts: &Parts<'_>) -> Result<Self, RequestError> {
         let method = method(parts.method, parts.body.is_some())?;
-        let path = parts.path.unwrap_or(target.path());
+        let path = parts.path.unwrap_or_else(|| target.path());
         let is_path = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
         if !is_path {
             return Err(RequestError::BadPath(path.to_owned()));

@@ -7,10 +7,9 @@
 //! Must not know: clocks, connections, what a request is.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plan::{Pace, Plan};
+use crate::plan::{Pace, Plan, SharedPlan};
 use crate::traffic::{Choice, Entry};
 
 /// Requests per second over time; after the last piece its final rate goes on.
@@ -193,7 +192,7 @@ pub(crate) enum Timetable {
     Rate(Arrivals),
     /// What was recorded; every `stride`-th entry is this thread's.
     Recorded {
-        plan: Arc<Plan>,
+        plan: SharedPlan,
         next: usize,
         stride: usize,
     },
@@ -209,11 +208,11 @@ pub(crate) struct Lateness {
 
 impl Timetable {
     /// This thread's share; `None` without a common schedule.
-    pub(crate) fn new(plan: &Arc<Plan>, worker: u32) -> Option<Self> {
+    pub(crate) fn new(plan: &SharedPlan, worker: u32) -> Option<Self> {
         match &plan.pace {
             Pace::Closed => None,
             Pace::Recorded => Some(Self::Recorded {
-                plan: Arc::clone(plan),
+                plan: SharedPlan::clone(plan),
                 next: worker as usize,
                 stride: plan.threads as usize,
             }),

@@ -9,7 +9,7 @@
 //!
 //! Must not know: flags, the network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,7 +185,7 @@ pub(crate) fn recorded(
 #[derive(Default)]
 struct Log {
     requests: Vec<Request>,
-    known: HashMap<Vec<u8>, u32>,
+    known: BTreeMap<Vec<u8>, u32>,
     entries: Vec<Entry>,
 }
 

@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::fleet::Fleet;
 use crate::idle;
 use crate::interval::{Outlet, Snapshot};
 use crate::latch::Latch;
-use crate::plan::Plan;
+use crate::plan::SharedPlan;
 use crate::record::Record;
 
 /// What the threads tell each other, and the main thread them.
@@ -55,20 +54,24 @@ pub struct Listeners {
     /// Gets what each second brought.
     pub outlet: Option<Outlet>,
     /// Gets the start of the counted window in ns of the monotonic clock, as soon as it is known.
-    pub window_start_ns: Arc<AtomicU64>,
+    pub window_start_ns: WindowStart,
 }
+
+/// Nanoseconds of the monotonic clock; 0 before it is known. All threads write the same.
+#[expect(clippy::disallowed_types, reason = "written once a run")]
+pub type WindowStart = std::sync::Arc<AtomicU64>;
 
 /// Runs this thread's share of the plan.
 pub async fn work(
     context: Context<Message>,
-    plan: Arc<Plan>,
+    plan: SharedPlan,
     address: impl Into<Address>,
     listeners: Listeners,
 ) -> Outcome {
     let conns = plan.share(context.id.0);
     let fleet = Rc::new(Fleet::new(
         context.rt.clone(),
-        Arc::clone(&plan),
+        SharedPlan::clone(&plan),
         address.into(),
         context.id.0,
     ));

@@ -1,7 +1,7 @@
 //! The three programs in one simulated world: hp-bench asks hp-proxy, which asks hp-echo, with their real code.
 
 use hp_bench::cli;
-use hp_bench::plan::Plan as Load;
+use hp_bench::plan::{Plan as Load, SharedPlan as SharedLoad};
 use hp_bench::record::Record;
 use hp_bench::worker::Listeners;
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -15,7 +15,6 @@ use hp_proxy::shared::{Message, SharedPlan};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -209,14 +208,14 @@ fn start_load(
 ) -> Rc<RefCell<Vec<Record>>> {
     let words = format!("hp-bench {target} {flags}");
     let cli = cli::parse(words.split(' ').map(Into::into)).expect("a command line");
-    let plan = Arc::new(Load::resolve(&cli, THREADS).expect("a plan"));
+    let plan = SharedLoad::new(Load::resolve(&cli, THREADS).expect("a plan"));
     let mesh = Mesh::new(plan.threads);
     let records = Rc::new(RefCell::new(Vec::new()));
     for id in 0..plan.threads {
         let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
         let work = hp_bench::worker::work(
             context(&rt, id, &mesh),
-            Arc::clone(&plan),
+            SharedLoad::clone(&plan),
             target,
             Listeners::default(),
         );

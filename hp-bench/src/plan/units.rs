@@ -96,7 +96,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 pub(crate) fn size(text: &str) -> Option<u64> {
     let bytes = text
         .strip_suffix("iB")
-        .or(text.strip_suffix(['B', 'b']))
+        .or_else(|| text.strip_suffix(['B', 'b']))
         .unwrap_or(text);
     let (digits, shift) = match bytes.as_bytes().last()? {
         b'k' | b'K' => (&bytes[..bytes.len() - 1], 10),

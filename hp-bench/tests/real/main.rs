@@ -5,6 +5,8 @@
 mod files;
 mod manifest;
 mod process;
+mod rates;
 mod runs;
 mod schema;
 mod server;
+mod shapes;

@@ -187,7 +187,7 @@ fn server_that_closes_a_kept_connection_is_not_blamed() {
     });
 }
 
-fn number(json: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(json: &Value, pointer: &str) -> u64 {
     let value = json.pointer(pointer).and_then(Value::as_u64);
     value.unwrap_or_else(|| panic!("no number at {pointer}: {json}"))
 }
