@@ -7,9 +7,10 @@ ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
+CONFORMANCE_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
-TEST_FEATURES := hp-core/sim,hp-proxy/sim
+TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 
 SEEDS ?= 1000
 FIRST ?= 0
@@ -19,7 +20,7 @@ SIM_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly bench clients clean
+.PHONY: help build run test check check-deep sim sim-nightly bench conformance clients clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +61,9 @@ sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS,
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+conformance: build ## Public suites whose checkouts are named: H1SPEC, LLHTTP, HTTP_GARDEN (CONFORMANCE_FLAGS, e.g. -v)
+	harness/conformance.py --bin-dir $(BIN) $(CONFORMANCE_FLAGS)
 
 clients: build ## Real clients and backends through the proxy, those that are installed (CLIENTS_FLAGS, e.g. --quick)
 	harness/clients.sh --bin-dir $(BIN) $(CLIENTS_FLAGS)

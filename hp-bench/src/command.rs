@@ -119,7 +119,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop>
     let mut words: Vec<OsString> = words.into_iter().collect();
     let name = words.get(1).and_then(|word| word.to_str());
     match name.unwrap_or_default() {
-        "merge" => parse_as::<Merge>(&words).map(Command::Merge),
+        "merge" => parse_as::<Merge>(&words)
+            .and_then(mergeable)
+            .map(Command::Merge),
         "report" => parse_as::<ReportPage>(&words).map(Command::Report),
         "diff" => parse_as::<Diff>(&words).map(Command::Diff),
         "run" => {
@@ -148,6 +150,16 @@ fn parse_as<T: Parser>(words: &[OsString]) -> Result<T, Stop> {
             )
         }
     })
+}
+
+/// Refuses what only a run can do.
+fn mergeable(merge: Merge) -> Result<Merge, Stop> {
+    if merge.output.csv.is_some() {
+        return Err(Stop::Misuse(String::from(
+            "--csv needs single requests, which results do not have; give it to a run",
+        )));
+    }
+    Ok(merge)
 }
 
 /// A percentage of 0 or more.
@@ -220,6 +232,7 @@ mod tests {
     #[test]
     fn misuse_of_a_command_is_one_line_that_names_it() {
         check_misuse("hp-bench merge", "<FILE>...; see hp-bench merge --help");
+        check_misuse("hp-bench merge a --csv b", "give it to a run");
         check_misuse("hp-bench report a.json", "--out <FILE>");
         check_misuse("hp-bench diff a", "<NEW>");
         check_misuse(

@@ -22,6 +22,7 @@ use crate::plan::{Pace, SharedPlan};
 use crate::record::{Answer, Clock, ErrorClass, Record, Times};
 use crate::request::Request;
 use crate::response::ResponseRules;
+use crate::samples::Samples;
 use crate::schedule::{Arrivals, Dice, Timetable};
 
 /// A request that was sent and not answered yet.
@@ -119,9 +120,11 @@ impl Fleet {
             }
             Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
         }
+        let mut record = Record::with_clock(clock);
+        record.samples = plan.samples_room().map(Samples::with_room);
         Self {
             rt,
-            record: RefCell::new(Record::with_clock(clock)),
+            record: RefCell::new(record),
             uncounted: RefCell::new(Record::with_clock(clock)),
             rules: ResponseRules::new(plan.pipeline > 1),
             connects_on_demand: plan.connects_on_demand(),

@@ -30,6 +30,7 @@ pub mod report;
 pub mod request;
 mod response;
 pub mod result;
+pub mod samples;
 pub mod schedule;
 pub mod slo;
 pub mod target;

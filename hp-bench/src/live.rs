@@ -54,6 +54,7 @@ impl Live {
     /// The first failure to write the file, whenever it was.
     pub(crate) fn finish(mut self) -> Result<Vec<Second>, SeriesError> {
         for interval in self.inlet.rest() {
+            self.progress.show(&interval.second);
             keep(&mut self.series, self.file.as_mut(), interval);
         }
         self.progress.end();
@@ -62,6 +63,13 @@ impl Live {
         }
         Ok(self.series)
     }
+}
+
+/// A second as a line of JSON with its line feed.
+pub(crate) fn to_line(second: &Second) -> String {
+    let mut line = serde_json::to_string(second).expect("numbers and text serialise to memory");
+    line.push('\n');
+    line
 }
 
 /// Memory is bounded: histograms are kept for an hour, and numbers for a week, the longest run.
@@ -107,9 +115,7 @@ impl SeriesFile {
         if self.failed.is_some() {
             return;
         }
-        let mut line = serde_json::to_vec(second).expect("numbers and text serialise to memory");
-        line.push(b'\n');
-        self.failed = self.file.write_all(&line).err();
+        self.failed = self.file.write_all(to_line(second).as_bytes()).err();
     }
 
     fn finish(self) -> Result<(), SeriesError> {
@@ -138,3 +144,53 @@ impl std::error::Error for SeriesError {}
 
 /// Seconds whose histograms stay in memory, some KiB each.
 const HISTOGRAMS_MAX: usize = 3_600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::histogram;
+
+    fn interval(t: u64) -> Interval {
+        Interval {
+            second: Second {
+                t,
+                n: 7,
+                ..Second::default()
+            },
+            latency: histogram(),
+        }
+    }
+
+    #[test]
+    fn file_has_every_second_and_memory_the_histograms_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("s.ndjson");
+        let mut file = SeriesFile::create(name.clone()).unwrap();
+        let mut series: Vec<Second> = (0..HISTOGRAMS_MAX as u64 - 1)
+            .map(|t| interval(t).into_second())
+            .collect();
+        for t in 0..3 {
+            keep(&mut series, Some(&mut file), interval(t));
+        }
+        keep(&mut series, None, interval(3));
+        file.finish().unwrap();
+        let with_histogram = series.iter().filter(|second| second.hist.is_some());
+        assert_eq!(
+            (with_histogram.count(), series.len()),
+            (HISTOGRAMS_MAX, HISTOGRAMS_MAX + 3)
+        );
+        let text = std::fs::read_to_string(name).unwrap();
+        assert_eq!(text.matches("\"hist\":\"HISTFAAA").count(), 3);
+        assert!(text.ends_with("}\n"), "{text}");
+    }
+
+    #[test]
+    fn failure_to_write_is_told_at_the_end() {
+        let full = PathBuf::from("/dev/full"); // Writing to it fails as a full disk does.
+        let mut file = SeriesFile::create(full).unwrap();
+        file.write(&Second::default());
+        file.write(&Second::default());
+        let said = file.finish().unwrap_err().to_string();
+        assert!(said.starts_with("cannot write /dev/full: "), "{said}");
+    }
+}

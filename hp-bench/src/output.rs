@@ -33,6 +33,10 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
 
+    /// Write a line for each request, of the first 1,000,000; a run only
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+
     /// Write a page with plots that needs nothing else; `report` reads it back
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

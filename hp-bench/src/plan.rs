@@ -19,6 +19,7 @@ use crate::cli::load::{ArrivalKind, LoadArgs, PacingKind};
 use crate::date;
 use crate::output::Output;
 use crate::request::{Request, RequestError};
+use crate::samples::SAMPLES_MAX;
 use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
@@ -243,6 +244,12 @@ impl Plan {
         };
         plan.check_pipeline()?;
         Ok(plan)
+    }
+
+    /// Single requests that a thread keeps; `None` where nobody asked for them.
+    pub fn samples_room(&self) -> Option<usize> {
+        let threads = usize::try_from(self.threads).unwrap_or(1).max(1);
+        self.output.csv.as_ref().map(|_file| SAMPLES_MAX / threads)
     }
 
     /// How many of the connections belong to thread `worker`: their numbers differ by one at most.

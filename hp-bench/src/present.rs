@@ -11,6 +11,7 @@ use hp_core::sys::signal::Signal;
 use crate::Run;
 use crate::diff::{Thresholds, compare};
 use crate::interval_log::interval_log;
+use crate::live::to_line;
 use crate::merge;
 use crate::output::{JsonTo, Output};
 use crate::page::page;
@@ -18,6 +19,7 @@ use crate::plan::Plan;
 use crate::plot::plots;
 use crate::report::{Report, Shown, distribution, document, spectrum, summary, thin_line};
 use crate::result::{Document, RESPONSE, read, to_json};
+use crate::samples::{SAMPLES_MAX, Samples};
 use crate::verdict::exit_status;
 
 /// Writes the result of a run to where the plan says; gives the exit status.
@@ -37,11 +39,37 @@ pub fn present(plan: &Plan, run: &Run) -> Result<u8, String> {
         costs: &run.costs,
     });
     tell(&document, &plan.output)?;
+    if let (Some(file), Some(samples)) = (&plan.output.csv, &run.record.samples) {
+        write_samples(file, samples)?;
+    }
     Ok(match run.interrupted {
         Some(Signal::Interrupt) => INTERRUPTED,
         Some(_terminated) => TERMINATED,
         None => exit_status(plan, &run.record, &document.verdict),
     })
+}
+
+fn write_samples(file: &Path, samples: &Samples) -> Result<(), String> {
+    let written = fs::File::create(file).and_then(|opened| {
+        let mut buffered = io::BufWriter::new(opened);
+        samples.write_csv(&mut buffered)?;
+        buffered.flush()
+    });
+    written.map_err(|error| {
+        format!(
+            "cannot write {}: {error}; name another --csv",
+            file.display()
+        )
+    })?;
+    match samples.left_out() {
+        0 => Ok(()),
+        count => write(
+            io::stderr(),
+            &format!(
+                "hp-bench: --csv has the first {SAMPLES_MAX} requests or fewer; {count} are left out\n"
+            ),
+        ),
+    }
 }
 
 /// Writes a result, of a run or read from files, to where the flags say.
@@ -120,6 +148,10 @@ pub fn merge_files(files: &[PathBuf], output: &Output) -> Result<u8, String> {
         }
     }
     let sum = merge::merge(&documents).map_err(|error| error.to_string())?;
+    if let Some(file) = &output.series {
+        let lines: Vec<String> = sum.series.iter().map(to_line).collect();
+        write_file(file, &lines.concat(), "--series")?;
+    }
     tell(&sum, output)?;
     Ok(0)
 }

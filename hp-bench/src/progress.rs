@@ -37,7 +37,7 @@ enum Form {
 impl Progress {
     /// In the form that is asked for and possible.
     pub fn new(output: &Output, planned: Duration) -> Self {
-        let seconds_planned = planned.as_secs().max(1);
+        let seconds_planned = planned.as_secs(); // A part of one is not shown.
         let is_terminal = io::stderr().is_terminal();
         let form = match chosen(output, is_terminal) {
             ProgressForm::None => Form::Nothing,
@@ -50,8 +50,11 @@ impl Progress {
         }
     }
 
-    /// Shows a second that is over.
+    /// Shows a second that is over; what comes after the last whole one is a part of one.
     pub fn show(&mut self, second: &Second) {
+        if second.t > self.seconds_planned {
+            return;
+        }
         match &mut self.form {
             Form::Nothing => (),
             Form::Lines => match writeln!(io::stderr(), "{}", line(second, self.seconds_planned)) {
@@ -200,7 +203,7 @@ mod tests {
             seconds_planned: 10,
         };
         for t in 0..1_000 {
-            progress.show(&second(t, u64::MAX));
+            progress.show(&second(t % 10, u64::MAX));
         }
         let Form::Panel { seen, errors, .. } = &progress.form else {
             panic!("the form stays");

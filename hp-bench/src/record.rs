@@ -8,6 +8,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hp_core::rt::Instant;
 
+use crate::samples::Samples;
+
 /// The classes of failure, in the order of a connection's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorClass {
@@ -128,6 +130,8 @@ pub struct Record {
     pub busiest_thread: f64,
     /// From the start of the clock to its end: the planned one or, in a closed loop, the last answer if that is later.
     pub elapsed: Duration,
+    /// Single requests, where they were asked for.
+    pub samples: Option<Samples>,
     clock: Clock,
     times: Histograms,
 }
@@ -253,6 +257,7 @@ impl Record {
             cpu: None,
             busiest_thread: 0.0,
             elapsed: Duration::ZERO,
+            samples: None,
             clock,
             times: Histograms::default(),
         }
@@ -270,6 +275,9 @@ impl Record {
         let first_byte = times.first_byte - times.sent;
         self.times.first_byte.saturating_record(nanos(first_byte));
         self.sample(times);
+        if let Some(samples) = &mut self.samples {
+            samples.keep(times, answer.status, answer.bytes);
+        }
     }
 
     /// Counts a request that was given up: its time so far is a lower bound of its latency. `times.done` is now.
@@ -277,6 +285,9 @@ impl Record {
         self.errors.count(ErrorClass::Timeout);
         self.censored += 1;
         self.sample(times);
+        if let Some(samples) = &mut self.samples {
+            samples.keep(times, 0, 0);
+        }
     }
 
     /// Counts a request that was due and never sent. What it waited is a lower bound of its response time, and the
@@ -325,6 +336,9 @@ impl Record {
             *mine += theirs;
         }
         self.errors.merge(&other.errors);
+        if let Some(theirs) = &other.samples {
+            self.samples.get_or_insert_default().merge(theirs);
+        }
         self.censored += other.censored;
         self.unsent += other.unsent;
         self.cpu = match (self.cpu, other.cpu) {

@@ -83,6 +83,8 @@ macro_rules! stamp {
                     small_and_large_writes_received_pieces_and_the_end_keep_their_order,
                     what_was_just_written_leaves_before_its_connection_does,
                     a_send_that_fails_at_the_end_of_the_turn_is_no_end_of_data,
+                    a_part_of_a_file_arrives_whole_and_in_its_place,
+                    a_file_that_was_cut_short_fails_its_connection,
                     a_dropped_flush_loses_nothing,
                     sending_to_a_reset_connection_is_an_error_and_no_signal,
                     a_reset_ends_a_flush_that_waits,

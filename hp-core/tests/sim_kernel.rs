@@ -57,6 +57,7 @@ facts! {
     a_panic_resets_its_own_connection of promises,
     a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
     an_accepted_connection_may_live_in_another_runtime of promises,
+    a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,

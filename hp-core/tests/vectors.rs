@@ -1,6 +1,7 @@
-//! Every rule about heads as one line of `vectors/*.txt`, each accepted head cut at every byte, and
+//! Every rule about heads as one line of `vectors/*.txt` or one file below `vectors`, each accepted head cut at every byte, and
 //! round trips through the encoder and the chunked decoder.
 
+use format::{Vector, unescape};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::chunked::{self, ChunkEvent, ChunkedDecoder};
 use hp_core::wire::http1::encode;
@@ -11,6 +12,10 @@ use hp_core::wire::http1::request::{RequestHead, parse_request};
 use hp_core::wire::http1::response::{ResponseHead, parse_response};
 use hp_core::wire::token;
 use proptest::prelude::*;
+use std::path::Path;
+
+#[path = "vectors/format.rs"]
+mod format;
 
 /// What a parser said: `Ok(None)` is partial; `Ok(Some)` is a summary and the head's length.
 type Verdict = Result<Option<(String, usize)>, String>;
@@ -35,11 +40,7 @@ fn requests_get_their_verdicts() {
 fn responses_get_their_verdicts() {
     for line in lines(include_str!("vectors/responses.txt")) {
         let [verdict, section, fact, context, head] = columns(line);
-        let context = RequestContext {
-            method_is_head: context == "head",
-            method_is_connect: context == "connect",
-            upgrade_requested: context == "upgrade",
-        };
+        let context = request_context(context);
         let parse = |bytes: &[u8]| response_verdict(bytes, context);
         check_vector(
             &parse,
@@ -47,6 +48,115 @@ fn responses_get_their_verdicts() {
             &format!("{fact} ({section})"),
             &unescape(head),
         );
+    }
+}
+
+#[test]
+fn request_files_get_their_verdicts() {
+    for vector in Vector::all(&vectors("request")) {
+        let fact = format!("{}.http, {}", vector.name, vector.note("fact"));
+        check_vector(
+            &request_verdict,
+            vector.note("verdict"),
+            &fact,
+            head_of(&vector),
+        );
+    }
+}
+
+#[test]
+fn response_files_get_their_verdicts() {
+    for vector in Vector::all(&vectors("response")) {
+        let fact = format!("{}.http, {}", vector.name, vector.note("fact"));
+        let context = request_context(vector.note("context"));
+        let parse = |bytes: &[u8]| response_verdict(bytes, context);
+        check_vector(&parse, vector.note("verdict"), &fact, head_of(&vector));
+    }
+}
+
+/// Names of every length around the sizes at which an index could wrap, in all that they are part of.
+#[test]
+fn names_of_every_length_are_read_whole() {
+    let limits = HeadLimits {
+        head_bytes_max: 1 << 20,
+        ..HeadLimits::default()
+    };
+    for len in lengths_around_indices() {
+        let name = "n".repeat(len);
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: v\r\nY: z\r\n\r\n");
+        let mut scratch = HeaderScratch::new();
+        let parsed = parse_request(head.as_bytes(), &limits, &mut scratch);
+        let Ok(Parse::Complete(parsed)) = parsed else {
+            panic!("a name of {len} bytes: {parsed:?}");
+        };
+        assert_eq!(parsed.head_bytes, head.len(), "{len}");
+        let fields: Vec<_> = parsed.fields.iter().skip(1).collect();
+        let expected = [
+            (FieldName::Other, name.as_str(), &b"v"[..]),
+            (FieldName::Other, "Y", b"z"),
+        ];
+        assert!(fields == expected, "a name of {len} bytes is another");
+        // Within the limits that a proxy starts with, the verdict depends on the length alone.
+        let verdict = request_verdict(head.as_bytes());
+        let is_small = head.len() <= HeadLimits::default().head_bytes_max as usize;
+        assert_eq!(verdict.is_ok(), is_small, "{len}");
+    }
+}
+
+/// A trailer's name has the bound of the trailers; no length wraps into an accepted one.
+#[test]
+fn trailer_names_of_every_length_are_accepted_or_too_large() {
+    for len in lengths_around_indices() {
+        let name = "n".repeat(len);
+        let body = format!("0\r\n{name}: v\r\n\r\n");
+        let expected = if len + ": v".len() <= chunked::TRAILERS_BYTES_MAX as usize {
+            Ok((Vec::new(), format!("{name}: v\r\n").into_bytes()))
+        } else {
+            Err(ChunkError::TrailersTooLarge)
+        };
+        let decoded = decode(std::iter::once(body.as_bytes()));
+        assert!(decoded == Some(expected), "a trailer name of {len} bytes");
+    }
+}
+
+/// 1 to 70,000, close together where a count of 7, 8, 15 or 16 bits ends and where a limit of ours lies.
+fn lengths_around_indices() -> Vec<usize> {
+    let edges = [
+        0, 64, 127, 128, 255, 256, 511, 512, 1024, 2048, 4096, 8192, 16_384, 32_767, 32_768,
+        65_535, 65_536, 70_000,
+    ];
+    let mut lengths: Vec<usize> = edges
+        .iter()
+        .flat_map(|&edge| edge.max(3) - 2..=edge + 2)
+        .collect();
+    lengths.retain(|&len| (1..=70_000).contains(&len));
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
+}
+
+fn vectors(kind: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(kind)
+}
+
+fn head_of(vector: &Vector) -> &[u8] {
+    match vector.parts.as_slice() {
+        [(title, head)] if title == "head" => head,
+        _ => panic!("{}.http: one part, `--- head`", vector.name),
+    }
+}
+
+fn request_context(word: &str) -> RequestContext {
+    assert!(
+        ["plain", "head", "connect", "upgrade"].contains(&word),
+        "{word}"
+    );
+    RequestContext {
+        method_is_head: word == "head",
+        method_is_connect: word == "connect",
+        upgrade_requested: word == "upgrade",
     }
 }
 
@@ -439,46 +549,4 @@ fn columns<const N: usize>(line: &str) -> [&str; N] {
     found
         .try_into()
         .unwrap_or_else(|_| panic!("{line}: not {N} columns"))
-}
-
-/// Reads `\r \n \t \\ \xHH` and `{text*COUNT}`.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match byte {
-            b'\\' => {
-                let (escaped, len) = match tail {
-                    [b'r', ..] => (b'\r', 1),
-                    [b'n', ..] => (b'\n', 1),
-                    [b't', ..] => (b'\t', 1),
-                    [b'\\', ..] => (b'\\', 1),
-                    [b'x', high, low, ..] => {
-                        let digits = [*high, *low];
-                        let digits = str::from_utf8(&digits).expect("two digits");
-                        (u8::from_str_radix(digits, 16).expect("hexadecimal"), 3)
-                    }
-                    _ => panic!("{text}: unknown escape"),
-                };
-                out.push(escaped);
-                rest = &tail[len..];
-            }
-            b'{' if repetition(tail).is_some() => {
-                let (unit, count, len) = repetition(tail).expect("just seen");
-                let unit = unescape(unit);
-                out.extend(unit.iter().copied().cycle().take(unit.len() * count));
-                rest = &tail[len..];
-            }
-            byte => out.push(*byte),
-        }
-    }
-    out
-}
-
-/// Reads `text*COUNT}` and its length.
-fn repetition(bytes: &[u8]) -> Option<(&str, usize, usize)> {
-    let close = bytes.iter().position(|&byte| byte == b'}')?;
-    let (unit, count) = str::from_utf8(&bytes[..close]).ok()?.rsplit_once('*')?;
-    Some((unit, count.parse().ok()?, close + 1))
 }

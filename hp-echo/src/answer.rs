@@ -7,6 +7,8 @@ use hp_core::wire::http1::framing::BodyFraming;
 use hp_core::wire::http1::head::Version;
 use hp_core::wire::http1::request::RequestFacts;
 
+use crate::query::Wrong;
+
 /// Whether the connection lives on after an answer, and how its head says so. RFC 9112 §9.3.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Persistence {
@@ -45,7 +47,8 @@ impl Persistence {
         }
     }
 
-    fn encode(self, out: &mut Vec<u8>) {
+    /// Appends what the head says of it.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
         match self {
             Self::Implied => (),
             Self::KeepAlive => encode::field(out, "Connection", b"keep-alive"),
@@ -127,6 +130,61 @@ pub(crate) fn status(out: &mut Vec<u8>, status: u16, persistence: Persistence, b
     }
 }
 
+/// Appends the refusal of a value in a query; its body says which.
+pub(crate) fn wrong(out: &mut Vec<u8>, wrong: Wrong, persistence: Persistence, body: BodyOf) {
+    head(out, BAD_REQUEST, persistence);
+    let Wrong { key, takes } = wrong;
+    let text = [key, " takes ", takes, "\n"];
+    encode::content_length(out, text.map(str::len).iter().sum::<usize>() as u64);
+    encode::end_of_head(out);
+    if body == BodyOf::Get {
+        text.iter()
+            .for_each(|part| out.extend_from_slice(part.as_bytes()));
+    }
+}
+
+/// Appends an answer in JSON, which is not to be kept by anybody.
+pub(crate) fn json(out: &mut Vec<u8>, text: &str, persistence: Persistence, body: BodyOf) {
+    begin(out, 200);
+    encode::field(out, "Content-Type", b"application/json");
+    encode::field(out, "Cache-Control", b"no-store");
+    persistence.encode(out);
+    encode::content_length(out, text.len() as u64);
+    encode::end_of_head(out);
+    if body == BodyOf::Get {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// How the end of a made body is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MadeFraming {
+    /// There is none: 204, 304. RFC 9110 §6.4.1.
+    NoBody,
+    /// By its length.
+    Length(u64),
+    /// By its last chunk.
+    Chunked,
+    /// By the end of the connection, to clients that know no chunks.
+    UntilClose,
+}
+
+/// Appends the head of an answer made to order.
+pub(crate) fn made_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    framing: MadeFraming,
+    persistence: Persistence,
+) {
+    head(out, status, persistence);
+    match framing {
+        MadeFraming::NoBody | MadeFraming::UntilClose => (),
+        MadeFraming::Length(length) => encode::content_length(out, length),
+        MadeFraming::Chunked => encode::transfer_encoding_chunked(out),
+    }
+    encode::end_of_head(out);
+}
+
 /// Appends the head of an answer whose body is the request's.
 pub(crate) fn echo_head(out: &mut Vec<u8>, framing: BodyFraming, persistence: Persistence) {
     head(out, 200, persistence);
@@ -147,16 +205,26 @@ pub(crate) enum BodyOf {
     Head,
 }
 
-/// Status line and the fields that all answers share; the length and the blank line are to follow.
-fn head(out: &mut Vec<u8>, status: u16, persistence: Persistence) {
+/// Appends the status line.
+pub(crate) fn begin(out: &mut Vec<u8>, status: u16) {
     encode::status_line(out, status, encode::reason_phrase(status).as_bytes());
+}
+
+/// Status line and the fields that most answers share; the length and the blank line are to follow.
+fn head(out: &mut Vec<u8>, status: u16, persistence: Persistence) {
+    begin(out, status);
     encode::field(out, "Content-Type", b"text/plain");
     persistence.encode(out);
 }
 
+/// An interim answer that says nothing. RFC 8297 §2.
+pub(crate) const EARLY_HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+/// What no client can take for a head: the beginning of a TLS record, and a line.
+pub(crate) const GARBAGE: &[u8] = b"\x16\x03\x01\x02\x00\x00 this is no head\r\n\r\n";
 /// The interim answer to `Expect: 100-continue`. RFC 9110 §15.2.1.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) const METHOD_NOT_ALLOWED: u16 = 405;
+pub(crate) const BAD_REQUEST: u16 = 400;
 
 /// Longest body that is kept behind its head, and most that one slow reader holds of a longer one.
 const PIECE_BYTES: usize = 256 * hp_core::base::units::KIB;
@@ -187,6 +255,22 @@ mod tests {
         assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
         let head = text(fixed.head(Persistence::KeepAlive));
         assert!(head.contains("\r\nConnection: keep-alive\r\n"), "{head}");
+    }
+
+    #[test]
+    fn wrong_values_are_named_in_the_body() {
+        let given = Wrong {
+            key: "c",
+            takes: "0 or 1",
+        };
+        let mut out = Vec::new();
+        wrong(&mut out, given, Persistence::Implied, BodyOf::Get);
+        let head =
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 15\r\n\r\n";
+        assert_eq!(text(&out), format!("{head}c takes 0 or 1\n"));
+        out.clear();
+        wrong(&mut out, given, Persistence::Implied, BodyOf::Head);
+        assert_eq!(text(&out), head);
     }
 
     #[test]

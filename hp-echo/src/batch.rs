@@ -18,6 +18,17 @@ pub(crate) struct Batch {
     bytes: Vec<u8>,
     /// Fixed answers behind `bytes`.
     run: Option<Run>,
+    /// Fixed answers in `bytes`.
+    fixed_count: usize,
+}
+
+/// What one write sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// How many of the answers were fixed ones.
+    pub(crate) fixed: u64,
+    /// All bytes.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,23 +82,35 @@ impl Batch {
         &mut self.bytes
     }
 
-    /// Writes all, and is empty afterwards.
+    /// Writes all, and is empty afterwards. What goes out is counted before anybody can have seen it.
     #[inline]
-    pub(crate) fn send(&mut self, fixed: &Fixed, conn: &Conn) -> io::Result<()> {
+    pub(crate) fn send(
+        &mut self,
+        fixed: &Fixed,
+        conn: &Conn,
+        count: impl FnOnce(Sent),
+    ) -> io::Result<()> {
         if let Some(Run { form, count: 1, .. }) = self.run
             && self.bytes.is_empty()
         {
             self.run = None;
-            return conn.write(whole(fixed, form).unwrap_or_default());
+            let answer = whole(fixed, form).unwrap_or_default();
+            let bytes = answer.len() as u64;
+            count(Sent { fixed: 1, bytes });
+            return conn.write(answer);
         }
         self.end_run(fixed);
-        let sent = if self.bytes.is_empty() {
+        count(Sent {
+            fixed: std::mem::take(&mut self.fixed_count) as u64,
+            bytes: self.bytes.len() as u64,
+        });
+        let written = if self.bytes.is_empty() {
             Ok(())
         } else {
             conn.write(&self.bytes)
         };
         self.bytes.clear();
-        sent
+        written
     }
 
     fn begin_run(&mut self, fixed: &Fixed, form: Form) {
@@ -103,6 +126,7 @@ impl Batch {
     fn end_run(&mut self, fixed: &Fixed) {
         let Some(run) = self.run.take() else { return };
         let answer = whole(fixed, run.form).unwrap_or_default();
+        self.fixed_count += run.count;
         for _ in 0..run.count {
             self.bytes.extend_from_slice(answer);
         }

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -35,6 +36,10 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 13)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=BODY_BYTES_MAX))]
     pub body: u64,
+
+    /// Directory whose files GET answers with
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// Why [`parse`] has no [`Options`] to give.
@@ -99,11 +104,35 @@ const BODY_BYTES_MAX: u64 = 1 << 40;
 const ABOUT: &str = "HTTP/1.1 backend for tests and measurements: fixed answers and echoes";
 
 const AFTER: &str = "\
-GET, HEAD          a fixed text of --body bytes, under any path
+GET, HEAD          a fixed text of --body bytes under any path; with --root the file that the path names
 POST, PUT, PATCH   the request's body, streamed back as it comes
+/discard           POST: the body is read and dropped, the answer is the fixed text
 /status/NNN        an answer with that status, 200 to 599
 /delay/MS          the answer after MS milliseconds, at most 60000
 /close             the answer, then the end of the connection
+/counters          requests, answers, bytes and connections so far, as JSON; asking is not counted as a request
+
+With --root: index.html for a directory, single ranges, ETag, Last-Modified and the conditions on them. Nothing outside of
+the directory is served, whatever links lead there.
+
+Any path takes orders in its query, in any order: /?s=20k&t=700&r=503&c=1&k=0&R=1
+  s=SIZE           length of the body, with k, m or g; --body where it is not given
+  t=MS             wait first, at most 60000
+  r=NNN            status, 200 to 599
+  c=1              chunked (to HTTP/1.0: until the end of the connection)
+  k=0              close after the answer
+  R=1              random bytes instead of a repeated one
+and faults, for tests of clients and proxies:
+  truncate=SIZE    end the connection in order after SIZE bytes of the body
+  reset=SIZE       reset it after SIZE bytes (which the reset may overtake)
+  drip=SIZE        send the body SIZE bytes at a time, 1 to 64k ...
+  every=MS         ... so many milliseconds apart [default: 100]
+  interims=N       N answers 103 before the final one, at most 1000000 (none to HTTP/1.0)
+  garbage=1        bytes that are no answer, then the end
+  hangup=1         the end instead of an answer
+  silent=1         no answer, until the client leaves or an hour is over
+A value that a key does not take is answered with 400 and the key. Other keys mean nothing. Except for t and k, an order
+makes POST drop its body.
 
 SIGTERM and SIGINT: takes no more connections, finishes what is under way, exits 0.
 Exit status: 0; 1 where it could not serve; 2 misuse.";
@@ -131,15 +160,17 @@ mod tests {
         let options = words("hp-echo").unwrap();
         assert_eq!(options.listen, ([127, 0, 0, 1], 9001).into());
         assert_eq!((options.workers, options.body), (None, 13));
+        assert_eq!(options.root, None);
         assert_eq!(options.engine, Engine::Auto);
     }
 
     #[test]
     fn flags_are_read() {
-        let line = "hp-echo --listen [::1]:0 --workers 3 --engine epoll --body 0";
+        let line = "hp-echo --listen [::1]:0 --workers 3 --engine epoll --body 0 --root a/b";
         let options = words(line).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:0");
         assert_eq!((options.workers, options.body), (Some(3), 0));
+        assert_eq!(options.root, Some(PathBuf::from("a/b")));
         assert_eq!(options.engine, Engine::Epoll);
     }
 

@@ -12,6 +12,8 @@
 //! Must not know: how connections come to this worker.
 
 mod body;
+mod file;
+mod made;
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -28,10 +30,14 @@ use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::{HeadLimits, HeadScan, HeaderScratch, Parse};
 use hp_core::wire::http1::request::parse_request;
 
+use crate::Service;
 use crate::answer::{self, BodyOf, Fixed, Persistence};
 use crate::batch::{Batch, Form, Memo};
+use crate::counters::Row;
 use crate::drain::{Drain, Guest};
-use crate::request::{Answer, Request};
+use crate::files::FileAnswer;
+use crate::filler::Filler;
+use crate::request::{Answer, Paths, Request};
 
 /// What all connections of a worker share.
 #[derive(Debug)]
@@ -42,6 +48,9 @@ pub(crate) struct Site {
     /// Borrowed within one poll only, like `batch`.
     memo: RefCell<Memo>,
     batch: RefCell<Batch>,
+    filler: RefCell<Filler>,
+    service: Service,
+    row: Row,
     drain: Rc<Drain>,
     /// Where each connection has a thread of its own: this one's place among them.
     seat: Option<Rc<Seat<Accepted>>>,
@@ -56,25 +65,51 @@ pub(crate) struct Session {
     guest: Guest,
     /// Whether no request has come yet.
     is_new: bool,
+    _presence: Presence,
+}
+
+/// A connection that is counted among the open ones until this is dropped.
+#[derive(Debug)]
+struct Presence(Rc<Site>);
+
+impl Presence {
+    fn begin(site: &Rc<Site>) -> Self {
+        site.row.conns_accepted.add(1);
+        Self(Rc::clone(site))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.row.conns_closed.add(1);
+    }
 }
 
 impl Site {
-    /// Builds the answers; `body_len` is the fixed body's.
-    pub(crate) fn new(rt: Rt, body_len: u64, drain: Rc<Drain>) -> Self {
+    /// Builds the answers. `place` says whose counters these are.
+    pub(crate) fn new(rt: Rt, service: &Service, place: u32, drain: Rc<Drain>) -> Self {
         Self {
             rt,
-            fixed: Fixed::new(body_len),
+            fixed: Fixed::new(service.body_len),
             limits: HeadLimits::default(),
             memo: RefCell::default(),
             batch: RefCell::default(),
+            filler: RefCell::default(),
+            service: service.clone(),
+            row: service.rows.of(place),
             drain,
             seat: None,
         }
     }
 
     /// The same for a thread that serves one connection after another.
-    pub(crate) fn of_thread(seat: Rc<Seat<Accepted>>, body_len: u64, drain: Rc<Drain>) -> Self {
-        let site = Self::new(seat.rt().clone(), body_len, drain);
+    pub(crate) fn of_thread(
+        seat: Rc<Seat<Accepted>>,
+        service: &Service,
+        place: u32,
+        drain: Rc<Drain>,
+    ) -> Self {
+        let site = Self::new(seat.rt().clone(), service, place, drain);
         Self {
             seat: Some(seat),
             ..site
@@ -96,11 +131,56 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Adds an answer that needs nothing but its request; says whether there is one.
+    fn place(&self, request: &Request, form: Form, batch: &mut Batch) -> bool {
+        let out = batch.bytes(&self.fixed);
+        match request.answer {
+            Answer::Fixed | Answer::File => return false,
+            Answer::Made(made) if !made::is_short(request, made, self.fixed.body_len()) => {
+                return false;
+            }
+            Answer::Made(made) => self.encode_made(request, made, form, out),
+            Answer::Echo => {
+                self.row.add_answers(200, 1);
+                answer::echo_head(out, request.facts.framing, form.persistence);
+            }
+            Answer::Status(_) | Answer::Wrong(_) | Answer::Counters => {
+                self.encode(request, form, out);
+            }
+        }
+        true
+    }
+
+    /// Appends an answer that is short and the same for everybody.
+    fn encode(&self, request: &Request, form: Form, out: &mut Vec<u8>) {
+        let Form { persistence, body } = form;
+        let status = match request.answer {
+            Answer::Wrong(wrong) => {
+                answer::wrong(out, wrong, persistence, body);
+                answer::BAD_REQUEST
+            }
+            Answer::Counters => {
+                return answer::json(out, &self.service.rows.json(), persistence, body);
+            }
+            Answer::Status(status) => {
+                answer::status(out, status, persistence, body);
+                status
+            }
+            Answer::Fixed | Answer::Echo | Answer::File | Answer::Made(_) => {
+                unreachable!("those have ways of their own")
+            }
+        };
+        self.row.add_answers(status, 1);
+    }
+}
+
 impl Session {
     /// Begins with a connection that has sent nothing yet.
     pub(crate) async fn new(site: Rc<Site>, conn: Conn) -> Self {
         let guest = Guest::enter(&site.drain).await;
         Self {
+            _presence: Presence::begin(&site),
             site,
             conn,
             reader: Reader::new(),
@@ -115,10 +195,12 @@ impl Session {
         match leave {
             Leave::Gone => self.send_last().await,
             Leave::Linger => self.linger().await,
+            Leave::Reset => self.send_part_and_reset().await,
             Leave::Refuse(status) => {
                 let mut bytes = Vec::new();
                 answer::status(&mut bytes, status, Persistence::Close, BodyOf::Get);
-                match self.conn.write(&bytes) {
+                self.site.row.add_answers(status, 1);
+                match self.put(&bytes) {
                     Ok(()) => self.linger().await,
                     Err(_closed) => (), // The peer left first; nothing is owed to it.
                 }
@@ -134,7 +216,7 @@ impl Session {
                 Next::Idle => self.idle().await?,
                 Next::Rest => self.head_rest().await?,
                 Next::Flush => self.site.rt.yield_now().await,
-                Next::Request(request) => self.handle(&request).await?,
+                Next::Request(read) => self.handle(read).await?,
                 Next::Leave(leave) => return Err(leave),
             }
         }
@@ -145,7 +227,11 @@ impl Session {
         let site = Rc::clone(&self.site);
         let mut batch = site.batch.borrow_mut();
         let next = self.fill_batch(&mut batch);
-        batch.send(&site.fixed, &self.conn)?;
+        batch.send(&site.fixed, &self.conn, |sent| {
+            site.row.requests.add(sent.fixed);
+            site.row.add_answers(200, sent.fixed);
+            site.row.bytes_out.add(sent.bytes);
+        })?;
         Ok(next)
     }
 
@@ -166,35 +252,29 @@ impl Session {
                 batch.push_fixed(&site.fixed, form);
                 continue;
             }
-            let (request, head_bytes) = match read_request(bytes, &site.limits) {
+            let (read, head_bytes) = match read_request(bytes, site) {
                 Ok(Parse::Complete(read)) => read,
                 Ok(Parse::Partial) => return Next::Rest,
                 Err(error) => return Next::Leave(Leave::Refuse(error.status())),
             };
-            let persistence = site.persistence(&request);
+            let request = &read.request;
+            let persistence = site.persistence(request);
             let form = Form {
                 persistence,
-                body: body_of(&request),
+                body: body_of(request),
             };
-            match request.answer {
-                _ if !request.is_immediate() => {
+            let is_fixed = request.answer == Answer::Fixed && Batch::takes(&site.fixed, form);
+            if request.is_immediate() && is_fixed {
+                site.memo.borrow_mut().remember(&bytes[..head_bytes], form);
+                batch.push_fixed(&site.fixed, form);
+            } else {
+                // Whoever asks what was counted does not change it by asking.
+                let counts = request.answer != Answer::Counters;
+                let placed = request.is_immediate() && site.place(request, form, batch);
+                site.row.requests.add(u64::from(counts));
+                if !placed {
                     self.reader.consume(head_bytes);
-                    return Next::Request(request);
-                }
-                Answer::Fixed if Batch::takes(&site.fixed, form) => {
-                    site.memo.borrow_mut().remember(&bytes[..head_bytes], form);
-                    batch.push_fixed(&site.fixed, form);
-                }
-                Answer::Fixed => {
-                    self.reader.consume(head_bytes);
-                    return Next::Request(request);
-                }
-                Answer::Echo => {
-                    let framing = request.facts.framing;
-                    answer::echo_head(batch.bytes(&site.fixed), framing, persistence);
-                }
-                Answer::Status(status) => {
-                    answer::status(batch.bytes(&site.fixed), status, persistence, form.body);
+                    return Next::Request(Box::new(read));
                 }
             }
             self.reader.consume(head_bytes);
@@ -205,23 +285,28 @@ impl Session {
     }
 
     /// Answers a request that takes more than one poll.
-    async fn handle(&mut self, request: &Request) -> Result<(), Leave> {
+    async fn handle(&mut self, mut read: Box<Read>) -> Result<(), Leave> {
+        let file = read.file.take();
+        let request = &read.request;
         if !request.delay.is_zero() {
             self.reader.detach();
             self.site.rt.sleep(request.delay).await;
         }
         let persistence = self.site.persistence(request);
-        match request.answer {
-            Answer::Echo => self.echo(request, persistence).await?,
-            Answer::Fixed => {
-                self.discard(request).await?;
-                self.send_fixed(body_of(request), persistence).await?;
-            }
-            Answer::Status(status) => {
-                self.discard(request).await?;
-                let mut bytes = Vec::new();
-                answer::status(&mut bytes, status, persistence, body_of(request));
-                self.conn.write(&bytes)?;
+        if request.answer == Answer::Echo {
+            self.echo(request, persistence).await?;
+        } else {
+            self.discard(request).await?;
+            match (request.answer, file) {
+                // Rare ones lie on the heap, so that connections that never meet them carry no room for them.
+                (Answer::Made(made), _) => {
+                    Box::pin(self.make(request, made, persistence)).await?;
+                }
+                (_, Some(file)) => Box::pin(self.send_file(request, *file, persistence)).await?,
+                (Answer::Fixed, None) => {
+                    self.send_fixed(body_of(request), persistence).await?;
+                }
+                (_, None) => self.send_encoded(request, persistence)?,
             }
         }
         match persistence {
@@ -230,24 +315,35 @@ impl Session {
         }
     }
 
+    /// Sends an answer that is short and needs nothing but its request.
+    fn send_encoded(&self, request: &Request, persistence: Persistence) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let form = Form {
+            persistence,
+            body: body_of(request),
+        };
+        self.site.encode(request, form, &mut bytes);
+        self.put(&bytes)
+    }
+
     async fn send_fixed(&mut self, body: BodyOf, persistence: Persistence) -> Result<(), Leave> {
         let site = Rc::clone(&self.site);
         let fixed = &site.fixed;
+        site.row.add_answers(200, 1);
         match fixed.whole(persistence) {
-            _ if body == BodyOf::Head => self.conn.write(fixed.head(persistence))?,
-            Some(whole) => self.conn.write(whole)?,
+            _ if body == BodyOf::Head => self.put(fixed.head(persistence))?,
+            Some(whole) => self.put(whole)?,
             None => {
                 let mut left = fixed.body_len();
                 let piece = fixed.piece(left);
-                let head = IoSlice::new(fixed.head(persistence));
-                self.conn.write_vectored(&[head, IoSlice::new(piece)])?;
+                self.put_all([fixed.head(persistence), piece])?;
                 left -= piece.len() as u64;
                 while left > 0 {
                     self.flush().await?;
                     // A fast reader must not keep the worker from the others.
                     site.rt.yield_now().await;
                     let piece = fixed.piece(left);
-                    self.conn.write(piece)?;
+                    self.put(piece)?;
                     left -= piece.len() as u64;
                 }
             }
@@ -272,7 +368,10 @@ impl Session {
             _ => self.guest.unless_drained(filling).await,
         };
         match filled {
-            Some(Ok(Filled::More)) => Ok(()),
+            Some(Ok(Filled::More)) => {
+                self.count_received(0);
+                Ok(())
+            }
             Some(Ok(Filled::Eof) | Err(_)) | None => Err(Leave::Gone),
         }
     }
@@ -284,8 +383,9 @@ impl Session {
         self.reader.detach();
         let mut scan = HeadScan::new(&self.site.limits);
         while !scan.complete(self.reader.bytes()) {
+            let known = self.reader.bytes().len();
             match self.reader.fill(&self.conn).await {
-                Ok(Filled::More) => (),
+                Ok(Filled::More) => self.count_received(known),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(Leave::Refuse(REQUEST_TIMEOUT));
                 }
@@ -293,6 +393,24 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Counts what the reader holds beyond the bytes that were there before.
+    fn count_received(&self, known: usize) {
+        let received = self.reader.bytes().len().saturating_sub(known);
+        self.site.row.bytes_in.add(received as u64);
+    }
+
+    /// Writes, and counts what was written.
+    fn put(&self, bytes: &[u8]) -> io::Result<()> {
+        self.put_all([bytes])
+    }
+
+    /// The same for several pieces.
+    fn put_all<const COUNT: usize>(&self, pieces: [&[u8]; COUNT]) -> io::Result<()> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.site.row.bytes_out.add(len as u64);
+        self.conn.write_vectored(&pieces.map(IoSlice::new))
     }
 
     /// Waits until the kernel has taken what was written; mostly it has.
@@ -312,6 +430,15 @@ impl Session {
             .set_deadline(Some(self.site.rt.now() + BODY_TIMEOUT));
         match self.conn.flush().await {
             Ok(()) | Err(_) => (), // A peer that is gone needs no answer.
+        }
+    }
+
+    /// Lets the kernel take what the client may see, and then resets.
+    async fn send_part_and_reset(self) {
+        self.conn
+            .set_deadline(Some(self.site.rt.now() + BODY_TIMEOUT));
+        match self.conn.flush().await {
+            Ok(()) | Err(_) => self.conn.reset(),
         }
     }
 
@@ -342,8 +469,8 @@ enum Next {
     Rest,
     /// More requests are here than one batch takes.
     Flush,
-    /// This request needs a body or time; its head is consumed.
-    Request(Request),
+    /// This request needs a body, a file or time; its head is consumed.
+    Request(Box<Read>),
     /// That was the last one.
     Leave(Leave),
 }
@@ -354,6 +481,8 @@ enum Leave {
     Gone,
     /// The last answer is written.
     Linger,
+    /// What is written is not whole, and the client shall know.
+    Reset,
     /// The last answer is to be this status.
     Refuse(u16),
 }
@@ -372,17 +501,26 @@ fn body_of(request: &Request) -> BodyOf {
     }
 }
 
-/// Reads one head. Apart, so that the fast path does not carry the space for the fields.
+/// A request, and what was found for it below the root.
+#[derive(Debug)]
+struct Read {
+    request: Request,
+    file: Option<Box<FileAnswer>>,
+}
+
+/// Reads one head, and finds its length. Apart, so that the fast path does not carry the space for the fields.
 #[inline(never)]
-fn read_request(
-    bytes: &[u8],
-    limits: &HeadLimits,
-) -> Result<Parse<(Request, usize)>, RequestError> {
+fn read_request(bytes: &[u8], site: &Site) -> Result<Parse<(Read, usize)>, RequestError> {
     let mut scratch = HeaderScratch::new();
-    Ok(match parse_request(bytes, limits, &mut scratch)? {
-        Parse::Complete(head) => Parse::Complete((Request::of(&head), head.head_bytes)),
-        Parse::Partial => Parse::Partial,
-    })
+    let Parse::Complete(head) = parse_request(bytes, &site.limits, &mut scratch)? else {
+        return Ok(Parse::Partial);
+    };
+    let root = site.service.root.as_deref();
+    let paths = root.map_or(Paths::Any, |_root| Paths::Files);
+    let request = Request::of(&head, paths);
+    let root = root.filter(|_root| request.answer == Answer::File);
+    let file = root.map(|root| Box::new(FileAnswer::of(&head, root, site.rt.wall_clock())));
+    Ok(Parse::Complete((Read { request, file }, head.head_bytes)))
 }
 
 /// RFC 9110 §15.5.9.

@@ -6,14 +6,20 @@
 mod answer;
 mod batch;
 pub mod cli;
+mod counters;
 mod drain;
+mod files;
+mod filler;
 mod handler;
+mod query;
 mod request;
+mod service;
 mod thread;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,6 +35,7 @@ use hp_core::sys::signal::{Signal, Signals};
 use crate::cli::Options;
 use crate::drain::{Drain, Guest};
 use crate::handler::{Session, Site};
+pub use crate::service::Service;
 
 /// Serves connections of `listener`, and those that other workers hand over, until
 /// [`Order::Drain`] comes; then finishes what is under way.
@@ -36,6 +43,11 @@ use crate::handler::{Session, Site};
 /// Returns when the last connection is closed, or [`DRAIN_TIMEOUT`] after the order. `body_len` is
 /// the length of the fixed body.
 pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
+    serve_all(context, listener, &Service::fixed(body_len)).await;
+}
+
+/// The same for everything that can be served.
+pub async fn serve_all(context: Context<Order>, listener: Listener, service: &Service) {
     let Context {
         rt,
         id,
@@ -44,7 +56,7 @@ pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
         ..
     } = context;
     let drain = Rc::new(Drain::default());
-    let site = Rc::new(Site::new(rt.clone(), body_len, Rc::clone(&drain)));
+    let site = Rc::new(Site::new(rt.clone(), service, id.0, Rc::clone(&drain)));
     let door = Door {
         rt: rt.clone(),
         site,
@@ -105,6 +117,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let count = options
         .workers
         .unwrap_or_else(worker::count_for_this_process);
+    let service = Service::new(options, count).map_err(|cause| RunError::Root {
+        path: options.root.clone().unwrap_or_default(),
+        cause,
+    })?;
     let (addr, sockets) = listen(options.listen, count).map_err(|cause| RunError::Listen {
         addr: options.listen,
         cause,
@@ -121,12 +137,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-echo",
     };
-    let body_len = options.body;
-    let crew = has_crew.then(|| thread::crew(options));
+    let crew = has_crew.then(|| thread::crew(options, &service, count));
     let workers = {
         let crew = crew.clone();
         worker::start(&workers, move |context| {
-            work(context, body_len, crew.clone())
+            work(context, service.clone(), crew.clone())
         })
     }
     .map_err(RunError::Workers)?;
@@ -164,6 +179,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 pub enum RunError {
     /// The signals cannot be read.
     Signals(io::Error),
+    /// The directory for files cannot be opened.
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// The system's word.
+        cause: io::Error,
+    },
     /// The address cannot be listened on.
     Listen {
         /// The address.
@@ -181,6 +203,22 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signals(cause) => write!(f, "cannot wait for signals: {cause}"),
+            Self::Root { path, cause } => {
+                let cause = match cause.kind() {
+                    io::ErrorKind::NotFound => "no such directory",
+                    io::ErrorKind::NotADirectory => "not a directory",
+                    io::ErrorKind::PermissionDenied => "permission denied",
+                    _ => {
+                        let path = path.display();
+                        return write!(f, "cannot open --root {path}: {cause}; give a directory");
+                    }
+                };
+                let path = path.display();
+                write!(
+                    f,
+                    "cannot open --root {path}: {cause}; give a directory that can be read"
+                )
+            }
             Self::Listen { addr, cause } => {
                 let (cause, remedy) = match cause.kind() {
                     io::ErrorKind::AddrInUse => (
@@ -224,7 +262,7 @@ pub enum Order {
 
 async fn work(
     context: Context<Order>,
-    body_len: u64,
+    service: Service,
     crew: Option<Crew<Accepted>>,
 ) -> io::Result<()> {
     let Order::Serve(socket) = context.mailbox.recv().await else {
@@ -232,7 +270,7 @@ async fn work(
     };
     let listener = context.rt.listener(socket)?;
     match crew {
-        None => serve(context, listener, body_len).await,
+        None => serve_all(context, listener, &service).await,
         Some(crew) => accept_for(crew, context, listener).await,
     }
     Ok(())

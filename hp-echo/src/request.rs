@@ -7,7 +7,8 @@ use std::time::Duration;
 use hp_core::wire::http1::method::Method;
 use hp_core::wire::http1::request::{RequestFacts, RequestHead};
 
-use crate::answer::METHOD_NOT_ALLOWED;
+use crate::answer::{BAD_REQUEST, METHOD_NOT_ALLOWED};
+use crate::query::{self, Made, Query, Wrong};
 
 /// One request, read and understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,11 +30,28 @@ pub(crate) enum Answer {
     Echo,
     /// This status, and its name for a body.
     Status(u16),
+    /// What its query orders.
+    Made(Made),
+    /// A refusal that names what its query has wrong.
+    Wrong(Wrong),
+    /// What was counted.
+    Counters,
+    /// What its path names below the root.
+    File,
+}
+
+/// What GET answers under any path that has no meaning of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Paths {
+    /// The fixed body.
+    Any,
+    /// The file that the path names.
+    Files,
 }
 
 impl Request {
-    /// Reads method and path; `/close` counts as the client's own `Connection: close`.
-    pub(crate) fn of(head: &RequestHead<'_, '_>) -> Self {
+    /// Reads method, path and query; `/close` counts as the client's own `Connection: close`, and so does `k=0`.
+    pub(crate) fn of(head: &RequestHead<'_, '_>, paths: Paths) -> Self {
         let mut request = Self {
             answer: match head.method {
                 Method::Get | Method::Head => Answer::Fixed,
@@ -43,20 +61,51 @@ impl Request {
             delay: Duration::ZERO,
             facts: head.facts,
         };
-        let path = head.target.path();
-        if let Some(status) = path.strip_prefix("/status/") {
-            let status = number(status).and_then(|status| u16::try_from(status).ok());
-            let status = status.filter(|status| (200..=599).contains(status));
-            request.answer = Answer::Status(status.unwrap_or(BAD_REQUEST));
-        } else if let Some(millis) = path.strip_prefix("/delay/") {
-            match number(millis).filter(|&millis| millis <= DELAY_MILLIS_MAX) {
-                Some(millis) => request.delay = Duration::from_millis(millis),
-                None => request.answer = Answer::Status(BAD_REQUEST),
-            }
-        } else if path == "/close" {
-            request.facts.keep_alive = false;
+        request.read_path(head.target.path(), paths);
+        if let Some(text) = head.target.query() {
+            request.read_query(text);
         }
         request
+    }
+
+    fn read_path(&mut self, path: &str, paths: Paths) {
+        if let Some(status) = path.strip_prefix("/status/") {
+            let status = query::final_status(status);
+            self.answer = Answer::Status(status.unwrap_or(BAD_REQUEST));
+        } else if let Some(millis) = path.strip_prefix("/delay/") {
+            match query::delay(millis) {
+                Some(delay) => self.delay = delay,
+                None => self.answer = Answer::Status(BAD_REQUEST),
+            }
+        } else if path == "/close" {
+            self.facts.keep_alive = false;
+        } else if path == "/discard" && self.answer == Answer::Echo {
+            self.answer = Answer::Fixed;
+        } else if path == "/counters" && self.answer == Answer::Fixed {
+            self.answer = Answer::Counters;
+        } else if paths == Paths::Files && self.answer == Answer::Fixed {
+            self.answer = Answer::File;
+        }
+    }
+
+    fn read_query(&mut self, text: &str) {
+        // Whoever may not have an answer of ours may not order one.
+        let is_served = matches!(self.answer, Answer::Fixed | Answer::Echo | Answer::File);
+        if !is_served {
+            return;
+        }
+        let Query { delay, close, made } = match Query::parse(text) {
+            Ok(query) => query,
+            Err(wrong) => {
+                self.answer = Answer::Wrong(wrong);
+                return;
+            }
+        };
+        self.delay = delay.unwrap_or(self.delay);
+        self.facts.keep_alive &= !close;
+        if let Some(made) = made {
+            self.answer = Answer::Made(made);
+        }
     }
 
     /// Whether it can be answered without waiting for anything: no body to read, no delay.
@@ -64,17 +113,6 @@ impl Request {
         self.delay.is_zero() && !self.facts.framing.has_body()
     }
 }
-
-/// Digits only: `u64::from_str` takes a plus sign as well.
-fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-const BAD_REQUEST: u16 = 400;
-const DELAY_MILLIS_MAX: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -84,10 +122,14 @@ mod tests {
     use super::*;
 
     fn request(line: &str) -> Request {
+        request_of(line, Paths::Any)
+    }
+
+    fn request_of(line: &str, paths: Paths) -> Request {
         let bytes = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut scratch = HeaderScratch::new();
         match parse_request(bytes.as_bytes(), &HeadLimits::default(), &mut scratch) {
-            Ok(Parse::Complete(head)) => Request::of(&head),
+            Ok(Parse::Complete(head)) => Request::of(&head, paths),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -137,6 +179,46 @@ mod tests {
         check("GET /delay/", Answer::Status(400));
         assert!(!request("GET /delay/1").is_immediate());
         assert!(request("GET /delay/0").is_immediate());
+    }
+
+    #[test]
+    fn query_orders_an_answer_where_there_is_one() {
+        let made = |size| {
+            Answer::Made(Made {
+                size: Some(size),
+                ..Made::default()
+            })
+        };
+        check("GET /?s=5", made(5));
+        check("HEAD /any?s=1k&x=y", made(1024));
+        check("POST /?s=5", made(5));
+        check("GET /close?s=5", made(5));
+        check("GET /delay/1?s=5", made(5));
+        check("POST /?t=1", Answer::Echo);
+        check("GET /status/404?s=5", Answer::Status(404));
+        check("DELETE /?s=5", Answer::Status(405));
+        match request("GET /?r=1").answer {
+            Answer::Wrong(wrong) => assert_eq!(wrong.key, "r"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(request("GET /?t=7").delay, Duration::from_millis(7));
+        assert!(!request("GET /?k=0").facts.keep_alive);
+        assert!(request("GET /?k=1").facts.keep_alive);
+    }
+
+    #[test]
+    fn paths_of_our_own_come_before_files() {
+        let check = |line, want| assert_eq!(request_of(line, Paths::Files).answer, want, "{line}");
+        check("GET /", Answer::File);
+        check("HEAD /a?t=1", Answer::File);
+        check("POST /a", Answer::Echo);
+        check("GET /counters", Answer::Counters);
+        check("GET /status/404", Answer::Status(404));
+        check("DELETE /a", Answer::Status(405));
+        let discard = |line| request_of(line, Paths::Any).answer;
+        assert_eq!(discard("POST /discard"), Answer::Fixed);
+        assert_eq!(discard("GET /counters"), Answer::Counters);
+        assert_eq!(discard("POST /counters"), Answer::Echo);
     }
 
     #[test]

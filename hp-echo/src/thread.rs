@@ -12,13 +12,13 @@ use hp_core::rt::crew::{Crew, CrewOptions, Seat};
 use hp_core::rt::net::Accepted;
 use hp_core::rt::race::{First, race};
 
-use crate::DRAIN_TIMEOUT;
 use crate::cli::Options;
 use crate::drain::Drain;
 use crate::handler::{Session, Site};
+use crate::{DRAIN_TIMEOUT, Service};
 
 /// The threads that the options ask for; none has been started.
-pub(crate) fn crew(options: &Options) -> Crew<Accepted> {
+pub(crate) fn crew(options: &Options, service: &Service, workers: u32) -> Crew<Accepted> {
     let crew = CrewOptions {
         threads_max: options.threads_max,
         idle_timeout: IDLE_TIMEOUT,
@@ -39,16 +39,18 @@ pub(crate) fn crew(options: &Options) -> Crew<Accepted> {
             }
         },
     };
-    let body_len = options.body;
-    Crew::new(crew, move |seat| main(seat, body_len))
+    let service = service.clone();
+    Crew::new(crew, move |seat| main(seat, service.clone(), workers))
 }
 
 /// A thread's whole work: serves until there is nothing to do, or a drain has ended.
-async fn main(seat: Seat<Accepted>, body_len: u64) {
+async fn main(seat: Seat<Accepted>, service: Service, workers: u32) {
     let seat = Rc::new(seat);
     let rt = seat.rt().clone();
     let drain = Rc::new(Drain::default());
-    let site = Site::of_thread(Rc::clone(&seat), body_len, Rc::clone(&drain));
+    // Counters of threads stand behind those of the workers, which only accept.
+    let place = workers.saturating_add(seat.number());
+    let site = Site::of_thread(Rc::clone(&seat), &service, place, Rc::clone(&drain));
     let site = Rc::new(site);
     while let Some(accepted) = seat.next().await {
         let conn = match rt.adopt_accepted(accepted) {

@@ -9,6 +9,8 @@
 
 #[path = "equality/failures.rs"]
 mod failures;
+#[path = "../../hp-core/tests/vectors/format.rs"]
+mod format;
 #[path = "equality/play.rs"]
 mod play;
 #[path = "equality/real.rs"]
@@ -21,6 +23,8 @@ mod scene;
 mod scenes;
 #[path = "equality/simulated.rs"]
 mod simulated;
+#[path = "equality/vectors.rs"]
+mod vectors;
 
 use hp_core::rt::plant::{Plant, plant};
 use hp_core::rt::sim::{Face, Fault, Frequency, Profile};
@@ -150,6 +154,26 @@ fn a_backend_that_answers_what_it_has_not_read_is_not_used_again() {
             panic!("{face:?}: {what}");
         }
     }
+}
+
+#[test]
+fn exchange_files_are_as_they_say() {
+    let mut found = Vec::new();
+    for face in [Face::Readiness, Face::Completion] {
+        let conditions = Conditions {
+            face,
+            profile: Profile::calm(),
+            seed: 0,
+            buffer_bytes: None,
+        };
+        for case in vectors::all() {
+            let played = simulated::play(&conditions, &case.scene);
+            if let Err(why) = played.and_then(|record| case.check(&record)) {
+                found.push(format!("{}.http on {face:?}: {why}", case.name));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 /// Every scene is as on epoll.

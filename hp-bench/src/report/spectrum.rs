@@ -92,7 +92,7 @@ pub fn spectrum(times: &Histogram<u64>) -> String {
     text
 }
 
-/// Says from which percentile on fewer than [`SAMPLES_MIN`] samples lie behind a value. A comment to the plotters.
+/// Says from which percentile on fewer than ten samples lie behind a value. A comment to the plotters.
 pub fn thin_line(times: &Histogram<u64>) -> String {
     let total = times.len();
     if total <= SAMPLES_MIN {

@@ -55,8 +55,8 @@ fn check_failure(output: &Output, code: i32, part: &str) {
 #[test]
 fn merged_result_has_the_requests_of_both() {
     let folder = Folder::new();
-    let file = folder.path("a.json");
-    let output = bench(&["merge", &file, &file, "--json", "-"]);
+    let (file, series) = (folder.path("a.json"), folder.path("s.ndjson"));
+    let output = bench(&["merge", &file, &file, "--json", "-", "--series", &series]);
     assert_eq!(output.status.code(), Some(0));
     let (one, sum) = (
         folder.json("a.json"),
@@ -65,6 +65,9 @@ fn merged_result_has_the_requests_of_both() {
     let responses = |document: &Value| document["run"]["responses"].as_u64().unwrap();
     assert_eq!(responses(&sum), 2 * responses(&one));
     assert_eq!(sum["latency_ns"]["p"], one["latency_ns"]["p"]);
+    let first: Value =
+        serde_json::from_str(fs::read_to_string(&series).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!(first, sum["series"][0]);
     let summary = String::from_utf8(output.stderr).unwrap();
     assert!(summary.contains("4 connections"), "{summary}");
 }
@@ -241,6 +244,44 @@ fn run_writes_every_file_that_is_asked_for() {
             .join("latency-by-percentile.svg")
             .exists()
     );
+}
+
+#[test]
+fn csv_has_a_line_for_each_request() {
+    let folder = Folder::new();
+    for pace in [&["-R", "200"][..], &[]] {
+        let (addr, _requests) = serve(Script::Answer(OK));
+        let (addr, csv) = (addr.to_string(), folder.path("r.csv"));
+        let fixed = [
+            addr.as_str(),
+            "2",
+            "-d",
+            "300ms",
+            "-q",
+            "--csv",
+            &csv,
+            "--json",
+            "-",
+        ];
+        let output = bench(&[&fixed, pace].concat());
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let lines = fs::read_to_string(&csv).unwrap();
+        let rows: Vec<Vec<u64>> = lines
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').map(|cell| cell.parse().unwrap()).collect())
+            .collect();
+        assert_eq!(document["run"]["responses"], rows.len(), "{pace:?}");
+        assert!(
+            rows.iter()
+                .all(|row| row[5] == 200 && row[6] == OK.len() as u64)
+        );
+        assert!(
+            rows.windows(2).all(|pair| pair[0][0] <= pair[1][0]),
+            "in order"
+        );
+        assert_eq!(rows[0][0], 0);
+    }
 }
 
 #[test]

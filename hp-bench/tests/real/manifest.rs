@@ -1,5 +1,8 @@
 //! The Kubernetes manifest of the documentation has the shape of an Indexed Job (batch/v1).
 
+use std::ffi::OsString;
+
+use hp_bench::plan::Plan;
 use yaml_rust2::{Yaml, YamlLoader};
 
 const MANIFEST: &str = include_str!("../../../docs/bench/job.yaml");
@@ -126,4 +129,14 @@ fn container_of_the_manifest_runs_hp_bench() {
     for placeholder in ["TARGET", "START"] {
         assert_eq!(args.iter().filter(|arg| **arg == placeholder).count(), 1);
     }
+    let filled = args.into_iter().map(|arg| match arg {
+        "TARGET" => "http://my-service:8080/",
+        "START" => "1795216200",
+        arg => arg,
+    });
+    let words = std::iter::once("hp-bench")
+        .chain(filled)
+        .map(OsString::from);
+    let cli = hp_bench::cli::parse(words).expect("hp-bench takes these words");
+    Plan::resolve(&cli, 2).expect("they make a plan");
 }

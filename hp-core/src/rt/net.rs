@@ -1,7 +1,7 @@
 //! Sockets as tasks see them. A handle names a slot of its runtime's table; dropping the handle gives the slot up.
 
 pub use super::buf::Lent;
-pub use super::driver::{Rx, Socket, Unparked};
+pub use super::driver::{File, FilePart, Rx, Socket, Unparked};
 pub use crate::sys::socket::probe_exclusive;
 
 use super::driver::How;
@@ -80,6 +80,15 @@ impl Conn {
     /// As [`Conn::write`].
     pub fn queue(&self, lent: Lent) -> io::Result<()> {
         self.rt.0.io.borrow_mut().queue_lent(self.key, lent)
+    }
+
+    /// Sends bytes at once, and behind them a part of a file from where the kernel has it. What the socket does not take is
+    /// sent as it makes room: [`Conn::flush`] before the next part, so that no fast peer keeps a turn for itself.
+    ///
+    /// # Errors
+    /// As [`Conn::write`]; `EIO` for good, here or from `flush`, when the file has ended before the part does.
+    pub fn write_file(&self, head: &[u8], part: FilePart) -> io::Result<()> {
+        self.rt.0.io.borrow_mut().write_file(self.key, head, part)
     }
 
     /// Sends at once what was written in this turn. For whoever takes the time of it.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cpu;
 pub mod epoll;
 pub mod event;
+pub mod file;
 pub mod limits;
 pub mod memory;
 pub mod ppoll;

@@ -101,7 +101,20 @@ pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
 /// # Errors
 /// `WouldBlock` when it takes none now; `BrokenPipe`, `ConnectionReset` and their like when it never will.
 pub fn send(fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    send_flagged(fd, segments, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// The same for what more will follow at once: the kernel may hold the last segment back until then.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_before_more(fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+    send_flagged(fd, segments, flags)
+}
+
+#[inline]
+fn send_flagged(fd: RawFd, segments: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
     if let [only] = segments {
         let none = std::ptr::null::<libc::sockaddr>();
         // libc's own `send` is a cancellation point and pays for it; nobody cancels threads here.

@@ -6,9 +6,11 @@ use crate::lab::{
 };
 use crate::peer::{self, Text};
 use hp_core::rt::Engine;
-use hp_core::rt::net::Rx;
+use hp_core::rt::net::{File, FilePart, Rx};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 const LEN: usize = 8 * 1024 * 1024;
 
@@ -63,6 +65,57 @@ pub(crate) fn received_pieces_queue_uncopied_and_arrive_in_order(engine: Engine)
             says.join().unwrap();
         });
     }
+}
+
+pub(crate) fn a_part_of_a_file_arrives_whole_and_in_its_place(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let text = Text(8);
+        let file = file_of(&text.bytes(0, LEN));
+        let part = |start: usize, end: usize| FilePart {
+            file: Rc::clone(&file),
+            offset: start as u64,
+            left: (end - start) as u64,
+        };
+        conn.write(&text.bytes(0, 100)).unwrap();
+        conn.write_file(&text.bytes(100, 50), part(150, 150))
+            .unwrap();
+        conn.write_file(&text.bytes(150, 50), part(200, 1000))
+            .unwrap();
+        conn.write_file(&[], part(1000, LEN)).unwrap();
+        assert!(conn.queued() > 0, "no socket takes 8 MB at once");
+        conn.write(&text.bytes(LEN, 10)).unwrap(); // Behind what waits, and the next part behind both.
+        conn.write_file(&text.bytes(LEN + 10, 10), part(0, 0))
+            .unwrap();
+        let again = Text(8).bytes(LEN + 20, 0);
+        conn.write_file(&again, part(LEN, LEN)).unwrap();
+        let hears = peer::hear(peer, text, 9);
+        conn.flush().await.unwrap();
+        assert_eq!(conn.queued(), 0);
+        conn.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN + 20);
+    });
+}
+
+pub(crate) fn a_file_that_was_cut_short_fails_its_connection(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, _peer) = pair(&rt).await;
+        let part = FilePart {
+            file: file_of(b"short"),
+            offset: 0,
+            left: 6,
+        };
+        let error = conn.write_file(b"head", part).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "EIO");
+        assert!(conn.flush().await.is_err());
+        assert!(conn.write(b"more").is_err());
+    });
+}
+
+fn file_of(content: &[u8]) -> Rc<File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    Rc::new(File::from(OwnedFd::from(file)))
 }
 
 /// A vectored call takes 64 pieces at most. The 65th waited for room in a socket that had plenty, of which an

@@ -2,9 +2,9 @@
 //! sockets by the conformance suite; here time costs nothing.
 
 use crate::scene::{Scene, data, everything, exactly};
-use hp_core::rt::net::{Rx, Unparked};
+use hp_core::rt::net::{File, FilePart, Rx, Unparked};
 use hp_core::rt::race::{First, race};
-use hp_core::rt::sim::Face;
+use hp_core::rt::sim::{Face, Fault, Frequency, Profile};
 use hp_core::rt::{Instant, RtOptions};
 use std::cell::Cell;
 use std::io;
@@ -37,6 +37,34 @@ pub(crate) fn a_flush_ends_at_its_deadline(face: Face) {
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         },
     );
+}
+
+pub(crate) fn a_part_of_a_file_arrives_whole_however_the_socket_takes_it(face: Face) {
+    for seed in 1..20 {
+        let profile = Profile::calm().with(Fault::ShortSend, Frequency::Storm);
+        let scene = Scene::new(seed, &profile, face);
+        scene.server.set_buffer_bytes(1000);
+        let content: Vec<u8> = (0..=255).cycle().take(50_000).collect();
+        let file = Rc::new(File::simulated(content.clone()));
+        scene.play(
+            async move |conn| {
+                let part = FilePart {
+                    file: Rc::clone(&file),
+                    offset: 100,
+                    left: 40_000,
+                };
+                conn.write_file(b"head", part).unwrap();
+                conn.write(b"tail").unwrap();
+                conn.finish().await.unwrap();
+                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            },
+            async move |conn| {
+                let bytes = everything(&conn).await.unwrap();
+                let sent = [b"head", &content[100..40_100], b"tail"].concat();
+                assert!(bytes == sent, "{} bytes came", bytes.len());
+            },
+        );
+    }
 }
 
 /// The receiver does not look before its deadline has passed; the bytes were there in time.

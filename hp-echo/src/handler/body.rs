@@ -1,6 +1,6 @@
 //! Request bodies: sent back as they come, or read and dropped. One piece is held at a time.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use hp_core::http::message::Filled;
 use hp_core::wire::http1::chunked::{self, ChunkEvent, ChunkedDecoder};
@@ -12,7 +12,7 @@ use crate::answer::{self, Persistence};
 use crate::request::Request;
 
 impl Session {
-    /// Answers with the request's own body, in the framing it came in.
+    /// Answers with the request's own body, in the framing it came in; chunks that are all here are answered by their length.
     ///
     /// The answer begins with the first piece of the body. A client that does not read while it
     /// sends therefore stalls once the sockets' buffers are full: that is the price of bodies of any
@@ -23,13 +23,14 @@ impl Session {
         persistence: Persistence,
     ) -> Result<(), Leave> {
         self.invite(request)?;
+        self.site.row.add_answers(200, 1);
         let framing = request.facts.framing;
         let mut head = Vec::new();
         answer::echo_head(&mut head, framing, persistence);
         match framing {
-            BodyFraming::Chunked => self.echo_chunked(head).await,
+            BodyFraming::Chunked => self.echo_chunked(head, persistence).await,
             BodyFraming::Length(length) => self.echo_length(head, length).await,
-            BodyFraming::Empty => Ok(self.conn.write(&head)?),
+            BodyFraming::Empty => Ok(self.put(&head)?),
         }
     }
 
@@ -62,7 +63,7 @@ impl Session {
     /// Tells a client that waits for it to send its body. RFC 9110 §10.1.1.
     fn invite(&self, request: &Request) -> io::Result<()> {
         if request.facts.expect_continue && self.reader.is_empty() {
-            self.conn.write(answer::CONTINUE)?;
+            self.put(answer::CONTINUE)?;
         }
         Ok(())
     }
@@ -77,8 +78,7 @@ impl Session {
             self.more(began).await?;
             let bytes = self.reader.bytes();
             let len = at_most(bytes.len(), left);
-            let piece = IoSlice::new(&bytes[..len]);
-            self.conn.write_vectored(&[IoSlice::new(&head), piece])?;
+            self.put_all([&head, &bytes[..len]])?;
             head.clear();
             self.reader.consume(len);
             left -= len as u64;
@@ -87,7 +87,11 @@ impl Session {
         Ok(())
     }
 
-    async fn echo_chunked(&mut self, mut head: Vec<u8>) -> Result<(), Leave> {
+    async fn echo_chunked(
+        &mut self,
+        mut head: Vec<u8>,
+        persistence: Persistence,
+    ) -> Result<(), Leave> {
         let mut decoder = ChunkedDecoder::new();
         while !decoder.is_ended() {
             let began = if head.is_empty() {
@@ -103,22 +107,29 @@ impl Session {
                 Began::No => Leave::Refuse(error.status()),
                 Began::Yes => Leave::Gone,
             })?;
-            let mut size_line = [0; chunked::CHUNK_SIZE_LINE_MAX];
-            let mut parts = [IoSlice::new(&[]); PIECES_MAX + 4];
-            parts[0] = IoSlice::new(&head);
-            if content.total > 0 {
-                let size_line = chunked::chunk_size_line(&mut size_line, content.total);
-                parts[1] = IoSlice::new(size_line);
-                for (part, (start, end)) in parts[2..].iter_mut().zip(content.pieces) {
-                    *part = IoSlice::new(&bytes[start..end]);
-                }
-                parts[PIECES_MAX + 2] = IoSlice::new(chunked::CHUNK_END);
+            // All of it is here: an answer with its length is the shorter one.
+            let is_whole = began == Began::No && decoder.is_ended();
+            if is_whole {
+                head.clear();
+                let length = BodyFraming::Length(content.total as u64);
+                answer::echo_head(&mut head, length, persistence);
             }
-            if decoder.is_ended() {
-                parts[PIECES_MAX + 3] = IoSlice::new(chunked::LAST_CHUNK);
+            let mut size_line = [0; chunked::CHUNK_SIZE_LINE_MAX];
+            let mut parts: [&[u8]; PIECES_MAX + 4] = [&[]; _];
+            parts[0] = &head;
+            for (part, (start, end)) in parts[2..].iter_mut().zip(content.pieces) {
+                *part = &bytes[start..end];
+            }
+            if content.total > 0 && !is_whole {
+                let size_line = chunked::chunk_size_line(&mut size_line, content.total);
+                parts[1] = size_line;
+                parts[PIECES_MAX + 2] = chunked::CHUNK_END;
+            }
+            if decoder.is_ended() && !is_whole {
+                parts[PIECES_MAX + 3] = chunked::LAST_CHUNK;
             }
             if content.total > 0 || decoder.is_ended() {
-                self.conn.write_vectored(&parts)?;
+                self.put_all(parts)?;
                 head.clear();
             }
             self.reader.consume(len);
@@ -135,7 +146,10 @@ impl Session {
         self.conn
             .set_deadline(Some(self.site.rt.now() + BODY_TIMEOUT));
         match self.reader.fill(&self.conn).await {
-            Ok(Filled::More) => Ok(()),
+            Ok(Filled::More) => {
+                self.count_received(0);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut && began == Began::No => {
                 Err(Leave::Refuse(REQUEST_TIMEOUT))
             }

@@ -67,6 +67,21 @@ fn chunked_echo_does_not_depend_on_the_cut() {
 }
 
 #[test]
+fn chunks_that_are_all_here_are_answered_by_their_length() {
+    on_each_engine(&[], |server| {
+        let mut client = server.connect();
+        for (chunks, body) in [("3\r\nhel\r\n2\r\nlo\r\n", "hello"), ("", "")] {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+            client.send(format!("{head}{chunks}0\r\n\r\n"));
+            let answer = client.answer();
+            let length = body.len().to_string();
+            assert_eq!(field(&answer.head, "Content-Length"), Some(length.as_str()));
+            assert_eq!(answer.body, body.as_bytes());
+        }
+    });
+}
+
+#[test]
 fn empty_bodies_are_echoed_as_such() {
     on_each_engine(&[], |server| {
         let mut client = server.connect();

@@ -3,5 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conversations;
+mod counting;
+mod files;
+mod orders;
 mod process;
 mod server;

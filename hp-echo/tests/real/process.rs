@@ -111,7 +111,24 @@ fn help_goes_to_stdout_and_exits_zero() {
     } = run(&["--help"]);
     assert_eq!((status.code(), stderr.as_slice()), (Some(0), &b""[..]));
     let help = String::from_utf8(stdout).unwrap();
-    for part in ["--listen", "--workers", "--engine", "--body", "/delay/MS"] {
+    let keys = [
+        "s=SIZE",
+        "truncate=SIZE",
+        "reset=SIZE",
+        "drip=SIZE",
+        "every=MS",
+        "interims=N",
+    ];
+    let flags = ["--listen", "--workers", "--engine", "--body", "--root"];
+    let paths = [
+        "/delay/MS",
+        "/discard",
+        "/counters",
+        "garbage=1",
+        "hangup=1",
+        "silent=1",
+    ];
+    for part in keys.iter().chain(&flags).chain(&paths) {
         assert!(help.contains(part), "{part}: {help}");
     }
 }

@@ -140,6 +140,13 @@ impl Client {
         rest
     }
 
+    /// The same, and how it failed, if it did not end in order.
+    pub(crate) fn rest_and_failure(&mut self) -> (Vec<u8>, Option<std::io::Error>) {
+        let mut rest = Vec::new();
+        let failure = self.0.read_to_end(&mut rest).err();
+        (rest, failure)
+    }
+
     fn chunks(&mut self, body: &mut Vec<u8>) {
         loop {
             let size = usize::from_str_radix(&self.line(), 16).unwrap();

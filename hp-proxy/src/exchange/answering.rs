@@ -9,9 +9,10 @@ use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
+use hp_core::wire::http1::error::ResponseError;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
-use hp_core::wire::http1::response::{ResponseFacts, parse_response};
+use hp_core::wire::http1::response::{ResponseFacts, is_switch_to_requested, parse_response};
 use std::cell::Cell;
 use std::io;
 
@@ -21,6 +22,8 @@ pub(super) struct Answering<'a> {
     pub(super) client: &'a Conn,
     pub(super) request: &'a Request,
     pub(super) backend: &'a Conn,
+    /// The head that the backend was sent, where it may ask for another protocol.
+    pub(super) sent: &'a [u8],
     /// Whether the backend was sent all of the request by now.
     pub(super) uploaded: &'a Cell<bool>,
 }
@@ -221,6 +224,9 @@ impl Answering<'_> {
             }
             Parsed::Interim
         } else if facts.upgrade {
+            if !is_switch_to_requested(&head.fields, self.sent) {
+                return Err(Failure::Response(ResponseError::UpgradeUnsolicited));
+            }
             response::encode_switch(self.worker, &head, out);
             Parsed::Final(Begun { facts, keep: false })
         } else {

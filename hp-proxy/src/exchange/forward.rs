@@ -75,6 +75,7 @@ async fn without_content(
             client: &client.conn,
             request,
             backend,
+            sent: head,
             uploaded: &uploaded,
         };
         let received = match backend.write(head) {
@@ -167,6 +168,7 @@ async fn with_content(
             client,
             request,
             backend,
+            sent: &[], // With content nothing else is asked for.
             uploaded: &uploaded,
         };
         let begun = uploading.beside(answering.head(&mut reader, out)).await??;

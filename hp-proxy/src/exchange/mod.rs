@@ -238,13 +238,17 @@ fn without_bytes(
 fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
+    // Its method is known by its spelling alone; HEAD gets no content, whatever is wrong with the rest. RFC 9110 §9.3.2.
+    let message = client.reader.bytes();
+    let message = message.strip_prefix(b"\r\n").unwrap_or(message);
+    let content = if message.starts_with(b"HEAD ") {
+        answer::Content::Withheld
+    } else {
+        answer::Content::Sent
+    };
     let mut out = worker.take_scratch();
-    answer.encode(
-        &mut out,
-        answer::Connection::Close,
-        answer::Content::Sent,
-        &worker.date_line(),
-    );
+    let date = worker.date_line();
+    answer.encode(&mut out, answer::Connection::Close, content, &date);
     let sent = client.conn.write(&out);
     worker.give_scratch(out);
     match sent {

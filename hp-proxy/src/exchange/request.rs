@@ -3,6 +3,7 @@
 use super::Client;
 use super::answer::{self, Answer, Own};
 use super::error::Failure;
+use super::response::announce_trailers;
 use crate::config::forwarding::{Forwarding, Http10, Underscores};
 use crate::shared::Worker;
 use hp_core::rt::net::Conn;
@@ -132,7 +133,10 @@ impl Sender<'_> {
         match head.facts.framing {
             BodyFraming::Empty => (),
             BodyFraming::Length(length) => encode::content_length(out, length),
-            BodyFraming::Chunked => encode::transfer_encoding_chunked(out),
+            BodyFraming::Chunked => {
+                encode::transfer_encoding_chunked(out);
+                announce_trailers(&head.fields, out);
+            }
         }
         if head.facts.expect_continue {
             encode::field(out, "Expect", b"100-continue");

@@ -2,7 +2,7 @@
 
 use crate::shared::Worker;
 use hp_core::http::body::BodyCoding;
-use hp_core::wire::header::FieldName;
+use hp_core::wire::header::{FieldName, Fields};
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::framing::ResponseFraming;
 use hp_core::wire::http1::head::Version;
@@ -50,10 +50,16 @@ pub(super) fn encode_final(
     if !head.fields.has(FieldName::Date) {
         out.extend_from_slice(&worker.date_line()); // RFC 9110 §6.6.1: when it was received.
     }
+    if head.status == 426 && head.fields.has(FieldName::Upgrade) {
+        encode_upgrade(head, out); // It must say what is required. RFC 9110 §15.5.22.
+    }
     match (length_to_declare(head), delivery.coding) {
         (Some(length), BodyCoding::Plain) => encode::content_length(out, length),
         (_, BodyCoding::Chunked) => encode::transfer_encoding_chunked(out),
         (None, BodyCoding::Plain) => (),
+    }
+    if (head.facts.framing, delivery.coding) == (ResponseFraming::Chunked, BodyCoding::Chunked) {
+        announce_trailers(&head.fields, out);
     }
     match (keep, request.version) {
         (false, _) => encode::field(out, "Connection", b"close"),
@@ -74,11 +80,15 @@ pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: 
 pub(super) fn encode_switch(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
     encode_fields(worker, head, out);
+    encode_upgrade(head, out);
+    encode::end_of_head(out);
+}
+
+fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for protocols in head.fields.all(FieldName::Upgrade) {
         encode::field(out, "Upgrade", protocols);
     }
     encode::field(out, "Connection", b"upgrade");
-    encode::end_of_head(out);
 }
 
 fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
@@ -86,6 +96,15 @@ fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>
         encode::field(out, name, value);
     }
     out.extend_from_slice(worker.plan().forwarding.via.line(head.version));
+}
+
+/// Says which trailers may follow the chunks, as the sender said it. RFC 9110 §6.6.2.
+pub(super) fn announce_trailers(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+    if fields.has(FieldName::Trailer) {
+        for names in fields.all(FieldName::Trailer) {
+            encode::field(out, "Trailer", names);
+        }
+    }
 }
 
 /// The length to declare: the content's, or that of content which HEAD or 304 leave out. 204 has none (RFC 9110 §8.6).

@@ -4,11 +4,12 @@
 #[cfg(feature = "sim")]
 use super::sim;
 use crate::rt::time::Instant;
-use crate::sys::{clock, socket};
+use crate::sys::{clock, file, socket};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The kernel that a runtime's descriptors belong to.
@@ -122,6 +123,49 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::send_before_more`].
+    pub(crate) fn send_before_more(
+        &self,
+        fd: RawFd,
+        segments: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        match self {
+            Self::Real => socket::send_before_more(fd, segments),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.send(fd, segments),
+        }
+    }
+
+    /// Sends a part of a file at once, whatever the socket's mode; see [`file::send`].
+    pub(crate) fn send_file(
+        &self,
+        fd: RawFd,
+        mode: Mode,
+        part: &FilePart,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
+        let len = usize::try_from(part.left).map_or(bytes_max, |left| left.min(bytes_max));
+        match (self, &part.file.0) {
+            (Self::Real, Content::Real(file)) => match mode {
+                Mode::Nonblocking => file::send(fd, file, part.offset, len),
+                Mode::Blocking => file::send_from_blocking(fd, file, part.offset, len),
+            },
+            #[cfg(feature = "sim")]
+            (Self::Sim(kernel), Content::Sim(bytes)) => {
+                let start =
+                    usize::try_from(part.offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+                let end = bytes.len().min(start.saturating_add(len));
+                match &bytes[start..end] {
+                    [] => Ok(0),
+                    some => kernel.send(fd, &[IoSlice::new(some)]),
+                }
+            }
+            // A file of one kernel means nothing to the other.
+            #[cfg(feature = "sim")]
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
     /// See [`socket::shutdown_write`].
     pub(crate) fn shutdown_write(&self, fd: RawFd) -> io::Result<()> {
         match self {
@@ -184,6 +228,52 @@ impl Kernel {
             Self::Sim(kernel) => Socket(Owned::Sim(kernel.own(fd))),
         }
     }
+}
+
+/// Whether a socket's descriptor blocks: what calls without a flag for it have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As a ring wants it.
+    Blocking,
+    /// As readiness wants it.
+    Nonblocking,
+}
+
+/// A file whose content can be sent from where the kernel has it.
+#[derive(Debug)]
+pub struct File(Content);
+
+#[derive(Debug)]
+enum Content {
+    Real(OwnedFd),
+    #[cfg(feature = "sim")]
+    Sim(Vec<u8>),
+}
+
+impl File {
+    /// A file of the simulated kernel.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn simulated(content: Vec<u8>) -> Self {
+        Self(Content::Sim(content))
+    }
+}
+
+impl From<OwnedFd> for File {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Content::Real(fd))
+    }
+}
+
+/// What is still to be sent of a file.
+#[derive(Clone, Debug)]
+pub struct FilePart {
+    /// The file; shared with whoever sends another part of it.
+    pub file: Rc<File>,
+    /// Where the part begins.
+    pub offset: u64,
+    /// Length in bytes. A file that ends sooner fails the connection, for what it sent is not whole.
+    pub left: u64,
 }
 
 /// A listening or connected socket that no runtime has. Closes when dropped; may cross threads.

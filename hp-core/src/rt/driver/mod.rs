@@ -20,7 +20,7 @@ use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
 pub(crate) use kernel::Kernel;
-pub use kernel::Socket;
+pub use kernel::{File, FilePart, Socket};
 use op::outbox::Outbox;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::rt::buf::Lent;
+use crate::rt::driver::FilePart;
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
 use crate::rt::timer::TimerKey;
@@ -280,6 +281,18 @@ struct TxSegments {
 enum TxSegment {
     Lent(Lent),
     Owned { bytes: Vec<u8>, sent: usize },
+    File(FilePart),
+}
+
+/// What stands at the front of a queue.
+#[derive(Debug)]
+pub(crate) enum Front<'a> {
+    /// Nothing: the queue is empty.
+    Nothing,
+    /// So many of the given places are filled with bytes in memory.
+    Bytes(usize),
+    /// A part of a file.
+    File(&'a FilePart),
 }
 
 impl TxQueue {
@@ -315,15 +328,32 @@ impl TxQueue {
         }
     }
 
-    /// The first few segments, as a send takes them.
-    pub(crate) fn front<'a>(&'a self, place: &mut [IoSlice<'a>; FRONT_MAX]) -> usize {
-        let Some(queue) = &self.queue else { return 0 };
+    pub(crate) fn push_file(&mut self, part: FilePart) {
+        if part.left > 0 {
+            let queue = self.queue.get_or_insert_default();
+            let len = usize::try_from(part.left).unwrap_or(usize::MAX);
+            queue.bytes = queue.bytes.saturating_add(len);
+            queue.segments.push_back(TxSegment::File(part));
+        }
+    }
+
+    /// The first few segments, as a send takes them; a part of a file is one by itself.
+    pub(crate) fn front<'a>(&'a self, place: &mut [IoSlice<'a>; FRONT_MAX]) -> Front<'a> {
+        let Some(queue) = &self.queue else {
+            return Front::Nothing;
+        };
         let mut used = 0;
         for (slot, segment) in place.iter_mut().zip(&queue.segments) {
-            *slot = IoSlice::new(segment.unsent());
+            match segment {
+                TxSegment::File(part) if used == 0 => return Front::File(part),
+                TxSegment::File(_) => break,
+                TxSegment::Lent(_) | TxSegment::Owned { .. } => {
+                    *slot = IoSlice::new(segment.unsent());
+                }
+            }
             used += 1;
         }
-        used
+        Front::Bytes(used)
     }
 
     /// Drops the first `count` bytes: the socket took them.
@@ -334,10 +364,10 @@ impl TxQueue {
             let Some(front) = queue.segments.front_mut() else {
                 break;
             };
-            let taken = count.min(front.unsent().len());
+            let taken = count.min(front.len());
             front.advance(taken);
             count -= taken;
-            if front.unsent().is_empty() {
+            if front.len() == 0 {
                 queue.segments.pop_front();
             }
         }
@@ -357,6 +387,14 @@ impl TxSegment {
         match self {
             Self::Lent(lent) => lent,
             Self::Owned { bytes, sent } => &bytes[*sent..],
+            Self::File(_) => &[],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Lent(_) | Self::Owned { .. } => self.unsent().len(),
+            Self::File(part) => usize::try_from(part.left).unwrap_or(usize::MAX),
         }
     }
 
@@ -364,6 +402,7 @@ impl TxSegment {
         match self {
             Self::Lent(lent) => lent.advance(count),
             Self::Owned { sent, .. } => *sent += count,
+            Self::File(part) => part.advance(count),
         }
     }
 }

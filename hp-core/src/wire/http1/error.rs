@@ -188,7 +188,7 @@ pub enum ResponseError {
     Framing(FramingError),
     /// An interim answer that announces a body. RFC 9110 §15.2, RFC 9112 §6.1.
     InterimWithBody,
-    /// 101 that nobody asked for, or without Upgrade and `Connection: upgrade`. RFC 9110 §7.8.
+    /// 101 that nobody asked for, to another protocol, or without Upgrade and `Connection: upgrade`. RFC 9110 §7.8.
     UpgradeUnsolicited,
 }
 

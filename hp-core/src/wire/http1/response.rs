@@ -7,6 +7,7 @@ use super::error::{HeadError, ResponseError};
 use super::framing::{self, RequestContext, ResponseFraming};
 use super::head::{self, HeadLimits, HeaderScratch, Parse, PartialLine, Version};
 use crate::wire::header::{FieldName, Fields};
+use crate::wire::token;
 
 /// A whole response head, as slices of the buffer it was read from.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,29 @@ pub fn parse_response<'h, 'b>(
     }))
 }
 
+/// Tells whether every protocol that a 101 switches to is one that the request named, in the lines of its head as it was sent.
+///
+/// Names compare without case. RFC 9110 §7.8.
+#[must_use]
+pub fn is_switch_to_requested(fields: &Fields<'_, '_>, sent_head: &[u8]) -> bool {
+    let named_in = |line: &[u8], protocol: &[u8]| {
+        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        FieldName::classify(name) == FieldName::Upgrade
+            && token::list(value.get(1..).unwrap_or_default())
+                .any(|named| named.eq_ignore_ascii_case(protocol))
+    };
+    let mut protocols = fields
+        .all(FieldName::Upgrade)
+        .flat_map(token::list)
+        .peekable();
+    protocols.peek().is_some()
+        && protocols.all(|protocol| {
+            let mut lines = sent_head.split(|&byte| byte == b'\n');
+            lines.any(|line| named_in(line.strip_suffix(b"\r").unwrap_or(line), protocol))
+        })
+}
+
 fn facts(
     version: Version,
     status: u16,
@@ -176,5 +200,44 @@ fn refusal(error: httparse::Error) -> ResponseError {
         httparse::Error::NewLine => ResponseError::Head(HeadError::LineEnd),
         httparse::Error::Version | httparse::Error::Token => ResponseError::VersionInvalid,
         httparse::Error::Status => ResponseError::StatusInvalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(switch: &str, asked: &str, expected: bool) {
+        let answer = format!("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: {switch}\r\n\r\n");
+        let sent = format!("GET / HTTP/1.1\r\nHost: h2c\r\nX: h2c\r\nUpgrade: {asked}\r\n\r\n");
+        let context = RequestContext {
+            upgrade_requested: true,
+            ..RequestContext::default()
+        };
+        let mut scratch = HeaderScratch::new();
+        let parsed = parse_response(
+            answer.as_bytes(),
+            &HeadLimits::default(),
+            &mut scratch,
+            context,
+        );
+        let Ok(Parse::Complete(head)) = parsed else {
+            panic!("{parsed:?}");
+        };
+        let found = is_switch_to_requested(&head.fields, sent.as_bytes());
+        assert_eq!(found, expected, "{switch} for {asked}");
+    }
+
+    #[test]
+    fn a_switch_goes_to_a_protocol_that_was_asked_for() {
+        check("websocket", "websocket", true);
+        check("WebSocket", "a/1, websocket", true);
+        check("a/1, b", "b\r\nUpgrade: a/1", true);
+        check("h2c", "websocket", false);
+        check("websocket, h2c", "websocket", false);
+        check("web", "websocket", false);
+        check("websocket/13", "websocket", false);
+        check("", "websocket", false);
+        check(",", "websocket", false);
     }
 }

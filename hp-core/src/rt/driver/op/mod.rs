@@ -8,3 +8,4 @@ pub(super) mod outbox;
 pub(super) mod park;
 pub(super) mod recv;
 pub(super) mod send;
+mod send_file;

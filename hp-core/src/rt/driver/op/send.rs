@@ -5,10 +5,11 @@
 
 use super::outbox::{Full, PIECE_BYTES_MAX};
 use super::recv::{remember, wake};
+use super::send_file::Offered;
 use crate::base::slab::Key;
 use crate::rt::buf::Lent;
-use crate::rt::driver::slot::{ConnSlot, FRONT_MAX};
-use crate::rt::driver::{Driver, Io};
+use crate::rt::driver::slot::{ConnSlot, FRONT_MAX, Front};
+use crate::rt::driver::{Driver, FilePart, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::socket::SEGMENTS_MAX;
 use std::io::{self, IoSlice};
@@ -33,7 +34,7 @@ impl Io {
     }
 
     /// The slot of a connection, unless sending on it has failed.
-    fn sending(&mut self, key: Key) -> io::Result<&mut ConnSlot> {
+    pub(super) fn sending(&mut self, key: Key) -> io::Result<&mut ConnSlot> {
         let slot = self
             .conns
             .get_mut(key)
@@ -137,7 +138,17 @@ impl Io {
             }
             enter(Table::Connection, slot.phase.row(), "room in the socket");
             let mut place = [IoSlice::new(&[]); FRONT_MAX];
-            let used = slot.tx.front(&mut place);
+            let used = match slot.tx.front(&mut place) {
+                Front::Nothing => break,
+                Front::Bytes(used) => used,
+                Front::File(part) => {
+                    let part = part.clone();
+                    match self.resume_file(key, &part) {
+                        Resumed::On => continue,
+                        Resumed::Full => return,
+                    }
+                }
+            };
             self.stats.sends += 1;
             match self.kernel.send(slot.fd, &place[..used]) {
                 Ok(sent) => slot.tx.advance(sent),
@@ -153,6 +164,23 @@ impl Io {
         }
         if let Some(slot) = self.conns.get_mut(key) {
             wake(&mut slot.tx_waker);
+        }
+    }
+
+    /// Sends on with a part of a file at the front of the queue.
+    fn resume_file(&mut self, key: Key, part: &FilePart) -> Resumed {
+        match self.offer_file(key, part) {
+            Offered::Taken(count) => {
+                if let Some(slot) = self.conns.get_mut(key) {
+                    slot.tx.advance(count);
+                }
+                Resumed::On
+            }
+            Offered::Full => {
+                self.arm_writable(key);
+                Resumed::Full
+            }
+            Offered::Failed => Resumed::On, // The queue is empty now, and its waiter is to be told.
         }
     }
 
@@ -188,7 +216,7 @@ impl Io {
         Ok(sent)
     }
 
-    fn fail_sending(&mut self, key: Key, errno: i32) {
+    pub(super) fn fail_sending(&mut self, key: Key, errno: i32) {
         if let Some(slot) = self.conns.get_mut(key) {
             slot.tx_error = Some(errno);
             slot.tx.clear();
@@ -196,7 +224,7 @@ impl Io {
     }
 
     /// Makes sure that room in the socket will be noticed.
-    fn arm_writable(&mut self, key: Key) {
+    pub(super) fn arm_writable(&mut self, key: Key) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
@@ -205,4 +233,10 @@ impl Io {
             Driver::Poll(_) => slot.readiness.writable = false, // The next edge tells.
         }
     }
+}
+
+/// Whether the queue goes on after a part of a file was offered.
+enum Resumed {
+    On,
+    Full,
 }
