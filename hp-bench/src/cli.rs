@@ -124,6 +124,9 @@ const CONNECTIONS_MAX: u32 = 1_000_000;
 const USAGE: &str = "hp-bench [OPTIONS] TARGET [CONNECTIONS [SECONDS]]";
 
 const AFTER: &str = "\
+hp-bench find [OPTIONS] TARGET --slo GOALS searches the highest rate that reaches the goals, between those of
+-R FROM:TO [default: 100:1M], in trials of which the last takes -d.
+
 Without -R a closed loop: every connection sends its next request when the answer to the last one is
 complete, so a stall of the server hides the requests that were not sent. With -R requests are due by a
 schedule, and their response time counts from there.

@@ -20,6 +20,8 @@ use crate::output::Output;
 pub enum Command {
     /// Load a target.
     Run(Box<Cli>),
+    /// Search the highest rate that reaches the goals.
+    Find(Box<Cli>),
     /// Add results.
     Merge(Merge),
     /// Show results on a page.
@@ -128,6 +130,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop>
             words.remove(1);
             run(words)
         }
+        "find" => {
+            words.remove(1);
+            cli::parse(words).map(|cli| Command::Find(Box::new(cli)))
+        }
         _ => run(words),
     }
 }
@@ -204,6 +210,14 @@ mod tests {
             assert_eq!(cli.target.to_string(), "http://a:1/");
             assert_eq!(cli.connections_word, Some(2));
         }
+    }
+
+    #[test]
+    fn find_takes_the_words_of_a_run() {
+        let Ok(Command::Find(cli)) = command("hp-bench find a:1 -c 4 --slo p99<1ms") else {
+            panic!("find is a command")
+        };
+        assert_eq!(cli.connections, Some(4));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod command;
 mod conn;
 mod date;
 pub mod diff;
+pub mod find;
 mod fleet;
 mod health;
 mod idle;

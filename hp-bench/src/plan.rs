@@ -252,6 +252,23 @@ impl Plan {
         self.output.csv.as_ref().map(|_file| SAMPLES_MAX / threads)
     }
 
+    /// The same at one rate, for a time.
+    pub fn at_rate(&self, rate: f64, duration: Duration) -> Self {
+        let pace = match &self.pace {
+            Pace::Rate(pace) => pace.clone(),
+            Pace::Closed | Pace::Recorded => RatePlan::default(),
+        };
+        Self {
+            pace: Pace::Rate(RatePlan {
+                words: RateWords::Constant(rate),
+                rate: Rate::constant(rate),
+                ..pace
+            }),
+            duration: duration.max(Duration::from_millis(1)),
+            ..self.clone()
+        }
+    }
+
     /// How many of the connections belong to thread `worker`: their numbers differ by one at most.
     pub fn share(&self, worker: u32) -> u32 {
         share(self.connections, self.threads, worker)
@@ -319,6 +336,19 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+}
+
+impl Default for RatePlan {
+    fn default() -> Self {
+        Self {
+            words: RateWords::Constant(1.0),
+            rate: Rate::constant(1.0),
+            arrival: Arrival::default(),
+            per_conn: false,
+            max_backlog: None,
+            catch_up: None,
+        }
     }
 }
 

@@ -256,5 +256,7 @@ pub const FAILED: u8 = 1;
 pub const MISUSE: u8 = 2;
 /// A comparison found a regression, or a gate failed.
 pub const GATE: u8 = 3;
-const INTERRUPTED: u8 = 128 + 2;
-const TERMINATED: u8 = 128 + 15;
+/// Ended by SIGINT.
+pub const INTERRUPTED: u8 = 128 + 2;
+/// Ended by SIGTERM.
+pub const TERMINATED: u8 = 128 + 15;

@@ -173,3 +173,31 @@ fn recorded_traffic_is_sent_once_each() {
     }
     std::fs::remove_file(file).unwrap();
 }
+
+#[test]
+fn search_tells_its_bounds() {
+    let find = |script, goal: &str| {
+        let (addr, _requests) = serve(script);
+        let flags = [
+            "-R",
+            "20:40",
+            "-c",
+            "4",
+            "-d",
+            "300ms",
+            "--warmup",
+            "0",
+            "--timeout",
+            "100ms",
+        ];
+        let output = bench(&[&["find", &addr.to_string(), "--slo", goal][..], &flags].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = find(Script::Silence, "p99<10ms");
+    assert_eq!((code, said.as_str()), (Some(3), "no rate passes\n"));
+    let (code, said) = find(Script::Answer(OK), "p99<1ns");
+    assert_eq!((code, said.as_str()), (Some(3), "no rate passes\n"));
+    let misuse = bench(&["find", "a:1"]);
+    assert_eq!(misuse.status.code(), Some(2));
+}
