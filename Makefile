@@ -7,6 +7,7 @@ ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
+SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
@@ -20,7 +21,7 @@ SIM_FLAGS ?=
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly bench conformance clients clean
+.PHONY: help build run test check check-deep sim sim-nightly bench conformance clients slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +62,9 @@ sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS,
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
+	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)
 
 conformance: build ## Public suites whose checkouts are named: H1SPEC, LLHTTP, HTTP_GARDEN (CONFORMANCE_FLAGS, e.g. -v)
 	harness/conformance.py --bin-dir $(BIN) $(CONFORMANCE_FLAGS)

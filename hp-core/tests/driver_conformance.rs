@@ -70,6 +70,7 @@ macro_rules! stamp {
                     lent_bytes_never_change_while_held,
                     a_hundred_connections_share_eight_buffers_and_a_tiny_ring,
                     connections_that_found_no_buffer_go_on_when_one_returns,
+                    bytes_that_nobody_takes_leave_buffers_to_the_others,
                     a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,
                     waiting_for_a_buffer_costs_no_turns,

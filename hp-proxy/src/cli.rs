@@ -50,6 +50,12 @@ struct Flags {
     /// Time between two pieces of a body.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     body_timeout: Duration,
+    /// Bytes a second that a client sends or takes of a body, averaged over --body-timeout, while it is waited for; 0: any.
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = units::bytes)]
+    body_rate_min: u64,
+    /// Time for the backend to say 100 where it is expected; then the proxy says it. 0: never.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration_or_zero)]
+    continue_timeout: Duration,
     /// Time from a request to the head of its response; then 504.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     response_timeout: Duration,
@@ -65,6 +71,9 @@ struct Flags {
     /// How long an idle backend connection is kept.
     #[arg(long, value_name = "TIME", default_value = "50s", value_parser = units::duration)]
     upstream_idle_timeout: Duration,
+    /// How long nothing may move in a tunnel after an upgrade.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::duration)]
+    tunnel_timeout: Duration,
     /// How long a drain waits for requests in flight.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     drain_timeout: Duration,
@@ -236,11 +245,13 @@ fn timeouts(flags: &Flags) -> Timeouts {
     Timeouts {
         head: flags.head_timeout,
         body: flags.body_timeout,
+        until_continue: (!flags.continue_timeout.is_zero()).then_some(flags.continue_timeout),
         response: flags.response_timeout,
         connect: flags.connect_timeout,
         keepalive: flags.keepalive_timeout,
         queue: flags.queue_timeout,
         upstream_idle: flags.upstream_idle_timeout,
+        tunnel: flags.tunnel_timeout,
         drain: flags.drain_timeout,
     }
 }
@@ -255,6 +266,7 @@ fn limits(flags: &Flags) -> Limits {
             line_bytes_max,
             fields_max: flags.fields_max,
         },
+        body_rate_min: flags.body_rate_min,
         body_bytes_max: flags.body_max,
         idle_conns_max: flags.idle_conns_max,
         upstream_conns_max: flags.upstream_conns_max,

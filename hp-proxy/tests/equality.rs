@@ -205,7 +205,6 @@ fn shows_cuts(scene: &Scene, expected: &Record) -> bool {
 }
 
 /// All that a kernel may do without telling a program anything but the truth: cuts, detours, and news in another order.
-/// Readiness without news is none of it: the proxy lets go of an idle connection then, and takes another one.
 fn capricious() -> Profile {
     let faults = [
         Fault::ShortSegment,
@@ -215,6 +214,7 @@ fn capricious() -> Profile {
         Fault::FullCompletions,
         Fault::ReorderedCompletions,
         Fault::LateCancel,
+        Fault::SpuriousReadiness,
     ];
     faults.into_iter().fold(Profile::calm(), |profile, fault| {
         profile.with(fault, Frequency::Storm)

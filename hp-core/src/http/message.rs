@@ -124,6 +124,15 @@ impl Reader {
         }
     }
 
+    /// The same, if other connections may soon want for buffers.
+    pub fn detach_if_scarce(&mut self) {
+        if let Held::Lent(lent) = &self.held
+            && lent.is_scarce()
+        {
+            self.detach();
+        }
+    }
+
     fn append(&mut self, lent: Lent) {
         match &mut self.held {
             Held::Nothing => self.held = Held::Lent(lent),

@@ -2,4 +2,5 @@
 
 pub mod body;
 pub mod message;
+pub mod pace;
 pub mod tunnel;

@@ -3,6 +3,7 @@
 use super::message::Reader;
 use crate::rt::net::{Conn, Rx};
 use crate::rt::race::join;
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
@@ -37,18 +38,21 @@ pub async fn relay(
     idle_timeout: Duration,
 ) -> Carried {
     let ((one, one_held), (other, other_held)) = (one, other);
-    let deadline = Some(one.rt().now() + idle_timeout);
-    one.set_deadline(deadline);
-    other.set_deadline(deadline);
+    let quiet = Quiet {
+        ends: [one, other],
+        queued: Cell::new([0; 2]),
+        timeout: idle_timeout,
+    };
+    quiet.begin_anew();
     let forth = Direction {
         from: one,
         to: other,
-        idle_timeout,
+        quiet: &quiet,
     };
     let back = Direction {
         from: other,
         to: one,
-        idle_timeout,
+        quiet: &quiet,
     };
     let ((forth, forth_end), (back, back_end)) =
         join(forth.pump(one_held), back.pump(other_held)).await;
@@ -65,10 +69,38 @@ fn is_late(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }
 
+/// How long nothing has moved in either direction.
+struct Quiet<'a> {
+    ends: [&'a Conn; 2],
+    /// What the ends had not taken when something moved last.
+    queued: Cell<[usize; 2]>,
+    timeout: Duration,
+}
+
+impl Quiet<'_> {
+    /// Something has moved: that keeps both directions alive.
+    fn begin_anew(&self) {
+        self.queued.set(self.ends.map(Conn::queued));
+        let deadline = Some(self.ends[0].rt().now() + self.timeout);
+        self.ends.iter().for_each(|end| end.set_deadline(deadline));
+    }
+
+    /// Whether an end that reads slowly has taken something since: then the quiet begins anew.
+    fn was_broken(&self) -> bool {
+        let [one, other] = self.queued.get();
+        let [one_now, other_now] = self.ends.map(Conn::queued);
+        let is_broken = one_now < one || other_now < other;
+        if is_broken {
+            self.begin_anew();
+        }
+        is_broken
+    }
+}
+
 struct Direction<'a> {
     from: &'a Conn,
     to: &'a Conn,
-    idle_timeout: Duration,
+    quiet: &'a Quiet<'a>,
 }
 
 impl Direction<'_> {
@@ -78,6 +110,7 @@ impl Direction<'_> {
         if end.is_err() {
             // The other direction has nobody to talk to any more: a deadline in the past ends it.
             let now = self.from.rt().now();
+            self.quiet.queued.set([0; 2]);
             self.from.set_deadline(Some(now));
             self.to.set_deadline(Some(now));
         }
@@ -85,31 +118,36 @@ impl Direction<'_> {
     }
 
     async fn pump_until_end(&self, held: &mut Reader, carried: &mut u64) -> io::Result<()> {
-        let Self {
-            from,
-            to,
-            idle_timeout,
-        } = self;
+        let Self { from, to, quiet } = self;
         if !held.is_empty() {
             let count = held.bytes().len();
             *carried += count as u64;
             held.take(count).send(to)?;
+            quiet.begin_anew();
         }
         loop {
-            if to.queued() > 0 {
-                to.flush().await?;
-            }
-            match from.recv().await? {
-                Rx::Eof => return to.finish().await,
-                Rx::Data(lent) => {
+            self.flush().await?;
+            match from.recv().await {
+                Err(error) if is_late(&error) && quiet.was_broken() => (),
+                Err(error) => return Err(error),
+                Ok(Rx::Eof) => return to.finish().await,
+                Ok(Rx::Data(lent)) => {
                     *carried += lent.len() as u64;
-                    // Either direction moving keeps both alive.
-                    let deadline = Some(from.rt().now() + *idle_timeout);
-                    from.set_deadline(deadline);
-                    to.set_deadline(deadline);
                     to.queue(lent)?;
+                    quiet.begin_anew();
                 }
             }
         }
+    }
+
+    /// Waits until the other end has taken everything.
+    async fn flush(&self) -> io::Result<()> {
+        while self.to.queued() > 0 {
+            match self.to.flush().await {
+                Err(error) if is_late(&error) && self.quiet.was_broken() => (),
+                flushed => return flushed,
+            }
+        }
+        Ok(())
     }
 }

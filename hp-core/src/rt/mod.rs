@@ -97,6 +97,9 @@ pub struct RtOptions {
     pub head_buffers: u16,
     /// Receive buffers of 64 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
     pub bulk_buffers: u16,
+    /// Buffers of 4 KiB, at most, that received bytes are copied to which nobody takes, while more than half of the buffers
+    /// above are held: 128 at a time, none to begin with. 0: they stay where they are.
+    pub aside_buffers: u16,
     /// Length of the ring's submission queue, a power of two.
     pub ring_entries: u32,
     /// Length of the ring's completion queue, a power of two not below `ring_entries`.
@@ -109,6 +112,7 @@ impl Default for RtOptions {
             engine: Engine::Auto,
             head_buffers: 128,
             bulk_buffers: 32,
+            aside_buffers: 32_768,
             ring_entries: 512,
             ring_completions: 8192,
         }

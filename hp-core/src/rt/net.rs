@@ -106,6 +106,13 @@ impl Conn {
         self.rt.0.io.borrow().queued(self.key)
     }
 
+    /// Bytes that the peer's kernel has not acknowledged: those queued, and those that the socket took. Asks the kernel; tells
+    /// whether a slow peer reads at all, long before the socket has room again.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.rt.0.io.borrow().unacknowledged(self.key)
+    }
+
     /// Waits until the socket has taken everything.
     ///
     /// # Errors

@@ -410,6 +410,7 @@ const NOTHING: Holdings = Holdings {
     conns: 0,
     listeners: 0,
     lent_buffers: 0,
+    lent_bytes: 0,
 };
 const TURN_MAX: Duration = Duration::from_micros(50);
 const STALL_MAX: Duration = Duration::from_millis(500);

@@ -154,6 +154,18 @@ pub fn is_readable(fd: RawFd) -> bool {
     ready > 0
 }
 
+/// Bytes that the kernel was given and the peer's has not acknowledged; 0 where the socket cannot tell.
+#[must_use]
+pub fn unacknowledged(fd: RawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which tcp(7) calls SIOCOUTQ, writes one int, which `bytes` is.
+    let answered = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    match check(answered) {
+        Ok(_) => usize::try_from(bytes).unwrap_or(0),
+        Err(_gone) => 0,
+    }
+}
+
 /// Receives into `buffer`; 0 is the end of the peer's data.
 ///
 /// # Errors

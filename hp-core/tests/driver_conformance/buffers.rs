@@ -7,7 +7,7 @@ use crate::lab::{
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Lent, Listener, Rx, Unparked};
 use hp_core::rt::race::{First, race};
-use hp_core::rt::{Engine, Rt};
+use hp_core::rt::{Engine, Rt, RtOptions};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -127,6 +127,33 @@ pub(crate) fn connections_that_found_no_buffer_go_on_when_one_returns(engine: En
         for (name, _, _, lent) in held {
             assert_eq!(*lent, [name]);
         }
+    });
+}
+
+/// Connections whose bytes nobody took held every buffer, and all others waited.
+pub(crate) fn bytes_that_nobody_takes_leave_buffers_to_the_others(engine: Engine) {
+    const CROWD: u8 = 100;
+    let options = RtOptions {
+        aside_buffers: 1024,
+        ..scarce(engine)
+    };
+    check(&options, async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut crowd = Vec::new();
+        for name in 0..CROWD {
+            let (conn, mut peer) = pair_from(&listener, addr).await;
+            peer.write_all(&[name; 3000]).unwrap();
+            conn.readable().await.unwrap();
+            crowd.push((name, conn, peer));
+        }
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        peer.write_all(b"heard").unwrap();
+        assert_eq!(exactly(&conn, 5).await, b"heard");
+        for (name, conn, _peer) in &crowd {
+            assert_eq!(exactly(conn, 3000).await, [*name; 3000]);
+        }
+        drop(crowd);
+        until(&rt, || rt.holdings().lent_buffers == 0).await;
     });
 }
 

@@ -14,6 +14,7 @@ pub(crate) const NOTHING: Holdings = Holdings {
     conns: 0,
     listeners: 0,
     lent_buffers: 0,
+    lent_bytes: 0,
 };
 /// How long one proof may take before it counts as hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +32,7 @@ pub(crate) fn tiny(engine: Engine) -> RtOptions {
         engine,
         head_buffers: 8,
         bulk_buffers: 1,
+        aside_buffers: 0,
         ring_entries: 8,
         ring_completions: 16,
     }

@@ -136,6 +136,36 @@ pub(crate) fn a_parked_connection_returns_with_news_and_its_tag(face: Face) {
     );
 }
 
+/// It came back as if it had news, and whoever kept it for later use had to let it go.
+pub(crate) fn a_parked_connection_stays_where_readiness_brings_no_news(face: Face) {
+    for seed in 0..16 {
+        let profile = Profile::calm().with(Fault::SpuriousReadiness, Frequency::Storm);
+        let scene = Scene::new(seed, &profile, face);
+        scene.play(
+            async |conn| {
+                for _ in 0..100 {
+                    conn.rt().sleep(SECOND).await; // Each turn may report the other end as ready.
+                }
+                conn.write(b"news").unwrap();
+                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            },
+            async |conn| {
+                let rt = conn.rt().clone();
+                let begun = rt.now();
+                conn.park(42, Instant::NEVER);
+                for _ in 0..100 {
+                    rt.yield_now().await;
+                }
+                let (conn, _, why) = rt.next_unparked().await;
+                assert_eq!(why, Unparked::News);
+                assert!(rt.now() - begun >= SECOND * 100);
+                assert!(conn.has_news());
+                assert_eq!(&*data(&conn).await, b"news");
+            },
+        );
+    }
+}
+
 pub(crate) fn a_parked_connection_returns_at_its_deadline(face: Face) {
     let scene = Scene::calm(1, face);
     scene.play(
@@ -270,6 +300,29 @@ pub(crate) fn a_failure_is_noticed_behind_bytes_that_nobody_takes(face: Face) {
             let error = conn.failure().await;
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             assert_eq!(&*data(&conn).await, b"nobody takes this");
+        },
+    );
+}
+
+/// All of it was read, as much as the socket held, into buffers that others then wanted for.
+pub(crate) fn a_failure_behind_many_bytes_is_found_without_taking_them_all(face: Face) {
+    // A ring takes so much by itself and then no more; where more is unread it cannot see the failure.
+    let len = match face {
+        Face::Readiness => 60_000,
+        Face::Completion => 12_000,
+    };
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async move |conn| {
+            conn.write(&vec![7; len]).unwrap();
+            conn.flush().await.unwrap();
+            conn.rt().sleep(SECOND).await;
+            conn.reset();
+        },
+        async |conn| {
+            assert_eq!(conn.failure().await.kind(), io::ErrorKind::ConnectionReset);
+            let held = conn.rt().holdings().lent_bytes;
+            assert!(held <= 32 << 10, "{held}");
         },
     );
 }

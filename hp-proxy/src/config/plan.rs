@@ -39,8 +39,11 @@ pub struct Backend {
 pub struct Timeouts {
     /// From the first byte of a request (or the connection's begin) to the end of its head; then 408.
     pub head: Duration,
-    /// Between two pieces of a body, in either direction, receiving or sending.
+    /// Between two pieces of a body, in either direction, receiving or sending; the grace of [`Limits::body_rate_min`].
     pub body: Duration,
+    /// From a request that expects 100 to the proxy's own, where the backend has said nothing; `None`: the backend's is waited
+    /// for.
+    pub until_continue: Option<Duration>,
     /// From a request sent to the head of its response; then 504.
     pub response: Duration,
     /// For one connection attempt to a backend; then the next backend, at last 504.
@@ -51,6 +54,8 @@ pub struct Timeouts {
     pub queue: Duration,
     /// How long an idle backend connection is kept. Below the usual 60 s of servers, so that we close first.
     pub upstream_idle: Duration,
+    /// How long nothing may move in a tunnel, in either direction; then both ends are reset.
+    pub tunnel: Duration,
     /// How long a drain waits for requests in flight.
     pub drain: Duration,
 }
@@ -60,6 +65,8 @@ pub struct Timeouts {
 pub struct Limits {
     /// Of a head, both ways.
     pub head: HeadLimits,
+    /// Bytes a second that a client sends or takes of a body while it is waited for; 0: any.
+    pub body_rate_min: u64,
     /// Bytes of a request's content; 0: no limit.
     pub body_bytes_max: u64,
     /// Idle connections kept per worker and backend; per backend where threads share them.
@@ -77,11 +84,13 @@ impl Default for Timeouts {
         Self {
             head: Duration::from_secs(10),
             body: Duration::from_secs(30),
+            until_continue: Some(Duration::from_secs(1)),
             response: Duration::from_secs(30),
             connect: Duration::from_secs(3),
             keepalive: Duration::from_secs(75),
             queue: Duration::from_secs(1),
             upstream_idle: Duration::from_secs(50),
+            tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
         }
     }
@@ -91,6 +100,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head: HeadLimits::default(),
+            body_rate_min: 1024,
             body_bytes_max: 0,
             idle_conns_max: 1024,
             upstream_conns_max: 0,

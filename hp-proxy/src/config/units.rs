@@ -46,6 +46,17 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
     }
 }
 
+/// The same, or 0 alone.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn duration_or_zero(text: &str) -> Result<Duration, UnitError> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
 /// Reads a size in bytes: a whole number, alone or with `B`, `KiB`, `MiB` or `GiB`.
 ///
 /// # Errors
@@ -114,6 +125,15 @@ mod tests {
                 .to_string()
                 .contains("write 250s or 250ms")
         );
+    }
+
+    #[test]
+    fn zero_needs_no_unit_where_it_may_be_written() {
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_zero("1s"), Ok(Duration::from_secs(1)));
+        for wrong in ["00", "0s", "1", ""] {
+            assert!(duration_or_zero(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The answer on its way: its head received and written anew, its content passed on as it comes.
 
 use super::error::Failure;
+use super::progress::{Expectation, Progress};
 use super::request::Request;
 use super::response::{self, Delivery};
 use crate::shared::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
+use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
@@ -13,8 +15,9 @@ use hp_core::wire::http1::error::ResponseError;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
 use hp_core::wire::http1::response::{ResponseFacts, is_switch_to_requested, parse_response};
-use std::cell::Cell;
 use std::io;
+use std::pin::pin;
+use std::time::Duration;
 
 /// One exchange's two ends while the answer comes.
 pub(super) struct Answering<'a> {
@@ -24,8 +27,7 @@ pub(super) struct Answering<'a> {
     pub(super) backend: &'a Conn,
     /// The head that the backend was sent, where it may ask for another protocol.
     pub(super) sent: &'a [u8],
-    /// Whether the backend was sent all of the request by now.
-    pub(super) uploaded: &'a Cell<bool>,
+    pub(super) progress: &'a Progress,
 }
 
 /// An answer of which the head has come.
@@ -59,7 +61,7 @@ impl Answering<'_> {
     ) -> Result<Begun, Failure> {
         let limits = &self.worker.plan().limits.head;
         let mut scan: Option<HeadScan> = None;
-        let mut interim_count: u32 = 0;
+        let mut interim = Interims::default();
         loop {
             let may_be_whole = match &mut scan {
                 None => !reader.is_empty(),
@@ -67,13 +69,13 @@ impl Answering<'_> {
             };
             if may_be_whole {
                 match self.parse(reader, out)? {
-                    Parsed::Final(begun) => return Ok(begun),
+                    Parsed::Final(begun) => {
+                        self.progress.is_answered.set(true);
+                        return Ok(begun);
+                    }
                     Parsed::Interim => {
                         scan = None;
-                        interim_count += 1;
-                        if interim_count > INTERIM_MAX {
-                            return Err(Failure::InterimStorm);
-                        }
+                        interim.admit(out.len())?;
                         self.pass_interim(out)?;
                         continue;
                     }
@@ -84,7 +86,8 @@ impl Answering<'_> {
                     }
                 }
             }
-            let is_begun = !reader.is_empty() || interim_count > 0;
+            self.progress.is_begun.set(!reader.is_empty());
+            let is_begun = !reader.is_empty() || interim.count > 0;
             enter(Table::Exchange, "Awaiting", "what is awaited");
             let begins = (Table::Exchange, "Awaiting", "drain begins");
             let filling = reader.fill(self.backend);
@@ -101,6 +104,41 @@ impl Answering<'_> {
             enter(Table::Exchange, "Awaiting", event);
             return Err(failure);
         }
+    }
+
+    /// The same as [`Answering::head`], and says 100 in the backend's stead when it has not done so for a while.
+    ///
+    /// # Errors
+    /// As [`Answering::head`].
+    pub(super) async fn head_of_expectant(
+        &self,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+        until_continue: Duration,
+    ) -> Result<Begun, Failure> {
+        let rt = self.worker.rt();
+        let mut head = pin!(self.head(reader, out));
+        // Ends: whoever has begun an answer has a deadline for it.
+        while self.progress.is_awaited() {
+            let patience = rt.sleep(until_continue);
+            if let First::One(received) = race(head.as_mut(), patience).await {
+                return received;
+            }
+            if self.progress.is_awaited() && !self.progress.is_begun.get() {
+                let said = self.client.write(CONTINUE);
+                said.map_err(|_gone| Failure::ClientGone)?;
+                self.let_client_go_on(Expectation::MetByUs);
+            }
+        }
+        head.await
+    }
+
+    /// The client was told to send its content: from now on it is the one who is waited for.
+    fn let_client_go_on(&self, why: Expectation) {
+        self.progress.expectation.set(why);
+        let deadline = self.worker.rt().now() + self.worker.plan().timeouts.body;
+        self.client.set_deadline(Some(deadline));
+        self.backend.set_deadline(None);
     }
 
     /// The same as [`Answering::deliver`], and notices a client that leaves while the backend is silent.
@@ -172,7 +210,10 @@ impl Answering<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), DeliveryError> {
         let body_timeout = self.worker.plan().timeouts.body;
-        let deadline = || Some(self.worker.rt().now() + body_timeout);
+        let rate_min = self.worker.plan().limits.body_rate_min;
+        let mut client_pace = Pace::new(body_timeout, rate_min);
+        // A backend may have little to say for hours: events, for instance.
+        let mut backend_pace = Pace::of_pauses(body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
@@ -183,22 +224,21 @@ impl Answering<'_> {
                 while let Some(piece) = source.take_received(reader)? {
                     sink.put(piece)?;
                     if self.client.queued() > 0 {
-                        self.client.set_deadline(deadline());
-                        sink.drained().await?;
+                        reader.detach_if_scarce();
+                        client_pace.drain(self.client).await?;
                     }
                 }
                 if source.is_ended() {
                     break;
                 }
                 sink.push()?;
-                self.backend.set_deadline(deadline());
-                source.receive(reader, self.backend).await?;
+                let receiving = backend_pace.receive(&mut source, reader, self.backend);
+                receiving.await?;
             }
             sink.end(source.trailers())?;
         }
         if self.client.queued() > 0 {
-            self.client.set_deadline(deadline());
-            sink.drained().await?;
+            client_pace.drain(self.client).await?;
         }
         Ok(())
     }
@@ -219,8 +259,13 @@ impl Answering<'_> {
         };
         let facts = head.facts;
         let parsed = if facts.is_interim {
-            if request.version == Version::Http11 {
+            let is_late =
+                head.status == 100 && self.progress.expectation.get() == Expectation::MetByUs;
+            if request.version == Version::Http11 && !is_late {
                 response::encode_interim(self.worker, &head, out);
+            }
+            if head.status == 100 && self.progress.is_awaited() {
+                self.let_client_go_on(Expectation::Met);
             }
             Parsed::Interim
         } else if facts.upgrade {
@@ -232,7 +277,7 @@ impl Answering<'_> {
         } else {
             let delivery = Delivery::of(request.version, facts.framing);
             let keep = request.keep_alive
-                && self.uploaded.get()
+                && self.progress.is_uploaded.get()
                 && !delivery.ends_by_close
                 && self.worker.keeps_clients();
             response::encode_final(self.worker, &head, request, (delivery, keep), out);
@@ -251,6 +296,29 @@ impl Answering<'_> {
         };
         out.clear();
         sent.map_err(|_gone| Failure::ClientGone)
+    }
+}
+
+/// The interim answers to one request.
+#[derive(Debug, Default)]
+struct Interims {
+    count: u32,
+    /// Of their heads, as the client gets them: it may not be reading.
+    bytes: usize,
+}
+
+impl Interims {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// [`Failure::InterimStorm`].
+    fn admit(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.count += 1;
+        self.bytes += bytes;
+        if self.count > INTERIM_MAX || self.bytes > INTERIM_BYTES_MAX {
+            return Err(Failure::InterimStorm);
+        }
+        Ok(())
     }
 }
 
@@ -291,3 +359,6 @@ impl From<BodyError> for DeliveryError {
 const AT_ONCE_MAX: usize = 2048;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;
+/// Bytes of their heads together.
+const INTERIM_BYTES_MAX: usize = 64 * 1024;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -3,8 +3,9 @@
 use super::answer::{self, Own};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
+use super::progress::Progress;
 use super::request::Request;
-use super::upload::{Background, upload};
+use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Worker;
 use crate::upstream::{AcquireError, Lease};
@@ -18,10 +19,8 @@ use hp_core::wire::http1::framing::{
     ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
 use hp_core::wire::http1::head::Version;
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Answers one request. `head` is what the backend will be sent.
 pub(super) async fn exchange(
@@ -33,6 +32,7 @@ pub(super) async fn exchange(
     if let Some(own) = request.own {
         return answer_here(worker, client, request, (&own, head));
     }
+    client.reader.detach_if_scarce(); // Its next requests wait.
     let mut out = worker.take_scratch();
     let answered = if request.facts.framing.has_body() {
         with_content(worker, client, request, (head, &mut out)).await
@@ -65,7 +65,7 @@ async fn without_content(
         Some(lease) => lease,
         None => connect(worker, worker.upstream().acquire()).await?,
     };
-    let uploaded = Cell::new(true);
+    let progress = Progress::of(request);
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
@@ -76,7 +76,7 @@ async fn without_content(
             request,
             backend,
             sent: head,
-            uploaded: &uploaded,
+            progress: &progress,
         };
         let received = match backend.write(head) {
             Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
@@ -85,8 +85,9 @@ async fn without_content(
                     enter(Table::Exchange, "Awaiting", "client leaves");
                     if is_planted(Plant::UnreadKept) {
                         lease.put_back();
+                        return Err(Failure::ClientGone);
                     }
-                    return Err(Failure::ClientGone);
+                    return Err(given_up(lease, request, Failure::ClientGone));
                 }
             },
             Err(_closed) => Err(Failure::ClosedBeforeResponse),
@@ -97,7 +98,7 @@ async fn without_content(
                 let may_repeat = lease.is_reused()
                     && (request.facts.is_idempotent || is_planted(Plant::PostRetried));
                 if !(may_repeat && failure.allows_retry()) {
-                    return Err(failure);
+                    return Err(given_up(lease, request, failure));
                 }
                 worker.row().retries.add(1);
                 lease = connect(worker, worker.upstream().acquire_fresh(lease)).await?;
@@ -122,6 +123,15 @@ async fn without_content(
             },
         ));
     }
+}
+
+/// Lets go of a connection to a backend whose answer is not waited for any more. One that was asked to upgrade may have done
+/// so: an end in order would tell it that the client has nothing to say.
+fn given_up(lease: Lease, request: &Request, failure: Failure) -> Failure {
+    if request.facts.upgrade {
+        lease.reset();
+    }
+    failure
 }
 
 /// Waits for a connection to a backend.
@@ -155,23 +165,35 @@ async fn with_content(
     let lease = connect(worker, worker.upstream().acquire()).await?;
     let mut reader = Reader::new();
     let framing = request.facts.framing;
-    let uploaded = Cell::new(false);
+    let progress = Progress::of(request);
     let (begun, delivered) = {
-        let client_side = (&client.conn, &mut client.reader);
+        let ends = Ends {
+            worker,
+            client: &client.conn,
+            backend: lease.conn(),
+            progress: &progress,
+        };
         let begins = (Table::Exchange, "Sending", "drain begins");
-        let uploading = upload(worker, client_side, lease.conn(), head, framing);
+        let uploading = upload(ends, &mut client.reader, head, framing);
         let uploading = pin!(watch(begins, || worker.is_draining(), uploading));
         let (client, backend) = (&client.conn, lease.conn());
-        let mut uploading = Background::new(uploading, client, &uploaded);
+        let mut uploading = Background::new(uploading, client, &progress);
         let answering = Answering {
             worker,
             client,
             request,
             backend,
             sent: &[], // With content nothing else is asked for.
-            uploaded: &uploaded,
+            progress: &progress,
         };
-        let begun = uploading.beside(answering.head(&mut reader, out)).await??;
+        let begun = match worker.plan().timeouts.until_continue {
+            Some(patience) if progress.is_awaited() => {
+                // Boxed, so that other exchanges do not carry the room for it.
+                let head = Box::pin(answering.head_of_expectant(&mut reader, out, patience));
+                uploading.beside(head).await??
+            }
+            _ => uploading.beside(answering.head(&mut reader, out)).await??,
+        };
         let deliver = answering.deliver(&begun.facts, &mut reader, out);
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
@@ -185,7 +207,7 @@ async fn with_content(
         };
         (begun, delivered)
     };
-    let is_whole = uploaded.get();
+    let is_whole = progress.is_uploaded.get();
     let after = finish(
         worker,
         client,
@@ -346,13 +368,14 @@ async fn join_ends(
 ) -> After {
     worker.row().tunnels.add(1);
     if client.conn.write(out).is_err() {
+        lease.reset();
         return After::Close;
     }
     let client_end = (&client.conn, &mut client.reader);
     let backend_end = (lease.conn(), reader);
     enter(Table::Exchange, "Tunnel", "what is awaited");
     let begins = (Table::Exchange, "Tunnel", "drain begins");
-    let relaying = tunnel::relay(client_end, backend_end, TUNNEL_IDLE_TIMEOUT);
+    let relaying = tunnel::relay(client_end, backend_end, worker.plan().timeouts.tunnel);
     let carried = watch(begins, || worker.is_draining(), relaying).await;
     match carried.end {
         TunnelEnd::Finished => {
@@ -371,6 +394,3 @@ async fn join_ends(
         }
     }
 }
-
-/// How long a tunnel may be silent in both directions.
-const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

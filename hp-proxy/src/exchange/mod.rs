@@ -15,6 +15,7 @@ mod answering;
 pub mod answers;
 mod error;
 mod forward;
+mod progress;
 mod request;
 mod response;
 mod upload;
@@ -22,6 +23,7 @@ mod upload;
 use crate::shared::Worker;
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
+use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
@@ -80,15 +82,11 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
             After::Close | After::Linger => true,
             After::Reset => false,
         };
-        if must_flush {
-            let deadline = worker.rt().now() + worker.plan().timeouts.body;
-            client.conn.set_deadline(Some(deadline));
-            if let Err(error) = flush(worker, &client.conn).await {
-                enter(Table::Exchange, "Flushing", of_client(&error));
-                worker.row().client_aborts.add(1);
-                client.conn.reset();
-                break;
-            }
+        if must_flush && let Err(error) = flush(worker, &client.conn).await {
+            enter(Table::Exchange, "Flushing", of_client(&error));
+            worker.row().client_aborts.add(1);
+            client.conn.reset();
+            break;
         }
         match after {
             After::Keep => is_first = false,
@@ -264,7 +262,9 @@ fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
 async fn flush(worker: &Worker, conn: &Conn) -> io::Result<()> {
     enter(Table::Exchange, "Flushing", "what is awaited");
     let begins = (Table::Exchange, "Flushing", "drain begins");
-    watch(begins, || worker.is_draining(), conn.flush()).await
+    let plan = worker.plan();
+    let mut pace = Pace::new(plan.timeouts.body, plan.limits.body_rate_min);
+    watch(begins, || worker.is_draining(), pace.drain(conn)).await
 }
 
 /// Sends FIN, then reads and drops for a while, so that the client can read its answer before anything resets it.

@@ -1,13 +1,14 @@
 //! The request's content on its way to the backend, while the answer may already come.
 
 use super::error::Failure;
+use super::progress::{Expectation, Progress};
 use crate::shared::Worker;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
 use hp_core::http::message::Reader;
+use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::BodyFraming;
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -20,6 +21,17 @@ pub(super) enum Uploaded {
     Whole,
     /// The backend took no more; its answer may be there all the same.
     Refused,
+    /// The client sent no more, or nothing that can be passed on, when it was being answered: it need not (RFC 9112 §9.5).
+    Abandoned,
+}
+
+/// One exchange's two ends while the request's content is on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a Conn,
+    pub(super) backend: &'a Conn,
+    pub(super) progress: &'a Progress,
 }
 
 /// Sends the request's head, which `gathered` holds, and its content.
@@ -27,13 +39,27 @@ pub(super) enum Uploaded {
 /// # Errors
 /// What went wrong on the client's side: there is no point in waiting for an answer.
 pub(super) async fn upload(
-    worker: &Worker,
-    client: (&Conn, &mut Reader),
-    backend: &Conn,
+    ends: Ends<'_>,
+    reader: &mut Reader,
     gathered: &mut Vec<u8>,
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
-    let (client, reader) = client;
+    match send(ends, reader, gathered, framing).await {
+        Err(failure) if failure != Failure::ClientGone && ends.progress.is_answered.get() => {
+            Ok(Uploaded::Abandoned)
+        }
+        uploaded => uploaded,
+    }
+}
+
+async fn send(
+    ends: Ends<'_>,
+    reader: &mut Reader,
+    gathered: &mut Vec<u8>,
+    framing: BodyFraming,
+) -> Result<Uploaded, Failure> {
+    let (worker, progress) = (ends.worker, ends.progress);
+    let (client, backend) = (ends.client, ends.backend);
     let coding = match framing {
         BodyFraming::Chunked => BodyCoding::Chunked,
         BodyFraming::Empty | BodyFraming::Length(_) => BodyCoding::Plain,
@@ -43,6 +69,13 @@ pub(super) async fn upload(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let body_timeout = worker.plan().timeouts.body;
+    let rate_min = worker.plan().limits.body_rate_min;
+    let mut client_pace = Pace::new(body_timeout, rate_min);
+    let mut backend_pace = Pace::of_pauses(body_timeout);
+    let response_deadline = || Some(worker.rt().now() + worker.plan().timeouts.response);
+    if progress.is_awaited() && !reader.is_empty() {
+        progress.expectation.set(Expectation::Nothing); // The content comes unasked.
+    }
     enter(Table::Exchange, "Sending", "what is awaited");
     loop {
         while let Some(piece) = source.take_received(reader).map_err(of_client)? {
@@ -54,8 +87,8 @@ pub(super) async fn upload(
                 return Ok(Uploaded::Refused);
             }
             if backend.queued() > 0 {
-                backend.set_deadline(Some(worker.rt().now() + body_timeout));
-                if sink.drained().await.is_err() {
+                reader.detach_if_scarce();
+                if backend_pace.drain(backend).await.is_err() {
                     return Ok(Uploaded::Refused);
                 }
             }
@@ -66,15 +99,32 @@ pub(super) async fn upload(
         if sink.push().is_err() {
             return Ok(Uploaded::Refused);
         }
-        // The client's turn: meanwhile the backend owes nothing.
-        backend.set_deadline(None);
-        client.set_deadline(Some(worker.rt().now() + body_timeout));
-        source.receive(reader, client).await.map_err(of_client)?;
+        if progress.is_awaited() {
+            // The backend's turn: it owes a word, and until then the client nothing.
+            client.set_deadline(None);
+            backend.set_deadline(response_deadline());
+            source.receive(reader, client).await.map_err(of_client)?;
+            if progress.is_awaited() {
+                progress.expectation.set(Expectation::Nothing);
+            }
+            continue;
+        }
+        // The client's turn: meanwhile the backend owes nothing, unless it answers already.
+        if !progress.is_answered.get() {
+            backend.set_deadline(None);
+        }
+        let receiving = client_pace.receive(&mut source, reader, client);
+        receiving.await.map_err(of_client)?;
     }
     client.set_deadline(None);
-    backend.set_deadline(Some(worker.rt().now() + worker.plan().timeouts.response));
-    if sink.end(source.trailers()).is_err() || sink.drained().await.is_err() {
+    if sink.end(source.trailers()).is_err() {
         return Ok(Uploaded::Refused);
+    }
+    if backend.queued() > 0 && backend_pace.drain(backend).await.is_err() {
+        return Ok(Uploaded::Refused);
+    }
+    if !progress.is_answered.get() {
+        backend.set_deadline(response_deadline());
     }
     Ok(Uploaded::Whole)
 }
@@ -98,17 +148,17 @@ pub(super) struct Background<'a, F> {
     upload: Pin<&'a mut F>,
     is_over: bool,
     client: &'a Conn,
-    is_whole: &'a Cell<bool>,
+    progress: &'a Progress,
 }
 
 impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
-    /// `is_whole` becomes true when the backend was sent all of the request.
-    pub(super) fn new(upload: Pin<&'a mut F>, client: &'a Conn, is_whole: &'a Cell<bool>) -> Self {
+    /// The progress tells when the backend was sent all of the request.
+    pub(super) fn new(upload: Pin<&'a mut F>, client: &'a Conn, progress: &'a Progress) -> Self {
         Self {
             upload,
             is_over: false,
             client,
-            is_whole,
+            progress,
         }
     }
 
@@ -127,7 +177,7 @@ impl<'a, F: Future<Output = Result<Uploaded, Failure>>> Background<'a, F> {
                         if uploaded == Uploaded::Refused {
                             enter(Table::Exchange, "Sending", "backend leaves or fails");
                         }
-                        self.is_whole.set(uploaded == Uploaded::Whole);
+                        self.progress.is_uploaded.set(uploaded == Uploaded::Whole);
                     }
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                     Poll::Pending => (),

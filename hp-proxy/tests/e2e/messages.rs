@@ -394,6 +394,40 @@ pub(crate) fn a_reset_goes_through_a_tunnel_in_both_directions(engine: Engine) {
     proxy.counts_to("responses truncated", 2);
 }
 
+/// The backend may have switched already, and an end in order would be all that the client had to say.
+pub(crate) fn an_upgrade_that_is_given_up_is_a_reset(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "--response-timeout 200ms");
+    let upgrade = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    let client = proxy.asked(upgrade);
+    let (mut upstream, _heard) = backend.request();
+    client.reset();
+    assert!(upstream.rest().1, "the client has left");
+    let mut client = proxy.asked(upgrade);
+    let (mut upstream, _heard) = backend.request();
+    assert_eq!(client.response().status(), 504);
+    assert!(upstream.rest().1, "the backend was too slow");
+}
+
+pub(crate) fn continue_is_said_when_the_backend_does_not(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "--continue-timeout 100ms");
+    let mut client = proxy
+        .asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let mut upstream = backend.accept();
+    upstream.until("\r\n\r\n");
+    assert_eq!(client.until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello");
+    assert_eq!(upstream.exactly(5), b"hello");
+    upstream.send(format!("HTTP/1.1 100 Continue\r\n\r\n{OK}"));
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.body.as_slice()), (200, &b"hi"[..]));
+    client.send(GET); // Both connections live on.
+    upstream.until("\r\n\r\n");
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+}
+
 pub(crate) fn an_upgrade_that_is_declined_is_an_ordinary_exchange(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");

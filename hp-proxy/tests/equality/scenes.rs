@@ -14,6 +14,7 @@ pub(crate) fn all() -> Vec<Scene> {
         much_content(),
         old_clients(),
         several_requests(),
+        unasked(),
         interim(),
         upgrades(),
     ];
@@ -211,6 +212,33 @@ fn several_requests() -> Vec<Scene> {
             .backend_resets()
             .takes_request(HEAD_END)
             .answers(OK, "hi"),
+    ]
+}
+
+/// What a backend says and nobody asked for.
+fn unasked() -> Vec<Scene> {
+    vec![
+        Scene::new("content behind an answer to HEAD ends its connection")
+            .with_cuts_shown()
+            .asks("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .takes_request(HEAD_END)
+            .answers(OK, HEAD_END)
+            .hears_end()
+            .asks(GET)
+            .takes_request(HEAD_END)
+            .answers(OK, "hi"),
+        Scene::new("content behind 304 ends its connection")
+            .with_cuts_shown()
+            .asks(GET)
+            .takes_request(HEAD_END)
+            .answers(
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nhi",
+                HEAD_END,
+            )
+            .hears_end()
+            .asks(GET)
+            .takes_request(HEAD_END)
+            .answers(OK, "hi"),
         Scene::new("a connection with bytes that nobody asked for is not used again")
             .with_cuts_shown()
             .asks(GET)
@@ -243,6 +271,19 @@ fn interim() -> Vec<Scene> {
             .answers("HTTP/1.1 100 Continue\r\n\r\n", HEAD_END)
             .asks_on("hello", "hello")
             .answers(OK, "hi"),
+        Scene::new("continue is said once though the backend says it late")
+            .asks(expects)
+            .takes_request(HEAD_END)
+            .gets("HTTP/1.1 100 Continue\r\n\r\n")
+            .asks_on("hello", "hello")
+            .answers(["HTTP/1.1 100 Continue\r\n\r\n", OK].concat(), "hi"),
+        Scene::new("content that is on its way after a refusal is no request")
+            .asks(expects)
+            .takes_request(HEAD_END)
+            .answers("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", HEAD_END)
+            .asks(GET)
+            .gets_end()
+            .hears_end(),
         Scene::new("a refusal instead of continue ends both connections")
             .asks(expects)
             .takes_request(HEAD_END)
@@ -284,6 +325,11 @@ fn upgrades() -> Vec<Scene> {
             .answers([switch, "half an"].concat(), "half an")
             .backend_resets()
             .gets_end(),
+        Scene::new("an upgrade that is given up is a reset")
+            .asks(UPGRADE)
+            .takes_request(HEAD_END)
+            .client_resets()
+            .hears_end(),
         Scene::new("a client's reset goes through a tunnel")
             .asks(UPGRADE)
             .takes_request(HEAD_END)

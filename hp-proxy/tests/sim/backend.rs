@@ -103,7 +103,7 @@ impl Backend {
         let manner = self.manner();
         self.ledger
             .tell(|| format!("a backend gets {id}: {manner:?}"));
-        if manner != Manner::AnswerEarly && !self.read_content(inbox, head, id).await {
+        if manner != Manner::AnswerEarly && !self.ask_for_content(inbox, head, id).await? {
             return Ok(Next::Reset);
         }
         self.think().await;
@@ -280,8 +280,7 @@ impl Backend {
         };
         let told = usize::try_from(head.number("X-Up-Size").unwrap_or(0)).unwrap_or(0);
         let expected = content_of(!id, told);
-        // The proxy may have given up before it saw the switch: then nobody said anything.
-        if heard != expected && !heard.is_empty() {
+        if heard != expected {
             let excuses: &[&str] = if expected.starts_with(&heard) {
                 &["half_close"]
             } else {
@@ -313,6 +312,20 @@ impl Backend {
             _ if self.piece_bytes >= TWO_ANSWERS_BYTES => Manner::AnswerTwice,
             _ => Manner::AnswerAndLeave,
         }
+    }
+
+    /// Says 100 where it is expected, or leaves that to the proxy; reads the request's content.
+    async fn ask_for_content(
+        &self,
+        inbox: &mut Inbox<'_>,
+        head: &Head,
+        id: u64,
+    ) -> io::Result<bool> {
+        if head.field("Expect").is_some() && self.one_in(2) {
+            self.think().await;
+            send(inbox.conn(), b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        Ok(self.read_content(inbox, head, id).await)
     }
 
     /// Reads the request's content; `false` when it broke off.

@@ -36,6 +36,8 @@ struct Ask {
     /// What it says up the tunnel that it asks for.
     up: Option<Vec<u8>>,
     bytes: Vec<u8>,
+    /// How much of it goes out before it was told to go on.
+    expects_after: Option<usize>,
     /// What no proxy may pass on, and what it has to say.
     bad: Option<(Part, Verdict)>,
     /// The content of the proxy's own answer, where the request ends with it.
@@ -51,6 +53,16 @@ struct Batch<'a> {
     begun: Instant,
     /// Nothing was sent before on this connection, which the proxy therefore has no reason to end.
     is_first: bool,
+    told: &'a Cell<Told>,
+}
+
+/// What a client that expects 100 was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    GoOn,
+    /// The answer itself: nobody needs the content any more.
+    Answer,
 }
 
 /// Whether a connection carries another request.
@@ -96,14 +108,17 @@ impl Client {
             }
             let bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes.clone()).collect();
             let settled = Cell::new(0);
+            let told = Cell::new(Told::Nothing);
+            let expects_after = asks.iter().find_map(|ask| ask.expects_after);
             let batch = Batch {
                 asks: &asks,
                 settled: &settled,
                 begun,
                 is_first,
+                told: &told,
             };
             let (_sent, next) = join(
-                self.send_dawdling(&conn, &bytes),
+                self.send_as_told(&conn, &bytes, (expects_after, &told)),
                 self.receive_all(&mut inbox, &batch),
             )
             .await;
@@ -151,6 +166,28 @@ impl Client {
         if self.one_in(2) || owes {
             conn.reset();
         }
+    }
+
+    /// Sends all, unless it is told that nobody needs it; one that was told nothing goes on at last.
+    async fn send_as_told(
+        &self,
+        conn: &Conn,
+        bytes: &[u8],
+        (expects_after, told): (Option<usize>, &Cell<Told>),
+    ) {
+        let Some(head_bytes) = expects_after else {
+            return self.send_dawdling(conn, bytes).await;
+        };
+        let (head, content) = bytes.split_at(head_bytes);
+        self.send_dawdling(conn, head).await;
+        let patience = self.rt.now() + CONTINUE_PATIENCE;
+        while told.get() == Told::Nothing && self.rt.now() < patience {
+            self.rt.sleep(Duration::from_millis(10)).await;
+        }
+        if told.get() == Told::Answer && self.one_in(2) {
+            return;
+        }
+        self.send_dawdling(conn, content).await;
     }
 
     async fn send_dawdling(&self, conn: &Conn, bytes: &[u8]) {
@@ -207,7 +244,13 @@ impl Client {
             if head.status() >= 200 {
                 break head;
             }
+            if head.status() == 100 {
+                batch.told.set(Told::GoOn);
+            }
         };
+        if batch.told.get() == Told::Nothing {
+            batch.told.set(Told::Answer);
+        }
         self.ledger
             .tell(|| format!("{} is answered: {head:?}", ask.id));
         let is_bodiless = ask.method == "HEAD" || matches!(head.status(), 204 | 304);
@@ -404,6 +447,10 @@ impl Client {
             let size = self.chance.borrow_mut().size(self.content_bytes_max);
             content_of(!id, size)
         });
+        let expects = !is_old && length > 0 && self.one_in(4);
+        if expects {
+            text.push_str("Expect: 100-continue\r\n");
+        }
         let content = content.map(|length| content_of(!id, length));
         let bytes = match content {
             Some(content) if !is_old && length > 0 && self.one_in(2) => {
@@ -425,11 +472,13 @@ impl Client {
                 text.into_bytes()
             }
         };
+        let head_bytes = bytes.windows(4).position(|part| part == b"\r\n\r\n");
         Ask {
             id,
             method,
             is_old,
             up,
+            expects_after: head_bytes.filter(|_| expects).map(|at| at + 4),
             bytes,
             bad: None,
             here: None,
@@ -451,6 +500,7 @@ impl Client {
             method: "GET",
             is_old: false,
             bytes: text.into_bytes(),
+            expects_after: None,
             up: None,
             bad: Some((Part::Head, verdict)),
             here: None,
@@ -467,6 +517,7 @@ impl Client {
             is_old: false,
             bytes: text.into_bytes(),
             up: None,
+            expects_after: None,
             bad: None,
             here: Some(content),
         }
@@ -496,6 +547,7 @@ impl Client {
             is_old: false,
             bytes,
             up: None,
+            expects_after: None,
             bad: Some((Part::Content, verdict)),
             here: None,
         }
@@ -525,6 +577,8 @@ impl Client {
     }
 }
 
+/// Longer than the proxy waits for a backend's 100.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(3);
 /// How the content of a 408 begins.
 const LATE: &str = "408 Request Timeout";
 /// What the proxy waits for a head, or for more of some content, at least; less what its clock may be behind.

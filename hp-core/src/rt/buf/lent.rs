@@ -52,6 +52,29 @@ impl Lent {
         front
     }
 
+    /// Whether so many buffers of its kind are held that bytes which are going to wait should be copied elsewhere.
+    #[must_use]
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.pool.aside_of(self.group).is_some()
+    }
+
+    /// Makes the piece one that may wait for long: itself, or copies of its parts where buffers of its kind run short.
+    pub(crate) fn settle(mut self, mut keep: impl FnMut(Self)) {
+        let Some(aside) = self.pool.aside_of(self.group).map(Rc::clone) else {
+            return keep(self);
+        };
+        while !self.is_empty() {
+            let Some(mut spare) = aside.take(Group::Head) else {
+                return keep(self); // There, too, is a bound: it stays where it is.
+            };
+            let room = spare.as_mut_slice();
+            let len = room.len().min(self.len());
+            room[..len].copy_from_slice(&self[..len]);
+            keep(spare.into_lent(u32::try_from(len).expect("buffers are under 4 GiB")));
+            self.advance(len);
+        }
+    }
+
     /// Appends bytes behind this piece if its buffer has room there and nobody else holds it; says whether it did.
     pub(crate) fn try_append(&mut self, bytes: &[u8]) -> bool {
         if !self.pool.is_exclusive(self.group, self.id) {
@@ -110,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_buffer_returns_when_its_last_piece_is_dropped() {
-        let pool = Pool::new(2, 1).unwrap();
+        let pool = Pool::new(2, 1, 0).unwrap();
         let mut back = lent(&pool, b"hello world");
         let front = back.split_to(6);
         assert_eq!((&*front, &*back), (&b"hello "[..], &b"world"[..]));
@@ -124,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_shared_buffer_takes_no_more_bytes() {
-        let pool = Pool::new(1, 1).unwrap();
+        let pool = Pool::new(1, 1, 0).unwrap();
         let mut back = lent(&pool, b"ab");
         assert!(back.try_append(b"cd"));
         let front = back.split_to(1);
@@ -137,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_group_grows_up_to_its_bound_and_then_refuses() {
-        let pool = Pool::new(1, 1).unwrap();
+        let pool = Pool::new(1, 1, 0).unwrap();
         let held: Vec<Spare> = std::iter::from_fn(|| pool.take(Group::Bulk)).collect();
         assert_eq!(held.len(), 32);
         drop(held);
@@ -146,8 +169,45 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_wait_leave_half_of_the_buffers_to_others() {
+        let pool = Pool::new(1, 1, 128).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            lent(&pool, b"hello").settle(|piece| waiting.push(piece));
+        }
+        assert!(waiting.iter().all(|piece| **piece == *b"hello"));
+        assert_eq!(pool.lent_len(), 100);
+        let rest: Vec<Lent> = (0..15).map(|_| lent(&pool, b"x")).collect();
+        assert!(pool.lent_bytes() == 115 * 4096 && rest.iter().all(Lent::is_scarce));
+        drop((waiting, rest));
+        assert_eq!((pool.lent_len(), pool.lent_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_large_piece_waits_in_several_small_buffers_and_at_the_bound_where_it_is() {
+        let pool = Pool::new(1, 1, 128).unwrap();
+        let mut waiting = Vec::new();
+        for number in 0..32 {
+            let mut spare = pool.take(Group::Bulk).unwrap();
+            spare.as_mut_slice()[..9000].fill(number);
+            spare.into_lent(9000).settle(|piece| waiting.push(piece));
+        }
+        let lens: Vec<usize> = waiting.iter().map(|piece| piece.len()).collect();
+        assert_eq!(lens[..16], [9000; 16]);
+        assert_eq!(lens[16..], [4096, 4096, 808].repeat(16));
+        let numbers = waiting.iter().flat_map(|piece| piece.iter().copied());
+        assert!(numbers.eq((0..32).flat_map(|number| [number; 9000])));
+        let pool = Pool::new(1, 1, 0).unwrap();
+        let held: Vec<Lent> = (0..20).map(|_| lent(&pool, b"x")).collect();
+        let mut kept = 0;
+        held.into_iter()
+            .for_each(|piece| piece.settle(|_same| kept += 1));
+        assert_eq!(kept, 20);
+    }
+
+    #[test]
     fn the_kernel_may_not_name_a_buffer_that_is_held_or_unknown() {
-        let pool = Pool::new(1, 1).unwrap();
+        let pool = Pool::new(1, 1, 0).unwrap();
         let held = lent(&pool, b"x");
         assert!(pool.claim(Group::Head, 0, 1).is_none());
         assert!(pool.claim(Group::Head, 99, 1).is_none());

@@ -28,6 +28,9 @@ pub(crate) enum Group {
 #[derive(Debug)]
 pub(crate) struct Pool {
     groups: [Buffers; 2],
+    /// Where bytes are copied to that wait while a group runs short, so that those who make no one wait find buffers; `None`
+    /// there itself.
+    aside: Option<Rc<Self>>,
 }
 
 /// Invariants, with `total = chunks x per_chunk`: `free + lent + in the kernel's queue = total <= max`.
@@ -46,16 +49,24 @@ struct Buffers {
 
 impl Pool {
     /// `head_len` and `bulk_len` buffers to begin with, each rounded up to a power of two; a group may grow to 32 times that
-    /// (at most 32,768).
+    /// (at most 32,768). Aside are at most `aside_max` of 4 KiB, a multiple of 128, none to begin with.
     ///
     /// # Errors
     /// `OutOfMemory` when the pages cannot be mapped.
-    pub(crate) fn new(head_len: u16, bulk_len: u16) -> io::Result<Rc<Self>> {
+    pub(crate) fn new(head_len: u16, bulk_len: u16, aside_max: u16) -> io::Result<Rc<Self>> {
+        let aside = Self {
+            groups: [
+                Buffers::up_to(aside_max, HEAD_BYTES, ASIDE_PER_CHUNK),
+                Buffers::up_to(0, BULK_BYTES, 1),
+            ],
+            aside: None,
+        };
         let pool = Self {
             groups: [
                 Buffers::new(HEAD_BYTES, rounded(head_len)),
                 Buffers::new(BULK_BYTES, rounded(bulk_len)),
             ],
+            aside: Some(Rc::new(aside)),
         };
         assert!(pool.grow(Group::Head)?);
         assert!(pool.grow(Group::Bulk)?);
@@ -121,7 +132,24 @@ impl Pool {
 
     /// How many buffers somebody holds.
     pub(crate) fn lent_len(&self) -> u32 {
-        self.groups.iter().map(|buffers| buffers.lent.get()).sum()
+        let aside = self.aside.as_ref().map_or(0, |aside| aside.lent_len());
+        aside + self.groups.iter().map(Buffers::lent_len).sum::<u32>()
+    }
+
+    /// How many bytes the buffers have that somebody holds.
+    pub(crate) fn lent_bytes(&self) -> u64 {
+        let aside = self.aside.as_ref().map_or(0, |aside| aside.lent_bytes());
+        let bytes =
+            |buffers: &Buffers| u64::from(buffers.lent_len()) * u64::from(buffers.buffer_bytes);
+        aside + self.groups.iter().map(bytes).sum::<u64>()
+    }
+
+    /// Where bytes of a group that are going to wait are copied to: nowhere before half of all buffers that there can be are
+    /// held.
+    pub(super) fn aside_of(&self, group: Group) -> Option<&Rc<Self>> {
+        let buffers = self.of(group);
+        let is_short = buffers.lent_len() > u32::from(buffers.max) / 2;
+        self.aside.as_ref().filter(|_| is_short)
     }
 
     /// How many buffers the group begins with.
@@ -183,6 +211,11 @@ impl Pool {
 impl Buffers {
     fn new(buffer_bytes: u32, per_chunk: u16) -> Self {
         let max = per_chunk.saturating_mul(GROWTH_MAX).min(RING_ENTRIES_MAX);
+        Self::up_to(max, buffer_bytes, per_chunk)
+    }
+
+    /// `per_chunk` is a power of two.
+    fn up_to(max: u16, buffer_bytes: u32, per_chunk: u16) -> Self {
         let (chunks, holds, free) = (RefCell::default(), RefCell::default(), RefCell::default());
         Self {
             buffer_bytes,
@@ -212,6 +245,10 @@ impl Buffers {
             .map(|id| u16::try_from(id).expect("ids are held under max"));
         free.extend(ids);
         Ok(true)
+    }
+
+    fn lent_len(&self) -> u32 {
+        self.lent.get()
     }
 
     fn address(&self, id: u16) -> NonNull<u8> {
@@ -305,5 +342,6 @@ fn rounded(len: u16) -> u16 {
 const HEAD_BYTES: u32 = 4 << 10;
 const BULK_BYTES: u32 = 64 << 10;
 const GROWTH_MAX: u16 = 32;
+const ASIDE_PER_CHUNK: u16 = 128;
 const RING_ENTRIES_MAX: u16 = 32_768;
 const POISON: u8 = 0xdd;

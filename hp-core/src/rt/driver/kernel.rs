@@ -113,6 +113,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::unacknowledged`].
+    pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
+        match self {
+            Self::Real => socket::unacknowledged(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.unacknowledged(fd),
+        }
+    }
+
     /// See [`socket::send`].
     #[inline]
     pub(crate) fn send(&self, fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {

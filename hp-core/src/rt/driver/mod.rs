@@ -97,6 +97,8 @@ pub struct Holdings {
     pub listeners: u32,
     /// Receive buffers that somebody holds.
     pub lent_buffers: u32,
+    /// What these buffers have room for.
+    pub lent_bytes: u64,
 }
 
 impl Io {
@@ -110,7 +112,16 @@ impl Io {
         kernel: Kernel,
     ) -> io::Result<(Self, Option<io::Error>)> {
         let now = kernel.now();
-        let pool = Pool::new(options.head_buffers, options.bulk_buffers)?;
+        let new_pool = || {
+            let RtOptions {
+                head_buffers,
+                bulk_buffers,
+                aside_buffers,
+                ..
+            } = *options;
+            Pool::new(head_buffers, bulk_buffers, aside_buffers)
+        };
+        let pool = new_pool()?;
         let (driver, passed_over) = match options.engine {
             Engine::Epoll => (Driver::Poll(Poll::epoll(remote, &kernel)?), None),
             Engine::Threads => (Driver::Poll(Poll::ppoll()), None),
@@ -130,7 +141,7 @@ impl Io {
         // A failed start of io_uring may have moved free buffers into its queue: begin with a whole pool.
         let pool = match &driver {
             Driver::Uring(_) => pool,
-            Driver::Poll(_) => Pool::new(options.head_buffers, options.bulk_buffers)?,
+            Driver::Poll(_) => new_pool()?,
         };
         let io = Self {
             conns: Slab::new(),
@@ -172,6 +183,7 @@ impl Io {
             conns: self.conns.len(),
             listeners: self.listeners.len(),
             lent_buffers: self.pool.lent_len(),
+            lent_bytes: self.pool.lent_bytes(),
         }
     }
 

@@ -304,6 +304,7 @@ fn feed_starved(io: &mut Io, group: Group) -> bool {
         if let Some(slot) = io.conns.get_mut(key) {
             slot.kernel.starved = false;
         }
+        io.receive_ahead(key); // A parked connection has no task that would do it.
         io.announce_rx(key);
         woken = true;
     }

@@ -236,14 +236,25 @@ impl RxQueue {
     /// Adds received bytes; small ones are copied behind the last piece, so that a peer that dribbles cannot hold many
     /// buffers.
     pub(crate) fn push(&mut self, lent: Lent) {
-        let Some(first) = &mut self.first else {
-            self.first = Some(lent);
-            return;
-        };
-        let last = self.rest.back_mut().unwrap_or(first);
-        if !last.try_append(&lent) {
-            self.rest.push_back(lent);
+        if let Some(first) = &mut self.first {
+            let last = self.rest.back_mut().unwrap_or(first);
+            if last.try_append(&lent) {
+                return;
+            }
         }
+        lent.settle(|piece| match &self.first {
+            None => self.first = Some(piece),
+            Some(_) => self.rest.push_back(piece),
+        });
+    }
+
+    /// Bytes in the queue.
+    pub(crate) fn len(&self) -> usize {
+        self.first
+            .iter()
+            .chain(&self.rest)
+            .map(|piece| piece.len())
+            .sum()
     }
 
     /// Puts a piece back before all others.
@@ -309,7 +320,7 @@ impl TxQueue {
         if !lent.is_empty() {
             let queue = self.queue.get_or_insert_default();
             queue.bytes += lent.len();
-            queue.segments.push_back(TxSegment::Lent(lent));
+            lent.settle(|piece| queue.segments.push_back(TxSegment::Lent(piece)));
         }
     }
 

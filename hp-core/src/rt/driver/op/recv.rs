@@ -79,6 +79,14 @@ impl Io {
         // A readiness engine finds the failure behind bytes that nobody has taken; a ring's receive stays armed for it.
         while self.budget > 0 && self.conns.get(key).is_some_and(ConnSlot::hides_failure) {
             self.budget -= 1;
+            if self
+                .conns
+                .get(key)
+                .is_some_and(|slot| slot.rx.len() >= UNREAD_MAX)
+            {
+                self.skip_to_failure(key);
+                break;
+            }
             self.arm_recv(key);
             if self.budget == 0 {
                 cx.waker().wake_by_ref();
@@ -90,6 +98,18 @@ impl Io {
         }
         remember(&mut slot.rx_waker, cx.waker());
         Poll::Pending
+    }
+
+    /// Asks the socket itself why it failed, for whoever has taken enough of what it received before: the rest of that, which
+    /// nobody will answer any more, stays in the kernel.
+    fn skip_to_failure(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        match self.kernel.take_error(slot.fd) {
+            Ok(()) => slot.readiness.failed = false, // Both sides have ended in order.
+            Err(error) => slot.end_rx(RxEnd::Failed(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
     }
 
     /// Puts bytes back before what has arrived since.
@@ -177,12 +197,16 @@ impl Io {
             return;
         };
         match slot.phase {
-            Phase::Parked { .. } => self.unpark_with_news(key),
+            Phase::Parked { .. } if slot.has_news() => self.unpark_with_news(key),
             Phase::Open | Phase::Connecting => wake(&mut slot.rx_waker),
-            Phase::Closing => (),
+            // Readiness was reported and nothing was found, or there was no buffer to find it with: it stays where it is.
+            Phase::Parked { .. } | Phase::Closing => (),
         }
     }
 }
+
+/// What is taken off a socket to find its failure behind it, in bytes.
+const UNREAD_MAX: usize = 16 * 1024;
 
 /// Registers the waiter of a slot.
 pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) {

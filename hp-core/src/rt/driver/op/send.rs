@@ -97,6 +97,14 @@ impl Io {
         self.conns.get(key).map_or(0, |slot| slot.tx.len())
     }
 
+    /// Bytes written that the peer's kernel has not acknowledged.
+    pub(crate) fn unacknowledged(&self, key: Key) -> usize {
+        let Some(slot) = self.conns.get(key) else {
+            return 0;
+        };
+        slot.tx.len() + self.kernel.unacknowledged(slot.fd)
+    }
+
     /// Waits until the socket has taken everything.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.send_letter(key);

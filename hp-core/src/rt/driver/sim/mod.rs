@@ -141,6 +141,10 @@ impl SimKernel {
         self.lock().is_readable(self.host, fd)
     }
 
+    pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
+        self.lock().unacknowledged(self.host, fd)
+    }
+
     pub(crate) fn send(&self, fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         self.answer(|fabric, host| fabric.send(host, fd, segments))
     }
