@@ -126,12 +126,14 @@ const USAGE: &str = "hp-bench [OPTIONS] TARGET [CONNECTIONS [SECONDS]]";
 const AFTER: &str = "\
 hp-bench find [OPTIONS] TARGET --slo GOALS searches the highest rate that reaches the goals, between those of
 -R FROM:TO [default: 100:1M], in trials of which the last takes -d.
+hp-bench merge FILE... adds results exactly, hp-bench report FILE... -o PAGE shows them, and hp-bench diff OLD NEW
+compares two, each with a --help of its own.
 
 Without -R a closed loop: every connection sends its next request when the answer to the last one is
 complete, so a stall of the server hides the requests that were not sent. With -R requests are due by a
 schedule, and their response time counts from there.
 
-Exit status: 0; 1 where it could not start; 2 misuse; 3 where a goal of --slo was not reached; 4 where there
+Exit status: 0; 1 where it could not start; 2 misuse; 3 where a goal of --slo was not reached, or diff found a loss; 4 where there
 were errors, or fewer connections than asked; 5 with --strict where this program was the limit; 130 and 143
 interrupted, with a report of what was done.";
 

@@ -32,7 +32,7 @@ pub enum Command {
 
 /// Add results that hp-bench wrote at the same time, exactly: histograms are summed, never percentiles averaged.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "hp-bench merge", version)]
+#[command(name = "hp-bench merge", bin_name = "hp-bench merge", version)]
 pub struct Merge {
     /// Results, as --json or --html wrote them; - reads standard input
     #[arg(required = true, value_name = "FILE", num_args = 1..=FILES_MAX)]
@@ -45,7 +45,7 @@ pub struct Merge {
 
 /// Show results on one page with plots, which needs nothing else.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "hp-bench report", version)]
+#[command(name = "hp-bench report", bin_name = "hp-bench report", version)]
 pub struct ReportPage {
     /// Results, as --json or --html wrote them; - reads standard input
     #[arg(required = true, value_name = "FILE", num_args = 1..=PAGE_FILES_MAX)]
@@ -67,7 +67,7 @@ pub struct ReportPage {
 
 /// Compare two results; exit status 3 where the newer one is worse by more than a threshold.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "hp-bench diff", version)]
+#[command(name = "hp-bench diff", bin_name = "hp-bench diff", version)]
 pub struct Diff {
     /// The result to compare with
     #[arg(value_name = "OLD")]
@@ -268,5 +268,12 @@ mod tests {
         ] {
             assert!(matches!(command(line), Err(Stop::Asked(_))), "{line}");
         }
+        let Err(Stop::Asked(help)) = command("hp-bench merge --help") else {
+            panic!("help is asked for")
+        };
+        assert!(
+            help.contains("Usage: hp-bench merge [OPTIONS] <FILE>..."),
+            "{help}"
+        );
     }
 }
