@@ -2,6 +2,7 @@
 //!
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
+mod pace;
 mod source;
 pub mod statuses;
 pub mod units;
@@ -15,7 +16,7 @@ use hp_core::base::units::KIB;
 use hp_core::rt::Engine;
 
 use crate::cli::Cli;
-use crate::cli::load::{ArrivalKind, LoadArgs, PacingKind};
+use crate::cli::load::LoadArgs;
 use crate::date;
 use crate::output::Output;
 use crate::request::{Request, RequestError};
@@ -24,9 +25,10 @@ use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::{Choice, TrafficError};
+use pace::pace;
 use source::read_traffic;
 use statuses::Statuses;
-use units::{RateWords, parse_addrs, parse_rate_words, parse_steps};
+use units::{RateWords, parse_addrs};
 
 /// Everything the workers and the report need to know.
 #[derive(Clone, Debug)]
@@ -506,76 +508,6 @@ fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), Pl
         }
     }
     Ok(())
-}
-
-fn pace(
-    load: &LoadArgs,
-    is_recorded: bool,
-    warmup: Duration,
-    duration: Duration,
-) -> Result<Pace, PlanError> {
-    let words = match (&load.rate, &load.steps) {
-        (Some(text), _) => Some(parse_rate_words(text).map_err(|cause| flag("-R", cause))?),
-        (None, Some(text)) => Some(parse_steps(text).map_err(|cause| flag("--steps", cause))?),
-        (None, None) => None,
-    };
-    let per_conn = load.pacing == PacingKind::Conn;
-    if words.is_none() {
-        let alone = [
-            ("--pacing", per_conn),
-            ("--arrival", load.arrival == ArrivalKind::Poisson),
-            ("--catch-up", load.catch_up.is_some()),
-            ("--max-backlog", load.max_backlog.is_some()),
-        ];
-        if let Some((name, _)) = alone.into_iter().find(|(_, is_given)| *is_given) {
-            return Err(flag(name, "means nothing without a rate; give -R"));
-        }
-    }
-    let Some(words) = words else {
-        return Ok(if is_recorded {
-            Pace::Recorded
-        } else {
-            Pace::Closed
-        });
-    };
-    if per_conn && (load.catch_up.is_some() || load.max_backlog.is_some()) {
-        return Err(flag(
-            "--pacing",
-            "conn has no common backlog; leave --catch-up and --max-backlog out",
-        ));
-    }
-    if load
-        .catch_up
-        .is_some_and(|factor| !(1.0..=1e6).contains(&factor))
-    {
-        return Err(flag("--catch-up", "out of range; give 1 or more"));
-    }
-    let rate = match &words {
-        RateWords::Constant(rate) => Rate::constant(*rate),
-        RateWords::Ramp(from, to, time) => Rate::new(&[
-            (warmup, *from, *from),
-            (time.unwrap_or(duration), *from, *to),
-        ]),
-        RateWords::Steps(rates, time) => {
-            let first = rates.first().copied().unwrap_or(1.0);
-            let steps = rates.iter().map(|rate| (*time, *rate, *rate));
-            let shape: Vec<_> = std::iter::once((warmup, first, first))
-                .chain(steps)
-                .collect();
-            Rate::new(&shape)
-        }
-    };
-    Ok(Pace::Rate(RatePlan {
-        words,
-        rate,
-        arrival: match load.arrival {
-            ArrivalKind::Uniform => Arrival::Uniform,
-            ArrivalKind::Poisson => Arrival::Poisson,
-        },
-        per_conn,
-        max_backlog: load.max_backlog,
-        catch_up: load.catch_up,
-    }))
 }
 
 fn goals(lists: &[String]) -> Result<Vec<Goal>, PlanError> {
