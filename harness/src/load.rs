@@ -130,7 +130,7 @@ impl Report {
 pub fn run(launcher: &Launcher, load: &Load) -> Result<Outcome, Error> {
     let threads = load.threads.min(load.connections);
     let args: Vec<String> = format!(
-        "{} {} {} --engine {} -t {threads} --json -",
+        "{} {} {} --engine {} -t {threads} --warmup 0 --progress none --json -",
         load.addr, load.connections, load.seconds, load.engine
     )
     .split(' ')

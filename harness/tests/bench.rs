@@ -181,7 +181,10 @@ fn programs_are_called_as_their_command_lines_are_written() {
         "hp-proxy --listen 127.0.0.1:0 --workers 2 --engine uring --backend 127.0.0.1:",
         "",
     );
-    called("hp-bench 127.0.0.1:", " 3 1 --engine epoll -t 1 --json -");
+    called(
+        "hp-bench 127.0.0.1:",
+        " 3 1 --engine epoll -t 1 --warmup 0 --progress none --json -",
+    );
 }
 
 #[test]

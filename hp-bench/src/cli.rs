@@ -2,6 +2,8 @@
 //!
 //! Must not know: names' addresses, sockets, the runtime.
 
+pub mod load;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -9,19 +11,22 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use hp_core::rt::Engine;
 
+use crate::cli::load::LoadArgs;
+use crate::output::Output;
 use crate::plan::parse_time;
+use crate::plan::units::parse_count;
 use crate::target::Target;
 
-/// Load generator for HTTP/1.1: closed loop, keep-alive, full latency histograms.
+/// Load generator for HTTP/1.1: closed loop or constant rate, full latency histograms.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "hp-bench", version, about, override_usage = USAGE, after_help = AFTER)]
 pub struct Cli {
     /// Where the requests go.
-    #[arg(help = "HOST:PORT or http://HOST[:PORT][/PATH]")]
+    #[arg(help = "HOST:PORT, http://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]")]
     pub target: Target,
 
     /// Connections, as -c
-    #[arg(value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "CONNECTIONS", value_parser = parse_u32)]
     pub connections_word: Option<u32>,
 
     /// Seconds, as -d
@@ -29,11 +34,11 @@ pub struct Cli {
     pub duration_word: Option<Duration>,
 
     /// Connections kept open, each with one request under way [default: 50]
-    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', long, value_name = "N", value_parser = parse_u32)]
     pub connections: Option<u32>,
 
     /// Threads [default: the CPUs it may use, at most CONNECTIONS]
-    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 't', long, value_name = "N", value_parser = parse_u32)]
     pub threads: Option<u32>,
 
     /// Length of the run: 10, 10s, 500ms, 1m [default: 10s]
@@ -41,7 +46,7 @@ pub struct Cli {
     pub duration: Option<Duration>,
 
     /// Longest wait for a connection and for an answer, 1ms to 60s
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     pub timeout: Duration,
 
     /// A header field to send; may be repeated
@@ -52,21 +57,17 @@ pub struct Cli {
     #[arg(short = 'm', long, value_name = "METHOD")]
     pub method: Option<String>,
 
-    /// The request's body: a text, or a file's content
-    #[arg(short = 'b', long, value_name = "TEXT|@FILE")]
+    /// The request's body: a text, a file's content, or a size with its unit: 64k
+    #[arg(short = 'b', long, value_name = "TEXT|@FILE|SIZE")]
     pub body: Option<OsString>,
 
-    /// Print the whole percentile spectrum
-    #[arg(short = 'L', long)]
-    pub latency: bool,
+    /// Which load is made.
+    #[command(flatten)]
+    pub load: LoadArgs,
 
-    /// Write the result as JSON; with - to stdout, and the summary to stderr
-    #[arg(long, value_name = "FILE|-")]
-    pub json: Option<OsString>,
-
-    /// Print no summary
-    #[arg(short = 'q', long)]
-    pub quiet: bool,
+    /// What becomes of the result.
+    #[command(flatten)]
+    pub output: Output,
 
     /// How the kernel is asked: auto, uring, epoll, or threads (ppoll, each of the -t threads for its share of the
     /// connections)
@@ -94,8 +95,17 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
     })
 }
 
+/// Reads a count that fits connections and threads.
+fn parse_u32(text: &str) -> Result<u32, String> {
+    let count = parse_count(text)?;
+    u32::try_from(count)
+        .ok()
+        .filter(|count| *count <= CONNECTIONS_MAX)
+        .ok_or_else(|| format!("{text:?} is too many; give at most 1M"))
+}
+
 /// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
     let what: Vec<&str> = first.split_whitespace().collect();
     let what = what.join(" ");
@@ -109,14 +119,23 @@ fn one_line(text: &str) -> String {
     }
 }
 
+const CONNECTIONS_MAX: u32 = 1_000_000;
+
 const USAGE: &str = "hp-bench [OPTIONS] TARGET [CONNECTIONS [SECONDS]]";
 
 const AFTER: &str = "\
-Closed loop: every connection sends its next request when the answer to the last one is complete.
-A stall of the server therefore hides the requests that were not sent.
+hp-bench find [OPTIONS] TARGET --slo GOALS searches the highest rate that reaches the goals, between those of
+-R FROM:TO [default: 100:1M], in trials of which the last takes -d.
+hp-bench merge FILE... adds results exactly, hp-bench report FILE... -o PAGE shows them, and hp-bench diff OLD NEW
+compares two, each with a --help of its own.
 
-Exit status: 0; 1 where it could not start; 2 misuse; 4 where there were errors;
-130 and 143 interrupted, with a report of what was done.";
+Without -R a closed loop: every connection sends its next request when the answer to the last one is
+complete, so a stall of the server hides the requests that were not sent. With -R requests are due by a
+schedule, and their response time counts from there.
+
+Exit status: 0; 1 where it could not start; 2 misuse; 3 where a goal of --slo was not reached, or diff found a loss; 4 where there
+were errors, or fewer connections than asked; 5 with --strict where this program was the limit; 130 and 143
+interrupted, with a report of what was done.";
 
 #[cfg(test)]
 mod tests {
@@ -150,14 +169,23 @@ mod tests {
         let cli = words("wrk -t8 -c100 -d10s --latency --timeout 2s http://a/b").unwrap();
         assert_eq!((cli.threads, cli.connections), (Some(8), Some(100)));
         assert_eq!(cli.duration, Some(Duration::from_secs(10)));
-        assert!(cli.latency);
+        assert!(cli.output.latency);
+    }
+
+    #[test]
+    fn flags_of_wrk2_are_read() {
+        let cli = words("wrk2 -t3 -c9 -d15s -R100 -L -H a:b -T 2s http://a/b").unwrap();
+        assert_eq!(cli.load.rate.as_deref(), Some("100"));
+        assert_eq!(cli.timeout, Duration::from_secs(2));
+        let cli = words("wrk2 -t2 -c1k --rate 2k --latency http://a").unwrap();
+        assert_eq!(cli.connections, Some(1000));
     }
 
     #[test]
     fn misuse_is_one_line() {
         check_misuse("hp-bench", "required arguments were not provided: <TARGET>");
         check_misuse("hp-bench a:1 --timeot 3", "a similar argument exists");
-        check_misuse("hp-bench a:1 0", "0 is not in 1..");
+        check_misuse("hp-bench a:1 0", "\"0\" is no count");
         check_misuse("hp-bench a:1 -d 10x", "\"10x\"");
         check_misuse("hp-bench a", "no port");
         check_misuse("hp-bench a:1 --engine kqueue", "kqueue");

@@ -3,21 +3,46 @@
 //! [`worker::work`] is one thread's whole run and needs no process: a simulator can run it.
 //! [`run`] is the process around it: addresses, threads, signals.
 
+pub mod address;
 pub mod cli;
+pub mod command;
 mod conn;
+mod date;
+pub mod diff;
+pub mod find;
+mod fleet;
+mod health;
+mod idle;
+pub mod interval;
+pub mod interval_log;
 mod latch;
+mod live;
+pub mod merge;
+pub mod observe;
+pub mod output;
+mod pacer;
+pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod present;
+pub mod progress;
 pub mod record;
 pub mod report;
+pub mod request;
 mod response;
+pub mod result;
+pub mod samples;
+pub mod schedule;
+pub mod slo;
 pub mod target;
+pub mod traffic;
+pub mod verdict;
 pub mod worker;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
@@ -25,9 +50,15 @@ use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{clock, limits};
 
-use crate::plan::Plan;
+use crate::address::Address;
+use crate::live::Live;
+use crate::observe::{Costs, ObserveError, Observer};
+use crate::plan::{Plan, SharedPlan};
 use crate::record::{ErrorClass, Record};
-use crate::worker::{Message, Outcome};
+use crate::result::Second;
+use crate::worker::{Listeners, Message, Outcome, WindowStart};
+
+pub use live::SeriesError;
 
 /// A run that did run.
 #[derive(Debug)]
@@ -35,7 +66,7 @@ pub struct Run {
     /// All threads' records together.
     pub record: Record,
     /// Where the requests went.
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// The engine in use; never `auto`.
     pub engine: String,
     /// One line about the engine, and about one that was passed over.
@@ -45,6 +76,10 @@ pub struct Run {
     pub started_wall_ns: u64,
     /// The signal that ended the run, if one did.
     pub interrupted: Option<Signal>,
+    /// What each second brought.
+    pub series: Vec<Second>,
+    /// What this program and the target took in the counted window.
+    pub costs: Costs,
 }
 
 /// Runs the plan from resolving the name to the last answer.
@@ -67,22 +102,43 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         pin: Pin::Off, // The target usually runs on the same machine: the scheduler keeps them apart.
         name: "hp-bench",
     };
-    let threads_plan = plan.clone();
+    let threads_plan = SharedPlan::new(plan.clone());
+    let (outlet, inlet) = interval::channel(plan.threads);
+    let mut live = Live::new(plan, inlet).map_err(RunError::Series)?;
+    let mut observer = Observer::new(plan).map_err(RunError::Observe)?;
+    // For the threads that start below: they wait for points in time, not about them.
+    match clock::set_timer_slack(Duration::from_nanos(1)) {
+        Ok(()) => (),
+        Err(_denied) => (), // The lag shows it.
+    }
+    let listeners = Listeners {
+        outlet: Some(outlet),
+        ..Listeners::default()
+    };
+    let window_start_ns = WindowStart::clone(&listeners.window_start_ns);
+    let threads_addr = addr.clone();
     let workers = hp_core::rt::worker::start(&options, move |context| {
-        work(context, threads_plan.clone(), addr)
+        let address = threads_addr.clone();
+        work(
+            context,
+            SharedPlan::clone(&threads_plan),
+            address,
+            listeners.clone(),
+        )
     })
     .map_err(RunError::Workers)?;
     let engine_story = workers.engine().to_owned();
-    let interrupted = watch(&signals, &workers)?;
+    let interrupted = watch(&signals, &workers, || {
+        live.poll();
+        observer.poll(
+            window_start_ns.load(Ordering::Relaxed),
+            clock::monotonic_ns(),
+        );
+    })?;
+    let costs = observer.finish(clock::monotonic_ns());
     let ended = workers.join().map_err(RunError::Workers)?;
-    let mut record = Record::new();
-    let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
-    for (outcome, thread_engine) in &ended {
-        record.merge(&outcome.record);
-        started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
-        engine = *thread_engine;
-    }
-    let engine = engine.to_string();
+    let series = live.finish().map_err(RunError::Series)?;
+    let (record, started_wall_ns, engine) = together(&ended);
     if started_wall_ns.is_none() && interrupted.is_none() {
         return Err(RunError::Connect {
             addr,
@@ -97,7 +153,28 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         engine_story,
         started_wall_ns,
         interrupted,
+        series,
+        costs,
     })
+}
+
+/// All threads' records as one, when the window began, and the engine that all of them use.
+fn together(ended: &[(Outcome, Engine)]) -> (Record, Option<u64>, String) {
+    let mut record: Option<Record> = None;
+    let (mut started_wall_ns, mut engine) = (None, Engine::Auto);
+    for (outcome, thread_engine) in ended {
+        match &mut record {
+            None => record = Some(outcome.record.clone()),
+            Some(record) => record.merge(&outcome.record),
+        }
+        started_wall_ns = started_wall_ns.or(outcome.started_wall_ns);
+        engine = *thread_engine;
+    }
+    (
+        record.unwrap_or_default(),
+        started_wall_ns,
+        engine.to_string(),
+    )
 }
 
 /// Why nothing could be measured.
@@ -112,14 +189,18 @@ pub enum RunError {
         /// The resolver's word; `None` for an empty answer.
         cause: Option<io::Error>,
     },
+    /// The target's cost cannot be measured.
+    Observe(ObserveError),
     /// The runtime for trying the target's addresses cannot start.
     Start(StartError),
     /// The threads cannot start, or one did not end well.
     Workers(WorkersError),
+    /// The file of the seconds cannot be written.
+    Series(SeriesError),
     /// Not one connection could be opened.
     Connect {
         /// Where to.
-        addr: SocketAddr,
+        addr: Address,
         /// The most frequent failure.
         class: ErrorClass,
     },
@@ -141,8 +222,10 @@ impl fmt::Display for RunError {
             Self::Resolve { host, cause: None } => {
                 write!(f, "cannot resolve {host}: it has no address; give one")
             }
+            Self::Observe(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "{error}"),
+            Self::Series(error) => write!(f, "{error}"),
             Self::Connect { addr, class } => {
                 let (cause, remedy) = match class {
                     ErrorClass::ConnectRefused => {
@@ -168,7 +251,10 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// The target's first address that takes a connection. A lone address is not tried beforehand.
-fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
+fn choose(plan: &Plan) -> Result<Address, RunError> {
+    if let Some(path) = plan.target.unix() {
+        return Ok(Address::Unix(path.to_owned()));
+    }
     let host = plan.target.host();
     let resolve_error = |cause| RunError::Resolve {
         host: host.to_owned(),
@@ -182,7 +268,7 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
         return Err(resolve_error(None));
     };
     if addrs.len() == 1 {
-        return Ok(first);
+        return Ok(first.into());
     }
     let options = RtOptions {
         engine: Engine::Epoll,
@@ -192,7 +278,7 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
     let chosen = rt.block_on(async {
         for &addr in &addrs {
             if rt
-                .connect(addr, rt.precise_now() + plan.timeout)
+                .connect(addr, rt.precise_now() + plan.connect_timeout)
                 .await
                 .is_ok()
             {
@@ -202,19 +288,29 @@ fn choose(plan: &Plan) -> Result<SocketAddr, RunError> {
         None
     });
     rt.shut_down();
-    Ok(chosen.unwrap_or(first)) // Its failure is then found, and told, by the run.
+    Ok(chosen.unwrap_or(first).into()) // Its failure is then found, and told, by the run.
 }
 
-async fn work(context: Context<Message>, plan: Plan, addr: SocketAddr) -> (Outcome, Engine) {
+async fn work(
+    context: Context<Message>,
+    plan: SharedPlan,
+    address: Address,
+    listeners: Listeners,
+) -> (Outcome, Engine) {
     let engine = context.rt.engine();
-    let outcome = worker::work(context, Rc::new(plan), addr).await;
+    let outcome = worker::work(context, plan, address, listeners).await;
     (outcome, engine)
 }
 
-/// Waits for the threads' end, and tells them of a signal that comes before.
-fn watch<T>(signals: &Signals, workers: &Workers<Message, T>) -> Result<Option<Signal>, RunError> {
+/// Waits for the threads' end, looks around meanwhile, and tells them of a signal.
+fn watch<T>(
+    signals: &Signals,
+    workers: &Workers<Message, T>,
+    mut look: impl FnMut(),
+) -> Result<Option<Signal>, RunError> {
     let mut interrupted = None;
     while !workers.are_finished() {
+        look();
         let signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
         if signal.is_none() || interrupted.is_some() {
             continue;

@@ -3,18 +3,25 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hp_bench::cli::{self, Stop};
+use hp_bench::cli::{Cli, Stop};
+use hp_bench::command::{self, Command};
+use hp_bench::find::find;
 use hp_bench::plan::Plan;
-use hp_bench::present::{FAILED, MISUSE, present, write};
+use hp_bench::present::{FAILED, MISUSE, diff_files, merge_files, present, report_files, write};
 use hp_core::rt::worker::count_for_this_process;
 
 fn main() -> ExitCode {
-    let status = match cli::parse(std::env::args_os()) {
-        Ok(cli) => match Plan::resolve(&cli, count_for_this_process()) {
-            Ok(plan) => run(&plan),
-            Err(error) if error.is_misuse() => Err((MISUSE, error.to_string())),
-            Err(error) => Err((FAILED, error.to_string())),
-        },
+    let status = match command::parse(std::env::args_os()) {
+        Ok(Command::Run(cli)) => run(&cli),
+        Ok(Command::Find(cli)) => resolve(&cli).and_then(|plan| find(&plan)),
+        Ok(Command::Merge(asked)) => failing(merge_files(&asked.files, &asked.output)),
+        Ok(Command::Report(asked)) => {
+            let (page, folder) = (asked.page.as_deref(), asked.svg.as_deref());
+            failing(report_files(&asked.files, page, folder))
+        }
+        Ok(Command::Diff(asked)) => {
+            failing(diff_files(&asked.old, &asked.new, &asked.limits.into()))
+        }
         Err(Stop::Asked(text)) => match write(io::stdout(), &text) {
             Ok(()) => Ok(0),
             Err(line) => Err((FAILED, line)),
@@ -31,7 +38,20 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(plan: &Plan) -> Result<u8, (u8, String)> {
-    let run = hp_bench::run(plan).map_err(|error| (FAILED, error.to_string()))?;
-    present(plan, &run).map_err(|line| (FAILED, line))
+/// What goes wrong with words that are right is a failure.
+fn failing(status: Result<u8, String>) -> Result<u8, (u8, String)> {
+    status.map_err(|line| (FAILED, line))
+}
+
+fn resolve(cli: &Cli) -> Result<Plan, (u8, String)> {
+    Plan::resolve(cli, count_for_this_process()).map_err(|error| {
+        let status = if error.is_misuse() { MISUSE } else { FAILED };
+        (status, error.to_string())
+    })
+}
+
+fn run(cli: &Cli) -> Result<u8, (u8, String)> {
+    let plan = resolve(cli)?;
+    let run = hp_bench::run(&plan).map_err(|error| (FAILED, error.to_string()))?;
+    present(&plan, &run).map_err(|line| (FAILED, line))
 }

@@ -2,16 +2,33 @@
 //!
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
-use std::ffi::{OsStr, OsString};
+mod pace;
+mod source;
+pub mod statuses;
+pub mod units;
+
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hp_core::base::units::KIB;
 use hp_core::rt::Engine;
-use hp_core::wire::token::is_token;
 
 use crate::cli::Cli;
+use crate::cli::load::LoadArgs;
+use crate::date;
+use crate::output::Output;
+use crate::request::{Request, RequestError};
+use crate::samples::SAMPLES_MAX;
+use crate::schedule::{Arrival, Rate};
+use crate::slo::Goal;
 use crate::target::Target;
+use crate::traffic::{Choice, TrafficError};
+use pace::pace;
+use source::read_traffic;
+use statuses::Statuses;
+use units::{RateWords, parse_addrs};
 
 /// Everything the workers and the report need to know.
 #[derive(Clone, Debug)]
@@ -22,37 +39,110 @@ pub struct Plan {
     pub connections: u32,
     /// 1 to `connections`.
     pub threads: u32,
-    /// From the start of the clock, which is after all connects, to the last send.
+    /// The counted time.
     pub duration: Duration,
-    /// Longest wait for a connection, and for a complete answer from its request on.
+    /// Load before it that is not counted.
+    pub warmup: Duration,
+    /// Load after it that is not counted.
+    pub cooldown: Duration,
+    /// Requests after which the run ends; `None`: only by its time.
+    pub requests_max: Option<u64>,
+    /// When requests are sent.
+    pub pace: Pace,
+    /// Over how long the connections are opened; zero: all before the load.
+    pub ramp_conns: Duration,
+    /// Requests per connection; 0: no limit.
+    pub reuse: u64,
+    /// Whether the server is asked to close.
+    pub close: bool,
+    /// Extra connections that stay idle.
+    pub idle: u32,
+    /// Requests under way on a connection at the same time; 1 or more.
+    pub pipeline: u32,
+    /// Local addresses, taken in turn; none: the kernel chooses.
+    pub src: Vec<IpAddr>,
+    /// Longest wait for a complete answer from its request on.
     pub timeout: Duration,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
     /// How the kernel is asked.
     pub engine: Engine,
-    /// The request's method.
-    pub method: String,
-    /// The whole request, head and body, as it goes out.
-    pub request: Vec<u8>,
-    /// Bytes of `request` that are its body.
-    pub body_len: usize,
-    /// Whether the request leaves its connection open: no `Connection: close` among the headers.
-    pub keep_alive: bool,
-    /// Whether to print the percentile spectrum.
-    pub spectrum: bool,
-    /// Where the JSON goes.
-    pub json: JsonTo,
-    /// Whether to leave out the summary.
-    pub quiet: bool,
+    /// The requests, at least one; recorded traffic and a mix have more.
+    pub requests: Vec<Request>,
+    /// Which of them comes next.
+    pub choice: Choice,
+    /// Bytes per second and connection at which answers are read; 0: as they come.
+    pub read_rate: u64,
+    /// Bytes per second and connection at which requests are written; 0: at once.
+    pub write_rate: u64,
+    /// Statuses that are no error.
+    pub expect: Statuses,
+    /// Length that every body must have.
+    pub expect_size: Option<u64>,
+    /// Every how manieth body is compared; 0: none.
+    pub verify_every: u64,
+    /// What the run must reach.
+    pub goals: Vec<Goal>,
+    /// Whether the first error ends the run.
+    pub fail_fast: bool,
+    /// Whether being the limit is a failure.
+    pub strict: bool,
+    /// Whose cost is measured besides our own.
+    pub observed: Observed,
+    /// When the load begins, since 1970-01-01 UTC; `None`: when the connections are there.
+    pub start_at: Option<Duration>,
+    /// What chance is drawn from.
+    pub seed: u64,
+    /// The words behind the plan, for the report.
+    pub words: LoadArgs,
+    /// What becomes of the result.
+    pub output: Output,
 }
 
-/// Where the JSON goes.
+/// One plan for all threads.
+#[expect(
+    clippy::disallowed_types,
+    reason = "shared by the threads and never written"
+)]
+pub type SharedPlan = std::sync::Arc<Plan>;
+
+/// When requests are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pace {
+    /// Each connection sends the next when the last is answered.
+    Closed,
+    /// By a schedule.
+    Rate(RatePlan),
+    /// When they were recorded.
+    Recorded,
+}
+
+/// A schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RatePlan {
+    /// As given.
+    pub words: RateWords,
+    /// Requests per second from the start of the load on, the warm-up included.
+    pub rate: Rate,
+    /// How they are spread.
+    pub arrival: Arrival,
+    /// Whether each connection keeps a schedule of its own.
+    pub per_conn: bool,
+    /// Requests that may be due and not sent, all threads together.
+    pub max_backlog: Option<u64>,
+    /// How many times the rate a late schedule may run at.
+    pub catch_up: Option<f64>,
+}
+
+/// Whose cost is measured besides our own.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum JsonTo {
-    /// Nobody asked.
-    Nowhere,
-    /// Standard output; the summary goes to stderr then.
-    Stdout,
-    /// A file, replaced.
-    File(PathBuf),
+pub enum Observed {
+    /// Nobody's.
+    Nobody,
+    /// These processes'.
+    Processes(Vec<u32>),
+    /// A control group's.
+    Group(PathBuf),
 }
 
 /// Why the words make no plan.
@@ -70,51 +160,44 @@ pub enum PlanError {
         /// As asked.
         connections: u32,
     },
-    /// A time outside its range.
-    TimeRange {
+    /// A flag's value that is out of range or no value, or flags that contradict each other: a line for the user.
+    Flag {
         /// The flag.
         flag: &'static str,
-        /// What is allowed, in words.
-        range: &'static str,
+        /// What is wrong, and what to do.
+        cause: String,
     },
-    /// Not `NAME: VALUE`, or with characters that no field has.
-    BadHeader {
-        /// As given.
-        header: String,
-    },
-    /// A field that follows from other flags or changes the protocol under us.
-    OwnedHeader {
-        /// The field's name.
-        name: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
-    /// Not a method's name, or one that does not end in a plain answer.
-    BadMethod {
-        /// As given.
-        method: String,
-    },
-    /// The body's file cannot be read.
-    Body {
+    /// A request that cannot be sent.
+    Request(RequestError),
+    /// A file that cannot be read.
+    File {
+        /// The flag that names it.
+        flag: &'static str,
         /// The file.
         file: PathBuf,
         /// The system's word.
         cause: String,
     },
+    /// A file that has no traffic in it.
+    Traffic(TrafficError),
 }
 
 impl Plan {
-    /// Makes the plan; reads the body's file where there is one.
+    /// Makes the plan; reads the files that the words name.
     ///
     /// `cpus` is the number of CPUs this process may use.
     ///
     /// # Errors
-    /// The first [`PlanError`] in the order of the fields.
+    /// The first [`PlanError`].
     pub fn resolve(cli: &Cli, cpus: u32) -> Result<Self, PlanError> {
+        let load = &cli.load;
+        if load.script.is_some() {
+            let cause =
+                "scripts are not run; describe requests with --mix, or give their bytes with --raw";
+            return Err(flag("-s", cause));
+        }
         let connections = one_of(cli.connections_word, cli.connections, "CONNECTIONS and -c")?
             .unwrap_or(CONNECTIONS_DEFAULT);
-        let duration =
-            one_of(cli.duration_word, cli.duration, "SECONDS and -d")?.unwrap_or(DURATION_DEFAULT);
         let threads = cli.threads.unwrap_or_else(|| cpus.clamp(1, connections));
         if threads > connections {
             return Err(PlanError::IdleThreads {
@@ -122,54 +205,159 @@ impl Plan {
                 connections,
             });
         }
-        if duration.is_zero() || duration > DURATION_MAX {
-            return Err(PlanError::TimeRange {
-                flag: "-d",
-                range: "1ms to 7d",
-            });
-        }
-        if cli.timeout.is_zero() || cli.timeout > TIMEOUT_MAX {
-            return Err(PlanError::TimeRange {
-                flag: "--timeout",
-                range: "1ms to 60s",
-            });
-        }
-        let body = match &cli.body {
-            Some(word) => Some(read_body(word)?),
-            None => None,
-        };
-        let method = method(cli.method.as_deref(), body.is_some())?;
-        Ok(Self {
-            request: request(&cli.target, &method, &cli.headers, body.as_deref())?,
-            keep_alive: !cli.headers.iter().any(|header| says_close(header)),
-            body_len: body.map_or(0, |bytes| bytes.len()),
+        let traffic = read_traffic(cli)?;
+        let is_recorded = matches!(traffic.choice, Choice::Recorded(_));
+        let (duration, warmup) = times(cli, &traffic.choice)?;
+        check_times(cli, duration, warmup)?;
+        let plan = Self {
             target: cli.target.clone(),
             connections,
             threads,
             duration,
+            warmup,
+            cooldown: load.cooldown,
+            requests_max: load.requests,
+            pace: pace(load, is_recorded, warmup, duration)?,
+            ramp_conns: load.ramp_conns,
+            reuse: load.reuse.unwrap_or(0),
+            close: load.close,
+            idle: load.idle,
+            pipeline: load.pipeline,
+            src: sources(load.src.as_deref())?,
             timeout: cli.timeout,
+            connect_timeout: load.connect_timeout.unwrap_or(cli.timeout),
             engine: cli.engine,
-            method,
-            spectrum: cli.latency,
-            json: match cli.json.as_deref() {
-                None => JsonTo::Nowhere,
-                Some(word) if word == "-" => JsonTo::Stdout,
-                Some(word) => JsonTo::File(PathBuf::from(word)),
-            },
-            quiet: cli.quiet,
-        })
+            requests: traffic.requests,
+            choice: traffic.choice,
+            read_rate: load.read_rate.unwrap_or(0),
+            write_rate: load.write_rate.unwrap_or(0),
+            expect: Statuses::parse(load.expect.as_deref().unwrap_or("2xx,3xx"))
+                .map_err(|cause| flag("--expect", cause))?,
+            expect_size: load.expect_size,
+            verify_every: load.verify.as_deref().map_or(Ok(0), verify_every)?,
+            goals: goals(&load.slo)?,
+            fail_fast: load.fail_fast,
+            strict: load.strict,
+            observed: observed(load),
+            start_at: load.start_at.as_deref().map(start_at).transpose()?,
+            seed: load.seed,
+            words: load.clone(),
+            output: cli.output.clone(),
+        };
+        plan.check_pipeline()?;
+        Ok(plan)
+    }
+
+    /// Single requests that a thread keeps; `None` where nobody asked for them.
+    pub fn samples_room(&self) -> Option<usize> {
+        let threads = usize::try_from(self.threads).unwrap_or(1).max(1);
+        self.output.csv.as_ref().map(|_file| SAMPLES_MAX / threads)
+    }
+
+    /// The same at one rate, for a time.
+    pub fn at_rate(&self, rate: f64, duration: Duration) -> Self {
+        let pace = match &self.pace {
+            Pace::Rate(pace) => pace.clone(),
+            Pace::Closed | Pace::Recorded => RatePlan::default(),
+        };
+        Self {
+            pace: Pace::Rate(RatePlan {
+                words: RateWords::Constant(rate),
+                rate: Rate::constant(rate),
+                ..pace
+            }),
+            duration: duration.max(Duration::from_millis(1)),
+            ..self.clone()
+        }
     }
 
     /// How many of the connections belong to thread `worker`: their numbers differ by one at most.
     pub fn share(&self, worker: u32) -> u32 {
-        self.connections / self.threads + u32::from(worker < self.connections % self.threads)
+        share(self.connections, self.threads, worker)
+    }
+
+    /// How many of the idle connections belong to thread `worker`.
+    pub fn idle_share(&self, worker: u32) -> u32 {
+        share(self.idle, self.threads, worker)
+    }
+
+    /// How many counted requests thread `worker` may send.
+    pub fn requests_share(&self, worker: u32) -> u64 {
+        self.requests_max.map_or(u64::MAX, |max| {
+            let threads = u64::from(self.threads);
+            max / threads + u64::from(u64::from(worker) < max % threads)
+        })
+    }
+
+    /// Whether a connection is opened for the request that needs it, rather than kept ready.
+    pub fn connects_on_demand(&self) -> bool {
+        self.reuse > 0 || self.requests.iter().any(|request| !request.keep_alive)
+    }
+
+    /// Whether the headline counts from the intended send.
+    pub fn counts_from_intended(&self) -> bool {
+        self.pace != Pace::Closed || self.connects_on_demand()
+    }
+
+    /// Requests per second over the counted time, on average; `None` without a schedule.
+    pub fn rate_asked(&self) -> Option<f64> {
+        match &self.pace {
+            Pace::Closed => None,
+            Pace::Rate(pace) => {
+                let until = pace.rate.count_at(self.warmup + self.duration);
+                let due = until - pace.rate.count_at(self.warmup);
+                Some(due / self.duration.as_secs_f64())
+            }
+            Pace::Recorded => match &self.choice {
+                Choice::Recorded(entries) => {
+                    let due = entries.partition_point(|entry| entry.at < self.duration);
+                    let due = f64::from(u32::try_from(due).unwrap_or(u32::MAX));
+                    Some(due / self.duration.as_secs_f64())
+                }
+                _ => None,
+            },
+        }
+    }
+
+    fn check_pipeline(&self) -> Result<(), PlanError> {
+        if self.pipeline == 1 {
+            return Ok(());
+        }
+        let is_long = self
+            .requests
+            .iter()
+            .any(|request| request.bytes.len() > PIPELINED_BYTES_MAX);
+        if is_long || self.write_rate > 0 {
+            let cause = "long or slow requests cannot be pipelined; leave out --write-rate, and send at most 64k";
+            return Err(flag("--pipeline", cause));
+        }
+        if self.requests.iter().any(|request| !request.keep_alive) {
+            return Err(flag(
+                "--pipeline",
+                "no request follows one that closes; leave --close out",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for RatePlan {
+    fn default() -> Self {
+        Self {
+            words: RateWords::Constant(1.0),
+            rate: Rate::constant(1.0),
+            arrival: Arrival::default(),
+            per_conn: false,
+            max_backlog: None,
+            catch_up: None,
+        }
     }
 }
 
 impl PlanError {
     /// Whether the words are wrong, rather than the world.
     pub fn is_misuse(&self) -> bool {
-        !matches!(self, Self::Body { .. })
+        !matches!(self, Self::File { .. })
     }
 }
 
@@ -182,28 +370,18 @@ impl fmt::Display for PlanError {
                 connections,
             } => write!(
                 f,
-                "-t {threads} is more than {connections} connections; give at most one thread per \
-                 connection"
+                "-t {threads} is more than {connections} connections; give at most one thread per connection"
             ),
-            Self::TimeRange { flag, range } => write!(f, "{flag} is out of range; give {range}"),
-            Self::BadHeader { header } => {
+            Self::Flag { flag, cause } => write!(f, "{flag}: {cause}"),
+            Self::Request(error) => write!(f, "{error}"),
+            Self::File { flag, file, cause } => {
                 write!(
                     f,
-                    "-H {header:?} is no header field; write -H 'Name: value'"
+                    "{flag} {}: {cause}; name a readable file",
+                    file.display()
                 )
             }
-            Self::OwnedHeader { name, instead } => {
-                write!(f, "-H '{name}: ...' cannot be set; {instead}")
-            }
-            Self::BadMethod { method } => {
-                write!(
-                    f,
-                    "-m {method:?} cannot be sent; give GET, HEAD, POST or another method"
-                )
-            }
-            Self::Body { file, cause } => {
-                write!(f, "-b @{}: {cause}; name a readable file", file.display())
-            }
+            Self::Traffic(error) => write!(f, "{error}"),
         }
     }
 }
@@ -242,112 +420,141 @@ fn one_of<T: PartialEq>(
     }
 }
 
-fn read_body(word: &OsStr) -> Result<Vec<u8>, PlanError> {
-    let bytes = word.as_encoded_bytes();
-    let Some(name) = bytes.strip_prefix(b"@") else {
-        return Ok(bytes.to_vec());
+fn flag(flag: &'static str, cause: impl Into<String>) -> PlanError {
+    PlanError::Flag {
+        flag,
+        cause: cause.into(),
+    }
+}
+
+fn share(of: u32, threads: u32, worker: u32) -> u32 {
+    of / threads + u32::from(worker < of % threads)
+}
+
+/// The counted time and the warm-up before it.
+fn times(cli: &Cli, choice: &Choice) -> Result<(Duration, Duration), PlanError> {
+    let asked = one_of(cli.duration_word, cli.duration, "SECONDS and -d")?;
+    let Choice::Recorded(entries) = choice else {
+        let warmup = cli.load.warmup.unwrap_or(WARMUP_DEFAULT);
+        return Ok((asked.unwrap_or(DURATION_DEFAULT), warmup));
     };
-    let file = PathBuf::from(os_string(name));
-    std::fs::read(&file).map_err(|cause| PlanError::Body {
-        file,
-        cause: cause.to_string(),
-    })
+    if cli.load.warmup.is_some_and(|warmup| !warmup.is_zero()) {
+        let cause = "recorded traffic begins with the load; leave it out";
+        return Err(flag("--warmup", cause));
+    }
+    let last = entries.last().map_or(Duration::ZERO, |last| last.at);
+    let whole = last.saturating_add(Duration::from_millis(1));
+    Ok((asked.unwrap_or(whole), Duration::ZERO))
 }
 
-fn os_string(bytes: &[u8]) -> OsString {
-    use std::os::unix::ffi::OsStringExt;
-    OsString::from_vec(bytes.to_vec())
+fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
+    let addrs = text.map(parse_addrs).transpose();
+    Ok(addrs
+        .map_err(|cause| flag("--src", cause))?
+        .unwrap_or_default())
 }
 
-fn method(asked: Option<&str>, has_body: bool) -> Result<String, PlanError> {
-    let method = asked.unwrap_or(if has_body { "POST" } else { "GET" });
-    if !is_token(method.as_bytes()) || method == "CONNECT" {
-        return Err(PlanError::BadMethod {
-            method: method.to_owned(),
-        });
+fn observed(load: &LoadArgs) -> Observed {
+    match &load.cgroup {
+        Some(group) => Observed::Group(group.clone()),
+        None if load.pid.is_empty() => Observed::Nobody,
+        None => Observed::Processes(load.pid.clone()),
     }
-    Ok(method.to_owned())
 }
 
-/// The bytes of one request. Without `headers` that is the shortest legal one.
-fn request(
-    target: &Target,
-    method: &str,
-    headers: &[String],
-    body: Option<&[u8]>,
-) -> Result<Vec<u8>, PlanError> {
-    let mut fields = String::new();
-    let mut has_host = false;
-    for header in headers {
-        let (name, value) = field(header)?;
-        has_host |= name.eq_ignore_ascii_case("host");
-        fields.push_str(&format!("{name}: {value}\r\n"));
+fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), PlanError> {
+    let load = &cli.load;
+    let connect_timeout = load.connect_timeout.unwrap_or(cli.timeout);
+    for (name, time, min, max, range) in [
+        (
+            "-d",
+            duration,
+            Duration::from_millis(1),
+            DURATION_MAX,
+            "1ms to 7d",
+        ),
+        (
+            "--timeout",
+            cli.timeout,
+            Duration::from_millis(1),
+            TIMEOUT_MAX,
+            "1ms to 60s",
+        ),
+        (
+            "--connect-timeout",
+            connect_timeout,
+            Duration::from_millis(1),
+            TIMEOUT_MAX,
+            "1ms to 60s",
+        ),
+        ("--warmup", warmup, Duration::ZERO, DURATION_MAX, "0 to 7d"),
+        (
+            "--cooldown",
+            load.cooldown,
+            Duration::ZERO,
+            DURATION_MAX,
+            "0 to 7d",
+        ),
+        (
+            "--ramp-conns",
+            load.ramp_conns,
+            Duration::ZERO,
+            DURATION_MAX,
+            "0 to 7d",
+        ),
+    ] {
+        if time < min || time > max {
+            return Err(flag(name, format!("out of range; give {range}")));
+        }
     }
-    if !has_host {
-        fields.insert_str(0, &format!("Host: {}\r\n", target.authority()));
-    }
-    // RFC 9110 §8.6: a method that usually has content says so even when it is empty.
-    if body.is_some() || matches!(method, "POST" | "PUT" | "PATCH") {
-        fields.push_str(&format!(
-            "Content-Length: {}\r\n",
-            body.map_or(0, <[u8]>::len)
-        ));
-    }
-    let mut bytes = format!("{method} {} HTTP/1.1\r\n{fields}\r\n", target.path()).into_bytes();
-    bytes.extend_from_slice(body.unwrap_or_default());
-    Ok(bytes)
+    Ok(())
 }
 
-fn field(header: &str) -> Result<(&str, &str), PlanError> {
-    let bad = || PlanError::BadHeader {
-        header: header.to_owned(),
-    };
-    let (name, value) = header.split_once(':').ok_or_else(bad)?;
-    let value = value.trim_matches([' ', '\t']);
-    if !is_token(name.as_bytes()) || value.bytes().any(|b| b != b'\t' && b.is_ascii_control()) {
-        return Err(bad());
+fn goals(lists: &[String]) -> Result<Vec<Goal>, PlanError> {
+    let mut goals = Vec::new();
+    for list in lists {
+        goals.extend(Goal::parse_list(list).map_err(|cause| flag("--slo", cause))?);
     }
-    let instead = match name.to_ascii_lowercase().as_str() {
-        "content-length" => "-b sets it",
-        "transfer-encoding" => "-b sends a Content-Length",
-        "expect" => "the body is always sent at once",
-        "upgrade" => "leave it out",
-        _ => return Ok((name, value)),
-    };
-    Err(PlanError::OwnedHeader {
-        name: name.to_owned(),
-        instead,
-    })
+    Ok(goals)
 }
 
-/// RFC 9110 §7.6.1.
-fn says_close(header: &str) -> bool {
-    field(header).is_ok_and(|(name, value)| {
-        name.eq_ignore_ascii_case("connection")
-            && value
-                .split(',')
-                .any(|option| option.trim().eq_ignore_ascii_case("close"))
+fn verify_every(text: &str) -> Result<u64, PlanError> {
+    let every = text.strip_prefix("1/").and_then(|every| every.parse().ok());
+    every
+        .filter(|every| *every > 0)
+        .ok_or_else(|| flag("--verify", format!("{text:?} is no share; write 1/1000")))
+}
+
+fn start_at(text: &str) -> Result<Duration, PlanError> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds = text.parse().ok().filter(|_| is_plain);
+    let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.or_else(|| date::rfc3339(text)).ok_or_else(|| {
+        let cause =
+            format!("{text:?} is no time; write seconds since 1970 or 2026-11-20T23:10:00Z");
+        flag("--start-at", cause)
     })
 }
 
 const CONNECTIONS_DEFAULT: u32 = 50;
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+const WARMUP_DEFAULT: Duration = Duration::from_secs(1);
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Where the histogram ends: a longer wait could not be told from this one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// What is queued for a connection at once must stay small when many are.
+const PIPELINED_BYTES_MAX: usize = 64 * KIB;
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::output::JsonTo;
 
     fn plan(words: &[&str]) -> Result<Plan, PlanError> {
         let words = ["hp-bench", "a:81"].iter().chain(words).map(OsString::from);
         Plan::resolve(&crate::cli::parse(words).unwrap(), 2)
-    }
-
-    fn check_request(words: &[&str], want: &str) {
-        let plan = plan(words).unwrap();
-        assert_eq!(String::from_utf8(plan.request).unwrap(), want);
     }
 
     #[test]
@@ -355,7 +562,7 @@ mod tests {
         let plan = plan(&[]).unwrap();
         assert_eq!((plan.connections, plan.threads), (50, 2));
         assert_eq!(plan.duration, Duration::from_secs(10));
-        assert_eq!(plan.json, JsonTo::Nowhere);
+        assert_eq!(plan.output.json_to(), JsonTo::Nowhere);
     }
 
     #[test]
@@ -393,18 +600,9 @@ mod tests {
 
     #[test]
     fn times_have_ranges() {
-        assert!(matches!(
-            plan(&["-d", "0"]),
-            Err(PlanError::TimeRange { flag: "-d", .. })
-        ));
-        let error = plan(&["--timeout", "61s"]).unwrap_err();
-        assert!(matches!(
-            error,
-            PlanError::TimeRange {
-                flag: "--timeout",
-                ..
-            }
-        ));
+        check_flag(&["-d", "0"], "-d");
+        check_flag(&["--timeout", "61s"], "--timeout");
+        check_flag(&["--connect-timeout", "0"], "--connect-timeout");
     }
 
     #[test]
@@ -435,57 +633,91 @@ mod tests {
         }
     }
 
-    #[test]
-    fn request_is_the_shortest_legal_one() {
-        check_request(&[], "GET / HTTP/1.1\r\nHost: a:81\r\n\r\n");
-    }
-
-    #[test]
-    fn headers_and_method_are_sent_as_given() {
-        check_request(
-            &["-m", "HEAD", "-H", "X-A:  b ", "-H", "host: c"],
-            "HEAD / HTTP/1.1\r\nX-A: b\r\nhost: c\r\n\r\n",
-        );
-    }
-
-    #[test]
-    fn connection_close_among_the_headers_is_obeyed() {
-        assert!(plan(&["-H", "Connection: keep-alive"]).unwrap().keep_alive);
-        assert!(!plan(&["-H", "connection: x, Close"]).unwrap().keep_alive);
-    }
-
-    #[test]
-    fn body_brings_its_length_and_makes_it_a_post() {
-        check_request(
-            &["-b", "xyz"],
-            "POST / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 3\r\n\r\nxyz",
-        );
-        check_request(
-            &["-m", "PUT"],
-            "PUT / HTTP/1.1\r\nHost: a:81\r\nContent-Length: 0\r\n\r\n",
-        );
-    }
-
-    #[test]
-    fn headers_that_would_break_the_framing_are_refused() {
-        for header in ["", "a", ": b", "a b: c", "a: b\r\nc: d", "a: \0"] {
-            assert!(
-                matches!(plan(&["-H", header]), Err(PlanError::BadHeader { .. })),
-                "{header}"
-            );
+    fn check_flag(words: &[&str], name: &str) {
+        match plan(words) {
+            Err(PlanError::Flag { flag, .. }) => assert_eq!(flag, name, "{words:?}"),
+            other => panic!("{words:?}: {other:?}"),
         }
-        for header in [
-            "Content-Length: 3",
-            "transfer-encoding: chunked",
-            "Expect: 100-continue",
-        ] {
-            let error = plan(&["-H", header]).unwrap_err();
-            assert!(matches!(error, PlanError::OwnedHeader { .. }), "{header}");
-        }
-        assert!(matches!(
-            plan(&["-m", "G T"]),
-            Err(PlanError::BadMethod { .. })
-        ));
+    }
+
+    #[test]
+    fn flags_make_the_request() {
+        let plan = plan(&[
+            "-m", "PUT", "-H", "a: b", "--host", "c", "-b", "2k", "--close",
+        ])
+        .unwrap();
+        let request = &plan.requests[0];
+        let head = "PUT / HTTP/1.1\r\nHost: c\r\na: b\r\nConnection: close\r\nContent-Length: 2048\r\n\r\n";
+        assert!(request.bytes.starts_with(head.as_bytes()));
+        assert_eq!((request.body_len, request.keep_alive), (2048, false));
+        assert!(plan.connects_on_demand());
+    }
+
+    #[test]
+    fn body_is_a_size_only_with_a_unit() {
+        let body = |word| plan(&["-b", word]).unwrap().requests[0].body_len;
+        assert_eq!(
+            (body("64k"), body("64"), body("64kg"), body("k")),
+            (65_536, 2, 4, 1)
+        );
+    }
+
+    #[test]
+    fn rate_covers_the_warm_up_and_the_window() {
+        let constant = plan(&["-R", "1k"]).unwrap();
+        assert_eq!(constant.warmup, WARMUP_DEFAULT);
+        assert_eq!(constant.rate_asked(), Some(1000.0));
+        let ramp = plan(&["-R", "100:300", "-d", "10s"]).unwrap();
+        let asked = ramp.rate_asked().unwrap();
+        assert!((asked - 200.0).abs() < 1e-6, "{asked}");
+        let steps = plan(&["--steps", "100,200@5s", "-d", "10s", "--warmup", "0"]).unwrap();
+        let asked = steps.rate_asked().unwrap();
+        assert!((asked - 150.0).abs() < 1e-6, "{asked}");
+    }
+
+    #[test]
+    fn flags_that_mean_nothing_are_refused() {
+        check_flag(&["--pacing", "conn"], "--pacing");
+        check_flag(&["--arrival", "poisson"], "--arrival");
+        check_flag(&["--catch-up", "2"], "--catch-up");
+        check_flag(&["-R", "1", "--catch-up", "0.5"], "--catch-up");
+        check_flag(
+            &["-R", "1", "--pacing", "conn", "--max-backlog", "1"],
+            "--pacing",
+        );
+        check_flag(&["-R", "x"], "-R");
+        check_flag(&["--steps", "1,2"], "--steps");
+        check_flag(&["--pipeline", "2", "--close"], "--pipeline");
+        check_flag(&["--pipeline", "2", "-b", "1M"], "--pipeline");
+        check_flag(&["--expect", "2x"], "--expect");
+        check_flag(&["--verify", "2/3"], "--verify");
+        check_flag(&["--verify", "1/0"], "--verify");
+        check_flag(&["--slo", "p99"], "--slo");
+        check_flag(&["--src", "x"], "--src");
+        check_flag(&["--start-at", "soon"], "--start-at");
+        check_flag(&["-s", "script.lua"], "-s");
+    }
+
+    #[test]
+    fn start_is_a_time_of_either_form() {
+        let at = |text| plan(&["--start-at", text]).unwrap().start_at;
+        assert_eq!(
+            at("1795216200.5"),
+            Some(Duration::from_millis(1_795_216_200_500))
+        );
+        assert_eq!(
+            at("2026-11-20T23:10:00Z"),
+            Some(Duration::from_secs(1_795_216_200))
+        );
+    }
+
+    #[test]
+    fn requests_of_the_threads_add_up() {
+        let plan = plan(&["-n", "10", "-t", "3", "-c", "3"]).unwrap();
+        assert_eq!(
+            [0, 1, 2].map(|worker| plan.requests_share(worker)),
+            [4, 3, 3]
+        );
     }
 
     #[test]
@@ -493,7 +725,7 @@ mod tests {
         let error = plan(&["-b", "@/nonexistent/x"]).unwrap_err();
         assert!(!error.is_misuse());
         assert!(
-            error.to_string().starts_with("-b @/nonexistent/x: "),
+            error.to_string().starts_with("-b /nonexistent/x: "),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! What a thread counted: one histogram, plain integers, added up at the end.
+//! What a thread counted: histograms and plain integers, added up at the end.
 //!
 //! Must not know: how the numbers came about, or how they are shown.
 
@@ -6,6 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hp_core::rt::Instant;
+
+use crate::samples::Samples;
 
 /// The classes of failure, in the order of a connection's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,14 +33,68 @@ pub enum ErrorClass {
     Timeout,
     /// The answer is not HTTP, or more than was asked for.
     Parse,
-    /// The answer's status is neither 2xx nor 3xx.
+    /// The answer's status is none of the expected ones: 2xx and 3xx unless the plan says otherwise.
     Status,
+    /// The answer's body has another length than expected.
+    Size,
+    /// The answer's body differs from the first one to the same request.
+    Body,
 }
 
 /// Failures by class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ErrorCounts {
     counts: [u64; ErrorClass::ALL.len()],
+}
+
+/// Which histogram is the headline of a run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Clock {
+    /// From the actual send: a closed loop.
+    #[default]
+    Service,
+    /// From the intended send, so that no wait before the send is hidden: a rate, or a connection per request.
+    Response,
+}
+
+/// The points in time of one exchange, in their order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Times {
+    /// When the request was meant to be sent.
+    pub intended: Instant,
+    /// When it could have been sent: it was due and a connection was free.
+    pub able: Instant,
+    /// Just before it was sent.
+    pub sent: Instant,
+    /// When the first byte of the answer had come.
+    pub first_byte: Instant,
+    /// When the last one had.
+    pub done: Instant,
+}
+
+impl Times {
+    /// Of an exchange that was sent when it was meant to be, and whose answer came whole.
+    pub fn taking(latency: Duration) -> Self {
+        let done = Instant::START + latency;
+        Self {
+            intended: Instant::START,
+            able: Instant::START,
+            sent: Instant::START,
+            first_byte: done,
+            done,
+        }
+    }
+}
+
+/// A complete answer, as it is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// 100 to 599.
+    pub status: u16,
+    /// On the wire, heads included.
+    pub bytes: u64,
+    /// What is wrong with it, if something is.
+    pub fault: Option<ErrorClass>,
 }
 
 /// What one thread, or all of them, counted.
@@ -53,25 +110,47 @@ pub struct Record {
     pub bytes_out: u64,
     /// Connections that were opened, reconnects included.
     pub connections_opened: u64,
+    /// The least number of connections that were in order at one time.
+    pub connections_min: u64,
+    /// How long fewer connections than asked for were in order, summed over the threads.
+    pub connections_short: Duration,
+    /// Idle connections that the server closed.
+    pub idle_lost: u64,
     /// Answers by the first digit of their status, from 1 to 5.
     pub status: [u64; 5],
     /// Failures by class.
     pub errors: ErrorCounts,
-    /// Samples in the latency that ended by giving up: the true value is higher.
+    /// Samples in the headline that ended by giving up: the true value is higher.
     pub censored: u64,
-    /// Answers completed in each whole second.
-    pub per_second: Vec<u64>,
-    /// CPU time of the thread during the run; `None` where the system does not say.
+    /// Of these, requests that were due and never sent, for want of a free connection.
+    pub unsent: u64,
+    /// CPU time of the process during the run; `None` where nobody measured it.
     pub cpu: Option<Duration>,
-    /// From the start of the clock to the last answer, or to the planned end if that is later.
+    /// CPU time of the busiest thread by the time that it ran, 0 to 1.
+    pub busiest_thread: f64,
+    /// From the start of the clock to its end: the planned one or, in a closed loop, the last answer if that is later.
     pub elapsed: Duration,
-    latency: Histogram<u64>,
+    /// Single requests, where they were asked for.
+    pub samples: Option<Samples>,
+    clock: Clock,
+    times: Histograms,
+}
+
+#[derive(Clone, Debug)]
+struct Histograms {
+    /// Service or response.
+    headline: Histogram<u64>,
+    /// Of service and response, the one that is not the headline.
+    other: Histogram<u64>,
+    lag: Histogram<u64>,
+    own_lag: Histogram<u64>,
+    first_byte: Histogram<u64>,
     connect: Histogram<u64>,
 }
 
 impl ErrorClass {
     /// All, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectOther,
@@ -83,6 +162,8 @@ impl ErrorClass {
         Self::Timeout,
         Self::Parse,
         Self::Status,
+        Self::Size,
+        Self::Body,
     ];
 
     /// The name in reports.
@@ -99,6 +180,8 @@ impl ErrorClass {
             Self::Timeout => "timeout",
             Self::Parse => "parse",
             Self::Status => "status",
+            Self::Size => "size",
+            Self::Body => "body",
         }
     }
 }
@@ -135,6 +218,14 @@ impl ErrorCounts {
             .filter(|&(_, count)| count > 0)
     }
 
+    /// Those of answers that were complete: of their status, size or content.
+    pub fn of_answers(&self) -> u64 {
+        [ErrorClass::Status, ErrorClass::Size, ErrorClass::Body]
+            .map(|class| self.of(class))
+            .iter()
+            .sum()
+    }
+
     /// Failures that make a run fail: all but [`ErrorClass::EofIdleReuse`], which is a server's
     /// right and is repeated.
     pub fn blamed(&self) -> u64 {
@@ -143,84 +234,192 @@ impl ErrorCounts {
 }
 
 impl Record {
-    /// Empty.
+    /// Empty, for a closed loop.
     pub fn new() -> Self {
+        Self::with_clock(Clock::Service)
+    }
+
+    /// Empty, with this headline.
+    pub fn with_clock(clock: Clock) -> Self {
         Self {
             requests: 0,
             responses: 0,
             bytes_in: 0,
             bytes_out: 0,
             connections_opened: 0,
+            connections_min: 0,
+            connections_short: Duration::ZERO,
+            idle_lost: 0,
             status: [0; 5],
             errors: ErrorCounts::default(),
             censored: 0,
-            per_second: Vec::new(),
+            unsent: 0,
             cpu: None,
+            busiest_thread: 0.0,
             elapsed: Duration::ZERO,
-            latency: histogram(),
-            connect: histogram(),
+            samples: None,
+            clock,
+            times: Histograms::default(),
         }
     }
 
-    /// Counts a complete answer. `status` is 100 to 599.
-    pub fn answer(&mut self, latency: Duration, status: u16, bytes: u64) {
+    /// Counts a complete answer.
+    pub fn answer(&mut self, times: &Times, answer: &Answer) {
         self.responses += 1;
-        self.bytes_in += bytes;
-        self.latency.saturating_record(nanos(latency));
-        let class = usize::from(status / 100).clamp(1, self.status.len()) - 1;
+        self.bytes_in += answer.bytes;
+        let class = usize::from(answer.status / 100).clamp(1, self.status.len()) - 1;
         self.status[class] += 1;
-        if !(200..400).contains(&status) {
-            self.errors.count(ErrorClass::Status);
+        if let Some(fault) = answer.fault {
+            self.errors.count(fault);
+        }
+        let first_byte = times.first_byte - times.sent;
+        self.times.first_byte.saturating_record(nanos(first_byte));
+        self.sample(times);
+        if let Some(samples) = &mut self.samples {
+            samples.keep(times, answer.status, answer.bytes);
         }
     }
 
-    /// Counts a request that was given up: its time so far is a lower bound of its latency.
-    pub fn give_up(&mut self, waited: Duration) {
+    /// Counts a request that was given up: its time so far is a lower bound of its latency. `times.done` is now.
+    pub fn give_up(&mut self, times: &Times) {
         self.errors.count(ErrorClass::Timeout);
         self.censored += 1;
-        self.latency.saturating_record(nanos(waited));
+        self.sample(times);
+        if let Some(samples) = &mut self.samples {
+            samples.keep(times, 0, 0);
+        }
+    }
+
+    /// Counts a request that was due and never sent. What it waited is a lower bound of its response time, and the
+    /// service knows nothing of it.
+    pub fn never_sent(&mut self, waited: Duration) {
+        self.unsent += 1;
+        if self.clock == Clock::Response {
+            self.censored += 1;
+            self.times.headline.saturating_record(nanos(waited));
+        }
+    }
+
+    fn sample(&mut self, times: &Times) {
+        let service = nanos(times.done - times.sent);
+        let response = nanos(times.done - times.intended);
+        match self.clock {
+            Clock::Service => self.times.headline.saturating_record(service),
+            Clock::Response => {
+                self.times.headline.saturating_record(response);
+                self.times.other.saturating_record(service);
+                let lag = nanos(times.sent - times.intended);
+                self.times.lag.saturating_record(lag);
+                let own_lag = nanos(times.sent - times.able.max(times.intended));
+                self.times.own_lag.saturating_record(own_lag);
+            }
+        }
     }
 
     /// Counts a connection that was opened.
     pub fn connected(&mut self, took: Duration) {
         self.connections_opened += 1;
-        self.connect.saturating_record(nanos(took));
+        self.times.connect.saturating_record(nanos(took));
     }
 
-    /// Adds what another thread counted in the same window.
+    /// Adds what another thread counted in the same window, with the same headline.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.responses += other.responses;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.connections_opened += other.connections_opened;
+        self.connections_min += other.connections_min;
+        self.connections_short += other.connections_short;
+        self.idle_lost += other.idle_lost;
         for (mine, theirs) in self.status.iter_mut().zip(other.status) {
             *mine += theirs;
         }
         self.errors.merge(&other.errors);
-        self.censored += other.censored;
-        let seconds = self.per_second.len().max(other.per_second.len());
-        self.per_second.resize(seconds, 0);
-        for (mine, theirs) in self.per_second.iter_mut().zip(&other.per_second) {
-            *mine += theirs;
+        if let Some(theirs) = &other.samples {
+            self.samples.get_or_insert_default().merge(theirs);
         }
+        self.censored += other.censored;
+        self.unsent += other.unsent;
         self.cpu = match (self.cpu, other.cpu) {
             (Some(mine), Some(theirs)) => Some(mine + theirs),
             (mine, theirs) => mine.or(theirs),
         };
+        self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
         self.elapsed = self.elapsed.max(other.elapsed);
-        self.latency.add(&other.latency).expect(SAME_BOUNDS);
-        self.connect.add(&other.connect).expect(SAME_BOUNDS);
+        self.times.merge(&other.times);
     }
 
-    /// Latencies in ns, censored ones included.
+    /// Which of the histograms is the headline.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The headline in ns, censored samples included.
     pub fn latency(&self) -> &Histogram<u64> {
-        &self.latency
+        &self.times.headline
+    }
+
+    /// From the actual send to the last byte, in ns.
+    pub fn service(&self) -> &Histogram<u64> {
+        match self.clock {
+            Clock::Service => &self.times.headline,
+            Clock::Response => &self.times.other,
+        }
+    }
+
+    /// From the intended send to the last byte, in ns; `None` in a closed loop, which intends nothing.
+    pub fn response(&self) -> Option<&Histogram<u64>> {
+        (self.clock == Clock::Response).then_some(&self.times.headline)
+    }
+
+    /// From the intended to the actual send, in ns; `None` as for [`Record::response`].
+    pub fn lag(&self) -> Option<&Histogram<u64>> {
+        (self.clock == Clock::Response).then_some(&self.times.lag)
+    }
+
+    /// The part of the lag that is this program's own: not that every connection was busy.
+    pub fn own_lag(&self) -> &Histogram<u64> {
+        &self.times.own_lag
+    }
+
+    /// From the actual send to the first byte of the answer, in ns.
+    pub fn first_byte(&self) -> &Histogram<u64> {
+        &self.times.first_byte
     }
 
     /// Times to connect in ns.
     pub fn connect(&self) -> &Histogram<u64> {
-        &self.connect
+        &self.times.connect
+    }
+}
+
+impl Histograms {
+    fn merge(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.headline, &other.headline),
+            (&mut self.other, &other.other),
+            (&mut self.lag, &other.lag),
+            (&mut self.own_lag, &other.own_lag),
+            (&mut self.first_byte, &other.first_byte),
+            (&mut self.connect, &other.connect),
+        ];
+        for (mine, theirs) in pairs {
+            mine.add(theirs).expect(SAME_BOUNDS);
+        }
+    }
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Self {
+            headline: histogram(),
+            other: histogram(),
+            lag: histogram(),
+            own_lag: histogram(),
+            first_byte: histogram(),
+            connect: histogram(),
+        }
     }
 }
 
@@ -230,7 +429,8 @@ impl Default for Record {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// Empty, with the bounds that all times of a result have.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS)
         .expect("the bounds are constants that the crate accepts")
 }
@@ -248,20 +448,51 @@ const SAME_BOUNDS: &str = "all histograms have the same bounds";
 mod tests {
     use super::*;
 
+    fn times(intended: u64, sent: u64, done: u64) -> Times {
+        let [intended, sent, done] =
+            [intended, sent, done].map(|ms| Instant::from_nanos(ms * 1_000_000));
+        Times {
+            intended,
+            able: intended,
+            sent,
+            first_byte: done,
+            done,
+        }
+    }
+
+    fn good(bytes: u64) -> Answer {
+        Answer {
+            status: 200,
+            bytes,
+            fault: None,
+        }
+    }
+
     #[test]
     fn merged_record_is_the_record_of_all_requests() {
-        let (mut one, mut two, mut all) = (Record::new(), Record::new(), Record::new());
+        let [mut one, mut two, mut all] = [(); 3].map(|()| Record::with_clock(Clock::Response));
         for i in 1..=1000_u64 {
-            let latency = Duration::from_nanos(i * i * 977);
-            let status = if i % 100 == 0 { 503 } else { 200 };
+            let times = times(i, i + i % 7, i + i % 7 + i * i % 977);
+            let answer = if i % 100 == 0 {
+                Answer {
+                    status: 503,
+                    bytes: i,
+                    fault: Some(ErrorClass::Status),
+                }
+            } else {
+                good(i)
+            };
             let half = if i % 3 == 0 { &mut one } else { &mut two };
-            half.answer(latency, status, i);
-            all.answer(latency, status, i);
+            half.answer(&times, &answer);
+            all.answer(&times, &answer);
         }
-        two.give_up(Duration::from_secs(1));
-        all.give_up(Duration::from_secs(1));
+        two.give_up(&times(0, 0, 1000));
+        all.give_up(&times(0, 0, 1000));
         one.merge(&two);
         assert_eq!(one.latency(), all.latency());
+        assert_eq!(one.service(), all.service());
+        assert_eq!(one.lag(), all.lag());
+        assert_eq!(one.first_byte(), all.first_byte());
         assert_eq!(one.errors, all.errors);
         assert_eq!((one.responses, one.bytes_in), (1000, 500_500));
         assert_eq!(one.status, [0, 990, 0, 0, 10]);
@@ -270,18 +501,35 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_added_by_their_index() {
-        let (mut one, mut two) = (Record::new(), Record::new());
-        one.per_second = vec![1, 2];
-        two.per_second = vec![10, 20, 30];
-        one.merge(&two);
-        assert_eq!(one.per_second, [11, 22, 30]);
+    fn lag_is_between_service_and_response() {
+        let mut record = Record::with_clock(Clock::Response);
+        record.answer(
+            &Times {
+                able: Instant::from_nanos(28_000_000),
+                ..times(10, 30, 35)
+            },
+            &good(1),
+        );
+        let max = |histogram: &Histogram<u64>| histogram.max() / 1_000_000;
+        assert_eq!(max(record.service()), 5);
+        assert_eq!(record.response().map(max), Some(25));
+        assert_eq!(record.lag().map(max), Some(20));
+        assert_eq!(max(record.own_lag()), 2);
+    }
+
+    #[test]
+    fn request_that_was_never_sent_shows_in_the_response_time_alone() {
+        let mut record = Record::with_clock(Clock::Response);
+        record.never_sent(Duration::from_secs(1));
+        assert_eq!(record.latency().len(), 1);
+        assert_eq!(record.service().len(), 0);
+        assert_eq!((record.censored, record.unsent), (1, 1));
     }
 
     #[test]
     fn latency_beyond_the_range_saturates() {
         let mut record = Record::new();
-        record.answer(Duration::from_secs(3600), 200, 0);
+        record.answer(&times(0, 0, 3_600_000), &good(0));
         assert!(record.latency().max() >= LATENCY_NS_MAX);
         assert!(record.latency().max() < 2 * LATENCY_NS_MAX);
     }

@@ -2,10 +2,12 @@
 //!
 //! Must not know: clocks, counters, who connects.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::time::Duration;
 
 use hp_core::http::message::{Filled, Reader};
+use hp_core::rt::Instant;
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::chunked::{ChunkEvent, ChunkedDecoder};
 use hp_core::wire::http1::framing::{
@@ -21,6 +23,14 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     /// All its bytes, interim heads included.
     pub(crate) bytes: u64,
+    /// Bytes of its content, framing removed.
+    pub(crate) body_bytes: u64,
+    /// Hash of its content; `None` where nobody asked.
+    pub(crate) body_hash: Option<u64>,
+    /// When its first bytes were read.
+    pub(crate) first_byte: Instant,
+    /// When it was complete.
+    pub(crate) done: Instant,
     /// Whether the connection may carry another request.
     pub(crate) reuse: Reuse,
 }
@@ -47,15 +57,71 @@ pub(crate) enum Came {
     Part,
 }
 
-/// What every answer of a run is read with.
+/// What an answer depends on, besides its bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Asked {
+    /// Whether the request was a HEAD, whose answer has no body.
+    pub(crate) is_head: bool,
+    /// Whether the request leaves the connection open.
+    pub(crate) keep_alive: bool,
+    /// Whether the body is to be hashed.
+    pub(crate) hashes_body: bool,
+}
+
+/// What was received on a connection and belongs to answers that are not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    reader: Reader,
+    /// Bytes per second at which it is read at most; 0: as they come.
+    bytes_per_second: u64,
+    /// When the next bytes may be read.
+    next_read: Cell<Option<Instant>>,
+}
+
+impl Incoming {
+    /// Reads at most so many bytes per second; 0: as they come.
+    pub(crate) fn at_rate(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reader.is_empty()
+    }
+
+    async fn fill(&mut self, conn: &Conn) -> io::Result<Filled> {
+        match self.bytes_per_second {
+            0 => self.reader.fill(conn).await,
+            rate => Box::pin(self.fill_slowly(conn, rate)).await,
+        }
+    }
+
+    async fn fill_slowly(&mut self, conn: &Conn, rate: u64) -> io::Result<Filled> {
+        let rt = conn.rt();
+        if let Some(at) = self.next_read.take() {
+            rt.sleep_until(at).await;
+        }
+        let before = self.reader.bytes().len();
+        let filled = self.reader.fill(conn).await?;
+        let came = (self.reader.bytes().len() - before) as u64;
+        let nanos = came.saturating_mul(1_000_000_000) / rate;
+        self.next_read
+            .set(Some(rt.now() + Duration::from_nanos(nanos)));
+        Ok(filled)
+    }
+}
+
+/// What every answer of a thread is read with.
 #[derive(Debug)]
 pub(crate) struct ResponseRules {
     limits: HeadLimits,
-    context: RequestContext,
-    /// Whether our requests leave the connection open.
-    keep_alive: bool,
-    /// Borrowed within one poll only.
-    memo: RefCell<Memo>,
+    /// Whether more bytes may follow an answer, because more requests are under way.
+    is_pipelined: bool,
+    /// For answers to HEAD, and to everything else. Borrowed within one poll only.
+    memos: [RefCell<Memo>; 2],
 }
 
 /// The last whole head. The same bytes mean the same, so they are not parsed again.
@@ -72,42 +138,51 @@ struct Meaning {
 }
 
 impl ResponseRules {
-    /// For answers to requests of one method that ask to keep the connection, or to close it.
-    pub(crate) fn new(method: &str, keep_alive: bool) -> Self {
-        let context = RequestContext {
-            method_is_head: method == "HEAD",
-            method_is_connect: false,
-            upgrade_requested: false,
-        };
-        let (limits, memo) = (HeadLimits::default(), RefCell::default());
+    /// For connections with one request at a time, or with more.
+    pub(crate) fn new(is_pipelined: bool) -> Self {
         Self {
-            limits,
-            context,
-            keep_alive,
-            memo,
+            limits: HeadLimits::default(),
+            is_pipelined,
+            memos: Default::default(),
         }
     }
 
-    /// Waits for the answer to a request that was sent on `conn`; `reader` is empty.
-    ///
-    /// `conn`'s deadline bounds the whole.
-    pub(crate) async fn read(&self, conn: &Conn, reader: &mut Reader) -> Result<Response, Failure> {
-        let mut bytes = 0;
+    /// Waits for the answer to a request that was sent on `conn`. `conn`'s deadline bounds the whole.
+    pub(crate) async fn read(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        asked: Asked,
+    ) -> Result<Response, Failure> {
+        let mut taken = Taken {
+            hash: asked.hashes_body.then_some(FNV_START),
+            ..Taken::default()
+        };
         loop {
-            let (head_len, Meaning { status, facts }) = self.head(conn, reader, bytes).await?;
-            reader.consume(head_len);
-            bytes += head_len as u64;
+            let (head_len, Meaning { status, facts }) =
+                self.head(conn, input, asked, &mut taken).await?;
+            input.reader.consume(head_len);
+            taken.bytes += head_len as u64;
             if facts.is_interim {
                 continue;
             }
-            bytes += body(conn, reader, facts.framing).await?;
-            if !reader.is_empty() {
+            if !taken.came_whole(input, facts.framing) {
+                // Boxed: most connections of a run wait for a head, and pay for what they wait in.
+                Box::pin(body(conn, input, facts.framing, &mut taken)).await?;
+            }
+            if !self.is_pipelined && !input.is_empty() {
                 return Err(Failure::Malformed); // Whose answer these bytes are nobody knows.
             }
+            // One look at the clock is enough for an answer that came whole.
+            let done = conn.rt().precise_now();
             return Ok(Response {
                 status,
-                bytes,
-                reuse: self.reuse(&facts),
+                bytes: taken.bytes,
+                body_bytes: taken.body_bytes,
+                body_hash: taken.hash,
+                first_byte: taken.first_byte.unwrap_or(done),
+                done,
+                reuse: reuse(&facts, asked.keep_alive),
             });
         }
     }
@@ -116,49 +191,45 @@ impl ResponseRules {
     async fn head(
         &self,
         conn: &Conn,
-        reader: &mut Reader,
-        bytes_before: u64,
+        input: &mut Incoming,
+        asked: Asked,
+        taken: &mut Taken,
     ) -> Result<(usize, Meaning), Failure> {
         loop {
-            if !reader.is_empty()
-                && let Some(found) = self.parse(reader.bytes())?
+            if !input.is_empty()
+                && let Some(found) = self.parse(input.reader.bytes(), asked.is_head)?
             {
                 return Ok(found);
             }
-            let nothing_came = bytes_before == 0 && reader.is_empty();
-            more(
-                conn,
-                reader,
-                if nothing_came {
-                    Came::Nothing
-                } else {
-                    Came::Part
-                },
-            )
-            .await?;
+            more(conn, input, taken).await?;
         }
     }
 
     #[inline]
-    fn parse(&self, bytes: &[u8]) -> Result<Option<(usize, Meaning)>, Failure> {
-        let found = self.memo.borrow().find(bytes);
+    fn parse(&self, bytes: &[u8], is_head: bool) -> Result<Option<(usize, Meaning)>, Failure> {
+        let found = self.memos[usize::from(is_head)].borrow().find(bytes);
         match found {
             Some(found) => Ok(Some(found)),
-            None => self.parse_anew(bytes),
+            None => self.parse_anew(bytes, is_head),
         }
     }
 
     /// Apart, so that the fast path does not carry the space for the fields.
     #[inline(never)]
-    fn parse_anew(&self, bytes: &[u8]) -> Result<Option<(usize, Meaning)>, Failure> {
+    fn parse_anew(&self, bytes: &[u8], is_head: bool) -> Result<Option<(usize, Meaning)>, Failure> {
+        let context = RequestContext {
+            method_is_head: is_head,
+            method_is_connect: false,
+            upgrade_requested: false,
+        };
         let mut scratch = HeaderScratch::new();
-        match parse_response(bytes, &self.limits, &mut scratch, self.context) {
+        match parse_response(bytes, &self.limits, &mut scratch, context) {
             Ok(Parse::Complete(head)) => {
                 let meaning = Meaning {
                     status: head.status,
                     facts: head.facts,
                 };
-                self.memo
+                self.memos[usize::from(is_head)]
                     .borrow_mut()
                     .remember(&bytes[..head.head_bytes], meaning);
                 Ok(Some((head.head_bytes, meaning)))
@@ -167,21 +238,62 @@ impl ResponseRules {
             Err(_refused) => Err(Failure::Malformed),
         }
     }
+}
 
-    fn reuse(&self, facts: &ResponseFacts) -> Reuse {
-        reusable(&ReuseFacts {
-            side: ConnSide::Upstream,
-            peer_keeps_alive: facts.keep_alive,
-            we_keep_alive: self.keep_alive,
-            request_end: MessageEnd::Clean,
-            response_end: match facts.framing {
-                ResponseFraming::UntilClose => MessageEnd::UntilClose,
-                _ => MessageEnd::Clean,
-            },
-            is_tunnel: facts.is_tunnel,
-            has_surplus: false,
-            is_draining: false,
-        })
+fn reuse(facts: &ResponseFacts, keep_alive: bool) -> Reuse {
+    reusable(&ReuseFacts {
+        side: ConnSide::Upstream,
+        peer_keeps_alive: facts.keep_alive,
+        we_keep_alive: keep_alive,
+        request_end: MessageEnd::Clean,
+        response_end: match facts.framing {
+            ResponseFraming::UntilClose => MessageEnd::UntilClose,
+            _ => MessageEnd::Clean,
+        },
+        is_tunnel: facts.is_tunnel,
+        has_surplus: false,
+        is_draining: false,
+    })
+}
+
+/// What an answer has brought so far.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: u64,
+    body_bytes: u64,
+    hash: Option<u64>,
+    /// Set where more bytes were needed after the first.
+    first_byte: Option<Instant>,
+}
+
+impl Taken {
+    /// Takes a body that is there to its end already.
+    fn came_whole(&mut self, input: &mut Incoming, framing: ResponseFraming) -> bool {
+        match framing {
+            ResponseFraming::Empty => true,
+            ResponseFraming::Length(length) => {
+                let here = usize::try_from(length).ok();
+                let Some(content) = here.and_then(|len| input.reader.bytes().get(..len)) else {
+                    return false;
+                };
+                self.content(content);
+                self.bytes += length;
+                let len = content.len();
+                input.reader.consume(len);
+                true
+            }
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
+        }
+    }
+
+    fn content(&mut self, content: &[u8]) {
+        self.body_bytes += content.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            // FNV-1a: byte by byte, so that where the kernel cut the content does not show.
+            for byte in content {
+                *hash = (*hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
+            }
+        }
     }
 }
 
@@ -204,58 +316,77 @@ impl Memo {
     }
 }
 
-/// Reads a body to its end and says how long it was on the wire.
-async fn body(conn: &Conn, reader: &mut Reader, framing: ResponseFraming) -> Result<u64, Failure> {
+/// Reads a body to its end.
+async fn body(
+    conn: &Conn,
+    input: &mut Incoming,
+    framing: ResponseFraming,
+    taken: &mut Taken,
+) -> Result<(), Failure> {
     match framing {
-        ResponseFraming::Empty => Ok(0),
+        ResponseFraming::Empty => Ok(()),
         ResponseFraming::Length(length) => {
             let mut left = length;
             while left > 0 {
-                let came = reader.bytes().len();
+                let bytes = input.reader.bytes();
+                let came = bytes.len();
                 let len = usize::try_from(left).map_or(came, |left| left.min(came));
-                reader.consume(len);
+                taken.content(&bytes[..len]);
+                input.reader.consume(len);
+                taken.bytes += len as u64;
                 left -= len as u64;
                 if left > 0 {
-                    more(conn, reader, Came::Part).await?;
+                    more(conn, input, taken).await?;
                 }
             }
-            Ok(length)
+            Ok(())
         }
-        ResponseFraming::Chunked => chunked(conn, reader).await,
-        ResponseFraming::UntilClose => {
-            let mut total = 0;
-            loop {
-                let len = reader.bytes().len();
-                reader.consume(len);
-                total += len as u64;
-                match reader.fill(conn).await {
-                    Ok(Filled::More) => (),
-                    Ok(Filled::Eof) => return Ok(total),
-                    Err(error) => return Err(broken(&error, Came::Part)),
-                }
+        ResponseFraming::Chunked => chunked(conn, input, taken).await,
+        ResponseFraming::UntilClose => loop {
+            let len = input.reader.bytes().len();
+            taken.content(input.reader.bytes());
+            input.reader.consume(len);
+            taken.bytes += len as u64;
+            match input.fill(conn).await {
+                Ok(Filled::More) => (),
+                Ok(Filled::Eof) => return Ok(()),
+                Err(error) => return Err(broken(&error, Came::Part)),
             }
-        }
+        },
     }
 }
 
-async fn chunked(conn: &Conn, reader: &mut Reader) -> Result<u64, Failure> {
+async fn chunked(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<(), Failure> {
     let mut decoder = ChunkedDecoder::new();
-    let mut total = 0;
     loop {
-        let decoded = decoder.next(reader.bytes());
+        let decoded = decoder.next(input.reader.bytes());
         let (len, event) = decoded.map_err(|_refused| Failure::Malformed)?;
-        reader.consume(len);
-        total += len as u64;
-        match event {
-            ChunkEvent::Data(_content) => (),
-            ChunkEvent::End => return Ok(total),
-            ChunkEvent::NeedMore => more(conn, reader, Came::Part).await?,
+        let is_starved = event == ChunkEvent::NeedMore;
+        let is_over = event == ChunkEvent::End;
+        if let ChunkEvent::Data(content) = event {
+            taken.content(input.reader.bytes().get(content).unwrap_or_default());
+        }
+        input.reader.consume(len);
+        taken.bytes += len as u64;
+        if is_over {
+            return Ok(());
+        }
+        if is_starved {
+            more(conn, input, taken).await?;
         }
     }
 }
 
-async fn more(conn: &Conn, reader: &mut Reader, came: Came) -> Result<(), Failure> {
-    match reader.fill(conn).await {
+async fn more(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<(), Failure> {
+    let came = if taken.bytes == 0 && input.is_empty() {
+        Came::Nothing
+    } else {
+        taken
+            .first_byte
+            .get_or_insert_with(|| conn.rt().precise_now());
+        Came::Part
+    };
+    match input.fill(conn).await {
         Ok(Filled::More) => Ok(()),
         Ok(Filled::Eof) => Err(Failure::Closed(came)),
         Err(error) => Err(broken(&error, came)),
@@ -272,13 +403,15 @@ pub(crate) fn broken(error: &io::Error, came: Came) -> Failure {
 }
 
 const MEMO_BYTES_MAX: usize = 4096;
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(rules: &ResponseRules, bytes: &str, want: Option<(usize, u16)>) {
-        let found = rules.parse(bytes.as_bytes()).unwrap();
+        let found = rules.parse(bytes.as_bytes(), false).unwrap();
         assert_eq!(
             found.map(|(len, meaning)| (len, meaning.status)),
             want,
@@ -288,7 +421,7 @@ mod tests {
 
     #[test]
     fn known_head_means_the_same_as_a_parsed_one() {
-        let rules = ResponseRules::new("GET", true);
+        let rules = ResponseRules::new(false);
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
         for _ in 0..2 {
             check(&rules, ok, Some((ok.len(), 200)));
@@ -302,9 +435,9 @@ mod tests {
 
     #[test]
     fn head_of_another_protocol_is_malformed() {
-        let rules = ResponseRules::new("GET", true);
+        let rules = ResponseRules::new(false);
         assert_eq!(
-            rules.parse(b"SSH-2.0-x\r\n").err(),
+            rules.parse(b"SSH-2.0-x\r\n", false).err(),
             Some(Failure::Malformed)
         );
     }
@@ -312,9 +445,13 @@ mod tests {
     #[test]
     fn connection_is_kept_only_when_both_sides_want_it() {
         let check = |keep_alive, text: &str, want: bool| {
-            let rules = ResponseRules::new("GET", keep_alive);
-            let (_len, meaning) = rules.parse(text.as_bytes()).unwrap().unwrap();
-            assert_eq!(rules.reuse(&meaning.facts) == Reuse::Yes, want, "{text}");
+            let rules = ResponseRules::new(false);
+            let (_len, meaning) = rules.parse(text.as_bytes(), false).unwrap().unwrap();
+            assert_eq!(
+                reuse(&meaning.facts, keep_alive) == Reuse::Yes,
+                want,
+                "{text}"
+            );
         };
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         check(true, ok, true);

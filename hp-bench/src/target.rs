@@ -3,6 +3,7 @@
 //! Must not know: sockets. Names are resolved elsewhere.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The parsed target of a run.
@@ -11,6 +12,7 @@ pub struct Target {
     host: String,
     port: u16,
     path: String,
+    unix: Option<PathBuf>,
 }
 
 /// Why a text is not a target.
@@ -22,6 +24,8 @@ pub enum TargetError {
     NoPort,
     /// The port is not a number from 1 to 65535.
     BadPort,
+    /// No path of a socket after `unix:`, or one that is longer than a socket's may be.
+    BadSocket,
     /// A character that no host name or address has.
     BadHost,
     /// A blank, a control character or a fragment in the path.
@@ -41,6 +45,11 @@ impl Target {
     /// 1 to 65535.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The path of the Unix socket, where that is the target; host and port mean nothing then.
+    pub fn unix(&self) -> Option<&Path> {
+        self.unix.as_deref()
     }
 
     /// The path with its query, as the request line carries it; starts with `/`.
@@ -63,6 +72,9 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
+        if let Some(rest) = text.strip_prefix("unix:") {
+            return unix_target(rest);
+        }
         let (rest, is_url) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
             Some(_) => return Err(TargetError::BadScheme),
@@ -88,13 +100,17 @@ impl FromStr for Target {
             host: host.to_owned(),
             port,
             path: request_path(path)?,
+            unix: None,
         })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+        match &self.unix {
+            Some(socket) => write!(f, "unix:{}:{}", socket.display(), self.path),
+            None => write!(f, "http://{}:{}{}", self.host, self.port, self.path),
+        }
     }
 }
 
@@ -104,6 +120,9 @@ impl fmt::Display for TargetError {
             Self::NoHost => "no host; write HOST:PORT or http://HOST:PORT/PATH",
             Self::NoPort => "no port; write HOST:PORT, for example 127.0.0.1:8080",
             Self::BadPort => "the port is not a number from 1 to 65535",
+            Self::BadSocket => {
+                "no usable socket path; write unix:/run/app.sock or unix:/run/app.sock:/path"
+            }
             Self::BadHost => "the host has a character that no name or address has",
             Self::BadPath => {
                 "the path has a blank, a control character or a fragment; \
@@ -116,6 +135,23 @@ impl fmt::Display for TargetError {
 }
 
 impl std::error::Error for TargetError {}
+
+/// `PATH[:URI]`; the colon of the URI is the first one that a slash follows.
+fn unix_target(text: &str) -> Result<Target, TargetError> {
+    let (socket, path) = match text.find(":/") {
+        Some(colon) => (&text[..colon], &text[colon + 1..]),
+        None => (text, ""),
+    };
+    if socket.is_empty() || socket.len() > UNIX_PATH_BYTES_MAX || socket.contains('\0') {
+        return Err(TargetError::BadSocket);
+    }
+    Ok(Target {
+        host: "localhost".to_owned(),
+        port: HTTP_PORT,
+        path: request_path(path)?,
+        unix: Some(PathBuf::from(socket)),
+    })
+}
 
 /// Cuts `host:port` apart; the brackets of an IPv6 address stay with the host.
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), TargetError> {
@@ -174,6 +210,8 @@ fn request_path(path: &str) -> Result<String, TargetError> {
     })
 }
 
+/// `sun_path` without its final zero (unix(7)).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 const HTTP_PORT: u16 = 80;
 
 #[cfg(test)]
@@ -227,6 +265,25 @@ mod tests {
         check("http://a/b#c", Err(TargetError::BadPath));
         check("https://a", Err(TargetError::BadScheme));
         check("http://u:p@a", Err(TargetError::UserInfo));
+    }
+
+    #[test]
+    fn unix_socket_may_have_a_path() {
+        for (text, socket, path) in [
+            ("unix:/run/a.sock", "/run/a.sock", "/"),
+            ("unix:/run/a.sock:/b?c", "/run/a.sock", "/b?c"),
+            ("unix:a:b", "a:b", "/"),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.unix(), Some(Path::new(socket)));
+            assert_eq!(
+                (target.path(), target.authority()),
+                (path, "localhost".to_owned())
+            );
+        }
+        assert_eq!("unix:".parse::<Target>(), Err(TargetError::BadSocket));
+        let long = format!("unix:/{}", "x".repeat(107));
+        assert_eq!(long.parse::<Target>(), Err(TargetError::BadSocket));
     }
 
     #[test]

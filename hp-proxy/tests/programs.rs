@@ -1,8 +1,9 @@
 //! The three programs in one simulated world: hp-bench asks hp-proxy, which asks hp-echo, with their real code.
 
 use hp_bench::cli;
-use hp_bench::plan::Plan as Load;
+use hp_bench::plan::{Plan as Load, SharedPlan as SharedLoad};
 use hp_bench::record::Record;
+use hp_bench::worker::Listeners;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
@@ -14,6 +15,7 @@ use hp_proxy::shared::{Message, SharedPlan};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 #[test]
 fn what_the_load_counts_is_what_the_proxy_counts() {
@@ -42,6 +44,40 @@ fn a_seed_repeats_a_measurement_to_the_nanosecond() {
     assert!(spectrum(&one)[0] > 0);
 }
 
+/// Requests are due all the time, so those of the stalled second wait for what is left of it: a tenth of all, evenly
+/// between no time and a second. Of 10,000 the hundredth from the top waits 0.9 s.
+#[test]
+fn a_stall_shows_in_the_percentiles_of_a_rate_as_theory_says() {
+    for flags in ["-c 20 -R 1000", "-c 20 -R 1000 --pacing conn"] {
+        let load = play_stall(flags);
+        assert_eq!((load.responses, load.unsent), (10_000, 0), "{flags}");
+        let response = load.response().expect("a rate intends its sends");
+        for (quantile, want) in [(0.95, 0.5), (0.99, 0.9), (0.999, 0.99)] {
+            let nanos = response.value_at_quantile(quantile);
+            let seconds = Duration::from_nanos(nanos).as_secs_f64();
+            assert!(
+                (seconds - want).abs() < 0.02,
+                "{flags}: {quantile}: {seconds}"
+            );
+        }
+        let median = Duration::from_nanos(response.value_at_quantile(0.5));
+        assert!(median < Duration::from_millis(10), "{median:?}");
+        // The clock from the actual send has seen as many slow answers as there are connections.
+        let service = Duration::from_nanos(load.service().value_at_quantile(0.99));
+        assert!(service < Duration::from_millis(10), "{service:?}");
+    }
+}
+
+/// Each connection waits once, and sends nothing meanwhile: the stall is as many samples as there are connections.
+#[test]
+fn a_stall_shows_in_a_closed_loop_as_the_maximum_alone() {
+    let load = play_stall("-c 2");
+    assert!(load.responses > 1000, "{}", load.responses);
+    let at = |quantile| Duration::from_nanos(load.latency().value_at_quantile(quantile));
+    assert!(at(0.99) < Duration::from_millis(10), "{:?}", at(0.99));
+    assert!(at(1.0) > Duration::from_millis(950), "{:?}", at(1.0));
+}
+
 struct Run {
     load: Record,
     rows: Rows,
@@ -57,7 +93,12 @@ fn play(seed: u64, face: Face) -> Run {
     let echo_mesh = start_echo(&echo_host, face);
     let rows = Rows::new(WORKERS, 0);
     let proxy_mesh = start_proxy(&proxy_host, face, proxy_addr, &rows);
-    let records = start_load(&bench_host, face, proxy_addr);
+    let records = start_load(
+        &bench_host,
+        face,
+        proxy_addr,
+        &format!("-c {CONNECTIONS} -t {THREADS} -d {SECONDS}s --warmup 0"),
+    );
     let wait = |done: &mut dyn FnMut() -> bool| {
         world
             .run_until(done, Limits::default())
@@ -75,12 +116,47 @@ fn play(seed: u64, face: Face) -> Run {
     });
     let hash = world.hash();
     world.shut_down().expect("nothing is left");
-    let mut load = Record::new();
-    records
-        .borrow()
-        .iter()
-        .for_each(|record| load.merge(record));
+    let load = merged(&records.borrow());
     Run { load, rows, hash }
+}
+
+fn merged(records: &[Record]) -> Record {
+    let mut all = records.first().expect("a thread's record").clone();
+    records[1..].iter().for_each(|record| all.merge(record));
+    all
+}
+
+/// Load on hp-echo alone, whose answers are held back for one second in the middle of ten.
+fn play_stall(flags: &str) -> Record {
+    let world = World::new(3, &Profile::calm());
+    let [bench_host, echo_host] = [[10, 0, 0, 1], [10, 0, 0, 3]].map(|addr| world.host(addr));
+    let echo_mesh = start_echo(&echo_host, Face::Completion);
+    let target = SocketAddr::from((echo_host.addr(), 9001));
+    let flags = format!("{flags} -t 1 -d 10s --warmup 0");
+    let records = start_load(&bench_host, Face::Completion, target, &flags);
+    let limits = Limits {
+        turns: 20_000_000,
+        ..Limits::default()
+    };
+    let began = world.now();
+    let stall = began + Duration::from_secs(5);
+    world
+        .run_until(&mut || world.now() >= stall, limits)
+        .expect("time passes");
+    world.clog(
+        &echo_host,
+        &bench_host,
+        world.now() + Duration::from_secs(1),
+    );
+    world
+        .run_until(&mut || records.borrow().len() == 1, limits)
+        .expect("a stall ends");
+    assert!(echo_mesh.send(WorkerId(0), hp_echo::Order::Drain).is_ok());
+    world
+        .run_until(&mut || echo_host.descriptors() == 0, limits)
+        .expect("a drain ends");
+    world.shut_down().expect("nothing is left");
+    merged(&records.borrow())
 }
 
 fn start_echo(host: &Host, face: Face) -> Mesh<hp_echo::Order> {
@@ -123,16 +199,26 @@ fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh
     mesh
 }
 
-/// Starts the load; its threads' records come as they end.
-fn start_load(host: &Host, face: Face, target: SocketAddr) -> Rc<RefCell<Vec<Record>>> {
-    let words = format!("hp-bench {target} -c {CONNECTIONS} -t {THREADS} -d {SECONDS}s");
+/// Starts the load that the flags name; its threads' records come as they end.
+fn start_load(
+    host: &Host,
+    face: Face,
+    target: SocketAddr,
+    flags: &str,
+) -> Rc<RefCell<Vec<Record>>> {
+    let words = format!("hp-bench {target} {flags}");
     let cli = cli::parse(words.split(' ').map(Into::into)).expect("a command line");
-    let plan = Rc::new(Load::resolve(&cli, THREADS).expect("a plan"));
-    let mesh = Mesh::new(THREADS);
+    let plan = SharedLoad::new(Load::resolve(&cli, THREADS).expect("a plan"));
+    let mesh = Mesh::new(plan.threads);
     let records = Rc::new(RefCell::new(Vec::new()));
-    for id in 0..THREADS {
+    for id in 0..plan.threads {
         let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
-        let work = hp_bench::worker::work(context(&rt, id, &mesh), Rc::clone(&plan), target);
+        let work = hp_bench::worker::work(
+            context(&rt, id, &mesh),
+            SharedLoad::clone(&plan),
+            target,
+            Listeners::default(),
+        );
         let records = Rc::clone(&records);
         rt.spawn(async move {
             let outcome = work.await;

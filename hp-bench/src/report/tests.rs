@@ -1,7 +1,10 @@
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use super::*;
-use crate::record::ErrorClass;
+use crate::record::{Answer, ErrorClass, Times};
+use crate::result::to_json;
 
 fn plan() -> Plan {
     let words = ["hp-bench", "127.0.0.1:8080", "100", "3"].map(OsString::from);
@@ -11,11 +14,11 @@ fn plan() -> Plan {
 fn record() -> Record {
     let mut record = Record::new();
     for i in 1..=2_000_u64 {
-        record.answer(Duration::from_micros(1_000 + i), 200, 149);
+        let times = Times::taking(Duration::from_micros(1_000 + i));
+        record.answer(&times, &answer(200, 149, None));
     }
     record.requests = 2_000;
     record.bytes_out = 2_000 * 38;
-    record.per_second = vec![600, 700, 650];
     record.elapsed = Duration::from_millis(3_000);
     record.cpu = Some(Duration::from_millis(12));
     for _ in 0..100 {
@@ -24,29 +27,63 @@ fn record() -> Record {
     record
 }
 
+fn answer(status: u16, bytes: u64, fault: Option<ErrorClass>) -> Answer {
+    Answer {
+        status,
+        bytes,
+        fault,
+    }
+}
+
 fn report<'a>(plan: &'a Plan, record: &'a Record) -> Report<'a> {
     Report {
         plan,
         record,
-        addr: ([127, 0, 0, 1], 8080).into(),
+        addr: ADDRESS.get_or_init(|| SocketAddr::from(([127, 0, 0, 1], 8080)).into()),
         engine: "uring",
         engine_story: "engine uring (one-shot receive)",
         started_wall_ns: 1_795_216_200_000_000_000,
         interrupted: false,
+        series: SERIES.get_or_init(series),
+        costs: COSTS.get_or_init(Costs::default),
     }
+}
+
+static ADDRESS: OnceLock<Address> = OnceLock::new();
+static COSTS: OnceLock<Costs> = OnceLock::new();
+static SERIES: OnceLock<Vec<Second>> = OnceLock::new();
+
+fn series() -> Vec<Second> {
+    let second = |t, n| Second {
+        t,
+        n,
+        ..Second::default()
+    };
+    vec![
+        second(1, 600),
+        second(2, 700),
+        second(3, 650),
+        second(4, 50),
+    ]
+}
+
+fn said(report: &Report<'_>) -> String {
+    let document = document(report);
+    summary(&Shown::of(&document).unwrap())
 }
 
 #[test]
 fn summary_has_the_documented_form() {
     let (plan, record) = (plan(), record());
     assert_eq!(
-        summary(&report(&plan, &record)),
+        said(&report(&plan, &record)),
         format!(
             "\
-hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, closed loop, uring
+hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s (+1.0 s warm-up), closed loop, uring
   requests   2,000 in 3.000 s            667/s   (per-second min 600  median 650  max 700)
   transfer   291.0 KiB   97.0 KiB/s   149 B per answer
   latency    mean 2.00 ms sd 0.58 ms p50 2.00 p75 2.50 p90 2.80 p99 2.98 p99.9 3.00 p99.99 3.00 max 3.00 ms
+  first byte p50 2.00 ms  p99 2.98 ms
   connect    p50 61.4 us  p99 61.4 us  (100 connections)
   status     2xx 2,000   errors 0
   cost       client 6.0 us CPU/request
@@ -59,15 +96,16 @@ hp-bench {VERSION}  http://127.0.0.1:8080/  100 connections, 1 thread, 3.0 s, cl
 #[test]
 fn summary_shows_what_went_wrong() {
     let (plan, mut record) = (plan(), Record::new());
-    record.answer(Duration::from_micros(50), 503, 10);
-    record.give_up(Duration::from_secs(10));
+    let times = Times::taking(Duration::from_micros(50));
+    record.answer(&times, &answer(503, 10, Some(ErrorClass::Status)));
+    record.give_up(&Times::taking(Duration::from_secs(10)));
     record.errors.count(ErrorClass::Reset);
-    let text = summary(&Report {
+    let text = said(&Report {
         interrupted: true,
         ..report(&plan, &record)
     });
     for part in [
-        "5xx 1   errors reset 1  timeout 1  status 1\n",
+        "5xx 1   errors reset 1  status 1  timeout 1\n",
         "max >10",
         "1 request given up",
         "interrupted",
@@ -80,7 +118,7 @@ fn summary_shows_what_went_wrong() {
 fn summary_says_why_a_better_engine_was_passed_over() {
     let (plan, record) = (plan(), record());
     let engine_story = "engine epoll; io_uring cannot start: permission denied";
-    let text = summary(&Report {
+    let text = said(&Report {
         engine: "epoll",
         engine_story,
         ..report(&plan, &record)
@@ -94,9 +132,9 @@ fn summary_says_why_a_better_engine_was_passed_over() {
 #[test]
 fn summary_of_nothing_has_no_numbers_to_trip_over() {
     let (plan, record) = (plan(), Record::new());
-    let text = summary(&report(&plan, &record));
+    let text = said(&report(&plan, &record));
     assert!(text.contains("latency    no answer\n"), "{text}");
-    let text = json(&report(&plan, &record));
+    let text = to_json(&document(&report(&plan, &record)));
     assert!(text.contains("\"min\": 0"), "{text}");
 }
 
@@ -104,7 +142,7 @@ fn summary_of_nothing_has_no_numbers_to_trip_over() {
 fn json_has_the_keys_of_the_schema() {
     let (plan, mut record) = (plan(), record());
     record.errors.count(ErrorClass::EofEarly);
-    let text = json(&report(&plan, &record));
+    let text = to_json(&document(&report(&plan, &record)));
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     for (pointer, want) in [
         ("/schema", "\"hp-bench/1\""),
@@ -145,60 +183,5 @@ fn json_has_the_keys_of_the_schema() {
             value["latency_ns"]["p"][name].as_u64().unwrap() > 1_000_000,
             "{name}"
         );
-    }
-}
-
-#[test]
-fn spectrum_has_the_columns_of_wrk2() {
-    let mut record = Record::new();
-    for micros in [1_000, 1_000, 2_000, 4_000] {
-        record.answer(Duration::from_micros(micros), 200, 1);
-    }
-    let text = spectrum(record.latency());
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "  Detailed Percentile spectrum:");
-    assert_eq!(
-        lines[1],
-        "       Value   Percentile   TotalCount 1/(1-Percentile)"
-    );
-    assert_eq!(lines[2], "");
-    assert_eq!(
-        lines[3],
-        "       1.000     0.000000            2         1.00"
-    );
-    let last_step = lines
-        .iter()
-        .rposition(|line| !line.starts_with('#'))
-        .unwrap();
-    assert_eq!(
-        lines[last_step],
-        "       4.002     1.000000            4          inf"
-    );
-    assert_eq!(
-        lines[last_step + 1..],
-        [
-            "#[Mean    =        2.000, StdDeviation   =        1.225]",
-            "#[Max     =        4.002, Total count    =            4]",
-            "#[Buckets =           17, SubBuckets     =         2048]",
-        ]
-    );
-}
-
-#[test]
-fn thousands_are_grouped() {
-    for (number, want) in [
-        (0, "0"),
-        (999, "999"),
-        (1_000, "1,000"),
-        (1_234_567, "1,234,567"),
-    ] {
-        assert_eq!(thousands(number), want);
-    }
-}
-
-#[test]
-fn sizes_have_binary_units() {
-    for (number, want) in [(1_023, "1023 B"), (1_536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
-        assert_eq!(bytes(number), want);
     }
 }

@@ -2,6 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "the other end of a real socket")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod files;
+mod manifest;
 mod process;
+mod rates;
 mod runs;
+mod schema;
 mod server;
+mod shapes;

@@ -17,7 +17,7 @@ fn summary_goes_to_stdout() {
         status,
         stdout,
         stderr,
-    } = bench(&[&addr.to_string(), "2", "-d", "100ms", "-L"]);
+    } = bench(&[&addr.to_string(), "2", "-d", "100ms", "--warmup", "0", "-L"]);
     assert_eq!((status.code(), stderr.as_slice()), (Some(0), &b""[..]));
     let text = String::from_utf8(stdout).unwrap();
     for part in [
@@ -38,7 +38,7 @@ fn quiet_says_nothing() {
         status,
         stdout,
         stderr,
-    } = bench(&[&addr.to_string(), "2", "-d", "100ms", "-q"]);
+    } = bench(&[&addr.to_string(), "2", "-d", "100ms", "--warmup", "0", "-q"]);
     assert_eq!((status.code(), stdout.len(), stderr.len()), (Some(0), 0, 0));
 }
 
@@ -47,8 +47,16 @@ fn json_goes_to_the_named_file() {
     let (addr, _requests) = serve(Script::Answer(OK));
     let file = std::env::temp_dir().join(format!("hp-bench-json-{}", std::process::id()));
     let name = file.to_str().unwrap();
-    let Output { status, stdout, .. } =
-        bench(&[&addr.to_string(), "2", "-d", "100ms", "--json", name]);
+    let Output { status, stdout, .. } = bench(&[
+        &addr.to_string(),
+        "2",
+        "-d",
+        "100ms",
+        "--warmup",
+        "0",
+        "--json",
+        name,
+    ]);
     assert_eq!((status.code(), stdout.is_empty()), (Some(0), false));
     let json: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(json["schema"], "hp-bench/1");
@@ -103,6 +111,8 @@ fn interrupted_run_reports_what_it_has() {
                     &addr.to_string(),
                     "2",
                     "60",
+                    "--warmup",
+                    "0",
                     "--json",
                     "-",
                     "--engine",

@@ -11,7 +11,17 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 #[test]
 fn answers_are_counted_once_each() {
     let (addr, requests) = serve(Script::Answer(OK));
-    let output = bench(&[&addr.to_string(), "3", "1", "-t", "2", "--json", "-"]);
+    let output = bench(&[
+        &addr.to_string(),
+        "3",
+        "1",
+        "-t",
+        "2",
+        "--warmup",
+        "0",
+        "--json",
+        "-",
+    ]);
     assert_eq!(output.status.code(), Some(0));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let responses = number(&json, "/run/responses");
@@ -177,7 +187,7 @@ fn server_that_closes_a_kept_connection_is_not_blamed() {
     });
 }
 
-fn number(json: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(json: &Value, pointer: &str) -> u64 {
     let value = json.pointer(pointer).and_then(Value::as_u64);
     value.unwrap_or_else(|| panic!("no number at {pointer}: {json}"))
 }

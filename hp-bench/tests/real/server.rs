@@ -1,7 +1,9 @@
 //! A server of threads: one for each connection, with a script for its answers.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +21,8 @@ pub(crate) enum Script {
     AnswerAndClose(&'static str),
     /// Sends these bytes, and closes when the next request comes.
     AnswerOnce(&'static str),
+    /// Sends a body that is another one for each request.
+    Numbered,
     /// Sends nothing, ever.
     Silence,
 }
@@ -37,12 +41,29 @@ pub(crate) fn serve(script: Script) -> (SocketAddr, &'static AtomicU64) {
     (addr, requests)
 }
 
+/// The same on a Unix socket of its own, by name.
+pub(crate) fn serve_unix(script: Script, name: &str) -> (PathBuf, &'static AtomicU64) {
+    let file = format!("hp-bench-{name}-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(file);
+    let listener = UnixListener::bind(&path).unwrap();
+    let requests: &AtomicU64 = Box::leak(Box::default());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            std::thread::spawn(move || converse(stream, script, requests));
+        }
+    });
+    (path, requests)
+}
+
 /// Ends when either side does; then the connection is closed.
-fn converse(mut stream: TcpStream, script: Script, requests: &AtomicU64) {
+fn converse(mut stream: impl Read + Write, script: Script, requests: &AtomicU64) {
     let mut answers = 0;
     while read_request(&mut stream).is_some() {
-        requests.fetch_add(1, Ordering::Relaxed);
+        let number = requests.fetch_add(1, Ordering::Relaxed);
+        let numbered = format!("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{number:020}");
         let text = match script {
+            Script::Numbered => numbered.as_str(),
             Script::AnswerOnce(_) if answers > 0 => return,
             Script::Answer(text) | Script::AnswerAndClose(text) | Script::AnswerOnce(text) => text,
             Script::Silence => continue,
@@ -58,7 +79,7 @@ fn converse(mut stream: TcpStream, script: Script, requests: &AtomicU64) {
 }
 
 /// Reads a head, and a body where Content-Length announces one; `None` at the client's end.
-fn read_request(stream: &mut TcpStream) -> Option<()> {
+fn read_request(stream: &mut impl Read) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -92,6 +113,8 @@ pub(crate) fn load(script: Script, args: &[&str], check: impl Fn(Option<i32>, &V
             "4",
             "-d",
             "300ms",
+            "--warmup",
+            "0",
             "--json",
             "-",
             "--engine",

@@ -7,6 +7,7 @@
 //! ```
 
 use super::Rt;
+use super::driver::Io;
 use super::task::{Entered, TASKS_MAX, TaskId, has_local, take_local};
 use crate::base::slab::{Key, Slab};
 use crate::sys::cpu::prefetch;
@@ -150,7 +151,7 @@ impl Rt {
     #[cfg(feature = "sim")]
     pub(super) fn has_work(&self) -> bool {
         let io = self.0.io.borrow();
-        let is_due = io
+        let is_due = self
             .next_timer()
             .is_some_and(|timer| timer <= self.0.kernel.now());
         let is_woken = !self.0.slot.remote().prepare_to_sleep();
@@ -162,10 +163,12 @@ impl Rt {
             || io.has_news_of_kernel()
     }
 
-    /// When the next timer may fire; `None` when none is armed.
+    /// When the next timer may fire or alarm go off; `None` when none is set.
     #[cfg(feature = "sim")]
     pub(super) fn next_timer(&self) -> Option<super::Instant> {
-        self.0.io.borrow().next_timer()
+        let alarm = self.0.alarms.borrow().next();
+        let timer = self.0.io.borrow().next_timer();
+        alarm.into_iter().chain(timer).min()
     }
 
     /// Drops every task and socket and waits until the kernel owes nothing. Call it once, when nothing shall run any more.
@@ -223,6 +226,22 @@ impl Rt {
         let now = self.0.kernel.now();
         self.0.now.set(now);
         self.0.io.borrow_mut().set_now(now, TIMERS_MAX);
+        for _ in 0..TIMERS_MAX {
+            let Some(waker) = self.0.alarms.borrow_mut().expire(now) else {
+                break;
+            };
+            waker.wake();
+        }
+    }
+
+    /// How long nothing is due; `None` when neither a timer nor an alarm is set.
+    fn until_next_due(&self, io: &Io) -> Option<Duration> {
+        let timer = io.until_next_timer(self.now()); // At most one turn late, and a clock read less.
+        let Some(alarm) = self.0.alarms.borrow().next() else {
+            return timer;
+        };
+        let alarm = alarm - self.precise_now();
+        Some(timer.map_or(alarm, |timer| timer.min(alarm)))
     }
 
     /// Queues every task that was woken; says whether the root was.
@@ -310,7 +329,7 @@ impl Rt {
         let wait = if can_go_on || !remote.prepare_to_sleep() {
             Some(Duration::ZERO)
         } else {
-            io.until_next_timer(self.now()) // At most one turn late, and a clock read less.
+            self.until_next_due(&io)
         };
         let exchanged = io.turn(wait, remote);
         remote.wake_up();

@@ -3,6 +3,7 @@
 //! Start at [`Rt`], the handle that everything takes; [`worker`] starts one for each thread, [`net`] has the sockets.
 //! There is no "current runtime": whoever needs one is given it.
 
+mod alarm;
 pub(crate) mod buf;
 pub mod crew;
 mod driver;
@@ -20,11 +21,13 @@ mod time;
 mod timer;
 pub mod worker;
 
+pub use alarm::Alarm;
 pub use driver::{Features, Holdings, Stats};
 pub use executor::Yield;
 pub use sleep::{Elapsed, Sleep, Timeout};
 pub use time::Instant;
 
+use alarm::Alarms;
 use driver::{Io, Kernel};
 use executor::Executor;
 use std::cell::{Cell, RefCell};
@@ -162,6 +165,7 @@ pub struct Rt(Rc<Shared>);
 
 pub(crate) struct Shared {
     executor: Executor,
+    alarms: RefCell<Alarms>,
     io: RefCell<Io>,
     now: Cell<Instant>,
     kernel: Kernel,
@@ -196,6 +200,7 @@ impl Rt {
         let (io, passed_over) = Io::new(options, slot.remote(), kernel.clone()).map_err(failed)?;
         let shared = Shared {
             executor: Executor::new(),
+            alarms: RefCell::default(),
             io: RefCell::new(io),
             now: Cell::new(now),
             kernel,

@@ -10,7 +10,9 @@ use crate::base::slab::Key;
 use crate::sys::socket;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
 
 /// One byte connection.
 ///
@@ -236,12 +238,42 @@ impl Rt {
     /// # Errors
     /// What `connect(2)` answers; `TimedOut` after the deadline.
     pub async fn connect(&self, addr: SocketAddr, deadline: Instant) -> io::Result<Conn> {
-        let key = self.0.io.borrow_mut().start_connect(addr)?;
+        self.connect_from(None, addr, deadline).await
+    }
+
+    /// The same from a local address, whose port the kernel picks.
+    ///
+    /// # Errors
+    /// As [`Rt::connect`]; `AddrNotAvailable` when the address is not this machine's, or has no free port.
+    pub async fn connect_from(
+        &self,
+        from: Option<IpAddr>,
+        addr: SocketAddr,
+        deadline: Instant,
+    ) -> io::Result<Conn> {
+        let key = self.0.io.borrow_mut().start_connect(addr, from)?;
         let conn = Conn::new(self, key);
         conn.set_deadline(Some(deadline));
         poll_fn(|cx| self.0.io.borrow_mut().poll_connect(key, cx)).await?;
         conn.set_deadline(None);
         Ok(conn)
+    }
+
+    /// Connects to a Unix stream socket; while the listener's queue is full it is tried again every millisecond.
+    ///
+    /// # Errors
+    /// What `connect(2)` answers; `TimedOut` after the deadline.
+    pub async fn connect_unix(&self, path: &Path, deadline: Instant) -> io::Result<Conn> {
+        loop {
+            match self.0.kernel.connect_unix(path) {
+                Ok(socket) => return self.adopt(socket),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Err(_queue_is_full) if self.now() >= deadline => {
+                    return Err(io::Error::from(io::ErrorKind::TimedOut));
+                }
+                Err(_queue_is_full) => self.sleep(UNIX_RETRY_PAUSE).await,
+            }
+        }
     }
 
     /// Takes a connected socket over, from another worker or process.
@@ -413,3 +445,5 @@ impl Released {
 pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Socket> {
     socket::listen(addr, backlog).map(Socket::from)
 }
+
+const UNIX_RETRY_PAUSE: Duration = Duration::from_millis(1);

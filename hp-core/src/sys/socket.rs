@@ -3,9 +3,10 @@
 use super::{check, check_len, check_long};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSlice};
-use std::mem::ManuallyDrop;
-use std::net::{Shutdown, SocketAddr};
+use std::mem::{ManuallyDrop, size_of};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 /// Binds and listens with `SO_REUSEADDR`, `SO_REUSEPORT` and `TCP_NODELAY` (which accepted sockets inherit).
@@ -45,18 +46,35 @@ pub fn probe_exclusive(addr: SocketAddr) -> io::Result<()> {
 
 /// Makes a non-blocking socket and starts to connect it; writable or failed once that is decided.
 ///
+/// `from`: the local address, where it matters; its port is chosen with the connection, so that one local port serves many
+/// peers (`IP_BIND_ADDRESS_NO_PORT`).
+///
 /// # Errors
-/// What `socket(2)` and `connect(2)` answer at once, but for `EINPROGRESS`.
-pub fn start_connect(addr: SocketAddr) -> io::Result<RawFd> {
+/// What `socket(2)`, `bind(2)` and `connect(2)` answer at once, but for `EINPROGRESS`.
+pub fn start_connect(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<RawFd> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(from) = from {
+        choose_port_late(socket.as_raw_fd())?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
     match socket.connect(&addr.into()) {
         Ok(()) => (),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => (),
         Err(error) => return Err(error),
     }
     Ok(socket.into_raw_fd())
+}
+
+/// Connects to a Unix stream socket, which is decided at once.
+///
+/// # Errors
+/// `WouldBlock` when the listener's queue is full: try again later; `NotFound`, `ConnectionRefused` and their like.
+pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket.into())
 }
 
 /// The outcome of a connection attempt, and of any later failure (`SO_ERROR`, which it clears).
@@ -255,6 +273,23 @@ pub fn from_raw(fd: RawFd) -> OwnedFd {
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     Ok((one.into(), other.into()))
+}
+
+/// Lets the kernel choose the local port when the peer is known, instead of at `bind(2)`.
+fn choose_port_late(fd: RawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the option's value is `len` readable bytes for the duration of the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            len,
+        )
+    };
+    check(result).map(drop)
 }
 
 fn with<T>(fd: RawFd, call: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {

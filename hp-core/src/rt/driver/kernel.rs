@@ -6,8 +6,9 @@ use super::sim;
 use crate::rt::time::Instant;
 use crate::sys::{clock, file, socket};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,11 +42,28 @@ impl Kernel {
     }
 
     /// See [`socket::start_connect`].
-    pub(crate) fn start_connect(&self, addr: SocketAddr) -> io::Result<RawFd> {
+    pub(crate) fn start_connect(
+        &self,
+        addr: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<RawFd> {
         match self {
-            Self::Real => socket::start_connect(addr),
+            Self::Real => socket::start_connect(addr, from),
             #[cfg(feature = "sim")]
-            Self::Sim(kernel) => kernel.start_connect(addr),
+            Self::Sim(kernel) if from.is_none_or(|from| from == kernel.addr()) => {
+                kernel.start_connect(addr)
+            }
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        }
+    }
+
+    /// See [`socket::connect_unix`]. A simulated kernel has no such sockets.
+    pub(crate) fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
+        match self {
+            Self::Real => socket::connect_unix(path).map(Socket::from),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         }
     }
 

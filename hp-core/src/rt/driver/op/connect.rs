@@ -6,16 +6,20 @@ use crate::rt::driver::slot::{ConnSlot, Phase};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 impl Io {
-    /// Starts a connection attempt.
+    /// Starts a connection attempt, from a local address where one is given.
     ///
     /// # Errors
     /// What `socket(2)` and `connect(2)` answer at once.
-    pub(crate) fn start_connect(&mut self, addr: SocketAddr) -> io::Result<Key> {
-        let fd = self.kernel.start_connect(addr)?;
+    pub(crate) fn start_connect(
+        &mut self,
+        addr: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<Key> {
+        let fd = self.kernel.start_connect(addr, from)?;
         let key = self.insert(fd, Phase::Connecting, Some(addr), Ok(()))?;
         let slot = self.conns.get_mut(key).expect("just inserted");
         if let Driver::Uring(uring) = &mut self.driver {

@@ -1,0 +1,587 @@
+//! What all connections of a thread share: the plan, the schedule, the counts.
+//!
+//! Must not know: what is said on a connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use hp_core::rt::net::Conn;
+use hp_core::rt::{Instant, Rt};
+
+use crate::address::Address;
+use crate::health::Health;
+use crate::pacer::{Due, Meeting};
+use crate::plan::{Pace, SharedPlan};
+use crate::record::{Answer, Clock, ErrorClass, Record, Times};
+use crate::request::Request;
+use crate::response::ResponseRules;
+use crate::samples::Samples;
+use crate::schedule::{Arrivals, Dice, Timetable};
+
+/// A request that was sent and not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) due: Due,
+    pub(crate) sent: Instant,
+}
+
+/// What all connections of a thread share.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    /// The thread's runtime.
+    pub(crate) rt: Rt,
+    /// What was asked for.
+    pub(crate) plan: SharedPlan,
+    /// What counts. Borrowed within one poll only, as all the others here.
+    pub(crate) record: RefCell<Record>,
+    /// What was asked for outside of the counted window.
+    uncounted: RefCell<Record>,
+    pub(crate) rules: ResponseRules,
+    /// Connections are opened for the request that needs them.
+    pub(crate) connects_on_demand: bool,
+    /// A connection takes more requests while it waits for an answer.
+    pub(crate) sends_meanwhile: bool,
+    pub(crate) window: Window,
+    pub(crate) health: Health,
+    /// Where connections get their requests, with one schedule for all.
+    pub(crate) meeting: Option<Meeting>,
+    /// Each connection's own schedule.
+    own_schedules: Vec<RefCell<Arrivals>>,
+    address: Address,
+    /// Connections that were begun, to take the local addresses in turn.
+    sources_used: Cell<usize>,
+    worker: u32,
+    flights: Vec<RefCell<VecDeque<Flight>>>,
+    dice: RefCell<Dice>,
+    /// Counted requests that may still be sent.
+    left: Cell<u64>,
+    /// Hash of the first body of each request.
+    bodies: RefCell<Vec<Option<u64>>>,
+    /// The last counted answer.
+    last_answer: Cell<Instant>,
+    has_failed: Cell<bool>,
+    failure_waiter: RefCell<Option<Waker>>,
+}
+
+/// The points in time of a run, in their order; `NEVER` before they are known.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// The first request is due.
+    pub(crate) begin: Cell<Instant>,
+    /// From here on it counts.
+    pub(crate) from: Cell<Instant>,
+    /// From here on it does not count any more.
+    pub(crate) end: Cell<Instant>,
+    /// Nothing is sent from here on.
+    pub(crate) stop: Cell<Instant>,
+}
+
+impl Window {
+    fn has(&self, at: Instant) -> bool {
+        self.from.get() <= at && at < self.end.get()
+    }
+
+    /// Ends everything now that was to end later.
+    pub(crate) fn cut(&self, now: Instant) {
+        for point in [&self.from, &self.end, &self.stop] {
+            point.set(point.get().min(now));
+        }
+    }
+}
+
+impl Fleet {
+    /// For one thread's connections.
+    pub(crate) fn new(rt: Rt, plan: SharedPlan, address: Address, worker: u32) -> Self {
+        let conns = plan.share(worker);
+        let clock = if plan.counts_from_intended() {
+            Clock::Response
+        } else {
+            Clock::Service
+        };
+        let (mut meeting, mut own_schedules) = (None, Vec::new());
+        match &plan.pace {
+            Pace::Closed => (),
+            Pace::Rate(pace) if pace.per_conn => {
+                let rate = Rc::new(pace.rate.clone());
+                own_schedules.extend((0..conns).map(|idx| {
+                    let index = idx * plan.threads + worker;
+                    let rate = Rc::clone(&rate);
+                    let arrivals =
+                        Arrivals::new(rate, pace.arrival, index, plan.connections, plan.seed);
+                    RefCell::new(arrivals)
+                }));
+            }
+            Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
+        }
+        let mut record = Record::with_clock(clock);
+        record.samples = plan.samples_room().map(Samples::with_room);
+        Self {
+            rt,
+            record: RefCell::new(record),
+            uncounted: RefCell::new(Record::with_clock(clock)),
+            rules: ResponseRules::new(plan.pipeline > 1),
+            connects_on_demand: plan.connects_on_demand(),
+            sends_meanwhile: plan.pipeline > 1 && plan.pace != Pace::Closed,
+            window: Window {
+                begin: Cell::new(Instant::NEVER),
+                from: Cell::new(Instant::NEVER),
+                end: Cell::new(Instant::NEVER),
+                stop: Cell::new(Instant::NEVER),
+            },
+            health: Health::new(conns),
+            meeting,
+            own_schedules,
+            address,
+            sources_used: Cell::new(worker as usize),
+            worker,
+            flights: (0..conns)
+                .map(|_| RefCell::new(VecDeque::with_capacity(plan.pipeline as usize)))
+                .collect(),
+            dice: RefCell::new(Dice::new(plan.seed ^ u64::from(worker) << 40)),
+            left: Cell::new(plan.requests_share(worker)),
+            bodies: RefCell::new(vec![None; plan.requests.len()]),
+            last_answer: Cell::new(Instant::START),
+            has_failed: Cell::new(false),
+            failure_waiter: RefCell::default(),
+            plan,
+        }
+    }
+
+    /// Sets the points in time, from that of the first request on.
+    pub(crate) fn begin_at(&self, begin: Instant) {
+        let (plan, window) = (&self.plan, &self.window);
+        window.begin.set(begin);
+        window.from.set(begin + plan.warmup);
+        window.end.set(begin + plan.warmup + plan.duration);
+        window
+            .stop
+            .set(begin + plan.warmup + plan.duration + plan.cooldown);
+        let ramp = plan.ramp_conns;
+        self.health
+            .begin(begin, if ramp.is_zero() { None } else { Some(ramp) });
+    }
+
+    /// Stops sending at once.
+    pub(crate) fn halt(&self) {
+        self.window.cut(self.rt.precise_now());
+        if let Some(meeting) = &self.meeting {
+            meeting.end();
+        }
+        self.rt.wake_all();
+    }
+
+    /// Whether nothing more is to be sent.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rt.now() >= self.window.stop.get()
+    }
+
+    /// The end of the counted window; without a schedule the last answer, if that came later, or if no more were asked.
+    pub(crate) fn ended_at(&self) -> Instant {
+        let (end, last) = (self.window.end.get(), self.last_answer.get());
+        if self.plan.requests_max.is_some() && self.left.get() == 0 {
+            return last.max(self.window.from.get());
+        }
+        match self.plan.pace {
+            Pace::Closed => end.max(last),
+            Pace::Rate(_) | Pace::Recorded => end,
+        }
+    }
+
+    /// Counts what is still under way as given up, and expects no answer to it any more.
+    pub(crate) fn give_up(&self, now: Instant) {
+        for idx in 0..self.flights.len() {
+            while let Some(flight) = self.arrive(idx) {
+                self.note_timeout(&flight, now);
+            }
+        }
+    }
+
+    /// Which of the plan's requests a due one is.
+    pub(crate) fn request(&self, request: u32) -> &Request {
+        let requests = &self.plan.requests;
+        requests
+            .get(request as usize)
+            .unwrap_or_else(|| requests.first().expect("a plan has a request"))
+    }
+
+    /// Waits for the connection's turn, where they are opened one after the other.
+    pub(crate) async fn begin_in_turn(&self, idx: usize) {
+        let ramp = self.plan.ramp_conns;
+        if !ramp.is_zero() {
+            let place = u32::try_from(idx)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(self.plan.threads);
+            let wait =
+                ramp.mul_f64(f64::from(place + self.worker) / f64::from(self.plan.connections));
+            self.until(self.window.begin.get() + wait).await;
+        }
+    }
+
+    /// Waits, or until the end.
+    pub(crate) async fn pause(&self, length: Duration) {
+        self.until(self.rt.now() + length).await;
+    }
+
+    /// Waits for a point in time, or the end, to the millisecond.
+    pub(crate) async fn until(&self, at: Instant) {
+        self.unless_over(self.rt.sleep_until(at.min(self.window.stop.get())))
+            .await;
+    }
+
+    /// The same to the nanosecond.
+    pub(crate) async fn precisely_until(&self, at: Instant) {
+        self.unless_over(self.rt.alarm_at(at)).await;
+    }
+
+    /// Looks again at whether it is over when all tasks are woken.
+    async fn unless_over(&self, wait: impl Future<Output = ()>) {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| {
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            wait.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// Opens a connection and counts it, or its failure.
+    pub(crate) async fn connect(&self, idx: usize) -> Result<Conn, ErrorClass> {
+        let begun = self.rt.precise_now();
+        let connected = self.open(begun).await;
+        let now = self.rt.precise_now();
+        let class = match connected {
+            Ok(conn) => {
+                self.record_of_connect(begun)
+                    .borrow_mut()
+                    .connected(now - begun);
+                self.health.up(idx, now, &self.window);
+                return Ok(conn);
+            }
+            Err(error) => connect_class(&error),
+        };
+        self.health.down(idx, now, &self.window);
+        if now < self.window.stop.get() {
+            self.record_of_connect(begun)
+                .borrow_mut()
+                .errors
+                .count(class);
+            self.failed();
+        }
+        Err(class)
+    }
+
+    /// Opens one that belongs to none of the places, and counts nothing.
+    pub(crate) async fn open_plainly(&self) -> Option<Conn> {
+        self.open(self.rt.precise_now()).await.ok()
+    }
+
+    async fn open(&self, begun: Instant) -> io::Result<Conn> {
+        let deadline = (begun + self.plan.connect_timeout).min(self.window.stop.get());
+        match &self.address {
+            Address::Tcp(addr) => {
+                self.rt
+                    .connect_from(self.next_source(), *addr, deadline)
+                    .await
+            }
+            Address::Unix(path) => self.rt.connect_unix(path, deadline).await,
+        }
+    }
+
+    /// The local addresses are taken in turn.
+    fn next_source(&self) -> Option<IpAddr> {
+        let sources = &self.plan.src;
+        let place = self
+            .sources_used
+            .replace(self.sources_used.get().wrapping_add(1));
+        sources.get(place.checked_rem(sources.len())?).copied()
+    }
+
+    /// A connection broke, and is not open again yet.
+    pub(crate) fn went_down(&self, idx: usize) {
+        self.health.down(idx, self.rt.now(), &self.window);
+    }
+
+    /// Waits for the next request that this connection is to send; `None` at the end.
+    pub(crate) async fn next_due(&self, idx: usize, last_done: Option<Instant>) -> Option<Due> {
+        if let Some(meeting) = &self.meeting {
+            return meeting.next(idx).await;
+        }
+        let Some(own) = self.own_schedules.get(idx) else {
+            return self.due_now(idx, last_done);
+        };
+        let since = own.borrow().due()?;
+        let at = self.window.begin.get() + since;
+        if at >= self.window.stop.get() {
+            return None;
+        }
+        let free_since = self.rt.precise_now();
+        Box::pin(self.precisely_until(at)).await;
+        if self.is_over() {
+            return None;
+        }
+        own.borrow_mut().advance();
+        Some(self.new_due(at, at.max(free_since)))
+    }
+
+    /// The next request, if one is due now.
+    pub(crate) fn due_now(&self, idx: usize, last_done: Option<Instant>) -> Option<Due> {
+        if let Some(meeting) = &self.meeting {
+            return meeting.given(idx);
+        }
+        let now = last_done.unwrap_or_else(|| self.rt.precise_now());
+        if now >= self.window.stop.get() {
+            return None;
+        }
+        let Some(own) = self.own_schedules.get(idx) else {
+            return self.spend(now).then(|| self.new_due(now, now));
+        };
+        let at = self.window.begin.get() + own.borrow().due()?;
+        if at > now {
+            return None;
+        }
+        own.borrow_mut().advance();
+        Some(self.new_due(at, now))
+    }
+
+    fn new_due(&self, at: Instant, able: Instant) -> Due {
+        let request = self.plan.choice.draw(&mut self.dice.borrow_mut());
+        Due { at, able, request }
+    }
+
+    /// Takes one from the number of requests that may be sent.
+    fn spend(&self, at: Instant) -> bool {
+        let left = self.left.get();
+        if left > 0 && self.window.has(at) {
+            self.left.set(left - 1);
+        }
+        left > 0
+    }
+
+    /// Hands out the requests of a common schedule until the end; see [`crate::pacer`].
+    pub(crate) async fn pace(&self) {
+        let Some(meeting) = &self.meeting else {
+            return;
+        };
+        let Some(mut timetable) = Timetable::new(&self.plan, self.worker) else {
+            return meeting.end();
+        };
+        let limits = timetable.limits(&self.plan);
+        let begin = self.window.begin.get();
+        let mut not_before = Instant::START;
+        while let Some(since) = timetable.due() {
+            let at = begin + since;
+            if at >= self.window.stop.get() {
+                break;
+            }
+            self.precisely_until(at.max(not_before)).await;
+            let mut able = at.max(not_before);
+            if limits.is_too_late(timetable.backlog_at(self.rt.now() - begin)) {
+                self.never_sent(at, self.rt.now());
+                timetable.advance();
+                continue;
+            }
+            if meeting.all_busy() {
+                meeting.somebody_free().await;
+                able = able.max(self.rt.precise_now());
+            }
+            if self.is_over() || meeting.is_over() || !self.spend(at) {
+                break;
+            }
+            let request = timetable
+                .request()
+                .unwrap_or_else(|| self.plan.choice.draw(&mut self.dice.borrow_mut()));
+            let is_given = meeting.give(Due { at, able, request });
+            debug_assert!(is_given);
+            timetable.advance();
+            if let Some(factor) = limits.catch_up {
+                let rate = timetable.rate_at(self.rt.now() - begin) * factor;
+                let gap = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::ZERO);
+                not_before = self.rt.precise_now() + gap;
+            }
+        }
+        // What was due and found no free connection belongs to the response times as well.
+        let end = self.window.end.get();
+        while let Some(at) = timetable
+            .due()
+            .map(|since| begin + since)
+            .filter(|at| *at < end)
+        {
+            if self.left.get() == 0 {
+                break;
+            }
+            self.never_sent(at, end);
+            timetable.advance();
+        }
+        meeting.end();
+    }
+
+    /// At the end of a connection's task: what it should have sent and did not.
+    pub(crate) fn leave(&self, idx: usize, held: VecDeque<Due>) {
+        if self.plan.pace == Pace::Closed {
+            return;
+        }
+        let (begin, end) = (self.window.begin.get(), self.window.end.get());
+        let given = self.meeting.as_ref().and_then(|meeting| meeting.given(idx));
+        for due in held.into_iter().chain(given) {
+            self.never_sent(due.at, end);
+        }
+        if let Some(own) = self.own_schedules.get(idx) {
+            let mut own = own.borrow_mut();
+            while let Some(at) = own.due().map(|since| begin + since).filter(|at| *at < end) {
+                self.never_sent(at, end);
+                own.advance();
+            }
+        }
+    }
+
+    fn never_sent(&self, at: Instant, now: Instant) {
+        self.record_of(at).borrow_mut().never_sent(now - at);
+    }
+
+    /// How many requests of a connection are under way.
+    pub(crate) fn flights(&self, idx: usize) -> usize {
+        self.flights[idx].borrow().len()
+    }
+
+    /// The one whose answer comes next.
+    pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
+        self.flights[idx].borrow().front().copied()
+    }
+
+    /// A request is sent.
+    pub(crate) fn depart(&self, idx: usize, flight: Flight) {
+        let len = self.request(flight.due.request).bytes.len() as u64;
+        let mut record = self.record_of(flight.due.at).borrow_mut();
+        record.requests += 1;
+        record.bytes_out += len;
+        self.flights[idx].borrow_mut().push_back(flight);
+    }
+
+    /// The oldest request is not under way any more.
+    pub(crate) fn arrive(&self, idx: usize) -> Option<Flight> {
+        self.flights[idx].borrow_mut().pop_front()
+    }
+
+    /// Counts a complete answer.
+    pub(crate) fn note_answer(&self, times: &Times, answer: &Answer) {
+        self.record_of(times.intended)
+            .borrow_mut()
+            .answer(times, answer);
+        if self.window.has(times.intended) {
+            self.last_answer.set(self.last_answer.get().max(times.done));
+        }
+        if answer.fault.is_some() {
+            self.failed();
+        }
+    }
+
+    /// Counts a request that was given up.
+    pub(crate) fn note_timeout(&self, flight: &Flight, now: Instant) {
+        let times = Times {
+            intended: flight.due.at,
+            able: flight.due.able,
+            sent: flight.sent,
+            first_byte: now,
+            done: now,
+        };
+        self.record_of(flight.due.at).borrow_mut().give_up(&times);
+        self.failed();
+    }
+
+    /// Counts a failure of what was meant to be sent at `at`.
+    pub(crate) fn note_failure(&self, class: ErrorClass, at: Instant) {
+        self.record_of(at).borrow_mut().errors.count(class);
+        if class != ErrorClass::EofIdleReuse {
+            self.failed();
+        }
+    }
+
+    /// Waits for the first failure, where that ends the run; else for ever.
+    pub(crate) async fn failure(&self) {
+        poll_fn(|cx| {
+            if self.has_failed.get() {
+                return Poll::Ready(());
+            }
+            *self.failure_waiter.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn failed(&self) {
+        if self.plan.fail_fast
+            && !self.has_failed.replace(true)
+            && let Some(waiter) = self.failure_waiter.take()
+        {
+            waiter.wake();
+        }
+    }
+
+    /// Whether a body is like the first one to the same request, or is the first one.
+    pub(crate) fn is_known_body(&self, request: u32, hash: u64) -> bool {
+        let mut bodies = self.bodies.borrow_mut();
+        match bodies.get_mut(request as usize) {
+            Some(known) => *known.get_or_insert(hash) == hash,
+            None => true,
+        }
+    }
+
+    /// Where what was meant to be sent at `at` is counted.
+    fn record_of(&self, at: Instant) -> &RefCell<Record> {
+        if self.window.has(at) {
+            &self.record
+        } else {
+            &self.uncounted
+        }
+    }
+
+    /// The connections that a run begins with count, whenever that was.
+    fn record_of_connect(&self, at: Instant) -> &RefCell<Record> {
+        if at < self.window.begin.get() {
+            &self.record
+        } else {
+            self.record_of(at)
+        }
+    }
+}
+
+fn connect_class(error: &io::Error) -> ErrorClass {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorClass::ConnectRefused,
+        io::ErrorKind::TimedOut => ErrorClass::ConnectTimeout,
+        io::ErrorKind::AddrNotAvailable => ErrorClass::LocalPorts,
+        _ => match error.raw_os_error() {
+            Some(ENFILE | EMFILE) => ErrorClass::LocalFds,
+            _ => ErrorClass::ConnectOther,
+        },
+    }
+}
+
+/// errno(3): the system's, and the process's, table of open files is full. They have no `ErrorKind`.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_errors_have_classes_by_whose_fault_they_are() {
+        let check = |errno, want| {
+            assert_eq!(connect_class(&io::Error::from_raw_os_error(errno)), want);
+        };
+        check(111, ErrorClass::ConnectRefused);
+        check(110, ErrorClass::ConnectTimeout);
+        check(99, ErrorClass::LocalPorts);
+        check(EMFILE, ErrorClass::LocalFds);
+        check(113, ErrorClass::ConnectOther);
+    }
+}

@@ -1,0 +1,429 @@
+//! When each request is due: rates over time, and arrivals at them.
+//!
+//! A rate over time is turned into a count over time, its integral; arrival number `n` is due when the count reaches
+//! `n`. Even arrivals are whole numbers, Poisson arrivals a unit-rate Poisson process on the same axis. Several
+//! threads share one schedule without talking: each takes every n-th even number, or its own thinner process.
+//!
+//! Must not know: clocks, connections, what a request is.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::plan::{Pace, Plan, SharedPlan};
+use crate::traffic::{Choice, Entry};
+
+/// Requests per second over time; after the last piece its final rate goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rate {
+    pieces: Vec<Piece>,
+}
+
+/// A stretch in which the rate changes evenly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Piece {
+    /// When it begins, in seconds.
+    begins: f64,
+    /// Seconds; the last piece never ends.
+    length: f64,
+    /// Requests per second where it begins.
+    from: f64,
+    /// Requests per second where it ends.
+    to: f64,
+    /// Requests due before it begins.
+    before: f64,
+}
+
+/// How requests are spread at a rate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Arrival {
+    /// At even distances.
+    #[default]
+    Uniform,
+    /// As from many clients that do not know of each other: exponential distances.
+    Poisson,
+}
+
+/// Which pieces a [`Rate`] is made of: each a length, and the rates at its ends in requests per second.
+pub type Shape<'a> = &'a [(Duration, f64, f64)];
+
+impl Rate {
+    /// From pieces in their order; the last one's final rate goes on. `shape` is not empty, and its last rate is above 0.
+    pub fn new(shape: Shape<'_>) -> Self {
+        let mut pieces = Vec::with_capacity(shape.len() + 1);
+        let (mut begins, mut before) = (0.0, 0.0);
+        for &(length, from, to) in shape {
+            let length = length.as_secs_f64();
+            pieces.push(Piece {
+                begins,
+                length,
+                from,
+                to,
+                before,
+            });
+            begins += length;
+            before += length * f64::midpoint(from, to);
+        }
+        let last = shape.last().map_or(0.0, |&(_, _, to)| to);
+        pieces.push(Piece {
+            begins,
+            length: f64::INFINITY,
+            from: last,
+            to: last,
+            before,
+        });
+        Self { pieces }
+    }
+
+    /// One rate for ever.
+    pub fn constant(rate: f64) -> Self {
+        Self::new(&[(Duration::ZERO, rate, rate)])
+    }
+
+    /// Requests due up to a time since the beginning.
+    pub fn count_at(&self, at: Duration) -> f64 {
+        let at = at.as_secs_f64();
+        let piece = self.piece(|piece| piece.begins <= at);
+        let into = at - piece.begins;
+        piece.before + into * (piece.from + piece.slope() * into / 2.0)
+    }
+
+    /// Requests per second at a time since the beginning.
+    pub fn rate_at(&self, at: Duration) -> f64 {
+        let at = at.as_secs_f64();
+        let piece = self.piece(|piece| piece.begins <= at);
+        piece.from + piece.slope() * (at - piece.begins)
+    }
+
+    /// When the count is reached; `None` for one that never is.
+    pub fn time_of(&self, count: f64) -> Option<Duration> {
+        let piece = self.piece(|piece| piece.before <= count);
+        let left = count - piece.before;
+        // left = from * t + slope * t² / 2, solved in the form that does not cancel and needs no slope.
+        let discriminant = piece.from * piece.from + 2.0 * piece.slope() * left;
+        let into = 2.0 * left / (piece.from + discriminant.max(0.0).sqrt());
+        let into = if left <= 0.0 {
+            0.0
+        } else {
+            into.min(piece.length)
+        };
+        Duration::try_from_secs_f64(piece.begins + into).ok()
+    }
+
+    fn piece(&self, begins_before: impl Fn(&Piece) -> bool) -> Piece {
+        let end = self.pieces.partition_point(begins_before);
+        self.pieces[end.max(1) - 1]
+    }
+}
+
+impl Piece {
+    fn slope(&self) -> f64 {
+        if self.length.is_finite() && self.length > 0.0 {
+            (self.to - self.from) / self.length
+        } else {
+            0.0
+        }
+    }
+}
+
+/// One thread's, or one connection's, share of the arrivals.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrivals {
+    rate: Rc<Rate>,
+    arrival: Arrival,
+    /// How many share the schedule.
+    stride: f64,
+    /// The next one's place on the axis of counts.
+    count: f64,
+    dice: Dice,
+}
+
+impl Arrivals {
+    /// Share `index` of `shares`; what the Poisson process draws depends on `seed` and `index`.
+    pub(crate) fn new(
+        rate: Rc<Rate>,
+        arrival: Arrival,
+        index: u32,
+        shares: u32,
+        seed: u64,
+    ) -> Self {
+        let mut dice = Dice::new(seed ^ (u64::from(index) << 32));
+        let stride = f64::from(shares.max(1));
+        let count = match arrival {
+            Arrival::Uniform => f64::from(index),
+            Arrival::Poisson => stride * dice.exponential(),
+        };
+        Self {
+            rate,
+            arrival,
+            stride,
+            count,
+            dice,
+        }
+    }
+
+    /// When the next one is due, since the beginning; `None` when none ever is.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        self.rate.time_of(self.count)
+    }
+
+    /// Goes on to the one after.
+    pub(crate) fn advance(&mut self) {
+        self.count += match self.arrival {
+            Arrival::Uniform => self.stride,
+            Arrival::Poisson => self.stride * self.dice.exponential(),
+        };
+    }
+
+    /// About how many of this share are due at a time and not taken.
+    pub(crate) fn backlog_at(&self, at: Duration) -> f64 {
+        (self.rate.count_at(at) - self.count) / self.stride
+    }
+
+    /// This share's requests per second at a time.
+    pub(crate) fn rate_at(&self, at: Duration) -> f64 {
+        self.rate.rate_at(at) / self.stride
+    }
+}
+
+/// What a thread's common schedule is made of.
+#[derive(Debug)]
+pub(crate) enum Timetable {
+    /// A rate.
+    Rate(Arrivals),
+    /// What was recorded; every `stride`-th entry is this thread's.
+    Recorded {
+        plan: SharedPlan,
+        next: usize,
+        stride: usize,
+    },
+}
+
+/// How a schedule behaves when it is late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lateness {
+    backlog_max: Option<f64>,
+    /// How many times the rate it may run at.
+    pub(crate) catch_up: Option<f64>,
+}
+
+impl Timetable {
+    /// This thread's share; `None` without a common schedule.
+    pub(crate) fn new(plan: &SharedPlan, worker: u32) -> Option<Self> {
+        match &plan.pace {
+            Pace::Closed => None,
+            Pace::Recorded => Some(Self::Recorded {
+                plan: SharedPlan::clone(plan),
+                next: worker as usize,
+                stride: plan.threads as usize,
+            }),
+            Pace::Rate(pace) => {
+                let rate = Rc::new(pace.rate.clone());
+                let arrivals = Arrivals::new(rate, pace.arrival, worker, plan.threads, plan.seed);
+                Some(Self::Rate(arrivals))
+            }
+        }
+    }
+
+    /// How it behaves when it is late: each thread has its share of the backlog, at least one.
+    pub(crate) fn limits(&self, plan: &Plan) -> Lateness {
+        match &plan.pace {
+            Pace::Rate(pace) => Lateness {
+                backlog_max: pace.max_backlog.map(|max| {
+                    let share = max / u64::from(plan.threads);
+                    f64::from(u32::try_from(share.max(1)).unwrap_or(u32::MAX))
+                }),
+                catch_up: pace.catch_up,
+            },
+            Pace::Closed | Pace::Recorded => Lateness {
+                backlog_max: None,
+                catch_up: None,
+            },
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        match self {
+            Self::Rate(_) => None,
+            Self::Recorded { plan, next, .. } => match &plan.choice {
+                Choice::Recorded(entries) => entries.get(*next).copied(),
+                Choice::Only | Choice::Weighted(_) => None,
+            },
+        }
+    }
+
+    /// When the next request is due, since the beginning.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        match self {
+            Self::Rate(arrivals) => arrivals.due(),
+            Self::Recorded { .. } => self.entry().map(|entry| entry.at),
+        }
+    }
+
+    /// Which request that is, where it is not left to chance.
+    pub(crate) fn request(&self) -> Option<u32> {
+        self.entry().map(|entry| entry.request)
+    }
+
+    /// Goes on to the one after.
+    pub(crate) fn advance(&mut self) {
+        match self {
+            Self::Rate(arrivals) => arrivals.advance(),
+            Self::Recorded { next, stride, .. } => *next += *stride,
+        }
+    }
+
+    /// About how many are due at a time and not taken.
+    pub(crate) fn backlog_at(&self, at: Duration) -> f64 {
+        match self {
+            Self::Rate(arrivals) => arrivals.backlog_at(at),
+            Self::Recorded { .. } => 0.0,
+        }
+    }
+
+    /// Requests per second of this thread at a time.
+    pub(crate) fn rate_at(&self, at: Duration) -> f64 {
+        match self {
+            Self::Rate(arrivals) => arrivals.rate_at(at),
+            Self::Recorded { .. } => f64::INFINITY,
+        }
+    }
+}
+
+impl Lateness {
+    /// Whether the oldest request of such a backlog is given up.
+    pub(crate) fn is_too_late(&self, backlog: f64) -> bool {
+        self.backlog_max.is_some_and(|max| backlog > max + 1.0)
+    }
+}
+
+/// Numbers drawn from a seed: splitmix64, which is enough for load and never a secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Dice {
+    state: u64,
+}
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// Any number.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// Below `bound`, which is not 0; the bias is below `bound` by 2^64.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        let product = u128::from(self.draw()) * u128::from(bound);
+        u64::try_from(product >> 64).unwrap_or(0)
+    }
+
+    /// With mean 1.
+    fn exponential(&mut self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float whole")]
+        let unit = ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64; // In (0, 1].
+        -unit.ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn check_times(rate: &Rate, counts: &[(f64, f64)]) {
+        for &(count, want) in counts {
+            let at = rate.time_of(count).unwrap().as_secs_f64();
+            assert!((at - want).abs() < 1e-6, "{count}: {at}, not {want}");
+            let back = rate.count_at(seconds(want));
+            assert!((back - count).abs() < 1e-6, "{want}: {back}, not {count}");
+        }
+    }
+
+    #[test]
+    fn constant_rate_is_due_at_even_distances() {
+        check_times(
+            &Rate::constant(100.0),
+            &[(0.0, 0.0), (1.0, 0.01), (250.0, 2.5)],
+        );
+    }
+
+    #[test]
+    fn ramp_is_its_integral_and_its_last_rate_goes_on() {
+        let ramp = Rate::new(&[(seconds(10.0), 0.0, 100.0)]);
+        check_times(
+            &ramp,
+            &[(0.0, 0.0), (5.0, 1.0), (500.0, 10.0), (600.0, 11.0)],
+        );
+        let down = Rate::new(&[(seconds(10.0), 100.0, 20.0)]);
+        check_times(&down, &[(96.0, 1.0), (600.0, 10.0), (620.0, 11.0)]);
+    }
+
+    #[test]
+    fn steps_follow_each_other() {
+        let steps = Rate::new(&[(seconds(2.0), 10.0, 10.0), (seconds(2.0), 30.0, 30.0)]);
+        check_times(
+            &steps,
+            &[(20.0, 2.0), (50.0, 3.0), (80.0, 4.0), (110.0, 5.0)],
+        );
+        assert!((steps.rate_at(seconds(1.0)) - 10.0).abs() < 1e-9);
+        assert!((steps.rate_at(seconds(9.0)) - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn shares_of_even_arrivals_are_the_whole_schedule() {
+        let rate = Rc::new(Rate::constant(1000.0));
+        let mut due: Vec<Duration> = Vec::new();
+        for index in 0..3 {
+            let mut share = Arrivals::new(Rc::clone(&rate), Arrival::Uniform, index, 3, 7);
+            for _ in 0..100 {
+                due.push(share.due().unwrap());
+                share.advance();
+            }
+        }
+        due.sort_unstable();
+        for (count, due) in due.iter().enumerate() {
+            let want = Duration::from_micros(1000 * count as u64);
+            assert!(
+                due.abs_diff(want) < Duration::from_nanos(10),
+                "{count}: {due:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn poisson_arrivals_have_the_mean_and_the_variance_of_their_law() {
+        let rate = Rc::new(Rate::constant(1.0));
+        let mut arrivals = Arrivals::new(rate, Arrival::Poisson, 0, 1, 42);
+        let (mut last, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for _ in 0..100_000 {
+            let due = arrivals.due().unwrap().as_secs_f64();
+            arrivals.advance();
+            sum += due - last;
+            squares += (due - last).powi(2);
+            last = due;
+        }
+        let mean = sum / 1e5;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
+        let variance = squares / 1e5 - mean * mean;
+        assert!((variance - 1.0).abs() < 0.05, "{variance}");
+    }
+
+    #[test]
+    fn backlog_is_what_is_due_and_not_taken() {
+        let rate = Rc::new(Rate::constant(100.0));
+        let mut share = Arrivals::new(rate, Arrival::Uniform, 0, 2, 0);
+        for _ in 0..10 {
+            share.advance();
+        }
+        assert!((share.backlog_at(seconds(1.0)) - 40.0).abs() < 1e-9);
+        assert!((share.rate_at(seconds(1.0)) - 50.0).abs() < 1e-9);
+    }
+}

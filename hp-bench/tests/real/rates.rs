@@ -1,0 +1,203 @@
+//! What a schedule sends, and what is said about it.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+
+use crate::runs::number;
+use crate::server::{ENGINES, Script, bench, load, serve};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+#[test]
+fn every_request_of_a_schedule_is_sent_or_counted_as_unsent() {
+    for flags in [
+        &["-R", "200"][..],
+        &["-R", "100:300"],
+        &["--steps", "100,300@150ms"],
+        &["-R", "200", "--pacing", "conn"],
+        &["-R", "200", "--pipeline", "4"],
+        &["-R", "200", "--catch-up", "10", "--reuse", "3"],
+    ] {
+        load(Script::Answer(OK), flags, |code, json| {
+            assert_eq!(code, Some(0), "{json}");
+            assert_eq!(json["plan"]["mode"], "rate");
+            let responses = number(json, "/run/responses");
+            let censored = number(json, "/latency_ns/censored");
+            assert_eq!(responses + censored, 60, "{json}");
+            assert_eq!(json["latency_ns"]["clock"], "response");
+            for histogram in ["response", "service", "lag", "ttfb"] {
+                assert!(json["histograms"][histogram].is_string(), "{json}");
+            }
+        });
+    }
+}
+
+#[test]
+fn poisson_schedule_is_the_same_for_one_seed() {
+    let counts = [(); 2].map(|()| {
+        let (addr, requests) = serve(Script::Answer(OK));
+        let addr = addr.to_string();
+        let fixed = [
+            "4", "-t", "1", "-d", "300ms", "--warmup", "0", "-q", "--seed", "7",
+        ];
+        let output = bench(
+            &[
+                &[addr.as_str()],
+                &fixed[..],
+                &["-R", "1k", "--arrival", "poisson", "--json", "-"],
+            ]
+            .concat(),
+        );
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let due = requests.load(Ordering::Relaxed) + number(&json, "/latency_ns/censored");
+        assert!((200..400).contains(&due), "{json}");
+        due
+    });
+    assert_eq!(counts[0], counts[1]);
+}
+
+#[test]
+fn rate_beyond_the_connections_is_told_from_a_slow_client() {
+    // One connection and no answer: nothing is ever free.
+    for engine in ENGINES {
+        let (addr, _requests) = serve(Script::Silence);
+        let addr = addr.to_string();
+        let fixed = [
+            "1",
+            "-d",
+            "300ms",
+            "--warmup",
+            "0",
+            "--timeout",
+            "200ms",
+            "-q",
+            "--engine",
+            engine,
+        ];
+        let output = bench(&[&[addr.as_str()], &fixed[..], &["-R", "100", "--json", "-"]].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{json}");
+        let censored = number(&json, "/latency_ns/censored");
+        assert_eq!(
+            (number(&json, "/run/responses"), censored),
+            (0, 30),
+            "{json}"
+        );
+        assert!(json["run"]["rate_ratio"].as_f64().unwrap() < 0.2, "{json}");
+    }
+}
+
+#[test]
+fn backlog_has_a_bound() {
+    let (addr, _requests) = serve(Script::Silence);
+    let addr = addr.to_string();
+    let flags = [
+        "1",
+        "-d",
+        "300ms",
+        "--warmup",
+        "0",
+        "--timeout",
+        "100ms",
+        "-q",
+        "-R",
+        "100",
+        "--max-backlog",
+        "5",
+    ];
+    let output = bench(&[&[addr.as_str()], &flags[..], &["--json", "-"]].concat());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(number(&json, "/latency_ns/censored"), 30, "{json}");
+}
+
+#[test]
+fn warm_up_is_sent_and_not_counted() {
+    let (addr, requests) = serve(Script::Answer(OK));
+    let addr = addr.to_string();
+    let output = bench(&[
+        &addr,
+        "2",
+        "-d",
+        "200ms",
+        "--warmup",
+        "200ms",
+        "--cooldown",
+        "100ms",
+        "-R",
+        "100",
+        "--json",
+        "-",
+        "-q",
+    ]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counted = number(&json, "/run/responses") + number(&json, "/latency_ns/censored");
+    assert_eq!(counted, 20, "{json}");
+    assert!(requests.load(Ordering::Relaxed) > 20);
+}
+
+#[test]
+fn recorded_traffic_is_sent_once_each() {
+    let file = std::env::temp_dir().join(format!("hp-bench-replay-{}", std::process::id()));
+    let lines: String = (0..20)
+        .map(|i| {
+            format!(
+                "{{\"t\": {}, \"path\": \"/{}\"}}\n",
+                f64::from(i) * 0.05,
+                i % 3
+            )
+        })
+        .collect();
+    std::fs::write(&file, lines).unwrap();
+    for engine in ENGINES {
+        let (addr, requests) = serve(Script::Answer(OK));
+        let addr = addr.to_string();
+        let words = [
+            &addr,
+            "2",
+            "--replay",
+            file.to_str().unwrap(),
+            "--speed",
+            "5",
+            "--engine",
+            engine,
+            "--json",
+            "-",
+            "-q",
+        ];
+        let output = bench(&words);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(number(&json, "/run/responses"), 20, "{json}");
+        assert_eq!(requests.load(Ordering::Relaxed), 20);
+        assert!(json["run"]["elapsed_s"].as_f64().unwrap() < 0.3, "{json}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn search_tells_its_bounds() {
+    let find = |script, goal: &str| {
+        let (addr, _requests) = serve(script);
+        let flags = [
+            "-R",
+            "20:40",
+            "-c",
+            "4",
+            "-d",
+            "300ms",
+            "--warmup",
+            "0",
+            "--timeout",
+            "100ms",
+        ];
+        let output = bench(&[&["find", &addr.to_string(), "--slo", goal][..], &flags].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = find(Script::Silence, "p99<10ms");
+    assert_eq!((code, said.as_str()), (Some(3), "no rate passes\n"));
+    let (code, said) = find(Script::Answer(OK), "p99<1ns");
+    assert_eq!((code, said.as_str()), (Some(3), "no rate passes\n"));
+    let misuse = bench(&["find", "a:1"]);
+    assert_eq!(misuse.status.code(), Some(2));
+}
