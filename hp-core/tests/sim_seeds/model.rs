@@ -266,6 +266,8 @@ fn draw_options(chance: &mut Chance, crowd: Crowd) -> RtOptions {
         bulk_buffers: one_of(chance, [1, 2, 4]),
         ring_entries: entries,
         ring_completions: completions,
+        // Without these, unread bytes hold the buffers that they came in, and others wait.
+        aside_buffers: [0, RtOptions::default().aside_buffers][chance.index(2)],
         ..RtOptions::default()
     }
 }
