@@ -125,6 +125,7 @@ macro_rules! stamp {
                     a_get_whose_kept_connection_died_is_sent_again_once,
                     what_may_have_happened_already_is_not_sent_again,
                     a_connection_with_bytes_that_nobody_asked_for_is_not_used_again,
+                    a_backend_of_http10_is_sent_no_chunks,
                     a_connection_that_the_backend_ends_is_not_used_again,
                     idle_connections_are_kept_up_to_a_number_and_a_time,
                     a_backend_killed_and_restarted_costs_only_what_was_in_flight;

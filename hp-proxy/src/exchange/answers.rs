@@ -100,6 +100,7 @@ fn failures() -> Vec<Failure> {
         Failure::ClosedWithinHead,
         Failure::ResponseTimeout,
         Failure::InterimStorm,
+        Failure::LengthRequired,
         Failure::BodyTooLarge,
         Failure::BodyTimeout,
         Failure::ClientGone,

@@ -20,6 +20,8 @@ pub(super) enum Failure {
     Response(ResponseError),
     /// More interim answers than anybody needs.
     InterimStorm,
+    /// The client's body is in chunks, which a backend of HTTP/1.0 does not know. RFC 9112 §6.1.
+    LengthRequired,
     /// The client's body is larger than the plan allows.
     BodyTooLarge,
     /// The client's body is broken.
@@ -77,6 +79,11 @@ impl Failure {
                 502,
                 "http_protocol_error",
                 "the backend sent too many interim answers",
+            ),
+            Self::LengthRequired => (
+                411,
+                "http_request_denied",
+                "the backend speaks HTTP/1.0 and needs a length",
             ),
             Self::BodyTooLarge => (
                 413,

@@ -16,7 +16,7 @@ use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
-    ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
+    BodyFraming, ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
 use hp_core::wire::http1::head::Version;
 use std::pin::pin;
@@ -163,8 +163,11 @@ async fn with_content(
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
     let lease = connect(worker, worker.upstream().acquire()).await?;
-    let mut reader = Reader::new();
     let framing = request.facts.framing;
+    if framing == BodyFraming::Chunked && lease.speaks_http10() {
+        return Err(Failure::LengthRequired);
+    }
+    let mut reader = Reader::new();
     let progress = Progress::of(request);
     let (begun, delivered) = {
         let ends = Ends {
@@ -256,6 +259,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
     } else {
         MessageEnd::Unfinished
     };
+    lease.note_version(begun.facts.version);
     let until_close = begun.facts.framing == ResponseFraming::UntilClose;
     let received_end = match delivered {
         Delivered::Whole if until_close => MessageEnd::UntilClose,

@@ -9,7 +9,8 @@ use crate::counters::Rows;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
-use std::cell::RefCell;
+use hp_core::wire::http1::head::Version;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ pub struct Upstream {
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) books: Books,
     pub(super) settings: Settings,
+    /// By endpoint: what this runtime last heard of it was HTTP/1.0.
+    speaks_http10: Vec<Cell<bool>>,
 }
 
 /// What may be done with the backends.
@@ -92,11 +95,13 @@ impl Upstream {
         settings: Settings,
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
+        let speaks_http10 = addrs.iter().map(|_| Cell::new(false)).collect();
         Rc::new(Self {
             rt: rt.clone(),
             row,
             rows,
             addrs,
+            speaks_http10,
             books,
             settings,
         })
@@ -478,6 +483,18 @@ impl Lease {
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Remembers in which version the endpoint answered.
+    pub fn note_version(&self, version: Version) {
+        self.upstream.speaks_http10[self.endpoint].set(version == Version::Http10);
+    }
+
+    /// Whether the endpoint last answered in HTTP/1.0, so that it must not be sent chunks. Before it has answered, naming it as a
+    /// backend says that it speaks HTTP/1.1. RFC 9112 §6.1.
+    #[must_use]
+    pub fn speaks_http10(&self) -> bool {
+        self.upstream.speaks_http10[self.endpoint].get()
     }
 
     /// Keeps the connection for a later exchange. Only for one that may be reused.

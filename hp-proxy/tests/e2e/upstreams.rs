@@ -274,6 +274,31 @@ pub(crate) fn a_connection_with_bytes_that_nobody_asked_for_is_not_used_again(en
     client.sees_nothing();
 }
 
+pub(crate) fn a_backend_of_http10_is_sent_no_chunks(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut client = proxy.asked(GET);
+    let _old = backend.answers("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!(client.response().body, b"hi");
+    let coded =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    client.send(coded);
+    let answer = client.response();
+    assert_eq!(answer.status(), 411, "{}", answer.head);
+    client.sees_end();
+    backend.accept().sees_end(); // It was dialled for the chunks.
+    let mut client = proxy.asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    let (mut upstream, heard) = backend.request();
+    assert_eq!(heard.body, b"hi");
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+    // It has learned: what it answered last counts.
+    client.send(coded);
+    let heard = upstream.request();
+    assert_eq!(heard.field("Transfer-Encoding"), Some("chunked"));
+    assert_eq!(heard.body, b"hi");
+}
+
 pub(crate) fn a_connection_that_the_backend_ends_is_not_used_again(engine: Engine) {
     let backend = Backend::new();
     let proxy = Proxy::before(engine, &backend, "");

@@ -19,6 +19,8 @@ pub(crate) struct Backend {
     pub(crate) chance: RefCell<Chance>,
     /// Does nothing that HTTP forbids, and answers everything.
     pub(crate) is_well_behaved: bool,
+    /// Answers in HTTP/1.0: what it is sent next must have a length.
+    pub(crate) is_old: bool,
     /// What arrives in one piece, whatever the buffers are.
     pub(crate) piece_bytes: usize,
     /// Longest content of an answer.
@@ -122,7 +124,7 @@ impl Backend {
         }
         match manner {
             Manner::Answer | Manner::AnswerAndLeave | Manner::AnswerEarly => {
-                let interim = self.one_in(10);
+                let interim = !self.is_old && self.one_in(10);
                 if interim {
                     send(conn, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").await?;
                 }
@@ -268,10 +270,10 @@ impl Backend {
         );
         let content = content_of(id, size);
         if !self.is_well_behaved && self.one_in(8) {
+            self.ledger.conduct(id, Conduct::Cut(RESET));
             send(conn, text.as_bytes()).await?;
             send(conn, &content[..size / 2]).await?;
             self.ledger.end_tunnel(TunnelEnd::BackendResets);
-            self.ledger.conduct(id, Conduct::Cut(RESET));
             return Ok(Next::Reset);
         }
         self.ledger.conduct(id, Conduct::Fair);
@@ -361,11 +363,12 @@ impl Backend {
             1 => "304 Not Modified",
             _ => "200 OK",
         };
-        let mut head = format!("HTTP/1.1 {status}\r\nX-Id: {id}\r\nX-Size: {size}\r\n");
+        let version = if self.is_old { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {status}\r\nX-Id: {id}\r\nX-Size: {size}\r\n");
         let has_no_content = method == "HEAD" || !status.starts_with("200");
         let coding = if has_no_content { 0 } else { self.below(4) };
         let (field, content, until_close) = match coding {
-            1 => {
+            1 if !self.is_old => {
                 let chunk_bytes = self.chance.borrow_mut().size(size);
                 let coded = chunked(&content, chunk_bytes);
                 (String::from("Transfer-Encoding: chunked\r\n"), coded, false)
@@ -375,6 +378,9 @@ impl Backend {
         };
         if !status.starts_with("204") {
             head.push_str(&field);
+        }
+        if self.is_old && !until_close {
+            head.push_str("Connection: keep-alive\r\n");
         }
         head.push_str("\r\n");
         Answer {

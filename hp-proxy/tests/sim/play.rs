@@ -256,6 +256,7 @@ impl Stage {
             ledger: Rc::clone(&self.ledger),
             chance: RefCell::new(chance.fork()),
             is_well_behaved: scene.is_well_behaved,
+            is_old: !scene.is_well_behaved && chance.one_in(8),
             piece_bytes: scene.buffer_bytes,
             content_bytes_max: content_bytes_max(scene.buffer_bytes),
             bounds: scene.bounds,
