@@ -64,11 +64,17 @@ impl Via {
 
     #[cold]
     fn is_named_in(&self, fields: &Fields<'_, '_>) -> bool {
-        fields
-            .all(FieldName::Via)
-            .flat_map(uncommented_members)
-            .filter_map(received_by)
-            .any(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
+        let names_us = |member: &[u8]| {
+            received_by(member).is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
+        };
+        fields.all(FieldName::Via).any(|value| {
+            let mut depth = CommentDepth::default();
+            value
+                .split(|&byte| depth.is_comma_outside(byte))
+                .any(&names_us)
+                // Who joins lines puts our name behind a stranger's comment without an end: it must not hide there.
+                || (depth.is_open() && value.split(|&byte| byte == b',').any(names_us))
+        })
     }
 }
 
@@ -137,11 +143,11 @@ impl Hop<'_> {
         }
     }
 
-    /// Appends this hop's element of Forwarded, after those in `before`. RFC 7239 §4.
+    /// Appends this hop's element of Forwarded, after those in `before` that leave room for it. RFC 7239 §4.
     #[cold]
     pub fn encode_forwarded<'v>(&self, before: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Forwarded: ");
-        for value in before.filter(|value| !value.is_empty()) {
+        for value in before.filter(|value| !value.is_empty() && is_closed(value)) {
             out.extend_from_slice(value);
             out.extend_from_slice(b", ");
         }
@@ -235,31 +241,46 @@ fn is_scheme(value: &[u8]) -> bool {
         .any(|scheme| value.eq_ignore_ascii_case(scheme))
 }
 
-/// Members of a list whose comments may hold commas. An unclosed comment swallows what follows. RFC 9110 §5.6.5.
-fn uncommented_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut depth: usize = 0;
-    let mut is_escaped = false;
-    value
-        .split(move |&byte| {
-            let escaped = std::mem::take(&mut is_escaped);
-            match byte {
-                _ if escaped => false,
-                b'\\' if depth > 0 => {
-                    is_escaped = true;
-                    false
-                }
-                b'(' => {
-                    depth += 1;
-                    false
-                }
-                b')' => {
-                    depth = depth.saturating_sub(1);
-                    false
-                }
-                byte => byte == b',' && depth == 0,
-            }
-        })
-        .map(token::trim_ows)
+/// Where in a value with comments a reader is: they nest, and may hold commas. RFC 9110 §5.6.5.
+#[derive(Default)]
+struct CommentDepth {
+    open: usize,
+    is_escaped: bool,
+}
+
+impl CommentDepth {
+    /// Takes the next byte; whether it is a comma that separates members.
+    fn is_comma_outside(&mut self, byte: u8) -> bool {
+        let is_escaped = std::mem::take(&mut self.is_escaped);
+        match byte {
+            _ if is_escaped => (),
+            b'\\' if self.open > 0 => self.is_escaped = true,
+            b'(' => self.open += 1,
+            b')' => self.open = self.open.saturating_sub(1),
+            b',' => return self.open == 0,
+            _ => (),
+        }
+        false
+    }
+
+    fn is_open(&self) -> bool {
+        self.open > 0
+    }
+}
+
+/// Whether every quoted string in the value has its end: behind one that has none, a member of ours would be a part of it.
+/// RFC 9110 §5.6.4.
+fn is_closed(value: &[u8]) -> bool {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for &byte in value {
+        match byte {
+            _ if std::mem::take(&mut is_escaped) => (),
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ => (),
+        }
+    }
+    !is_quoted
 }
 
 /// The second word of a member of Via.
@@ -312,6 +333,13 @@ mod tests {
         check_loop(&["1.1 us"], true);
         check_loop(&["1.0 other, HTTP/1.1\tUS (by (way) of, here)"], true);
         check_loop(&["1.1 a", "1.1 b (x), 1.1 us"], true);
+    }
+
+    #[test]
+    fn a_comment_without_end_hides_no_loop() {
+        check_loop(&["1.1 a (, 1.1 us"], true);
+        check_loop(&["1.1 a (\\), 1.1 us, 1.1 b"], true);
+        check_loop(&["1.1 a (, 1.1 other"], false);
     }
 
     #[test]
@@ -407,6 +435,20 @@ mod tests {
         assert_eq!(
             text(|out| nobody.encode_forwarded(before.into_iter(), out)),
             "Forwarded: for=9.9.9.9, for=unknown;proto=https\r\n"
+        );
+    }
+
+    #[test]
+    fn a_quote_without_end_does_not_take_our_element_of_forwarded_in() {
+        let before = [
+            b"for=\"x;y\"".as_slice(),
+            b"for=\"evil",
+            b"for=\"\\\"",
+            b"for=\"\\\"\"",
+        ];
+        assert_eq!(
+            text(|out| hop("1.2.3.4:5").encode_forwarded(before.into_iter(), out)),
+            "Forwarded: for=\"x;y\", for=\"\\\"\", for=1.2.3.4;host=\"a:81\";proto=http\r\n"
         );
     }
 

@@ -188,11 +188,15 @@ pub(super) fn encode_trace(
     out.extend_from_slice(reflected);
 }
 
-/// Appends the head as it came, but for what is a secret: a script that may not read a cookie must not read it here.
+/// Appends the head as it came, its target in origin form, but for what is a secret: a script that may not read a cookie must not read it here.
 pub(super) fn encode_reflection(head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.target.path_and_query().as_bytes());
+    let target = head.target.path_and_query();
+    if target.starts_with('?') {
+        out.push(b'/'); // Of an absolute target without a path.
+    }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(match head.version {
         Version::Http10 => b" HTTP/1.0\r\n".as_slice(),
         Version::Http11 => b" HTTP/1.1\r\n",

@@ -282,8 +282,11 @@ impl Answering<'_> {
             if request.version == Version::Http11 && !is_late {
                 response::encode_interim(self.worker, &head, out);
             }
-            if head.status == 100 && self.progress.is_awaited() {
-                self.let_client_go_on(Expectation::Met);
+            if head.status == 100 {
+                self.progress.is_continued.set(true);
+                if self.progress.is_awaited() {
+                    self.let_client_go_on(Expectation::Met);
+                }
             }
             Parsed::Interim
         } else if facts.upgrade {

@@ -120,6 +120,7 @@ async fn without_content(
                 begun,
                 delivered,
                 is_whole: true,
+                is_understood: true,
             },
         ));
     }
@@ -211,6 +212,9 @@ async fn with_content(
         (begun, delivered)
     };
     let is_whole = progress.is_uploaded.get();
+    // A server that answers instead of saying 100 need not read the content, and some then read it as a request: one that came
+    // unasked, or after our own 100. RFC 9110 §10.1.1.
+    let is_understood = !request.facts.expect_continue || progress.is_continued.get();
     let after = finish(
         worker,
         client,
@@ -220,6 +224,7 @@ async fn with_content(
             begun,
             delivered,
             is_whole,
+            is_understood,
         },
     );
     Ok(match after {
@@ -236,6 +241,8 @@ struct End {
     delivered: Delivered,
     /// Whether the backend was sent all of the request.
     is_whole: bool,
+    /// Whether it is known to take the content for content.
+    is_understood: bool,
 }
 
 /// Decides what becomes of both connections, and counts.
@@ -246,6 +253,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         begun,
         delivered,
         is_whole,
+        is_understood,
     } = end;
     enter(Table::Exchange, "Done", "what is awaited");
     let row = worker.row();
@@ -272,7 +280,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
         side: ConnSide::Upstream,
         peer_keeps_alive: begun.facts.keep_alive,
         we_keep_alive: true,
-        request_end: if is_sent {
+        request_end: if is_sent && is_understood {
             request_end
         } else {
             MessageEnd::Unfinished

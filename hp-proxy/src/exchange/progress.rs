@@ -16,6 +16,8 @@ pub(super) struct Progress {
     pub(super) is_begun: Cell<bool>,
     /// What the client waits for before it sends content.
     pub(super) expectation: Cell<Expectation>,
+    /// The backend has said 100.
+    pub(super) is_continued: Cell<bool>,
 }
 
 /// An expectation of 100. RFC 9110 §10.1.1.
@@ -51,6 +53,7 @@ impl Progress {
             is_answered: Cell::new(false),
             is_begun: Cell::new(false),
             expectation: Cell::new(expectation),
+            is_continued: Cell::new(false),
         }
     }
 

@@ -117,7 +117,7 @@ async fn send(
         let receiving = client_pace.receive(&mut source, reader, client);
         receiving.await.map_err(of_client)?;
     }
-    client.set_deadline(None);
+    // The client's deadline stays: it may be that of its taking an answer.
     if sink.end(source.trailers()).is_err() {
         return Ok(Uploaded::Refused);
     }

@@ -48,6 +48,29 @@ pub(crate) fn a_reader_below_the_rate_is_cut(face: Face) {
     );
 }
 
+/// The end of its content used to take away the deadline for its taking the answer.
+pub(crate) fn a_client_that_sends_all_and_takes_nothing_is_cut(face: Face) {
+    let lab = Lab::new(face, |_, _| ());
+    lab.play(
+        1,
+        async |conn| {
+            say(&conn, post(1)).await.unwrap();
+            conn.rt().sleep(5 * SECOND).await; // The answer fills every buffer on its way.
+            say(&conn, "x").await.unwrap();
+            conn.rt().sleep(10 * MINUTE).await;
+            assert!(!drink(&conn).await.1);
+        },
+        async |conn| {
+            let begun = conn.rt().now();
+            hear(&conn, "\r\n\r\n").await;
+            say(&conn, answer_of(BODY_BYTES)).await.unwrap();
+            assert!(say(&conn, vec![b'x'; BODY_LEN]).await.is_err());
+            let served_for = conn.rt().now() - begun;
+            assert!(served_for < 2 * MINUTE, "{served_for:?}");
+        },
+    );
+}
+
 pub(crate) fn a_reader_below_the_rate_is_served_where_there_is_no_rate(face: Face) {
     let lab = Lab::new(face, |plan, hosts| {
         plan.limits.body_rate_min = 0;

@@ -220,7 +220,11 @@ fn hops_left(method: Method<'_>, fields: &Fields<'_, '_>) -> Result<Option<u32>,
     if !is_number || fields.is_repeated(FieldName::MaxForwards) {
         return Err(RequestError::MaxForwardsInvalid);
     }
-    let hops = token::decimal(value).unwrap_or(u64::MAX);
+    let zeros = value.iter().take_while(|&&byte| byte == b'0').count();
+    let hops = match value.get(zeros..) {
+        None | Some([]) => 0,
+        Some(digits) => token::decimal(digits).unwrap_or(u64::MAX),
+    };
     Ok(Some(u32::try_from(hops).unwrap_or(HOPS_MAX).min(HOPS_MAX)))
 }
 
