@@ -31,6 +31,7 @@ facts! {
         a_slow_reader_that_reads_on_gets_all,
         a_reader_below_the_rate_is_cut,
         a_client_that_sends_all_and_takes_nothing_is_cut,
+        a_client_that_sends_on_and_takes_nothing_is_cut,
         a_reader_below_the_rate_is_served_where_there_is_no_rate,
         a_slow_sender_above_the_rate_is_answered,
         a_sender_below_the_rate_is_408,

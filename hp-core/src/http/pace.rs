@@ -77,8 +77,7 @@ impl Pace {
         let mut unmoved = conn.unacknowledged();
         loop {
             let begun = conn.rt().now();
-            conn.set_deadline(Some(begun + self.left));
-            let flushed = conn.flush().await;
+            let flushed = conn.flush_until(begun + self.left).await;
             let still_unmoved = conn.unacknowledged();
             let moved = unmoved.saturating_sub(still_unmoved);
             self.spend(conn.rt().now() - begun, moved);

@@ -5,6 +5,7 @@ pub use super::driver::{File, FilePart, Rx, Socket, Unparked};
 pub use crate::sys::socket::probe_exclusive;
 
 use super::driver::How;
+use super::race::{First, race};
 use super::{Instant, Rt};
 use crate::base::slab::Key;
 use crate::sys::socket;
@@ -119,6 +120,18 @@ impl Conn {
     /// As [`Conn::write`]; `TimedOut` after the deadline.
     pub fn flush(&self) -> impl Future<Output = io::Result<()>> + '_ {
         poll_fn(|cx| self.rt.0.io.borrow_mut().poll_flush(self.key, cx))
+    }
+
+    /// The same with a bound of its own, whatever deadline receiving has.
+    ///
+    /// # Errors
+    /// As [`Conn::write`]; `TimedOut` after `until`.
+    pub async fn flush_until(&self, until: Instant) -> io::Result<()> {
+        let taken = poll_fn(|cx| self.rt.0.io.borrow_mut().poll_taken(self.key, cx));
+        match race(taken, self.rt.sleep_until(until)).await {
+            First::One(flushed) => flushed,
+            First::Other(()) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
     }
 
     /// Flushes, then sends FIN; receiving goes on.

@@ -298,4 +298,4 @@ fn of_client(error: &io::Error) -> &'static str {
 /// How long a refused client may go on sending.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much a refused client may go on sending.
-const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_BYTES: usize = 16 * 1024 * 1024;

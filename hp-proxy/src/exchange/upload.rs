@@ -44,6 +44,7 @@ pub(super) async fn upload(
     gathered: &mut Vec<u8>,
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
+    ends.backend.set_deadline(None); // Of its last exchange.
     match send(ends, reader, gathered, framing).await {
         Err(failure) if failure != Failure::ClientGone && ends.progress.is_answered.get() => {
             Ok(Uploaded::Abandoned)
@@ -89,7 +90,7 @@ async fn send(
             }
             if backend.queued() > 0 {
                 reader.detach_if_scarce();
-                if backend_pace.drain(backend).await.is_err() {
+                if drain(ends, &mut backend_pace).await.is_err() {
                     return Ok(Uploaded::Refused);
                 }
             }
@@ -108,6 +109,7 @@ async fn send(
             if progress.is_awaited() {
                 progress.expectation.set(Expectation::Nothing);
             }
+            backend.set_deadline(None); // Its turn is over.
             continue;
         }
         // The client's turn: meanwhile the backend owes nothing, unless it answers already.
@@ -121,13 +123,23 @@ async fn send(
     if sink.end(source.trailers()).is_err() {
         return Ok(Uploaded::Refused);
     }
-    if backend.queued() > 0 && backend_pace.drain(backend).await.is_err() {
+    if backend.queued() > 0 && drain(ends, &mut backend_pace).await.is_err() {
         return Ok(Uploaded::Refused);
     }
     if !progress.is_answered.get() {
         backend.set_deadline(response_deadline());
     }
     Ok(Uploaded::Whole)
+}
+
+/// Waits until the backend has taken what it was sent. One that takes nothing is not waited for any more, unless it answers.
+async fn drain(ends: Ends<'_>, pace: &mut Pace) -> io::Result<()> {
+    let drained = pace.drain(ends.backend).await;
+    let is_late = matches!(&drained, Err(error) if error.kind() == io::ErrorKind::TimedOut);
+    if is_late && !ends.progress.is_answered.get() {
+        ends.backend.set_deadline(Some(ends.worker.rt().now()));
+    }
+    drained
 }
 
 fn of_client(error: BodyError) -> Failure {

@@ -71,6 +71,32 @@ pub(crate) fn a_client_that_sends_all_and_takes_nothing_is_cut(face: Face) {
     );
 }
 
+/// What it sends must not pay for what it does not take.
+pub(crate) fn a_client_that_sends_on_and_takes_nothing_is_cut(face: Face) {
+    let lab = Lab::new(face, |_, _| ());
+    lab.play(
+        1,
+        async |conn| {
+            say(&conn, post(10_000_000)).await.unwrap();
+            for _ in 0..600 {
+                conn.rt().sleep(SECOND).await;
+                if say(&conn, [b'x'; 2048]).await.is_err() {
+                    return;
+                }
+            }
+            panic!("it holds its exchange for as long as it sends");
+        },
+        async |conn| {
+            let begun = conn.rt().now();
+            hear(&conn, "\r\n\r\n").await;
+            say(&conn, answer_of(BODY_BYTES)).await.unwrap();
+            assert!(say(&conn, vec![b'x'; BODY_LEN]).await.is_err());
+            let served_for = conn.rt().now() - begun;
+            assert!(served_for < 2 * MINUTE, "{served_for:?}");
+        },
+    );
+}
+
 pub(crate) fn a_reader_below_the_rate_is_served_where_there_is_no_rate(face: Face) {
     let lab = Lab::new(face, |plan, hosts| {
         plan.limits.body_rate_min = 0;

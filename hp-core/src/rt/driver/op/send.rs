@@ -105,8 +105,18 @@ impl Io {
         slot.tx.len() + self.kernel.unacknowledged(slot.fd)
     }
 
-    /// Waits until the socket has taken everything.
+    /// Waits until the socket has taken everything, or the connection's deadline has passed.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_taken(key, cx) {
+            Poll::Pending if self.conns.get(key).is_some_and(|slot| slot.timed_out) => {
+                Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
+            }
+            polled => polled,
+        }
+    }
+
+    /// Waits until the socket has taken everything.
+    pub(crate) fn poll_taken(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.send_letter(key);
         let slot = self
             .conns
@@ -117,9 +127,6 @@ impl Io {
         }
         if slot.tx.is_empty() {
             return Poll::Ready(Ok(()));
-        }
-        if slot.timed_out {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
         remember(&mut slot.tx_waker, cx.waker());
         Poll::Pending
