@@ -43,7 +43,8 @@ facts! {
         continue_is_not_said_into_an_answer_that_has_begun,
         who_never_says_continue_is_504_where_the_proxy_says_none,
         a_client_that_was_told_to_go_on_and_does_not_is_408,
-        a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent;
+        a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent,
+        a_tunnel_is_silent_from_its_last_byte_on;
     memory:
         a_backend_that_does_not_read_stops_its_client,
         a_client_that_does_not_read_stops_its_backend,

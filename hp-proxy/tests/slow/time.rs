@@ -389,6 +389,38 @@ pub(crate) fn a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent(face: Face)
     );
 }
 
+/// Found by the simulation: what an end took at once counted as news when the limit had passed, and gave it another one.
+pub(crate) fn a_tunnel_is_silent_from_its_last_byte_on(face: Face) {
+    const LEN: u64 = 20_000;
+    let lab = Lab::new(face, |plan, hosts| {
+        plan.timeouts.tunnel = 100 * SECOND;
+        hosts.clients.set_buffer_bytes(256);
+        hosts.proxy.set_buffer_bytes(4096);
+    });
+    lab.play(
+        1,
+        async |conn| {
+            say(&conn, UPGRADE).await.unwrap();
+            hear(&conn, "\r\n\r\n").await;
+            assert_eq!(sip(&conn, 1 << 20, LEN).await, LEN);
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            conn.rt().sleep(5 * MINUTE).await; // It neither speaks nor ends.
+        },
+        async |conn| {
+            hear(&conn, "\r\n\r\n").await;
+            let begun = conn.rt().now();
+            say(&conn, SWITCH).await.unwrap();
+            say(&conn, vec![b'x'; usize::try_from(LEN).unwrap()])
+                .await
+                .unwrap();
+            conn.finish().await.unwrap();
+            assert!(conn.recv().await.is_err(), "reset");
+            let lasted = conn.rt().now() - begun;
+            assert!(lasted < 110 * SECOND, "{lasted:?}");
+        },
+    );
+}
+
 fn post(length: u64) -> String {
     format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
 }
