@@ -11,6 +11,8 @@
 mod failures;
 #[path = "../../hp-core/tests/vectors/format.rs"]
 mod format;
+#[path = "one_worker/mod.rs"]
+mod one_worker;
 #[path = "equality/play.rs"]
 mod play;
 #[path = "equality/real.rs"]

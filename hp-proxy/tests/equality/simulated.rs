@@ -1,19 +1,16 @@
 //! The proxy's own code on the simulated kernel.
 
+use crate::one_worker::OneWorker;
 use crate::play::{self, Conn, Neighbours, Received};
 use crate::record::{End, Record};
 use crate::scene::{Backend, Scene};
-use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{self, Listener, Rx};
-use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
-use hp_core::rt::worker::Context;
+use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
-use hp_proxy::counters::Rows;
-use hp_proxy::shared::{Message, SharedPlan};
-use hp_proxy::worker;
-use std::cell::{Cell, RefCell};
+use hp_proxy::shared::Message;
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -41,7 +38,10 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
     if let Some(bytes) = conditions.buffer_bytes {
         host.set_buffer_bytes(bytes);
     }
-    let proxy = Proxy::start(&host, conditions.face);
+    let proxy_rt = host
+        .rt(conditions.face, &RtOptions::default())
+        .expect(RUNTIME);
+    let proxy = OneWorker::start(&host, proxy_rt, plan()).expect("the address is free");
     let rt = host
         .rt(Face::Readiness, &RtOptions::default())
         .expect(RUNTIME);
@@ -76,53 +76,19 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
     Ok(record)
 }
 
-/// One worker with the plan that the program has without flags.
-struct Proxy {
-    rt: Rt,
-    mesh: Mesh<Message>,
-    has_ended: Rc<Cell<bool>>,
-}
-
-impl Proxy {
-    fn start(host: &Host, face: Face) -> Self {
-        let plan = SharedPlan::new(Plan {
-            listen: PROXY,
-            backends: vec![Server {
-                name: BACKEND.to_string(),
-                addr: BACKEND,
-            }],
-            workers: 1,
-            engine: Engine::Auto,
-            forwarding: Forwarding::default(),
-            timeouts: Timeouts::default(),
-            limits: ProxyLimits::default(),
-        });
-        let proxy = Self {
-            rt: host.rt(face, &RtOptions::default()).expect(RUNTIME),
-            mesh: Mesh::new(1),
-            has_ended: Rc::default(),
-        };
-        let context = Context {
-            rt: proxy.rt.clone(),
-            id: WORKER,
-            mailbox: proxy.mesh.mailbox(WORKER),
-            mesh: proxy.mesh.clone(),
-        };
-        let has_ended = Rc::clone(&proxy.has_ended);
-        proxy.rt.spawn(async move {
-            worker::main(context, plan, Rows::new(1, 0), None).await;
-            has_ended.set(true);
-        });
-        let socket = host.listen(PROXY, 128).expect("the address is free");
-        proxy.tell(Message::Listen(socket));
-        proxy
-    }
-
-    fn tell(&self, message: Message) {
-        match self.mesh.send(WORKER, message) {
-            Ok(()) => (),
-            Err(_full) => unreachable!("a mailbox takes more than two messages"),
-        }
+/// The plan that the program has without flags.
+fn plan() -> Plan {
+    Plan {
+        listen: PROXY,
+        backends: vec![Server {
+            name: BACKEND.to_string(),
+            addr: BACKEND,
+        }],
+        workers: 1,
+        engine: Engine::Auto,
+        forwarding: Forwarding::default(),
+        timeouts: Timeouts::default(),
+        limits: ProxyLimits::default(),
     }
 }
 
@@ -178,7 +144,6 @@ impl Conn for net::Conn {
 
 const PROXY: SocketAddr = loopback(8080);
 const BACKEND: SocketAddr = loopback(9001);
-const WORKER: WorkerId = WorkerId(0);
 const RUNTIME: &str = "a simulated kernel has everything that a runtime needs";
 const LIMITS: Limits = Limits {
     turns: 1_000_000,

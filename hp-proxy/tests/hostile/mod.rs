@@ -2,6 +2,8 @@
 //! says. For every test and program that plays them.
 
 mod judge;
+#[path = "../one_worker/mod.rs"]
+mod one_worker;
 pub(crate) mod play;
 mod script;
 

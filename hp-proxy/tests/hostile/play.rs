@@ -1,18 +1,16 @@
 //! One run in a world of its own: clients come one after the other, each ends before the next, and everything is written down.
 
 use super::judge;
+use super::one_worker::OneWorker;
 use super::script::Script;
-use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Conn, Listener, Rx};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
-use hp_core::rt::worker::Context;
 use hp_core::rt::{Rt, RtOptions};
 use hp_oracle::reading::{End, Reading};
 use hp_oracle::strict;
+use hp_proxy::cli;
 use hp_proxy::config::plan::Plan;
-use hp_proxy::counters::Rows;
-use hp_proxy::shared::{Message, SharedPlan};
-use hp_proxy::{cli, worker};
+use hp_proxy::shared::Message;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -60,7 +58,8 @@ pub(crate) fn play(script: &Script) -> Result<Played, String> {
 pub(crate) fn play_with(script: &Script, flags: &[&str]) -> Result<Played, String> {
     let world = World::new(u64::from(script.manners), &Profile::calm());
     let host = world.host(PROXY.ip());
-    let proxy = Proxy::start(&host, script.face(), plan(flags))?;
+    let proxy = OneWorker::start(&host, runtime(&host, script.face())?, plan(flags))
+        .map_err(|error| error.to_string())?;
     let rt = runtime(&host, Face::Readiness)?;
     let socket = host
         .listen(BACKEND, 128)
@@ -232,45 +231,6 @@ pub(super) fn requests(bytes: &[u8]) -> Reading<'_> {
     all
 }
 
-/// One worker with the plan that the program has without flags.
-struct Proxy {
-    rt: Rt,
-    mesh: Mesh<Message>,
-    has_ended: Rc<Cell<bool>>,
-}
-
-impl Proxy {
-    fn start(host: &Host, face: Face, plan: Plan) -> Result<Self, String> {
-        let proxy = Self {
-            rt: runtime(host, face)?,
-            mesh: Mesh::new(1),
-            has_ended: Rc::default(),
-        };
-        let context = Context {
-            rt: proxy.rt.clone(),
-            id: WORKER,
-            mailbox: proxy.mesh.mailbox(WORKER),
-            mesh: proxy.mesh.clone(),
-        };
-        let has_ended = Rc::clone(&proxy.has_ended);
-        let plan = SharedPlan::new(plan);
-        proxy.rt.spawn(async move {
-            worker::main(context, plan, Rows::new(1, 0), None).await;
-            has_ended.set(true);
-        });
-        let socket = host.listen(PROXY, 128).map_err(|error| error.to_string())?;
-        proxy.tell(Message::Listen(socket));
-        Ok(proxy)
-    }
-
-    fn tell(&self, message: Message) {
-        match self.mesh.send(WORKER, message) {
-            Ok(()) => (),
-            Err(_full) => unreachable!("a mailbox takes more than two messages"),
-        }
-    }
-}
-
 /// The plan that the program has with these flags, for one worker.
 fn plan(flags: &[&str]) -> Plan {
     let always = [
@@ -303,7 +263,6 @@ fn runtime(host: &Host, face: Face) -> Result<Rt, String> {
 
 const PROXY: SocketAddr = loopback(8080);
 const BACKEND: SocketAddr = loopback(9001);
-const WORKER: WorkerId = WorkerId(0);
 /// Between two pieces, longer than it takes the proxy to read one.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Longer than a tunnel may be silent, which is longer than any other wait of the proxy.

@@ -1,0 +1,54 @@
+//! The proxy with one worker on a simulated kernel.
+
+use hp_core::rt::Rt;
+use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::sim::Host;
+use hp_core::rt::worker::Context;
+use hp_proxy::config::plan::Plan;
+use hp_proxy::counters::Rows;
+use hp_proxy::shared::{Message, SharedPlan};
+use hp_proxy::worker;
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+pub(crate) struct OneWorker {
+    pub(crate) rt: Rt,
+    pub(crate) has_ended: Rc<Cell<bool>>,
+    mesh: Mesh<Message>,
+}
+
+impl OneWorker {
+    /// Listens where its plan says.
+    pub(crate) fn start(host: &Host, rt: Rt, plan: Plan) -> io::Result<Self> {
+        let socket = host.listen(plan.listen, 128)?;
+        let proxy = Self {
+            rt,
+            has_ended: Rc::default(),
+            mesh: Mesh::new(1),
+        };
+        let context = Context {
+            rt: proxy.rt.clone(),
+            id: WORKER,
+            mailbox: proxy.mesh.mailbox(WORKER),
+            mesh: proxy.mesh.clone(),
+        };
+        let has_ended = Rc::clone(&proxy.has_ended);
+        let plan = SharedPlan::new(plan);
+        proxy.rt.spawn(async move {
+            worker::main(context, plan, Rows::new(1, 0), None).await;
+            has_ended.set(true);
+        });
+        proxy.tell(Message::Listen(socket));
+        Ok(proxy)
+    }
+
+    pub(crate) fn tell(&self, message: Message) {
+        match self.mesh.send(WORKER, message) {
+            Ok(()) => (),
+            Err(_full) => unreachable!("a mailbox takes more than two messages"),
+        }
+    }
+}
+
+const WORKER: WorkerId = WorkerId(0);
