@@ -42,6 +42,9 @@ impl Fleet {
         }
         while !self.is_over() {
             let Some(open) = conn.take() else {
+                if held.is_empty() && self.has_had_all(idx) {
+                    break;
+                }
                 if held.is_empty() && self.connects_on_demand {
                     let Some(due) = self.next_due(idx, None).await else {
                         break;

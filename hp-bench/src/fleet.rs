@@ -160,9 +160,12 @@ impl Fleet {
         window.begin.set(begin);
         window.from.set(begin + plan.warmup);
         window.end.set(begin + plan.warmup + plan.duration);
-        window
-            .stop
-            .set(begin + plan.warmup + plan.duration + plan.cooldown);
+        let rest = if plan.sends_all {
+            plan.timeout
+        } else {
+            Duration::ZERO
+        };
+        window.stop.set(window.end.get() + plan.cooldown.max(rest));
         let ramp = plan.ramp_conns;
         self.health
             .begin(begin, if ramp.is_zero() { None } else { Some(ramp) });
@@ -182,6 +185,22 @@ impl Fleet {
         self.rt.now() >= self.window.stop.get()
     }
 
+    /// When what is due and not sent is given up.
+    fn given_up_at(&self) -> Instant {
+        if self.plan.sends_all {
+            self.window.stop.get()
+        } else {
+            self.window.end.get()
+        }
+    }
+
+    /// Whether this connection gets no more requests.
+    pub(crate) fn has_had_all(&self, idx: usize) -> bool {
+        self.meeting
+            .as_ref()
+            .is_some_and(|meeting| meeting.is_over() && !meeting.has_given(idx))
+    }
+
     /// The end of the counted window; without a schedule the last answer, if that came later, or if no more were asked.
     pub(crate) fn ended_at(&self) -> Instant {
         let (end, last) = (self.window.end.get(), self.last_answer.get());
@@ -190,6 +209,7 @@ impl Fleet {
         }
         match self.plan.pace {
             Pace::Closed => end.max(last),
+            Pace::Recorded if self.plan.sends_all => end.max(last),
             Pace::Rate(_) | Pace::Recorded => end,
         }
     }
@@ -417,7 +437,7 @@ impl Fleet {
             if self.left.get() == 0 {
                 break;
             }
-            self.never_sent(at, end);
+            self.never_sent(at, self.given_up_at());
             timetable.advance();
         }
         meeting.end();
@@ -431,7 +451,7 @@ impl Fleet {
         let (begin, end) = (self.window.begin.get(), self.window.end.get());
         let given = self.meeting.as_ref().and_then(|meeting| meeting.given(idx));
         for due in held.into_iter().chain(given) {
-            self.never_sent(due.at, end);
+            self.never_sent(due.at, self.given_up_at());
         }
         if let Some(own) = self.own_schedules.get(idx) {
             let mut own = own.borrow_mut();

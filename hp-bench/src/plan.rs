@@ -45,6 +45,9 @@ pub struct Plan {
     pub warmup: Duration,
     /// Load after it that is not counted.
     pub cooldown: Duration,
+    /// Whether what is due and waits at the end is still sent, for the timeout at most: recorded traffic whose own length
+    /// is that of the run. Without a time that was asked for no request of it may be cut off.
+    pub sends_all: bool,
     /// Requests after which the run ends; `None`: only by its time.
     pub requests_max: Option<u64>,
     /// When requests are sent.
@@ -216,6 +219,7 @@ impl Plan {
             duration,
             warmup,
             cooldown: load.cooldown,
+            sends_all: is_recorded && cli.duration_word.or(cli.duration).is_none(),
             requests_max: load.requests,
             pace: pace(load, is_recorded, warmup, duration)?,
             ramp_conns: load.ramp_conns,
