@@ -127,7 +127,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         path: options.root.clone().unwrap_or_default(),
         cause,
     })?;
-    let bound = listen(options, count).map_err(RunError::Listen)?;
+    let bound = listen(options, count)?;
     let has_crew = options.engine == Engine::Threads;
     let rt = RtOptions {
         engine: options.engine,
@@ -185,6 +185,13 @@ pub enum RunError {
         /// The system's word.
         cause: io::Error,
     },
+    /// A name has no address.
+    Resolve {
+        /// As it was given.
+        name: String,
+        /// The resolver's word.
+        cause: io::Error,
+    },
     /// An address cannot be listened on.
     Listen(BindError),
     /// The workers cannot start, or one did not end well.
@@ -213,6 +220,10 @@ impl fmt::Display for RunError {
                     "cannot open --root {path}: {cause}; give a directory that can be read"
                 )
             }
+            Self::Resolve { name, cause } => write!(
+                f,
+                "cannot resolve --listen {name}: {cause}; check the name or give an address"
+            ),
             Self::Listen(error) => error.fmt(f),
             Self::Workers(error) => write!(f, "{error}"),
             Self::Adopt(cause) => write!(f, "a worker cannot listen: {cause}; try --workers 1"),
@@ -261,7 +272,7 @@ fn tell(mesh: &Mesh<Order>, id: WorkerId, order: Order) {
 }
 
 /// Binds every address for all workers; what is bound is given back where one cannot be.
-fn listen(options: &Options, count: u32) -> Result<Vec<Bound>, BindError> {
+fn listen(options: &Options, count: u32) -> Result<Vec<Bound>, RunError> {
     let binding = BindOptions {
         count,
         backlog: BACKLOG,
@@ -272,7 +283,13 @@ fn listen(options: &Options, count: u32) -> Result<Vec<Bound>, BindError> {
         },
         socket_mode: options.socket_mode,
     };
-    let bind = |address| net::bind(address, &binding);
+    let bind = |text: &String| {
+        let address = cli::resolve(text).map_err(|cause| RunError::Resolve {
+            name: text.clone(),
+            cause,
+        })?;
+        net::bind(&address, &binding).map_err(RunError::Listen)
+    };
     options.listen.iter().map(bind).collect()
 }
 
@@ -301,11 +318,9 @@ fn hand_out<T>(bound: Vec<Bound>, workers: &Workers<Order, T>) -> (Vec<Address>,
 
 /// Says where connections are served, and how, in one write: nothing of anybody else comes between.
 fn announce(addresses: &[Address], engine: &str) {
-    let mut text = String::new();
-    for address in addresses {
-        text.push_str(&format!("listening on {address}\n"));
-    }
-    text.push_str(&format!("{engine}\n"));
+    let listening = |address| format!("listening on {address}\n");
+    let lines: Vec<String> = addresses.iter().map(listening).collect();
+    let text = format!("{}{engine}\n", lines.concat());
     match io::stderr().write_all(text.as_bytes()) {
         Ok(()) => (),
         Err(_unheard) => (), // Nobody wants to know, but there may be clients.
@@ -328,6 +343,8 @@ async fn accept(rt: Rt, way: Way, listener: Listener, drain: Rc<Drain>) {
         }
     }
     listener.pause();
+    // A turn later the kernel has handed over what it had accepted for us.
+    rt.sleep(PAUSE_SETTLES).await;
     // As many as can have waited: clients that come meanwhile must not keep it open.
     let waiting = std::iter::from_fn(|| listener.try_accept_raw());
     for accepted in waiting.take(BACKLOG as usize) {
@@ -426,5 +443,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the main thread looks whether there is anything left to wait for.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_SETTLES: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4096;

@@ -179,7 +179,9 @@ fn one_line(text: &str) -> String {
         line.push(' ');
         line.push_str(more);
     }
-    if let Some(tip) = lines.find_map(|line| line.strip_prefix("tip: ")) {
+    let mut tips = lines.filter_map(|line| line.strip_prefix("tip: "));
+    // No value begins with a dash.
+    if let Some(tip) = tips.find(|tip| !tip.starts_with("to pass")) {
         line.push_str("; ");
         line.push_str(tip);
     }
@@ -385,6 +387,58 @@ mod tests {
             "invalid value '5' for '--head-timeout <TIME>': \"5\" has no unit; write 5s or 5ms; \
              hp-proxy --help lists the options"
         );
+    }
+
+    #[test]
+    fn bad_values_are_told_with_what_to_write() {
+        let rows = [
+            ("--underscores maybe", "drop, keep, refuse"),
+            ("--http10 maybe", "serve, refuse"),
+            ("--engine maybe", "auto, uring, epoll or threads"),
+            ("--workers 0", "1..=1024"),
+            ("--workers 99999999999999999999", "--workers"),
+            ("--workers -1", "'-1'"),
+            ("--threads-max 15001", "1..=15000"),
+            ("--idle-conns-max 99999999999", "0..=4294967295"),
+            ("--head-timeout=", "--head-timeout"),
+            ("--head-timeout 5", "5s or 5ms"),
+            ("--head-max 5X", "--head-max"),
+            ("--fields-max 257", "1..=256"),
+            ("--socket-mode 999", "660"),
+            ("--trusted-proxy 10.0.0.1/8", "10.0.0.0/8"),
+            ("--listen=", "HOST:PORT"),
+            ("--backend=", "HOST:PORT"),
+            ("--listen unix:", "unix:/run/hp.sock"),
+            ("--backend unix:", "unix:/run/hp.sock"),
+            ("--listen 127.0.0.1:99999", "HOST:PORT"),
+            ("--backend no-such-host.invalid:80", "check its spelling"),
+        ];
+        for (flags, part) in rows {
+            let told = match check(&format!("hp-proxy {flags}")) {
+                Err(Refusal::Clap(error)) => one_line(&error.to_string()),
+                Err(Refusal::Misuse(line) | Refusal::Failed(line)) => line,
+                Ok(plan) => panic!("{flags}: {plan:?}"),
+            };
+            assert!(
+                told.contains(part) && !told.contains('\n'),
+                "{flags}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_addresses_of_both_kinds_are_listened_on() {
+        let line =
+            "hp-proxy --listen 127.0.0.1:0 --listen unix:a.sock --reuse-port --socket-mode 660";
+        let listen = check(line).unwrap().listen;
+        let shown: Vec<String> = listen.addresses.iter().map(Address::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:0", "unix:a.sock"]);
+        assert_eq!(
+            (listen.port, listen.socket_mode),
+            (PortUse::Shared, Some(0o660))
+        );
+        let plan = check("hp-proxy --backend unix:b.sock").unwrap();
+        assert_eq!(plan.backends[0].addr, Address::Unix("b.sock".into()));
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
     }
     .map_err(RunError::Workers)?;
     let mut names = Vec::new();
-    let mut listening = String::new();
+    let mut listening = Vec::new();
     for bound in bound {
         for (index, socket) in (0..).zip(bound.sockets) {
             if workers
@@ -89,7 +89,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
                 return Err(RunError::Workers(WorkersError::Died));
             }
         }
-        listening.push_str(&format!("listening on {}\n", bound.address));
+        listening.push(format!("listening on {}\n", bound.address));
         names.extend(bound.name);
     }
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
@@ -99,7 +99,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         workers.engine(),
         options.count
     );
-    eprint!("{listening}");
+    eprint!("{}", listening.concat());
     obey(&signals, workers, threads.as_ref(), (&rows, names))
 }
 

@@ -139,6 +139,7 @@ pub(crate) fn a_unix_socket_is_accepted_from_by_all_who_have_it(engine: Engine) 
         for round in 0..20 {
             if round == 10 {
                 listeners[0].pause(); // The other one goes on.
+                give_turns(&rt).await;
             }
             let mut peer = UnixStream::connect(&path).unwrap();
             peer.set_read_timeout(Some(PATIENCE)).unwrap();

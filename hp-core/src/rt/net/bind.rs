@@ -115,7 +115,8 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Binds one address for all workers. Of a Unix socket there is one, which all workers accept from.
+/// Binds one address for all workers. Of a Unix socket there is one, which all workers accept from: whoever pauses its
+/// listener also takes what waits then, since the kernel may have told of a connection there and nowhere else.
 ///
 /// # Errors
 /// [`BindError`].
@@ -193,13 +194,19 @@ fn clear_dead(path: &Path) -> io::Result<()> {
         Some(Named::Other) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
         Some(Named::Socket(_)) => (),
     }
-    match socket::connect_unix(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => unix::remove(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // It has just gone by itself.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        // It accepts, its queue is full, or it is a socket of another kind: somebody's, all the same.
-        Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+    for _ in 0..PROBES {
+        match socket::connect_unix(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return unix::remove(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // It has just gone by itself.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // It accepts, its queue is full, or it is a socket of another kind. The kernel ends what a ring held only a while
+            // after the process was killed.
+            Ok(_) | Err(_) => unix::pause_millis(PROBE_PAUSE_MILLIS),
+        }
     }
+    Err(io::Error::from(io::ErrorKind::AddrInUse))
 }
 
 /// The lock is held for less than a millisecond by whoever starts.
@@ -215,6 +222,10 @@ fn lock(path: &Path) -> io::Result<File> {
     unix::lock_directory(path)
 }
 
+/// How often a socket that accepts is tried before it counts as living: for a quarter of a second.
+const PROBES: u32 = 13;
+const PROBE_PAUSE_MILLIS: u16 = 20;
+/// Longer than all probes together.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE_MILLIS: u16 = 10;
 
