@@ -22,7 +22,7 @@ use hp_core::sys::signal::Signal;
 use crate::Run;
 use crate::output::JsonTo;
 use crate::plan::Plan;
-use crate::present::{FAILED, INTERRUPTED, TERMINATED, write, write_file};
+use crate::present::{FAILED, INTERRUPTED, TERMINATED, check_writable, write, write_file};
 use crate::report::format::one_time;
 use crate::report::{Report, document as document_of};
 
@@ -38,6 +38,7 @@ pub use session::{Measured, Metric, Session};
 /// Exit status and a line for the user.
 pub fn compare(contest: &Contest) -> Result<u8, (u8, String)> {
     let failed = |line| (FAILED, line);
+    check_writable(contest.output()).map_err(failed)?;
     let is_quiet = contest.output().quiet;
     let mut signal = None;
     let session = Session::run(contest, |arm, round| {

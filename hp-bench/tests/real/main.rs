@@ -6,6 +6,7 @@ mod calibration;
 mod comparison;
 mod files;
 mod manifest;
+mod misuse;
 mod process;
 mod rates;
 mod runs;
