@@ -24,7 +24,7 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{NoReuse, Reuse};
 
-use crate::fleet::{Fleet, Flight};
+use crate::fleet::{Fleet, Flight, Stop};
 use crate::pacer::Due;
 use crate::record::{Answer, ErrorClass, Times};
 use crate::request::Request;
@@ -42,6 +42,9 @@ impl Fleet {
         }
         while !self.is_over() {
             let Some(open) = conn.take() else {
+                if held.is_empty() && self.has_had_all(idx) {
+                    break;
+                }
                 if held.is_empty() && self.connects_on_demand {
                     let Some(due) = self.next_due(idx, None).await else {
                         break;
@@ -99,7 +102,10 @@ impl Fleet {
             conn.set_deadline(Some(flight.sent + self.plan.timeout));
             let asked = self.asked(self.request(flight.due.request), &talk);
             // What is rare is boxed, so that the many connections of a run stay small.
-            let response = if self.sends_meanwhile && self.has_room(idx, &talk) {
+            let response = if self.take_stop(idx) {
+                let rest = talk.rest;
+                Box::pin(self.stop_and_read(idx, conn, &mut input, asked, rest)).await
+            } else if self.sends_meanwhile && self.has_room(idx, &talk) {
                 Box::pin(self.read_and_send(idx, conn, &mut input, &mut talk)).await
             } else if talk.rest > 0 || conn.queued() > 0 {
                 let (request, rest) = (self.request(flight.due.request), talk.rest);
@@ -147,8 +153,9 @@ impl Fleet {
         self.depart(idx, Flight { due, sent });
         talk.sent += 1;
         let request = self.request(due.request);
-        let at_once = match self.plan.write_rate {
-            0 => request.bytes.len().min(SEND_BYTES_MAX),
+        let at_once = match (self.plan.write_rate, self.draw_stop(idx)) {
+            (0, Some(Stop::Sending)) => (request.bytes.len() / 2).min(SEND_BYTES_MAX),
+            (0, _) => request.bytes.len().min(SEND_BYTES_MAX),
             _ => 0,
         };
         let (first, rest) = request.bytes.split_at(at_once);
@@ -163,6 +170,27 @@ impl Fleet {
             written // At the end of the turn, with what follows.
         };
         sent.map_err(|error| broken(&error, Came::Nothing))
+    }
+
+    /// Does nothing for a while, then goes on with what is left to send and reads the answer.
+    async fn stop_and_read(
+        &self,
+        idx: usize,
+        conn: &Conn,
+        input: &mut Incoming,
+        asked: Asked,
+        rest: usize,
+    ) -> Result<Response, Failure> {
+        let time = self.plan.stall.map_or(Duration::ZERO, |stall| stall.time);
+        self.until(self.rt.precise_now() + time).await;
+        match self.oldest(idx) {
+            Some(flight) if rest > 0 || conn.queued() > 0 => {
+                let request = self.request(flight.due.request);
+                self.receive_while_sending(conn, input, request, asked, rest)
+                    .await
+            }
+            Some(_) | None => self.rules.read(conn, input, asked).await,
+        }
     }
 
     /// A server may answer, even echo, before it has read all.

@@ -4,8 +4,10 @@
 //! [`run`] is the process around it: addresses, threads, signals.
 
 pub mod address;
+pub mod calibrate;
 pub mod cli;
 pub mod command;
+pub mod compare;
 mod conn;
 mod date;
 pub mod diff;

@@ -128,6 +128,11 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
     if plan.pace == Pace::Closed && record.clock() == Clock::Response {
         notes.push("the latency includes the connect where a request needed one".to_owned());
     }
+    if let Some(stall) = &plan.words.stall {
+        notes.push(format!(
+            "connections stopped on purpose ({stall}): the latency includes it"
+        ));
+    }
     match limit {
         Some(Limit::Void) => notes.push(format!(
             "void: fewer than {} connections were in order for {:.1} s, at least {} at any time",
@@ -164,8 +169,10 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
 }
 
 const GOALS: u8 = 3;
-const ERRORS: u8 = 4;
-const CLIENT: u8 = 5;
+/// There were errors, or fewer connections than asked for.
+pub const ERRORS: u8 = 4;
+/// This program was the limit.
+pub const CLIENT: u8 = 5;
 /// Share of the window in which fewer connections than asked for may be in order.
 const SHORT_SHARE_MAX: f64 = 0.01;
 const TARGET_FULL: f64 = 0.95;
