@@ -29,6 +29,7 @@ use crate::schedule::{Arrivals, Dice, Timetable};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
     pub(crate) due: Due,
+    /// With several under way on a connection when it was written, else at least that.
     pub(crate) sent: Instant,
 }
 
@@ -120,6 +121,7 @@ impl Fleet {
             }
             Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
         }
+        rt.keep_stamps();
         let mut record = Record::with_clock(clock);
         record.samples = plan.samples_room().map(Samples::with_room);
         Self {
