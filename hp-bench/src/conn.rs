@@ -24,7 +24,8 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{NoReuse, Reuse};
 
-use crate::fleet::{Fleet, Flight};
+use crate::fleet::Fleet;
+use crate::flights::Flight;
 use crate::pacer::Due;
 use crate::record::{Answer, ErrorClass, Times};
 use crate::request::Request;
@@ -142,12 +143,9 @@ impl Fleet {
     /// `talk`.
     fn send(&self, idx: usize, conn: &Conn, due: Due, talk: &mut Talk) -> Result<(), Failure> {
         let sent = if self.plan.pipeline == 1 {
-            due.able.max(self.rt.now()) // Not later than that; the runtime's stamp takes its place.
+            due.able.max(self.rt.now()) // At least; the runtime's stamp takes its place.
         } else {
-            match talk.last_done {
-                Some(done) if due.at == done => done,
-                _ => self.rt.precise_now(),
-            }
+            self.rt.precise_now()
         };
         self.depart(idx, Flight { due, sent });
         talk.sent += 1;

@@ -16,6 +16,7 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::{Instant, Rt};
 
 use crate::address::Address;
+use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
 use crate::plan::{Pace, SharedPlan};
@@ -24,14 +25,6 @@ use crate::request::Request;
 use crate::response::ResponseRules;
 use crate::samples::Samples;
 use crate::schedule::{Arrivals, Dice, Timetable};
-
-/// A request that was sent and not answered yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flight {
-    pub(crate) due: Due,
-    /// With several under way on a connection when it was written, else at least that.
-    pub(crate) sent: Instant,
-}
 
 /// What all connections of a thread share.
 #[derive(Debug)]
@@ -59,7 +52,7 @@ pub(crate) struct Fleet {
     /// Connections that were begun, to take the local addresses in turn.
     sources_used: Cell<usize>,
     worker: u32,
-    flights: Vec<RefCell<VecDeque<Flight>>>,
+    flights: Vec<RefCell<Flights>>,
     dice: RefCell<Dice>,
     /// Counted requests that may still be sent.
     left: Cell<u64>,
@@ -143,9 +136,7 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
-            flights: (0..conns)
-                .map(|_| RefCell::new(VecDeque::with_capacity(plan.pipeline as usize)))
-                .collect(),
+            flights: (0..conns).map(|_| RefCell::default()).collect(),
             dice: RefCell::new(Dice::new(plan.seed ^ u64::from(worker) << 40)),
             left: Cell::new(plan.requests_share(worker)),
             bodies: RefCell::new(vec![None; plan.requests.len()]),
@@ -475,7 +466,7 @@ impl Fleet {
 
     /// The one whose answer comes next.
     pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow().front().copied()
+        self.flights[idx].borrow().oldest()
     }
 
     /// A request is sent.
@@ -484,12 +475,12 @@ impl Fleet {
         let mut record = self.record_of(flight.due.at).borrow_mut();
         record.requests += 1;
         record.bytes_out += len;
-        self.flights[idx].borrow_mut().push_back(flight);
+        self.flights[idx].borrow_mut().depart(flight);
     }
 
     /// The oldest request is not under way any more.
     pub(crate) fn arrive(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow_mut().pop_front()
+        self.flights[idx].borrow_mut().arrive()
     }
 
     /// Counts a complete answer.

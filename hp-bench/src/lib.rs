@@ -11,6 +11,7 @@ mod date;
 pub mod diff;
 pub mod find;
 mod fleet;
+mod flights;
 mod health;
 mod idle;
 pub mod interval;
