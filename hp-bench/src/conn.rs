@@ -24,7 +24,8 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{NoReuse, Reuse};
 
-use crate::fleet::{Fleet, Flight, Stop};
+use crate::fleet::{Fleet, Stop};
+use crate::flights::Flight;
 use crate::pacer::Due;
 use crate::record::{Answer, ErrorClass, Times};
 use crate::request::Request;
@@ -81,12 +82,10 @@ impl Fleet {
         let mut talk = Talk::default();
         loop {
             while self.has_room(idx, &talk) {
-                let due = match held.pop_front() {
+                let due = held.pop_front();
+                let due = match due.or_else(|| self.due_now(idx, talk.last_done)) {
                     Some(due) => due,
-                    None if self.flights(idx) > 0 => match self.due_now(idx, talk.last_done) {
-                        Some(due) => due,
-                        None => break,
-                    },
+                    None if self.flights(idx) > 0 => break,
                     None => match self.next_due(idx, talk.last_done).await {
                         Some(due) => due,
                         None => return Ended::TimeIsOver,
@@ -116,7 +115,7 @@ impl Fleet {
             };
             match response {
                 Ok(response) => {
-                    self.answered(idx, &response, &mut talk);
+                    self.answered(idx, conn, &response, &mut talk);
                     if response.reuse != Reuse::Yes {
                         return self.ended_with(idx);
                     }
@@ -143,12 +142,13 @@ impl Fleet {
         !is_used_up && self.flights(idx) < self.plan.pipeline as usize
     }
 
-    /// Sends as much of a request as the socket takes at once; what is left stands in `talk`.
+    /// Sends a request, or begins to, at the end of the turn, together with those of other connections; what is left stands in
+    /// `talk`.
     fn send(&self, idx: usize, conn: &Conn, due: Due, talk: &mut Talk) -> Result<(), Failure> {
-        // In a closed loop the look at the clock that ended the last exchange begins this one.
-        let sent = match talk.last_done {
-            Some(done) if due.at == done => done,
-            _ => self.rt.precise_now(),
+        let sent = if self.plan.pipeline == 1 {
+            due.able.max(self.rt.now()) // At least; the runtime's stamp takes its place.
+        } else {
+            self.rt.precise_now()
         };
         self.depart(idx, Flight { due, sent });
         talk.sent += 1;
@@ -163,13 +163,8 @@ impl Fleet {
         if first.is_empty() {
             return Ok(());
         }
-        let written = conn.write(first);
-        let sent = if self.plan.pipeline == 1 {
-            written.and_then(|()| conn.send_now()) // The clock runs from here.
-        } else {
-            written // At the end of the turn, with what follows.
-        };
-        sent.map_err(|error| broken(&error, Came::Nothing))
+        conn.write(first)
+            .map_err(|error| broken(&error, Came::Nothing))
     }
 
     /// Does nothing for a while, then goes on with what is left to send and reads the answer.
@@ -258,12 +253,18 @@ impl Fleet {
     }
 
     /// Counts the answer to the oldest request under way.
-    fn answered(&self, idx: usize, response: &Response, talk: &mut Talk) {
+    fn answered(&self, idx: usize, conn: &Conn, response: &Response, talk: &mut Talk) {
         talk.answers += 1;
         talk.last_done = Some(response.done);
         let Some(Flight { due, sent }) = self.arrive(idx) else {
             return;
         };
+        let stamp = if self.plan.pipeline == 1 {
+            conn.take_sent_at()
+        } else {
+            None // One stamp cannot tell of several requests.
+        };
+        let sent = stamp.unwrap_or(sent);
         let fault = self.judge(due.request, response);
         let times = Times {
             intended: due.at,

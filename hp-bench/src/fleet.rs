@@ -19,6 +19,7 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::{Instant, Rt};
 
 use crate::address::Address;
+use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
 use crate::plan::{Pace, SharedPlan};
@@ -30,13 +31,6 @@ use crate::schedule::{Arrivals, Dice, Timetable};
 
 use connect_class::connect_class;
 pub(crate) use stall::Stop;
-
-/// A request that was sent and not answered yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flight {
-    pub(crate) due: Due,
-    pub(crate) sent: Instant,
-}
 
 /// What all connections of a thread share.
 #[derive(Debug)]
@@ -64,7 +58,7 @@ pub(crate) struct Fleet {
     /// Connections that were begun, to take the local addresses in turn.
     sources_used: Cell<usize>,
     worker: u32,
-    flights: Vec<RefCell<VecDeque<Flight>>>,
+    flights: Vec<RefCell<Flights>>,
     /// Connections whose exchange is to stop; none where that was not asked for.
     stops: Vec<Cell<bool>>,
     dice: RefCell<Dice>,
@@ -128,6 +122,7 @@ impl Fleet {
             }
             Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
         }
+        rt.keep_stamps();
         let mut record = Record::with_clock(clock);
         record.samples = plan.samples_room().map(Samples::with_room);
         Self {
@@ -149,9 +144,7 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
-            flights: (0..conns)
-                .map(|_| RefCell::new(VecDeque::with_capacity(plan.pipeline as usize)))
-                .collect(),
+            flights: (0..conns).map(|_| RefCell::default()).collect(),
             stops: match plan.stall {
                 Some(_) => (0..conns).map(|_| Cell::new(false)).collect(),
                 None => Vec::new(),
@@ -485,7 +478,7 @@ impl Fleet {
 
     /// The one whose answer comes next.
     pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow().front().copied()
+        self.flights[idx].borrow().oldest()
     }
 
     /// A request is sent.
@@ -494,12 +487,12 @@ impl Fleet {
         let mut record = self.record_of(flight.due.at).borrow_mut();
         record.requests += 1;
         record.bytes_out += len;
-        self.flights[idx].borrow_mut().push_back(flight);
+        self.flights[idx].borrow_mut().depart(flight);
     }
 
     /// The oldest request is not under way any more.
     pub(crate) fn arrive(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow_mut().pop_front()
+        self.flights[idx].borrow_mut().arrive()
     }
 
     /// Counts a complete answer.

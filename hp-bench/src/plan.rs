@@ -2,6 +2,7 @@
 //!
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
+mod cpus;
 mod pace;
 mod source;
 mod stall;
@@ -26,6 +27,7 @@ use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::{Choice, TrafficError};
+use cpus::parse_cpus;
 use pace::pace;
 use source::read_traffic;
 use stall::stall;
@@ -74,6 +76,10 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// How the kernel is asked.
     pub engine: Engine,
+    /// CPUs that the threads keep to, one after the other; none: the scheduler decides.
+    pub pin: Vec<usize>,
+    /// How long before a request is due its thread stops sleeping.
+    pub spin: Duration,
     /// The requests, at least one; recorded traffic and a mix have more.
     pub requests: Vec<Request>,
     /// Which of them comes next.
@@ -211,6 +217,8 @@ impl Plan {
             "CONNECTIONS and -c",
         )?
         .unwrap_or(CONNECTIONS_DEFAULT);
+        let pin = load.pin.as_deref().map_or(Ok(Vec::new()), parse_cpus)?;
+        let cpus = cpus_of(&pin, cpus);
         let threads = cli
             .flags
             .threads
@@ -244,6 +252,8 @@ impl Plan {
             timeout: cli.flags.timeout,
             connect_timeout: load.connect_timeout.unwrap_or(cli.flags.timeout),
             engine: cli.flags.engine,
+            pin,
+            spin: Duration::from_micros(load.spin.unwrap_or(0).into()),
             requests: traffic.requests,
             choice: traffic.choice,
             read_rate: load.read_rate.unwrap_or(0),
@@ -472,6 +482,14 @@ fn times(cli: &Cli, choice: &Choice) -> Result<(Duration, Duration), PlanError> 
     let last = entries.last().map_or(Duration::ZERO, |last| last.at);
     let whole = last.saturating_add(Duration::from_millis(1));
     Ok((asked.unwrap_or(whole), Duration::ZERO))
+}
+
+/// How many CPUs threads may use: those that were named, if any were.
+fn cpus_of(named: &[usize], usable: u32) -> u32 {
+    match u32::try_from(named.len()) {
+        Ok(count @ 1..) => count,
+        _ => usable,
+    }
 }
 
 fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
@@ -721,6 +739,8 @@ mod tests {
             &["-R", "1", "--pacing", "conn", "--max-backlog", "1"],
             "--pacing",
         );
+        check_flag(&["--spin", "50"], "--spin");
+        check_flag(&["--pin", "x"], "--pin");
         check_flag(&["-R", "x"], "-R");
         check_flag(&["--steps", "1,2"], "--steps");
         check_flag(&["--pipeline", "2", "--close"], "--pipeline");
@@ -747,6 +767,24 @@ mod tests {
         assert_eq!(
             at("2026-11-20T23:10:00Z"),
             Some(Duration::from_secs(1_795_216_200))
+        );
+    }
+
+    #[test]
+    fn there_is_a_thread_for_each_cpu_that_is_named() {
+        assert_eq!(plan(&["--pin", "0-2"]).unwrap().threads, 3);
+        assert_eq!(plan(&["--pin", "0-2", "-t", "1"]).unwrap().threads, 1);
+        assert_eq!(plan(&["--pin", "0-2", "-c", "2"]).unwrap().threads, 2);
+    }
+
+    #[test]
+    fn a_spin_has_a_length_of_its_own_or_the_usual_one() {
+        let spin = |words: &[&str]| plan(words).unwrap().spin;
+        assert_eq!(spin(&["-R", "1k"]), Duration::ZERO);
+        assert_eq!(spin(&["-R", "1k", "--spin"]), Duration::from_micros(100));
+        assert_eq!(
+            spin(&["-R", "1k", "--spin", "20"]),
+            Duration::from_micros(20)
         );
     }
 

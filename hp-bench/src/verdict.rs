@@ -79,7 +79,8 @@ fn limit(plan: &Plan, record: &Record, costs: &Costs) -> Option<Limit> {
     let target = costs.target.as_ref();
     let target_busy = target.and_then(|target| target.busy);
     let target_is_full = target_busy.is_some_and(|busy| busy >= TARGET_FULL);
-    let client_is_full = record.busiest_thread >= CLIENT_FULL;
+    // A thread that waits busily is always full; where it is the limit, its lag shows it.
+    let client_is_full = record.busiest_thread >= CLIENT_FULL && plan.spin.is_zero();
     if plan.pace == Pace::Closed {
         return match target_busy {
             _ if target_is_full => Some(Limit::Proxy),

@@ -100,6 +100,16 @@ pub struct LoadArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "method", "headers", "host", "close"])]
     pub raw: Option<PathBuf>,
 
+    /// CPUs that the threads keep to, one after the other: 1, 0,2 or 1-3 [default: the scheduler decides]
+    #[arg(long, value_name = "CPUS")]
+    pub pin: Option<String>,
+
+    /// At a rate: so many microseconds, 1 to 1000000, before a request is due stop sleeping and wait busily, so that no
+    /// wake-up is late; for threads with a CPU of their own [100 where no number follows]
+    #[arg(long, value_name = "MICROSECONDS", num_args = 0..=1, default_missing_value = "100")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub spin: Option<u32>,
+
     /// Read answers at this many bytes per second and connection: 10k
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub read_rate: Option<u64>,

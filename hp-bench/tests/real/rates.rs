@@ -16,6 +16,8 @@ fn every_request_of_a_schedule_is_sent_or_counted_as_unsent() {
         &["-R", "100:300"],
         &["--steps", "100,300@150ms"],
         &["-R", "200", "--pacing", "conn"],
+        &["-R", "200", "--pacing", "conn", "--spin"],
+        &["-R", "200", "--spin", "2000"],
         &["-R", "200", "--pipeline", "4"],
         &["-R", "200", "--catch-up", "10", "--reuse", "3"],
     ] {
