@@ -79,6 +79,8 @@ pub(crate) struct ConnSlot {
     pub(crate) full_reads: u8,
     /// Something written in this turn waits in the outbox.
     pub(crate) has_letter: bool,
+    /// Whoever waits wants no bytes, only that they are gone: they are left in the socket for it.
+    pub(crate) waits_to_discard: bool,
 }
 
 /// What a readiness driver remembers between edges.
@@ -134,6 +136,7 @@ impl ConnSlot {
             kernel: Kernel::default(),
             full_reads: 0,
             has_letter: false,
+            waits_to_discard: false,
         }
     }
 
@@ -262,6 +265,19 @@ impl RxQueue {
         if let Some(first) = self.first.replace(lent) {
             self.rest.push_front(first);
         }
+    }
+
+    /// Drops bytes of the first piece, at most `max`; says how many, 0 where there is none.
+    pub(crate) fn discard(&mut self, max: usize) -> usize {
+        let Some(mut first) = self.pop() else {
+            return 0;
+        };
+        let count = first.len().min(max);
+        first.advance(count);
+        if !first.is_empty() {
+            self.unread(first);
+        }
+        count
     }
 
     pub(crate) fn pop(&mut self) -> Option<Lent> {

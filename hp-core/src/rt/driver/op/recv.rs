@@ -182,10 +182,12 @@ impl Io {
     /// A readiness engine's receive on behalf of whoever waits, before that task runs: many receives in a row find the
     /// kernel's code in the cache.
     pub(in crate::rt::driver) fn receive_ahead(&mut self, key: Key) {
-        let Some(slot) = self.conns.get(key) else {
+        let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        let is_awaited = slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. });
+        let is_parked = matches!(slot.phase, Phase::Parked { .. });
+        let is_discarded = std::mem::take(&mut slot.waits_to_discard) && !is_parked;
+        let is_awaited = is_parked || (slot.rx_waker.is_some() && !is_discarded);
         if is_awaited && !slot.has_news() && !slot.kernel.starved {
             self.try_recv(key);
         }
