@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, value_parser};
 
+use crate::derive;
 use crate::sweep::{Engine, Plan, listed};
 
 /// What the command line asks for.
@@ -14,6 +15,8 @@ use crate::sweep::{Engine, Plan, listed};
 pub enum Word {
     /// Measure this plan, with programs and results at these places.
     Bench(Plan, Places),
+    /// Read results, measure nothing.
+    Derive(derive::word::Word),
 }
 
 /// Where the harness finds programs and puts results.
@@ -45,10 +48,12 @@ impl Refusal {
 /// [`Refusal`] when a flag is unknown, a value is out of its range, or a list names a value twice.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Word, Refusal> {
     let args = Args::try_parse_from(words).map_err(Refusal)?;
-    let Command::Bench(flags) = args.command;
-    flags
-        .resolve()
-        .map(|(plan, places)| Word::Bench(plan, places))
+    match args.command {
+        Command::Bench(flags) => flags
+            .resolve()
+            .map(|(plan, places)| Word::Bench(plan, places)),
+        Command::Derive(word) => Ok(Word::Derive(word)),
+    }
 }
 
 /// Measures hp-proxy and hp-echo on this machine and writes tables that others can repeat.
@@ -63,6 +68,8 @@ struct Args {
 enum Command {
     /// Sweep engines, workers and connections, direct and proxied, in randomised interleaved rounds
     Bench(Flags),
+    #[command(flatten)]
+    Derive(derive::word::Word),
 }
 
 #[derive(clap::Args)]
@@ -165,6 +172,7 @@ mod tests {
     fn plan_of(line: &str) -> Result<Plan, String> {
         match parse(line.split(' ').map(OsString::from)) {
             Ok(Word::Bench(plan, _places)) => Ok(plan),
+            Ok(Word::Derive(word)) => panic!("{word:?} measures nothing"),
             Err(Refusal(error)) => Err(error.to_string()),
         }
     }

@@ -9,21 +9,28 @@
 //!
 //! It never averages over a failure: a cell in which any round had errors is VOID and has no figures.
 
+pub mod agree;
 pub mod analyse;
 pub mod cli;
 pub mod clock;
 pub mod cpu;
+pub mod derive;
 pub mod error;
 pub mod index;
 pub mod load;
 pub mod machine;
+pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod process;
 pub mod raw;
+pub mod readme;
 pub mod report;
 pub mod round;
+pub mod setting;
 pub mod stats;
 pub mod subject;
+pub mod summary;
 pub mod sweep;
 pub mod table;
 pub mod topology;
@@ -46,6 +53,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli::parse(words) {
         Ok(Word::Bench(plan, places)) => match bench(&plan, &places) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("harness: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Word::Derive(word)) => match word.run() {
+            Ok(code) => code,
             Err(error) => {
                 eprintln!("harness: {error}");
                 ExitCode::FAILURE

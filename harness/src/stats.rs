@@ -6,6 +6,10 @@
 //! For nine rounds the percentile interval is that between the second and the eighth value, as good as always,
 //! which is what the binomial distribution gives without resampling.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 /// A value with its 95 % interval: `low <= high`, and for a median `low <= mid <= high`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Interval {
@@ -61,12 +65,73 @@ pub fn scaled_mad(values: &[f64]) -> Option<f64> {
 ///
 /// Rounds are the unit because requests of one round are not independent of each other.
 pub fn bootstrap_median(values: &[f64], seed: u64) -> Option<Interval> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let mid = median_sorted(&sorted)?;
-    let mut draws = Draws::new(seed);
-    let medians = (0..RESAMPLES).filter_map(|_| draws.median_of(&sorted));
-    percentile_interval(mid, medians.collect())
+    Resampler::new(seed).median(values)
+}
+
+/// The draws behind the intervals of medians: of ranks, so those for one number of rounds serve all values.
+pub struct Resampler {
+    seed: u64,
+    /// By the number of values: the two ranks whose midpoint is a draw's median, and how many draws have them.
+    medians: RefCell<BTreeMap<usize, MedianRanks>>,
+}
+
+type MedianRanks = Rc<[((usize, usize), usize)]>;
+
+impl Resampler {
+    /// The seed determines every interval.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            medians: RefCell::default(),
+        }
+    }
+
+    /// As it was given.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// As [`bootstrap_median`].
+    pub fn median(&self, values: &[f64]) -> Option<Interval> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let mid = median_sorted(&sorted)?;
+        let at = |rank: usize| sorted.get(rank).copied();
+        let mut medians = Vec::new();
+        for ((lower, upper), count) in self.ranks(sorted.len()).iter() {
+            medians.push((f64::midpoint(at(*lower)?, at(*upper)?), *count));
+        }
+        medians.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let cut = RESAMPLES / 40;
+        Some(Interval {
+            mid,
+            low: weighted_rank(&medians, cut)?,
+            high: weighted_rank(&medians, RESAMPLES - 1 - cut)?,
+        })
+    }
+
+    fn ranks(&self, len: usize) -> MedianRanks {
+        if let Some(known) = self.medians.borrow().get(&len) {
+            return Rc::clone(known);
+        }
+        let mut draws = Draws::new(self.seed);
+        let mut counts = BTreeMap::new();
+        for _ in 0..RESAMPLES {
+            *counts.entry(draws.median_ranks(len)).or_insert(0) += 1;
+        }
+        let ranks: MedianRanks = counts.into_iter().collect();
+        self.medians.borrow_mut().insert(len, Rc::clone(&ranks));
+        ranks
+    }
+}
+
+/// The value at a place of a sorted list in which each stands as often as its count says.
+fn weighted_rank(sorted: &[(f64, usize)], place: usize) -> Option<f64> {
+    let mut passed = 0;
+    sorted.iter().find_map(|(value, count)| {
+        passed += count;
+        (passed > place).then_some(*value)
+    })
 }
 
 /// The difference of the medians of `values` and `others`, each resampled by itself; none when either is empty.
@@ -173,20 +238,26 @@ impl Draws {
         usize::try_from(product >> 64).unwrap_or(0)
     }
 
-    /// The median of a draw as large as the sorted values: the ranks are drawn, and only they are ordered.
-    fn median_of(&mut self, sorted: &[f64]) -> Option<f64> {
+    /// The ranks whose midpoint is the median of a draw of `len` from `len` sorted values: equal where `len` is odd.
+    fn median_ranks(&mut self, len: usize) -> (usize, usize) {
         self.ranks.clear();
-        for _ in sorted {
-            let rank = self.below(sorted.len());
+        for _ in 0..len {
+            let rank = self.below(len);
             self.ranks.push(rank);
         }
         self.ranks.sort_unstable();
-        let at = |idx: usize| sorted.get(*self.ranks.get(idx)?).copied();
-        let upper = at(sorted.len() / 2)?;
-        if sorted.len() % 2 == 1 {
-            return Some(upper);
+        let at = |idx: usize| self.ranks.get(idx).copied().unwrap_or(0);
+        let upper = at(len / 2);
+        if len % 2 == 1 {
+            return (upper, upper);
         }
-        Some(f64::midpoint(at(sorted.len() / 2 - 1)?, upper))
+        (at((len / 2).saturating_sub(1)), upper)
+    }
+
+    /// The median of a draw as large as the sorted values.
+    fn median_of(&mut self, sorted: &[f64]) -> Option<f64> {
+        let (lower, upper) = self.median_ranks(sorted.len());
+        Some(f64::midpoint(*sorted.get(lower)?, *sorted.get(upper)?))
     }
 }
 
@@ -259,6 +330,20 @@ mod tests {
             assert!((2.0..=3.0).contains(&interval.low), "{interval:?}");
             assert!((7.0..=8.0).contains(&interval.high), "{interval:?}");
         }
+    }
+
+    /// What is remembered for a number of rounds is what drawing values would give.
+    #[test]
+    fn draws_of_ranks_are_draws_of_values() {
+        let resampler = Resampler::new(5);
+        for len in 1..12 {
+            let values: Vec<f64> = (0..len).map(|number| f64::from(number * number)).collect();
+            let mut draws = Draws::new(5);
+            let medians = (0..RESAMPLES).filter_map(|_| draws.median_of(&values));
+            let plain = percentile_interval(median(&values).unwrap(), medians.collect());
+            assert_eq!(resampler.median(&values), plain, "{len}");
+        }
+        assert_eq!(resampler.median(&[]), None);
     }
 
     #[test]
