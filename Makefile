@@ -16,6 +16,8 @@ TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 SEEDS ?= 1000
 FIRST ?= 0
 PLANT ?=
+DIR ?=
+CHECK ?=
 SIM_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
@@ -27,7 +29,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench conformance clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-analyse bench-readme conformance clients slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +86,14 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
+	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
+	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
+
+bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
+	$(BIN)/harness index
+	$(BIN)/harness readme
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)
