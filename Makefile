@@ -7,6 +7,7 @@ ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
+CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
 
@@ -29,7 +30,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-analyse bench-readme conformance clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench conformance clients crowd slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +88,7 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
 
+.PHONY: bench-analyse bench-readme
 bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
 	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
 	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
@@ -94,6 +96,9 @@ bench-analyse: build ## Derive a session's tables, spectra and plots again from 
 bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
 	$(BIN)/harness index
 	$(BIN)/harness readme
+
+crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
+	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)

@@ -78,10 +78,11 @@ pub fn tables(summary: &Summary) -> String {
             latency::table(workload),
             special::memory(workload),
             special::extra(workload),
-        ] {
-            if let Some(section) = section {
-                put(&mut out, format_args!("\n{section}"));
-            }
+        ]
+        .into_iter()
+        .flatten()
+        {
+            put(&mut out, format_args!("\n{section}"));
         }
         out.push_str(&footnotes(workload));
     }
