@@ -18,6 +18,8 @@ TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 SEEDS ?= 1000
 FIRST ?= 0
 PLANT ?=
+DIR ?=
+CHECK ?=
 SIM_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
@@ -95,6 +97,15 @@ bench-seeds: build ## Measure the rows that other projects published, with their
 
 bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
 	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+.PHONY: bench-analyse bench-readme
+bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
+	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
+	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
+
+bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
+	$(BIN)/harness index
+	$(BIN)/harness readme
 
 crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
 	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)

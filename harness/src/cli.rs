@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::derive;
 use crate::error::Error;
 use crate::plan::{Overrides, Plan};
 use crate::session::Order;
@@ -16,6 +17,8 @@ use crate::subject::Name;
 pub enum Word {
     /// Run a session, in this network.
     Bench(Box<Order>, Where),
+    /// Read results, measure nothing.
+    Derive(derive::word::Word),
     /// List the plans of a data folder.
     Plans(PathBuf),
     /// Count for so many ms, and print how far that went.
@@ -68,6 +71,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Word, Refusal>
     let args = Args::try_parse_from(words).map_err(Refusal::Usage)?;
     match args.command {
         Command::Bench(flags) => flags.resolve().map_err(Refusal::Plan),
+        Command::Derive(word) => Ok(Word::Derive(word)),
         Command::Plans { data } => Ok(Word::Plans(data)),
         Command::Spin { ms } => Ok(Word::Spin(ms)),
     }
@@ -85,6 +89,8 @@ struct Args {
 enum Command {
     /// Run a session: every cell of a plan, in randomised interleaved rounds
     Bench(Box<Flags>),
+    #[command(flatten)]
+    Derive(derive::word::Word),
     /// List the plans, with their lengths
     Plans {
         /// Folder of plans and peers

@@ -9,29 +9,38 @@
 //!            └──────► round ──► load       one visit after the other: cpu before, hp-bench, cpu after
 //!                       │                  label: may it count, who was the limit, must it be repeated
 //!                       ▼
-//!                      raw ──► what is derived, by functions of the raw file and the plan alone
+//!                      raw ──► summary ──► page, plot, spectra ──► index, readme
+//!                                 what is derived, by functions of the raw file and the plan alone: derive
 //! ```
 //!
 //! It never averages over a failure, ranks by CPU time per request, and compares within one session only.
 
+pub mod agree;
 pub mod calibrate;
 pub mod cli;
 pub mod clock;
 pub mod cpu;
+pub mod derive;
 pub mod error;
+pub mod index;
 pub mod interrupt;
 pub mod label;
 pub mod load;
 pub mod machine;
 pub mod namespace;
+pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod process;
 pub mod progress;
 pub mod raw;
+pub mod readme;
 pub mod round;
 pub mod session;
+pub mod setting;
 pub mod stats;
 pub mod subject;
+pub mod summary;
 pub mod table;
 pub mod topology;
 pub mod workload;
@@ -54,6 +63,10 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
     let done = match cli::parse(words.iter().cloned()) {
         Ok(Word::Bench(order, place)) => return bench(&order, place, &words),
+        Ok(Word::Derive(word)) => match word.run() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Ok(Word::Plans(data)) => plans(&data),
         Ok(Word::Spin(ms)) => {
             println!("{}", calibrate::count_for(Duration::from_millis(ms)));
@@ -85,6 +98,9 @@ fn bench(order: &Order, place: Where, words: &[OsString]) -> ExitCode {
         }
     };
     tell(&ended);
+    if let Err(error) = publish(order, &ended) {
+        return failed(&error);
+    }
     match interrupt.exit_code() {
         Some(code) => ExitCode::from(code),
         None if ended.environment.course.visits == ended.environment.course.void => {
@@ -101,6 +117,28 @@ fn network(place: Where, words: &[OsString]) -> Result<Network, String> {
         Where::Host => Ok(namespace::host("asked for".into())),
         Where::Own => Ok(namespace::host(namespace::enter(words))),
     }
+}
+
+/// Derives what people read, and shows its tables. Only a whole session of a commit is listed.
+fn publish(order: &Order, ended: &Ended) -> Result<(), Error> {
+    let derived = derive::session(&ended.folder)?;
+    derived.write(&ended.folder)?;
+    let is_final = ended.environment.course.finished && !ended.environment.source.dirty;
+    let skipped = if is_final {
+        index::regenerate(&order.out)?
+    } else {
+        Vec::new()
+    };
+    for folder in skipped {
+        eprintln!(
+            "harness: {}: not readable as a result; the index leaves it out",
+            folder.display()
+        );
+    }
+    if let Some(page) = derived.files.get(Path::new(derive::PAGE_FILE)) {
+        print!("{page}");
+    }
+    Ok(())
 }
 
 fn tell(ended: &Ended) {
