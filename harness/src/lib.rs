@@ -19,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod plan;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod round;
 pub mod stats;
