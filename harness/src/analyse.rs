@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Cell, Engine, Part, Plan, Target};
 use crate::round::{Record, Visit};
 use crate::stats::{self, Interval};
+use crate::sweep::{Cell, Engine, Part, Plan, Target};
 
 /// One cell, analysed.
 #[derive(Clone, PartialEq, Debug)]
@@ -227,8 +227,8 @@ const EFFECT_MIN: f64 = 1.02;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::plan::tests::small;
     use crate::round::tests::{proxied, visit};
+    use crate::sweep::tests::small;
 
     pub(crate) fn record(cell: Cell, server_cpu_us: [u64; 5]) -> Record {
         let visits = (1..)

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, value_parser};
 
-use crate::plan::{Engine, Plan, listed};
+use crate::sweep::{Engine, Plan, listed};
 
 /// What the command line asks for.
 #[derive(Debug)]

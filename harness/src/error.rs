@@ -46,6 +46,20 @@ pub enum Error {
         /// What the program printed.
         stderr: String,
     },
+    /// A plan, a list of subjects or a template is not usable.
+    Plan {
+        /// The file, or where the words came from.
+        path: PathBuf,
+        /// What is wrong, where in it, and what to write instead.
+        cause: String,
+    },
+    /// A file of a session could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A result could not be written.
     Write {
         /// The file or folder.
@@ -99,6 +113,10 @@ impl fmt::Display for Error {
                 write!(out, "{command}: {seen}; run it by hand to see why")?;
                 printed(out, stderr)
             }
+            Self::Plan { path, cause } => write!(out, "{}: {cause}", path.display()),
+            Self::Read { path, cause } => {
+                write!(out, "{}: cannot be read ({cause})", path.display())
+            }
             Self::Write { path, cause } => write!(
                 out,
                 "{}: cannot be written ({cause}); name another folder with --out",
@@ -115,7 +133,9 @@ impl error::Error for Error {
             Self::NoProgram { .. }
             | Self::NotReady { .. }
             | Self::Died { .. }
-            | Self::NoReport { .. } => None,
+            | Self::NoReport { .. }
+            | Self::Plan { .. }
+            | Self::Read { .. } => None,
         }
     }
 }

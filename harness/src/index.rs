@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::analyse::Summary;
 use crate::error::Error;
 use crate::machine::{self, Machine};
-use crate::plan::{Engine, Layout, Part};
 use crate::report::{self, CellEntry, CellFile};
+use crate::sweep::{Engine, Layout, Part};
 use crate::table::{self, Side};
 
 /// A run that was found.
@@ -149,9 +149,9 @@ const NONE: &str = "—";
 mod tests {
     use super::*;
     use crate::machine::tests::example;
-    use crate::plan::tests::small;
     use crate::report::tests::rows;
     use crate::report::{Session, cell_file, write};
+    use crate::sweep::tests::small;
 
     fn found(started: &str, folder: &str) -> Found {
         let (plan, machine, rows) = (small(), example(), rows());

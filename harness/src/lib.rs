@@ -19,12 +19,16 @@ pub mod load;
 pub mod machine;
 pub mod plan;
 pub mod process;
+pub mod raw;
 pub mod relay;
 pub mod report;
 pub mod round;
 pub mod stats;
+pub mod subject;
+pub mod sweep;
 pub mod table;
 pub mod topology;
+pub mod workload;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,9 +37,9 @@ use crate::analyse::Row;
 use crate::cli::{Places, Word};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::plan::Plan;
 use crate::process::Launcher;
 use crate::report::Session;
+use crate::sweep::Plan;
 use crate::topology::Topology;
 
 /// Runs the command line and gives the process's exit code: 0 done, 1 could not start or measure, 2 misuse.

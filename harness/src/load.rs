@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::clock;
 use crate::error::Error;
-use crate::plan::Engine;
 use crate::process::{Launcher, Seat};
+use crate::sweep::Engine;
 
 /// How the load generator is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Utc;
-use crate::plan::Plan;
 use crate::process::Launcher;
+use crate::sweep::Plan;
 
 /// The machine and the session's identity, as `machine.json` keeps them. A fact that cannot be read is null.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -270,7 +270,7 @@ pub(crate) mod tests {
             started: "2026-11-20T23:10:00Z".into(),
             commit: "abc1234".into(),
             dirty: false,
-            command: crate::plan::tests::small().command(),
+            command: crate::sweep::tests::small().command(),
             seed: 7,
             pinning: "server on CPU 0, load and backend on CPU 1".into(),
             cpu_model: "AMD EPYC 7B13".into(),

@@ -67,7 +67,7 @@ impl Launcher {
             }
             [server, others @ ..] => Pinning::Split {
                 server: *server,
-                others: crate::plan::listed(others),
+                others: crate::sweep::listed(others),
             },
         };
         let ends_with_parent = works(END_WITH_PARENT[0], &END_WITH_PARENT[1..]);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::analyse::{Row, Summary, Verdict, Versus};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::plan::{Cell, Layout, Part, Plan};
 use crate::round::Visit;
+use crate::sweep::{Cell, Layout, Part, Plan};
 use crate::table::{self, Side};
 
 /// A session, measured and analysed.
@@ -319,8 +319,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::analyse::{self, tests::record};
     use crate::machine::tests::example;
-    use crate::plan::{Engine, Target, tests::small};
     use crate::round::{Record, tests::proxied};
+    use crate::sweep::{Engine, Target, tests::small};
 
     /// Rows of proxied cells: a ratio with its control at 1 connection, a VOID cell at 100.
     pub(crate) fn rows() -> Vec<Row> {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::cpu::{self, Snapshot};
 use crate::error::Error;
 use crate::load::{self, Load, Outcome, Report};
-use crate::plan::{Cell, Plan};
 use crate::process::Launcher;
+use crate::sweep::{Cell, Plan};
 use crate::topology::{self, Topology};
 
 /// Raw figures of one visit to one cell.
@@ -327,7 +327,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::load::parse_report;
     use crate::load::tests::GOOD;
-    use crate::plan::{Engine, Layout, Part, Target};
+    use crate::sweep::{Engine, Layout, Part, Target};
 
     pub(crate) fn proxied(engine: Engine, connections: u32) -> Cell {
         let target = Target {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::error::Error;
-use crate::plan::{Engine, Layout, Plan, Target};
 use crate::process::{Launcher, Pinning, Process, Seat};
+use crate::sweep::{Engine, Layout, Plan, Target};
 
 /// A server that listens.
 #[derive(Debug)]
