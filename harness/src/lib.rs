@@ -12,8 +12,10 @@
 pub mod analyse;
 pub mod cli;
 pub mod clock;
+pub mod counters;
 pub mod cpu;
 pub mod error;
+pub mod gate;
 pub mod index;
 pub mod load;
 pub mod machine;
@@ -44,6 +46,10 @@ use crate::topology::Topology;
 
 /// Runs the command line and gives the process's exit code: 0 done, 1 could not start or measure, 2 misuse.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = words.into_iter().collect();
+    if gate::is_asked_for(&words) {
+        return gate::main(words);
+    }
     match cli::parse(words) {
         Ok(Word::Bench(plan, places)) => match bench(&plan, &places) {
             Ok(()) => ExitCode::SUCCESS,
