@@ -6,6 +6,7 @@ ECHO_PORT_1 ?= 9001
 ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
+FORCE ?=
 CLIENTS_FLAGS ?=
 CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
@@ -30,10 +31,10 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench conformance clients crowd slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full conformance clients slowloris clean crowd
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
@@ -85,8 +86,17 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example exchanges)
 	@$(if $(filter exchanges,$(WHAT)),$(or $(CARGO_TARGET_DIR),target)/sim/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
 
-bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
-	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+bench: build ## Measure beside floor and peers, under half an hour, into results/ (BENCH_FLAGS, e.g. --quick; FORCE=1 with changes)
+	$(BIN)/harness bench --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-sweep: build ## Measure engines x workers x connections, direct and proxied (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan sweep --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-seeds: build ## Measure the rows that other projects published, with their tools and with hp-bench (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan seeds --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
 
 .PHONY: bench-analyse bench-readme
 bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
