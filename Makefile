@@ -7,10 +7,16 @@ ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 FORCE ?=
+COMPARE_FLAGS ?=
+BASE ?= HEAD
+HEAD ?= .
+PASSES ?= 10
+GATE_PROOF_FLAGS ?=
 CLIENTS_FLAGS ?=
 CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
+CLIENT_COST_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
 TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
@@ -31,10 +37,10 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full conformance clients slowloris clean crowd
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients crowd slowloris clean client-cost
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
@@ -52,6 +58,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
 	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 	$(MAKE) --no-print-directory sim
+	$(MAKE) --no-print-directory bench-smoke
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
@@ -107,8 +114,24 @@ bench-readme: build ## List all results in results/INDEX.md, and renew the READM
 	$(BIN)/harness index
 	$(BIN)/harness readme
 
+client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
+	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)
+
 crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
 	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)
+
+bench-compare: build ## Hold HEAD=. against BASE=HEAD: counts, CPU time, memory, p99; exit 3 on a loss (COMPARE_FLAGS, e.g. --rounds 21)
+	$(BIN)/harness compare --bin-dir $(BIN) $(COMPARE_FLAGS) $(BASE) $(HEAD)
+
+bench-smoke: build ## Every engine answers, and costs what harness/baseline.json says, in counts; half a minute
+	$(BIN)/harness smoke --bin-dir $(BIN)
+
+bench-baseline: build ## Count harness/baseline.json anew; the commit says why
+	$(BIN)/harness smoke --bin-dir $(BIN) --write
+
+bench-gate-proof: build ## The gate catches four losses on purpose, and PASSES=10 times nothing in nothing (GATE_PROOF_FLAGS)
+	$(CARGO) build --release --locked -p hp-proxy --bin hp-proxy --features slow-down --target-dir $(BIN)/../slow-down
+	harness/gate-proof.sh $(BIN) $(BIN)/../slow-down/release $(PASSES) $(GATE_PROOF_FLAGS)
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)

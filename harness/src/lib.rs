@@ -19,9 +19,11 @@ pub mod agree;
 pub mod calibrate;
 pub mod cli;
 pub mod clock;
+pub mod counters;
 pub mod cpu;
 pub mod derive;
 pub mod error;
+pub mod gate;
 pub mod index;
 pub mod interrupt;
 pub mod label;
@@ -35,6 +37,7 @@ pub mod process;
 pub mod progress;
 pub mod raw;
 pub mod readme;
+pub mod relay;
 pub mod round;
 pub mod session;
 pub mod setting;
@@ -61,6 +64,9 @@ use crate::session::{Ended, Order};
 /// interrupted, with what was seen until then.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
+    if gate::is_asked_for(&words) {
+        return gate::main(words);
+    }
     let done = match cli::parse(words.iter().cloned()) {
         Ok(Word::Bench(order, place)) => return bench(&order, place, &words),
         Ok(Word::Derive(word)) => match word.run() {

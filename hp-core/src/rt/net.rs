@@ -4,7 +4,7 @@ mod address;
 mod bind;
 
 pub use super::buf::Lent;
-pub use super::driver::{File, FilePart, Rx, Socket, Unparked};
+pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 
@@ -106,6 +106,40 @@ impl Conn {
         self.rt.0.io.borrow_mut().write_file(self.key, head, part)
     }
 
+    /// Moves what has arrived into a pipe, uncopied, for [`Conn::splice_out`] of another connection; `None` at the peer's end.
+    /// From the first call of either on, this connection receives in no other way.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`]; `Unsupported` when something was received already, and on a simulated kernel; `EMFILE` and its like
+    /// when there is no pipe.
+    pub fn splice_in(
+        &self,
+        pipes: &PipeStore,
+    ) -> impl Future<Output = io::Result<Option<Piped>>> + '_ {
+        let pipes = pipes.clone();
+        poll_fn(move |cx| {
+            self.rt
+                .0
+                .io
+                .borrow_mut()
+                .poll_splice_in(self.key, &pipes, cx)
+        })
+    }
+
+    /// Sends what is in a pipe; waits until the socket has taken all of it. Dropping the future drops what is left.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`]; `Unsupported` as with [`Conn::splice_in`].
+    pub fn splice_out(&self, mut piped: Piped) -> impl Future<Output = io::Result<()>> + '_ {
+        poll_fn(move |cx| {
+            self.rt
+                .0
+                .io
+                .borrow_mut()
+                .poll_splice_out(self.key, &mut piped, cx)
+        })
+    }
+
     /// Sends at once what was written in this turn. For whoever takes the time of it.
     ///
     /// # Errors
@@ -160,6 +194,19 @@ impl Conn {
     /// Sets the point after which receiving and flushing end in `TimedOut`; moving it later costs one store.
     pub fn set_deadline(&self, deadline: Option<Instant>) {
         self.rt.0.io.borrow_mut().set_deadline(self.key, deadline);
+    }
+
+    /// When the first bytes since the last call of this were handed to the kernel, just before; `None` while none has been, or
+    /// where nobody asked with [`Rt::keep_stamps`].
+    #[must_use]
+    pub fn take_sent_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().take_sent(self.key)
+    }
+
+    /// When the kernel handed over the last bytes that came; `None` as above.
+    #[must_use]
+    pub fn received_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().received(self.key)
     }
 
     /// The peer's address; none has a Unix socket.
@@ -310,6 +357,12 @@ impl Rt {
                 Err(_queue_is_full) => self.sleep(UNIX_RETRY_PAUSE).await,
             }
         }
+    }
+
+    /// Keeps from now on when each connection's bytes left and came, at the cost of a look at the clock each time. For load
+    /// generators: [`Conn::take_sent_at`] and [`Conn::received_at`] tell.
+    pub fn keep_stamps(&self) {
+        self.0.io.borrow_mut().keep_stamps();
     }
 
     /// Takes a connected socket over, from another worker or process.
