@@ -88,6 +88,7 @@ fn an_equal_second_process_is_nine_times_in_ten_a_tie() {
     let ties = (1..=20).filter(|seed| {
         let made = Made {
             seed: *seed,
+            paced: false,
             costs: vec![
                 ("relay-uring", 1.0),
                 ("hp-uring", 1.0),
@@ -106,6 +107,7 @@ fn an_equal_second_process_is_nine_times_in_ten_a_tie() {
 fn noise_of_the_control_swallows_small_effects() {
     let made = |noise| Made {
         noise,
+        paced: false,
         costs: vec![
             ("relay-uring", 1.0),
             ("hp-uring", 1.05),
