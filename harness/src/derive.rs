@@ -3,6 +3,7 @@
 //! Only `plan.toml`, `env.json` and the raw file are read. Equal inputs give equal files, byte for byte, so that a table
 //! can be checked where nothing was measured.
 
+mod json;
 mod spectra;
 pub mod word;
 
@@ -50,19 +51,26 @@ pub fn session(folder: &Path) -> Result<Derived, Error> {
         cause: format!("no plot can be drawn of it: {cause}"),
     })?;
     let spectra = spectra::files(&grid, &summary);
-    let names: Vec<String> = drawn.iter().map(|plot| plot.name.clone()).collect();
+    let names: Vec<String> = drawn.plots.iter().map(|plot| plot.name.clone()).collect();
+    let mut notes = spectra.notes;
+    if drawn.left_out > 0 {
+        notes.push(format!(
+            "{} more plots had no room: a session has a bound.",
+            drawn.left_out
+        ));
+    }
     let text = page::markdown(&Page {
         title: &plan.title,
         setting: &setting,
         summary: &summary,
         plots: &names,
-        file_notes: &spectra.notes,
+        file_notes: &notes,
     });
     let mut files = BTreeMap::from([
         (PathBuf::from(PAGE_FILE), text),
-        (PathBuf::from(SUMMARY_FILE), to_json(&summary)),
+        (PathBuf::from(SUMMARY_FILE), json::text(&summary)),
     ]);
-    for plot in drawn {
+    for plot in drawn.plots {
         files.insert(
             Path::new(PLOTS).join(format!("{}.svg", plot.name)),
             plot.svg,
@@ -160,14 +168,6 @@ pub fn text(path: &Path) -> Result<String, Error> {
         return Err(failed(format!("more than {TEXT_BYTES_MAX} bytes")));
     }
     Ok(text)
-}
-
-/// JSON with a line feed at its end.
-pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
-    let mut text =
-        serde_json::to_string_pretty(value).expect("keys are text, and writing to memory works");
-    text.push('\n');
-    text
 }
 
 /// Holds the records to what they claim: documents of the schema, with histograms that can be read.

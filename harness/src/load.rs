@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hp_bench::result::{Document, SCHEMA};
+use hp_bench::result::{Document, Histograms, SCHEMA};
 use serde::Deserialize;
 
 use crate::clock;
@@ -194,7 +194,9 @@ pub fn words(load: &Load, addr: SocketAddr, watched: &[u32]) -> Vec<String> {
     words
 }
 
-/// Reads a document of schema `hp-bench/1`, and leaves its series out.
+/// Reads a document of schema `hp-bench/1`, and leaves out what a session has no room for: the series, and the
+/// histograms but for those of a schedule's response time and lag. Closed loops keep their percentiles: an answer that was
+/// not asked for during a stall is in no histogram either.
 ///
 /// # Errors
 /// What is wrong with the text, on one line.
@@ -209,9 +211,17 @@ pub fn parse_document(text: &str) -> Result<Document, String> {
     }
     let mut document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
     document.series.clear();
+    let is_paced = document.plan.mode == PACED;
+    document.histograms = Histograms {
+        response: document.histograms.response.take().filter(|_| is_paced),
+        lag: document.histograms.lag.take().filter(|_| is_paced),
+        ..Histograms::default()
+    };
     Ok(document)
 }
 
+/// The mode of a load at a rate, in its document.
+const PACED: &str = "rate";
 const LATE_TIMEOUT: Duration = Duration::from_secs(15); // a drain, or answers that never come
 
 #[cfg(test)]
@@ -278,6 +288,23 @@ pub(crate) mod tests {
         let document = parse_document(GOOD).unwrap();
         assert_eq!(document.run.responses, 50_000);
         assert!(document.series.is_empty());
+    }
+
+    #[test]
+    fn of_the_histograms_those_of_a_schedule_are_kept() {
+        let text = GOOD.replacen(
+            "\"series\"",
+            r#""histograms": {"service": "a", "response": "b", "lag": "c", "ttfb": "d"}, "series""#,
+            1,
+        );
+        let kept = |mode: &str| {
+            let text = text.replace("\"closed\"", mode);
+            let document = parse_document(&text).unwrap();
+            let names = document.histograms.iter().map(|(name, _text)| name);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(kept("\"rate\""), ["response", "lag"]);
+        assert!(kept("\"closed\"").is_empty());
     }
 
     #[test]

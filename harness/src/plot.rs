@@ -25,33 +25,57 @@ pub struct Plot {
     pub svg: String,
 }
 
-/// All plots that the session has data for, at most [`PLOTS_MAX`]: the session's own first, then each workload's.
+/// The plots of a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Drawn {
+    /// In the order of a page.
+    pub(crate) plots: Vec<Plot>,
+    /// How many had no room.
+    pub(crate) left_out: u32,
+}
+
+/// All plots that the session has data for and room: ratios, cost, latency over rates, memory, the calibrator, then
+/// latency by percentile, then heat maps.
 ///
 /// # Errors
 /// The drawing crate's own words.
-pub(crate) fn plots(grid: &Grid<'_>, summary: &Summary) -> Result<Vec<Plot>, String> {
+pub(crate) fn plots(grid: &Grid<'_>, summary: &Summary) -> Result<Drawn, String> {
     let inks = Inks::of(summary);
     let mut figures: Vec<(String, Figure)> = Vec::new();
     figures.extend(forest::figures(summary, &inks));
     for (workload, of_grid) in summary.workloads.iter().zip(&grid.workloads) {
         figures.extend(cost::figure(workload, of_grid, &inks));
         figures.extend(latency::over_rate(workload, &inks));
-        for (row, of_grid) in workload.rows.iter().zip(&of_grid.rows) {
-            figures.extend(latency::by_percentile(&workload.name, row, of_grid, &inks));
-            figures.extend(heat::figure(&workload.name, row, of_grid));
-        }
         figures.extend(memory::figure(workload, &inks));
     }
     figures.extend(session::calibrator(grid, summary));
-    let mut plots: Vec<Plot> = Vec::new();
-    for (name, figure) in figures.into_iter().take(PLOTS_MAX) {
-        let taken = |name: &str| plots.iter().any(|plot| plot.name == name);
-        plots.push(Plot {
-            name: file_name(&name, taken),
-            svg: draw(&figure)?,
-        });
+    let rows = || {
+        let workloads = summary.workloads.iter().zip(&grid.workloads);
+        workloads.flat_map(|(workload, of_grid)| {
+            let rows = workload.rows.iter().zip(&of_grid.rows);
+            rows.map(move |(row, of_grid)| (&workload.name, row, of_grid))
+        })
+    };
+    for (workload, row, of_grid) in rows() {
+        figures.extend(latency::by_percentile(workload, row, of_grid, &inks));
     }
-    Ok(plots)
+    for (workload, row, of_grid) in rows() {
+        figures.extend(heat::figure(workload, row, of_grid));
+    }
+    let mut drawn = Drawn::default();
+    let mut bytes = 0;
+    for (name, figure) in figures {
+        let svg = draw(&figure)?;
+        if bytes + svg.len() > BYTES_MAX {
+            drawn.left_out += 1;
+            continue;
+        }
+        bytes += svg.len();
+        let taken = |name: &str| drawn.plots.iter().any(|plot| plot.name == name);
+        let name = file_name(&name, taken);
+        drawn.plots.push(Plot { name, svg });
+    }
+    Ok(drawn)
 }
 
 /// A name that is a plain file name on every system, and none of those that are taken.
@@ -124,8 +148,8 @@ fn layer(ink: Ink, mark: Mark) -> Layer {
     Layer { ink, mark }
 }
 
-/// A session has more workloads than a page shows plots.
-const PLOTS_MAX: usize = 60;
+/// A third of what a session may have.
+const BYTES_MAX: usize = 640 * 1024;
 const NAME_CHARS_MAX: usize = 60;
 const LEGEND_MAX: usize = 24;
 

@@ -108,28 +108,40 @@ pub struct Cell {
 
 /// Medians over the rounds. What could not be measured is null.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Figures {
     /// CPU time of the measured server per complete answer, in µs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_us: Option<Spread>,
     /// CPU time of all programs and the kernel per complete answer, in µs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_us: Option<f64>,
     /// CPU time of the measured server per KiB that the client got, in ns; for bodies from 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ns_per_kib: Option<f64>,
     /// Complete answers per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rps: Option<Spread>,
     /// Context switches of the measured server per complete answer, voluntary and not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub switches: Option<f64>,
     /// Bytes that the client got per complete answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_bytes: Option<f64>,
     /// Memory of the measured server at the end, in KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pss_kib: Option<f64>,
     /// Requests under way by Little's law, mean latency times answers per second, by connections; 1 where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub little: Option<f64>,
     /// All rounds' samples together.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
     /// Medians of the numbers that only special workloads have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, f64>,
     /// Their texts, each the most frequent one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub words: BTreeMap<String, String>,
 }
 

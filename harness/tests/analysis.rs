@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a test's own files; any failure is a failed test"
 )]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "made numbers are positive and small"
+)]
 
 #[path = "analysis/made.rs"]
 mod made;
@@ -84,6 +88,7 @@ fn an_equal_second_process_is_nine_times_in_ten_a_tie() {
     let ties = (1..=20).filter(|seed| {
         let made = Made {
             seed: *seed,
+            paced: false,
             costs: vec![
                 ("relay-uring", 1.0),
                 ("hp-uring", 1.0),
@@ -102,6 +107,7 @@ fn an_equal_second_process_is_nine_times_in_ten_a_tie() {
 fn noise_of_the_control_swallows_small_effects() {
     let made = |noise| Made {
         noise,
+        paced: false,
         costs: vec![
             ("relay-uring", 1.0),
             ("hp-uring", 1.05),
@@ -648,7 +654,8 @@ fn the_index_lists_each_session_once_and_old_runs_as_well() {
     fs::create_dir_all(&broken).unwrap();
     fs::write(broken.join("raw.ndjson.gz"), "").unwrap();
 
-    assert_eq!(index::regenerate(place.path()).unwrap(), [broken.clone()]);
+    let skipped = index::regenerate(place.path()).unwrap();
+    assert_eq!(skipped, std::slice::from_ref(&broken));
     let lines = fs::read_to_string(place.path().join("index.ndjson")).unwrap();
     assert_eq!(lines.lines().count(), 1, "{lines}");
     let text = fs::read_to_string(place.path().join("INDEX.md")).unwrap();

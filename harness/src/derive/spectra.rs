@@ -28,7 +28,7 @@ pub(super) fn files(grid: &Grid<'_>, summary: &Summary) -> Spectra {
     let (mut files, mut bytes, mut left_out) = (Vec::<(String, String)>::new(), 0, 0_u32);
     for (name, _is_paced, cell) in cells {
         let Some(times) = cell::merged(cell.counted()) else {
-            continue;
+            continue; // Closed loops keep percentiles only.
         };
         let text = spectrum(&times) + &thin_line(&times);
         if bytes + text.len() > BYTES_MAX {
@@ -44,7 +44,7 @@ pub(super) fn files(grid: &Grid<'_>, summary: &Summary) -> Spectra {
     let mut notes = Vec::new();
     if !files.is_empty() {
         notes.push(
-            "`hist/` has the whole latency distribution of each cell, all rounds together, for HdrHistogram's plotters."
+            "`hist/` has whole latency distributions, all rounds together, for HdrHistogram's plotters."
                 .into(),
         );
     }
@@ -62,5 +62,5 @@ fn is_published(row: &Row, cell: &CellGrid<'_>) -> bool {
         && derived.is_some_and(|derived| derived.published_latency(row.is_paced()).is_some())
 }
 
-/// A quarter of what a session may have.
-const BYTES_MAX: usize = 512 * 1024;
+/// An eighth of what a session may have.
+const BYTES_MAX: usize = 256 * 1024;

@@ -61,17 +61,16 @@ fn entry(row: &Row, subject: &str, reference: &str) -> String {
 /// One line for each subject and load; none where no server's CPU time is known.
 pub(super) fn table(workload: &Workload, drifts: bool) -> Option<String> {
     let figures = || {
-        let cells = workload.rows.iter().flat_map(|row| &row.cells);
-        cells.filter_map(|cell| cell.figures.as_ref())
+        let rows = workload.rows.iter();
+        rows.flat_map(|row| row.cells.iter().map(move |cell| (row, cell)))
+            .filter_map(|(row, cell)| Some((row, cell.figures.as_ref()?)))
     };
-    if !figures().any(|figures| figures.cost_us.is_some() || figures.rps.is_some()) {
+    if !figures().any(|(_row, figures)| figures.cost_us.is_some() || figures.rps.is_some()) {
         return None;
     }
-    let columns: Vec<Column> = COLUMNS
-        .iter()
-        .copied()
-        .filter(|column| figures().any(|figures| column.is_known(figures)))
-        .collect();
+    let is_known =
+        |column: &Column| figures().any(|(row, figures)| column.text(row, figures) != NONE);
+    let columns: Vec<Column> = COLUMNS.iter().copied().filter(is_known).collect();
     let versus: Vec<String> = workload
         .references
         .iter()
@@ -116,7 +115,7 @@ fn line(
                 (of_maximum && !is_own_maximum(row, cell)) || (drifts && column.is_absolute())
             };
             texts.extend(columns.iter().map(|column| {
-                let text = column.text(figures);
+                let text = column.text(row, figures);
                 let is_known = text != NONE;
                 grey(text, is_known && is_grey(column))
             }));
@@ -156,18 +155,14 @@ impl Column {
         }
     }
 
-    fn is_known(self, figures: &Figures) -> bool {
-        self.text(figures) != NONE
-    }
-
     /// Whether the figure moves with the machine's speed.
     fn is_absolute(self) -> bool {
         !matches!(self, Self::Switches | Self::Bytes | Self::Little)
     }
 
-    fn text(self, figures: &Figures) -> String {
-        let latency = figures.latency.as_ref();
-        let closed = latency.filter(|latency| latency.clock != PACED);
+    fn text(self, row: &Row, figures: &Figures) -> String {
+        // Latencies of a schedule have a table of their own.
+        let closed = figures.latency.as_ref().filter(|_latency| !row.is_paced());
         let whole = |value: Option<f64>| value.map_or_else(|| NONE.into(), table::thousands);
         match self {
             Self::Machine => decimals(figures.machine_us, 2),
@@ -194,5 +189,3 @@ const COLUMNS: [Column; 9] = [
     Column::Bytes,
     Column::Little,
 ];
-/// The clock of a schedule; its latencies have a table of their own.
-const PACED: &str = "response";

@@ -31,11 +31,20 @@ pub(super) fn derive(grid: &CellGrid<'_>, ratios: Vec<Ratio>, resampler: &Resamp
     }
 }
 
-/// Why Little's law voids a visit: in a closed loop no more requests can be under way than connections have places.
+/// Why Little's law voids a visit: in a closed loop no more requests can be under way than connections have places, but for
+/// those that were under way when the window began, each at most as long as the longest that was counted.
 ///
 /// Fewer may be, since a connection rests while the load generator is busy with others; that is shown, not judged.
 pub(super) fn broken_law(record: &Record) -> Option<String> {
-    let little = little(record).filter(|share| *share > 1.0 + LITTLE_SLACK)?;
+    let document = record.load.as_ref()?;
+    let was_warm = document.plan.warmup_s > 0.0 && document.run.elapsed_s > 0.0;
+    let begin_edge = if was_warm {
+        document.latency_ns.max as f64 / 1e9 / document.run.elapsed_s
+    } else {
+        0.0
+    };
+    let most = 1.0 + LITTLE_SLACK + begin_edge;
+    let little = little(record).filter(|share| *share > most)?;
     Some(format!(
         "LITTLE mean latency times answers per second is {:.0} % of the connections: a clock or a count is wrong",
         little * 100.0
@@ -47,7 +56,9 @@ pub(super) fn little(record: &Record) -> Option<f64> {
     let document = record.load.as_ref()?;
     let plan = &document.plan;
     let is_closed = plan.mode == CLOSED && plan.reuse == 0 && !plan.close;
-    if !is_closed || document.run.responses < LITTLE_RESPONSES_MIN {
+    // With few answers per connection, those under way at the end are a part of the whole.
+    let answers_min = LITTLE_ANSWERS_MIN * u64::from(plan.connections);
+    if !is_closed || document.run.responses < answers_min {
         return None;
     }
     let places = f64::from(plan.connections) * f64::from(plan.pipeline.max(1));
@@ -145,46 +156,71 @@ fn figures(counted: &[&Record], resampler: &Resampler) -> Figures {
     }
 }
 
+/// From the histograms of all rounds together; where a round has none, as in closed loops, from the rounds' percentiles.
 fn latency(counted: &[&Record], resampler: &Resampler) -> Option<Latency> {
-    let all = merged(counted.iter().copied())?;
-    let samples = all.len();
-    let us = |nanos: u64| rounded(nanos as f64 / 1e3);
-    let over_rounds = |name: &str, value: f64| {
+    let has_times = |record: &&Record| {
+        record
+            .load
+            .as_ref()
+            .is_some_and(|load| load.headline().is_some())
+    };
+    let all = if counted.iter().all(has_times) {
+        merged(counted.iter().copied())
+    } else {
+        None
+    };
+    let over_rounds = |name: &str| {
         let values = counted
             .iter()
             .filter_map(|record| percentile_ns(record, name));
         let values: Vec<f64> = values.map(|nanos| nanos / 1e3).collect();
-        let interval = resampler.median(&values).map(Spread::from);
-        let (low, high) = interval.map_or((value, value), |spread| (spread.low, spread.high));
+        resampler.median(&values).map(Spread::from)
+    };
+    let documents = || counted.iter().filter_map(|record| record.load.as_ref());
+    let samples = match &all {
+        Some(all) => all.len(),
+        None => documents()
+            .map(|document| document.run.responses)
+            .fold(0, u64::saturating_add),
+    };
+    // Where fewer than ten samples lie behind a percentile, it tells of those few.
+    let value_us = |percent: f64, name: &str| {
+        let behind = samples as f64 * (100.0 - percent) / 100.0;
+        if behind < SAMPLES_MIN {
+            return None;
+        }
+        match &all {
+            Some(all) => Some(us(all.value_at_percentile(percent))),
+            None => Some(over_rounds(name)?.mid),
+        }
+    };
+    let spread = |value: f64, name: &str| {
+        let (low, high) =
+            over_rounds(name).map_or((value, value), |spread| (spread.low, spread.high));
         Spread {
             mid: value,
             low,
             high,
         }
     };
-    // Where fewer than ten samples lie behind a percentile, it tells of those few.
-    let known = |percent: f64| {
-        let behind = samples as f64 * (100.0 - percent) / 100.0;
-        (behind >= SAMPLES_MIN).then(|| us(all.value_at_percentile(percent)))
-    };
-    let documents = counted.iter().filter_map(|record| record.load.as_ref());
-    let max_ns = documents.clone().map(|document| document.latency_ns.max);
+    let clock = documents().map(|document| document.latency_ns.clock.clone());
+    let max_ns = documents().map(|document| document.latency_ns.max).max();
     Some(Latency {
-        clock: documents
-            .clone()
-            .map(|document| document.latency_ns.clock.clone())
-            .next()
-            .unwrap_or_default(),
+        clock: clock.into_iter().next().unwrap_or_default(),
         samples,
-        p50_us: over_rounds("50", us(all.value_at_percentile(50.0))),
-        p90_us: known(90.0),
-        p99_us: known(99.0).map(|value| over_rounds("99", value)),
-        p999_us: known(99.9),
-        max_us: us(max_ns.max().unwrap_or_else(|| all.max())),
-        censored: documents
+        p50_us: spread(value_us(50.0, "50")?, "50"),
+        p90_us: value_us(90.0, "90"),
+        p99_us: value_us(99.0, "99").map(|value| spread(value, "99")),
+        p999_us: value_us(99.9, "99.9"),
+        max_us: us(max_ns.unwrap_or(0)),
+        censored: documents()
             .map(|document| document.latency_ns.censored)
             .fold(0, u64::saturating_add),
     })
+}
+
+fn us(nanos: u64) -> f64 {
+    rounded(nanos as f64 / 1e3)
 }
 
 /// The special numbers; one level of nesting is written with a dot.
@@ -265,8 +301,8 @@ fn per_response(document: &Document, sum: f64) -> Option<f64> {
 
 const CLOSED: &str = "closed";
 const LITTLE_SLACK: f64 = 0.03;
-/// Below, the requests that begin and end the window weigh more than the slack.
-const LITTLE_RESPONSES_MIN: u64 = 1_000;
+/// For each connection.
+const LITTLE_ANSWERS_MIN: u64 = 100;
 const WORDS_CHARS_MAX: usize = 120;
 const SAMPLES_MIN: f64 = 10.0;
 const BULK_BYTES_MIN: u64 = 64 * 1024;
