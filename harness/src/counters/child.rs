@@ -31,7 +31,7 @@ impl Tool {
         }
     }
 
-    /// The count in what the tool printed to stderr.
+    /// The count in what the tool wrote.
     pub(super) fn parse(self, text: &str) -> Option<f64> {
         let count = match self {
             Self::Strace => tools::strace_total(text),
@@ -41,17 +41,27 @@ impl Tool {
         count.map(|count| count as f64)
     }
 
-    /// The words that a watched command begins with.
-    pub(super) fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Strace => &["strace", "-f", "-c", "-q"],
+    /// The words that a watched command begins with; the count goes to a file, for what the program prints is its own.
+    pub(super) fn words(self, log: &Path) -> Vec<String> {
+        let log = log.display();
+        let words: &[&str] = match self {
+            Self::Strace => &["strace", "-f", "-c", "-q", "-o"],
             Self::Callgrind => &[
                 "valgrind",
                 "--tool=callgrind",
                 "--callgrind-out-file=/dev/null",
             ],
             Self::Memcheck => &["valgrind", "--leak-check=no", "--undef-value-errors=no"],
-        }
+        };
+        let last = match self {
+            Self::Strace => log.to_string(),
+            Self::Callgrind | Self::Memcheck => format!("--log-file={log}"),
+        };
+        words
+            .iter()
+            .map(|&word| word.to_owned())
+            .chain([last])
+            .collect()
     }
 }
 
@@ -132,8 +142,8 @@ impl Child {
         Err(format!("{}: {status}: {last}", self.name))
     }
 
-    /// Asks it to end, waits for that, and gives what it printed to stderr.
-    pub(super) fn end(&mut self) -> Result<String, String> {
+    /// Asks it to end, and waits for that.
+    pub(super) fn end(&mut self) -> Result<(), String> {
         // Signals for a tracer are not passed on to what it traces.
         let pid = if self.has_tracer {
             tools::only_child(self.pid())?
@@ -147,8 +157,7 @@ impl Child {
         if !asked.is_ok_and(|status| status.success()) {
             return Err(format!("{}: cannot be asked to end", self.name));
         }
-        self.wait(PATIENCE)?;
-        Ok(self.printed())
+        self.wait(PATIENCE).map(drop)
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
