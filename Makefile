@@ -6,12 +6,14 @@ ECHO_PORT_1 ?= 9001
 ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
+FORCE ?=
 COMPARE_FLAGS ?=
 BASE ?= HEAD
 HEAD ?= .
 PASSES ?= 10
 GATE_PROOF_FLAGS ?=
 CLIENTS_FLAGS ?=
+CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
 
@@ -21,6 +23,8 @@ TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 SEEDS ?= 1000
 FIRST ?= 0
 PLANT ?=
+DIR ?=
+CHECK ?=
 SIM_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
@@ -32,7 +36,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients crowd slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,8 +92,29 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example exchanges)
 	@$(if $(filter exchanges,$(WHAT)),$(or $(CARGO_TARGET_DIR),target)/sim/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
 
-bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
-	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+bench: build ## Measure beside floor and peers, under half an hour, into results/ (BENCH_FLAGS, e.g. --quick; FORCE=1 with changes)
+	$(BIN)/harness bench --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-sweep: build ## Measure engines x workers x connections, direct and proxied (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan sweep --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-seeds: build ## Measure the rows that other projects published, with their tools and with hp-bench (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan seeds --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+.PHONY: bench-analyse bench-readme
+bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
+	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
+	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
+
+bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
+	$(BIN)/harness index
+	$(BIN)/harness readme
+
+crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
+	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)
 
 bench-compare: build ## Hold HEAD=. against BASE=HEAD: counts, CPU time, memory, p99; exit 3 on a loss (COMPARE_FLAGS, e.g. --rounds 21)
 	$(BIN)/harness compare --bin-dir $(BIN) $(COMPARE_FLAGS) $(BASE) $(HEAD)

@@ -28,24 +28,6 @@ pub enum Error {
         /// What the program printed.
         stderr: String,
     },
-    /// A server ended while it was being measured.
-    Died {
-        /// The program with its arguments.
-        command: String,
-        /// How it ended.
-        status: String,
-        /// What the program printed.
-        stderr: String,
-    },
-    /// The load generator gave no report on the first run against a server.
-    NoReport {
-        /// The program with its arguments.
-        command: String,
-        /// What was seen instead.
-        seen: String,
-        /// What the program printed.
-        stderr: String,
-    },
     /// A plan, a list of subjects or a template is not usable.
     Plan {
         /// The file, or where the words came from.
@@ -60,6 +42,10 @@ pub enum Error {
         /// What is wrong with it.
         cause: String,
     },
+    /// The sources differ from their commit, whose name the results would bear.
+    Dirty,
+    /// A signal asked the session to end.
+    Interrupted,
     /// A result could not be written.
     Write {
         /// The file or folder.
@@ -88,31 +74,14 @@ impl fmt::Display for Error {
                 seen,
                 stderr,
             } => {
-                write!(
-                    out,
-                    "{command}: {seen}; run it by hand, or leave its engine out of --engines"
-                )?;
-                printed(out, stderr)
-            }
-            Self::Died {
-                command,
-                status,
-                stderr,
-            } => {
-                write!(
-                    out,
-                    "{command}: ended while it was measured ({status}); see what it printed"
-                )?;
-                printed(out, stderr)
-            }
-            Self::NoReport {
-                command,
-                seen,
-                stderr,
-            } => {
                 write!(out, "{command}: {seen}; run it by hand to see why")?;
                 printed(out, stderr)
             }
+            Self::Dirty => write!(
+                out,
+                "the work tree differs from its commit; commit it, or pass --force to measure it under a name that says so"
+            ),
+            Self::Interrupted => write!(out, "interrupted before anything was measured"),
             Self::Plan { path, cause } => write!(out, "{}: {cause}", path.display()),
             Self::Read { path, cause } => {
                 write!(out, "{}: cannot be read ({cause})", path.display())
@@ -132,8 +101,8 @@ impl error::Error for Error {
             Self::Spawn { cause, .. } | Self::Write { cause, .. } => Some(cause),
             Self::NoProgram { .. }
             | Self::NotReady { .. }
-            | Self::Died { .. }
-            | Self::NoReport { .. }
+            | Self::Dirty
+            | Self::Interrupted
             | Self::Plan { .. }
             | Self::Read { .. } => None,
         }

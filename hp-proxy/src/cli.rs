@@ -1,15 +1,16 @@
 //! Flags and their meaning; the only place that knows a default's text.
 
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Backend, Limits, Plan, Timeouts};
+use crate::config::plan::{Backend, Limits, Listen, Plan, Timeouts};
 use crate::config::units;
 use clap::{Parser, ValueEnum};
+use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
 use ipnet::IpNet;
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,10 +25,16 @@ SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints
 Exit status: 0 done, 1 failed, 2 misuse."
 )]
 struct Flags {
-    /// Address to listen on; port 0 takes a free one and prints it.
+    /// Address to listen on, or unix:PATH; port 0 takes a free one and prints it; give it again for more.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// A server that requests go to; give it again for more, they take turns.
+    listen: Vec<String>,
+    /// Permission bits of the socket of --listen unix:PATH, in octal [default: 777 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = net::parse_socket_mode)]
+    socket_mode: Option<u32>,
+    /// Share the port with other servers of the same user that say so, too.
+    #[arg(long)]
+    reuse_port: bool,
+    /// A server that requests go to, HOST:PORT or unix:PATH; give it again for more, they take turns.
     #[arg(
         long = "backend",
         value_name = "HOST:PORT",
@@ -166,10 +173,20 @@ impl Refusal {
 fn one_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim);
     let what = lines.next().unwrap_or_default();
-    let what = what.strip_prefix("error: ").unwrap_or(what);
-    let tip = lines.find_map(|line| line.strip_prefix("tip: "));
-    let (and, tip) = tip.map_or(("", ""), |tip| ("; ", tip));
-    format!("{what}{and}{tip}; hp-proxy --help lists the options")
+    let mut line = String::from(what.strip_prefix("error: ").unwrap_or(what));
+    // The values that a flag takes, and flags that are missing, stand in lines of their own.
+    for more in lines.by_ref().take_while(|more| !more.is_empty()) {
+        line.push(' ');
+        line.push_str(more);
+    }
+    let mut tips = lines.filter_map(|line| line.strip_prefix("tip: "));
+    // No value begins with a dash.
+    if let Some(tip) = tips.find(|tip| !tip.starts_with("to pass")) {
+        line.push_str("; ");
+        line.push_str(tip);
+    }
+    line.push_str("; hp-proxy --help lists the options");
+    line
 }
 
 /// Reads a command line into a plan; resolves names.
@@ -194,7 +211,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         );
         return Err(Refusal::Misuse(message));
     }
-    let listen = resolve("--listen", &flags.listen)?;
+    let listen = listen(&flags)?;
     let backend = |name: &String| -> Result<Backend, Refusal> {
         Ok(Backend {
             name: name.clone(),
@@ -215,6 +232,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         forwarding: forwarding_of(flags),
         timeouts,
         limits,
+    })
+}
+
+fn listen(flags: &Flags) -> Result<Listen, Refusal> {
+    let addresses = flags.listen.iter().map(|text| resolve("--listen", text));
+    Ok(Listen {
+        addresses: addresses.collect::<Result<_, _>>()?,
+        port: if flags.reuse_port {
+            PortUse::Shared
+        } else {
+            PortUse::Exclusive
+        },
+        socket_mode: flags.socket_mode,
     })
 }
 
@@ -275,13 +305,16 @@ fn limits(flags: &Flags) -> Limits {
     }
 }
 
-fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Refusal> {
+fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
+    if let Some(unix) = Address::parse_unix(text) {
+        return unix.map_err(|bad| Refusal::Misuse(format!("{flag} {text:?}: {bad}")));
+    }
     let port_is_number = text
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if !port_is_number {
         return Err(Refusal::Misuse(format!(
-            "{flag} {text}: this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
+            "{flag} {text}: this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH"
         )));
     }
     let unknown = |cause: &str| {
@@ -292,7 +325,8 @@ fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Refusal> {
     let mut addrs = text
         .to_socket_addrs()
         .map_err(|error| unknown(&error.to_string()))?;
-    addrs.next().ok_or_else(|| unknown("it has no address"))
+    let first = addrs.next().map(Address::Tcp);
+    first.ok_or_else(|| unknown("it has no address"))
 }
 
 const HEAD_RANGE: std::ops::RangeInclusive<u64> = 1024..=1024 * 1024;
@@ -304,6 +338,7 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn check(line: &str) -> Result<Plan, Refusal> {
         parse(line.split_whitespace().map(OsString::from))
@@ -312,9 +347,12 @@ mod tests {
     #[test]
     fn no_flags_listen_on_8080_and_go_to_9001() {
         let plan = check("hp-proxy").unwrap();
-        assert_eq!(plan.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(plan.listen, SocketAddr::from(([127, 0, 0, 1], 8080)).into());
         assert_eq!(plan.backends.len(), 1);
-        assert_eq!(plan.backends[0].addr, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(
+            plan.backends[0].addr,
+            SocketAddr::from(([127, 0, 0, 1], 9001)).into()
+        );
         assert_eq!(
             (plan.timeouts, plan.limits),
             (Timeouts::default(), Limits::default())
@@ -328,7 +366,7 @@ mod tests {
         let ports: Vec<u16> = plan
             .backends
             .iter()
-            .map(|backend| backend.addr.port())
+            .map(|backend| backend.addr.tcp().unwrap().port())
             .collect();
         assert_eq!(ports, [1, 2]);
     }
@@ -349,6 +387,58 @@ mod tests {
             "invalid value '5' for '--head-timeout <TIME>': \"5\" has no unit; write 5s or 5ms; \
              hp-proxy --help lists the options"
         );
+    }
+
+    #[test]
+    fn bad_values_are_told_with_what_to_write() {
+        let rows = [
+            ("--underscores maybe", "drop, keep, refuse"),
+            ("--http10 maybe", "serve, refuse"),
+            ("--engine maybe", "auto, uring, epoll or threads"),
+            ("--workers 0", "1..=1024"),
+            ("--workers 99999999999999999999", "--workers"),
+            ("--workers -1", "'-1'"),
+            ("--threads-max 15001", "1..=15000"),
+            ("--idle-conns-max 99999999999", "0..=4294967295"),
+            ("--head-timeout=", "--head-timeout"),
+            ("--head-timeout 5", "5s or 5ms"),
+            ("--head-max 5X", "--head-max"),
+            ("--fields-max 257", "1..=256"),
+            ("--socket-mode 999", "660"),
+            ("--trusted-proxy 10.0.0.1/8", "10.0.0.0/8"),
+            ("--listen=", "HOST:PORT"),
+            ("--backend=", "HOST:PORT"),
+            ("--listen unix:", "unix:/run/hp.sock"),
+            ("--backend unix:", "unix:/run/hp.sock"),
+            ("--listen 127.0.0.1:99999", "HOST:PORT"),
+            ("--backend no-such-host.invalid:80", "check its spelling"),
+        ];
+        for (flags, part) in rows {
+            let told = match check(&format!("hp-proxy {flags}")) {
+                Err(Refusal::Clap(error)) => one_line(&error.to_string()),
+                Err(Refusal::Misuse(line) | Refusal::Failed(line)) => line,
+                Ok(plan) => panic!("{flags}: {plan:?}"),
+            };
+            assert!(
+                told.contains(part) && !told.contains('\n'),
+                "{flags}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_addresses_of_both_kinds_are_listened_on() {
+        let line =
+            "hp-proxy --listen 127.0.0.1:0 --listen unix:a.sock --reuse-port --socket-mode 660";
+        let listen = check(line).unwrap().listen;
+        let shown: Vec<String> = listen.addresses.iter().map(Address::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:0", "unix:a.sock"]);
+        assert_eq!(
+            (listen.port, listen.socket_mode),
+            (PortUse::Shared, Some(0o660))
+        );
+        let plan = check("hp-proxy --backend unix:b.sock").unwrap();
+        assert_eq!(plan.backends[0].addr, Address::Unix("b.sock".into()));
     }
 
     #[test]

@@ -92,7 +92,8 @@ pub type SharedPlan = Arc<Plan>;
 impl Worker {
     /// The state of a worker that has no connection yet.
     pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
-        let addrs = plan.backends.iter().map(|backend| backend.addr).collect();
+        let addrs = plan.backends.iter().map(|backend| backend.addr.clone());
+        let addrs = addrs.collect();
         let (settings, row) = (upstream_settings(&plan), (rows.clone(), id.0));
         let upstream = match &home {
             Home::Worker(_) => {

@@ -182,7 +182,7 @@ fn tell(workers: &Workers<Order, io::Result<()>>, id: WorkerId, order: Order) {
 /// One listening socket for each worker, all on one address; port 0 is chosen by the first.
 fn listen(options: &Options) -> io::Result<(SocketAddr, Vec<Socket>)> {
     if options.listen.port() != 0 {
-        net::probe_exclusive(options.listen)?;
+        hp_core::sys::socket::probe_exclusive(options.listen)?;
     }
     let first = net::listen(options.listen, BACKLOG)?;
     let addr = first.local_addr()?;

@@ -2,6 +2,7 @@
 
 use crate::config::forwarding::Forwarding;
 use hp_core::rt::Engine;
+use hp_core::rt::net::{Address, PortUse};
 use hp_core::wire::http1::head::HeadLimits;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 /// Everything a run of the proxy needs to know.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where clients come in.
+    pub listen: Listen,
     /// Servers that requests go to, in turn; at least one.
     pub backends: Vec<Backend>,
     /// Threads, each with a runtime of its own; at least one. With [`Engine::Threads`] they only accept.
@@ -31,7 +32,28 @@ pub struct Backend {
     /// As the user wrote it, for messages.
     pub name: String,
     /// Where it is.
-    pub addr: SocketAddr,
+    pub addr: Address,
+}
+
+/// Where clients come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses to listen on, at least one; port 0 takes a free one.
+    pub addresses: Vec<Address>,
+    /// With whom ports are shared.
+    pub port: PortUse,
+    /// Permission bits of Unix sockets; `None`: those that the umask leaves.
+    pub socket_mode: Option<u32>,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Self {
+            addresses: vec![Address::Tcp(addr)],
+            port: PortUse::Exclusive,
+            socket_mode: None,
+        }
+    }
 }
 
 /// Bounds in time.

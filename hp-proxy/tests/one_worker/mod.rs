@@ -2,6 +2,7 @@
 
 use hp_core::rt::Rt;
 use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::net::Address;
 use hp_core::rt::sim::Host;
 use hp_core::rt::worker::Context;
 use hp_proxy::config::plan::Plan;
@@ -21,7 +22,9 @@ pub(crate) struct OneWorker {
 impl OneWorker {
     /// Listens where its plan says.
     pub(crate) fn start(host: &Host, rt: Rt, plan: Plan) -> io::Result<Self> {
-        let socket = host.listen(plan.listen, 128)?;
+        let addr = plan.listen.addresses.first().and_then(Address::tcp);
+        let addr = addr.ok_or(io::ErrorKind::Unsupported)?; // The simulated kernel has no other.
+        let socket = host.listen(addr, 128)?;
         let proxy = Self {
             rt,
             has_ended: Rc::default(),

@@ -45,10 +45,10 @@ impl Lab {
             backends: world.host([10, 0, 0, 3]),
         };
         let mut plan = Plan {
-            listen: proxy_addr(),
+            listen: proxy_addr().into(),
             backends: vec![Backend {
                 name: backend_addr().to_string(),
-                addr: backend_addr(),
+                addr: backend_addr().into(),
             }],
             workers: 1,
             engine: Engine::Auto,
