@@ -69,6 +69,18 @@ pub enum Reading {
 /// All readings of a subject.
 pub type Counters = BTreeMap<Counter, Reading>;
 
+impl Reading {
+    /// The lesser of two readings of one thing; a number rather than none.
+    #[must_use]
+    pub fn or_less(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Value(one), Some(Self::Value(other))) => Self::Value(one.min(other)),
+            (Self::Missing(_), Some(other)) => other,
+            (one, _) => one,
+        }
+    }
+}
+
 impl Counter {
     /// All of them, cheapest first.
     pub const ALL: [Self; 6] = [
@@ -351,7 +363,7 @@ const REQUESTS_STRACE: (u64, u64) = (500, 4_500);
 const REQUESTS_VALGRIND: (u64, u64) = (500, 2_500);
 const REQUESTS_WATCHED: u64 = 10_000;
 /// Both more than those that hp-proxy keeps a task for, and fewer than a process may have open where that cannot be raised.
-const IDLE_CONNECTIONS: (u32, u32) = (2_000, 8_000);
+const IDLE_CONNECTIONS: (u32, u32) = (2_000, 16_000);
 const IDLE_LOOKS: u32 = 3;
 /// Longer than hp-proxy keeps a task for a connection that idles.
 const IDLE_SETTLE: Duration = Duration::from_secs(3);
@@ -380,6 +392,24 @@ mod tests {
         );
         assert_eq!(parse(&text).unwrap(), all);
         assert!(parse(r#"{"hp-epoll":{"syscalls":{}}}"#).is_err());
+    }
+
+    #[test]
+    fn the_lesser_reading_holds_and_a_number_before_none() {
+        let missing = || Reading::Missing("no".into());
+        for (one, other, expected) in [
+            (
+                Reading::Value(2.0),
+                Some(Reading::Value(1.0)),
+                Reading::Value(1.0),
+            ),
+            (missing(), Some(Reading::Value(1.0)), Reading::Value(1.0)),
+            (Reading::Value(2.0), Some(missing()), Reading::Value(2.0)),
+            (Reading::Value(2.0), None, Reading::Value(2.0)),
+            (missing(), None, missing()),
+        ] {
+            assert_eq!(one.or_less(other), expected);
+        }
     }
 
     #[test]
