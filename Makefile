@@ -16,6 +16,7 @@ CLIENTS_FLAGS ?=
 CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
+CLIENT_COST_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
 TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
@@ -36,7 +37,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients crowd slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients crowd slowloris clean client-cost
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -112,6 +113,9 @@ bench-analyse: build ## Derive a session's tables, spectra and plots again from 
 bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
 	$(BIN)/harness index
 	$(BIN)/harness readme
+
+client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
+	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)
 
 crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
 	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)

@@ -118,15 +118,6 @@ pub struct Load {
     pub extra: BTreeMap<String, Value>,
 }
 
-/// One subject, or a control, under one row of a workload.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Cell {
-    /// Index of the row in its workload.
-    pub row: usize,
-    /// What is measured.
-    pub subject: Name,
-}
-
 impl Workload {
     /// What is visited in each row: the subjects, then the control.
     pub fn measured(&self) -> Vec<Name> {

@@ -344,7 +344,7 @@ fn an_interrupted_session_keeps_what_it_saw_and_leaves_no_process() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the load", || lab.noted("calls").len() > 20);
+        wait_for("the load", || lab.noted("calls").len() >= 20);
         send(signal, &harness);
         assert_eq!(harness.wait().unwrap().code(), code, "{signal}");
         lab.check_no_orphan();
