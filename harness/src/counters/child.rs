@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{LOOK_INTERVAL, PATIENCE, tools};
@@ -87,7 +88,12 @@ impl Child {
         if !program.is_file() {
             return Err(format!("{name}: no such program"));
         }
-        let mut command = match before.split_first() {
+        let mut words_before: Vec<&str> = Vec::new();
+        if *ENDS_WITH_PARENT {
+            words_before.extend(END_WITH_PARENT);
+        }
+        words_before.extend(before);
+        let mut command = match words_before.split_first() {
             None => Command::new(program),
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -231,4 +237,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .is_ok()
 }
 
+/// Makes the kernel end a program with us, however that happens.
+const END_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "TERM"];
+static ENDS_WITH_PARENT: LazyLock<bool> = LazyLock::new(|| is_installed(END_WITH_PARENT[0]));
 const PRINTED_BYTES_MAX: usize = 1 << 18;
