@@ -200,6 +200,17 @@ fn a_clock_that_stepped_breaks_littles_law() {
     );
 }
 
+/// A stall of 60 ms at the end of a second leaves requests of that length uncounted.
+#[test]
+fn a_stall_at_the_end_breaks_no_law() {
+    let slower = GOOD.replace(r#""rps": 50000.0"#, r#""rps": 46000.0"#);
+    let document = parse_document(&slower).unwrap();
+    assert!(littles_law(&closed(), &document).is_some());
+    let document =
+        parse_document(&slower.replace(r#""max": 7030000"#, r#""max": 60000000"#)).unwrap();
+    assert_eq!(littles_law(&closed(), &document), None);
+}
+
 #[test]
 fn a_server_that_used_its_cpu_is_the_limit() {
     check_limit(&cell(0.96, 0.5, 0.2), SPLIT, Some(Limit::Proxy));
