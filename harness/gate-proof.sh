@@ -9,7 +9,7 @@ set -u
 bin=$1 slow=$2 passes=${3:-10}
 if [ $# -gt 3 ]; then shift 3; else set --; fi
 out=$(mktemp) || exit 1
-trap 'rm -f "$out"' EXIT
+trap 'rm -f "$out" "$out.log"' EXIT
 failed=0
 
 gate() { # flags: the table goes to $out
@@ -30,7 +30,6 @@ caught() { # loss, pattern of the line that has to fail
   fi
 }
 
-trap 'rm -f "$out" "$out.log"' EXIT
 caught getpid '.*system calls / request' "$@"
 caught alloc '.*allocations / request' "$@"
 caught idle '.*bytes / idle connection' "$@"

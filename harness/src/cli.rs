@@ -79,7 +79,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Word, Refusal>
 
 /// Measures hp-proxy beside its floor and its peers, and writes results that others can repeat.
 #[derive(Parser)]
-#[command(name = "harness", version, disable_help_subcommand = true)]
+#[command(name = "harness", version, disable_help_subcommand = true, after_help = AFTER)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -212,6 +212,10 @@ impl Flags {
 }
 
 const QUICK_SECONDS: f64 = 0.5;
+
+const AFTER: &str = "\
+Of the gate, each with a --help of its own: `compare` holds a revision against an older one, `counters` counts what a request
+costs a server, `smoke` tries every engine and holds its counts against harness/baseline.json.";
 
 #[cfg(test)]
 mod tests {

@@ -118,15 +118,26 @@ fn run_compare(compare: &Compare) -> Result<u8, String> {
     Ok(rule::exit_code(&findings))
 }
 
-/// Counts both.
+/// Counts both. What would be a loss is counted once more, and the lesser count of each holds: a busy machine adds, and never
+/// takes away.
 fn count_both((base, head): &(Subject, Subject), engine: &str, wanted: &[Counter]) -> Vec<Finding> {
-    let read = |name: &str, subject: &Subject| -> Counters {
+    let read = |name: &str, subject: &Subject, wanted: &[Counter]| -> Counters {
         counters::read(subject, wanted, |line| {
-            eprintln!("{name} {engine:6} {line}")
+            eprintln!("{name} {engine:6} {line}");
         })
     };
-    let (base, head) = (read("base", base), read("head", head));
-    rule::judge_counters(&format!("hp-{engine}"), &base, &head)
+    let place = format!("hp-{engine}");
+    let mut found = [read("base", base, wanted), read("head", head, wanted)];
+    let [base_counts, head_counts] = &found;
+    let in_doubt = rule::losses(base_counts, head_counts);
+    for ((name, subject), counts) in [("base", base), ("head", head)].into_iter().zip(&mut found) {
+        for (counter, again) in read(name, subject, &in_doubt) {
+            let first = counts.remove(&counter);
+            counts.insert(counter, again.or_less(first));
+        }
+    }
+    let [base, head] = found;
+    rule::judge_counters(&place, &base, &head)
 }
 
 /// Visits both in rounds, and the base twice.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{LOOK_INTERVAL, PATIENCE, tools};
@@ -31,7 +32,7 @@ impl Tool {
         }
     }
 
-    /// The count in what the tool printed to stderr.
+    /// The count in what the tool wrote.
     pub(super) fn parse(self, text: &str) -> Option<f64> {
         let count = match self {
             Self::Strace => tools::strace_total(text),
@@ -41,17 +42,27 @@ impl Tool {
         count.map(|count| count as f64)
     }
 
-    /// The words that a watched command begins with.
-    pub(super) fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Strace => &["strace", "-f", "-c", "-q"],
+    /// The words that a watched command begins with; the count goes to a file, for what the program prints is its own.
+    pub(super) fn words(self, log: &Path) -> Vec<String> {
+        let log = log.display();
+        let words: &[&str] = match self {
+            Self::Strace => &["strace", "-f", "-c", "-q", "-o"],
             Self::Callgrind => &[
                 "valgrind",
                 "--tool=callgrind",
                 "--callgrind-out-file=/dev/null",
             ],
             Self::Memcheck => &["valgrind", "--leak-check=no", "--undef-value-errors=no"],
-        }
+        };
+        let last = match self {
+            Self::Strace => log.to_string(),
+            Self::Callgrind | Self::Memcheck => format!("--log-file={log}"),
+        };
+        words
+            .iter()
+            .map(|&word| word.to_owned())
+            .chain([last])
+            .collect()
     }
 }
 
@@ -77,7 +88,12 @@ impl Child {
         if !program.is_file() {
             return Err(format!("{name}: no such program"));
         }
-        let mut command = match before.split_first() {
+        let mut words_before: Vec<&str> = Vec::new();
+        if *ENDS_WITH_PARENT {
+            words_before.extend(END_WITH_PARENT);
+        }
+        words_before.extend(before);
+        let mut command = match words_before.split_first() {
             None => Command::new(program),
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -132,8 +148,8 @@ impl Child {
         Err(format!("{}: {status}: {last}", self.name))
     }
 
-    /// Asks it to end, waits for that, and gives what it printed to stderr.
-    pub(super) fn end(&mut self) -> Result<String, String> {
+    /// Asks it to end, and waits for that.
+    pub(super) fn end(&mut self) -> Result<(), String> {
         // Signals for a tracer are not passed on to what it traces.
         let pid = if self.has_tracer {
             tools::only_child(self.pid())?
@@ -147,8 +163,7 @@ impl Child {
         if !asked.is_ok_and(|status| status.success()) {
             return Err(format!("{}: cannot be asked to end", self.name));
         }
-        self.wait(PATIENCE)?;
-        Ok(self.printed())
+        self.wait(PATIENCE).map(drop)
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
@@ -222,4 +237,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .is_ok()
 }
 
+/// Makes the kernel end a program with us, however that happens.
+const END_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "TERM"];
+static ENDS_WITH_PARENT: LazyLock<bool> = LazyLock::new(|| is_installed(END_WITH_PARENT[0]));
 const PRINTED_BYTES_MAX: usize = 1 << 18;
