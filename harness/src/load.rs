@@ -11,6 +11,7 @@ use crate::cpu::{self, Look};
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::label;
+use crate::probe;
 use crate::process::{Launcher, Seat};
 use crate::raw::Record;
 use crate::topology::Server;
@@ -53,12 +54,12 @@ pub enum Outcome {
 pub fn kind(name: &str) -> Option<Visit> {
     match name {
         "load" => Some(visit),
-        _ => None,
+        other => probe::kind(other).map(|kind| kind.visit),
     }
 }
 
 /// The words of [`kind`], for messages.
-pub const KINDS: &str = "load";
+pub const KINDS: &str = "load, beside, correct, errors, idle, tool";
 
 impl Scene<'_> {
     /// The roots of all process trees that serve: the measured one first.

@@ -13,6 +13,7 @@ use crate::setting::Setting;
 use crate::summary::ratio::{Quantity, Ratio};
 use crate::summary::{Cell, Row, Spread, Summary, Workload, grid};
 use crate::table::{self, Side};
+use crate::wire::Lengths;
 
 /// What a page is made from.
 #[derive(Clone, Copy, Debug)]
@@ -106,23 +107,45 @@ pub(crate) fn memory_table(workload: &Workload) -> Option<String> {
 
 /// What was measured, in which version, and what was not there.
 fn subjects(setting: &Setting) -> String {
-    let head = [
-        ("subject", Side::Left),
-        ("version", Side::Left),
-        ("note", Side::Left),
-    ];
+    let has_wire = setting
+        .subjects
+        .values()
+        .any(|subject| subject.wire.is_some());
+    let mut head = vec![("subject", Side::Left), ("version", Side::Left)];
+    if has_wire {
+        head.extend([
+            ("bytes to backend", Side::Right),
+            ("bytes to client", Side::Right),
+        ]);
+    }
+    head.push(("note", Side::Left));
     let lines = setting.subjects.iter().map(|(name, subject)| {
         let version = match &subject.missing {
             Some(why) => format!("not measured: {why}"),
             None => subject.version.clone().unwrap_or_else(|| NONE.into()),
         };
-        vec![name.clone(), version, subject.note.clone()]
+        let mut line = vec![name.clone(), version];
+        if has_wire {
+            let bytes = |count: fn(&Lengths) -> usize| {
+                let count = subject.wire.as_ref().map(count);
+                count.map_or_else(|| NONE.into(), |count| count.to_string())
+            };
+            line.push(bytes(|wire| wire.to_backend_bytes));
+            line.push(bytes(|wire| wire.to_client_bytes));
+        }
+        line.push(subject.note.clone());
+        line
     });
     let lines: Vec<Vec<String>> = lines.collect();
     if lines.is_empty() {
         return String::new();
     }
-    format!("## Subjects\n\n{}", table::render(&head, &lines))
+    let wire = if has_wire {
+        "\nBytes are those of one request and its answer with a body of 13 bytes, as each wrote them; `wire/` has them.\n"
+    } else {
+        ""
+    };
+    format!("## Subjects\n\n{}{wire}", table::render(&head, &lines))
 }
 
 /// What the calibrators say, and what follows from it.
@@ -148,6 +171,9 @@ fn calibrator(summary: &Summary) -> String {
 /// Noise, what failed, and what was flagged, below a workload's tables.
 fn footnotes(workload: &Workload) -> String {
     let mut out = String::new();
+    for note in &workload.notes {
+        put(&mut out, format_args!("\n- {note}\n"));
+    }
     for of in [Quantity::Cost, Quantity::P99] {
         let rows = workload.rows.iter().flat_map(|row| {
             let of_row = row.noise.iter().filter(move |ratio| ratio.of == of);

@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::probe;
+use crate::probe::rate::Share;
 use crate::subject::{self, Name, WORKERS_MAX};
 use crate::workload::{Load, Row, Seats, Workload};
 
@@ -86,6 +88,8 @@ struct File {
     #[serde(default)]
     subjects: Vec<Name>,
     #[serde(default)]
+    gate: bool,
+    #[serde(default)]
     load: toml::Table,
     workload: Vec<FileWorkload>,
 }
@@ -104,6 +108,9 @@ struct FileWorkload {
     control: Option<Named>,
     calibrator: Option<Named>,
     subjects: Option<Vec<Name>>,
+    gate: Option<bool>,
+    #[serde(default)]
+    notes: Vec<String>,
     #[serde(default)]
     load: toml::Table,
     #[serde(default)]
@@ -333,6 +340,8 @@ fn resolve(file: &File, workload: &FileWorkload) -> Result<Workload, String> {
         control: named(workload.control.as_ref(), file.control.as_ref())?,
         calibrator: named(workload.calibrator.as_ref(), file.calibrator.as_ref())?,
         subjects,
+        gate: workload.gate.unwrap_or(file.gate),
+        notes: workload.notes.clone(),
         rows,
     })
 }
@@ -387,7 +396,13 @@ fn check_workload(workload: &Workload) -> Result<(), String> {
             return Err(format!("row {} is there twice; rename one", row.name));
         }
         check_name(&row.name)?;
-        check_load(&row.load).map_err(|cause| format!("row {}: {cause}", row.name))?;
+        let extra =
+            probe::kind(&workload.kind).map_or(Ok(()), |kind| (kind.length)(&row.load).map(drop));
+        let rate = Share::of(&row.load).map(drop);
+        check_load(&row.load)
+            .and(extra)
+            .and(rate)
+            .map_err(|cause| format!("row {}: {cause}", row.name))?;
     }
     Ok(())
 }
@@ -403,7 +418,7 @@ fn check_load(load: &Load) -> Result<(), String> {
     count("pipeline", load.pipeline, 1_024)?;
     count("threads", load.threads, WORKERS_MAX)?;
     count("backend_workers", load.backend_workers, WORKERS_MAX)?;
-    count("backends", load.backends, 64)?;
+    count("backends", load.backends, BACKENDS_MAX)?;
     if !(0.1..=3_600.0).contains(&load.seconds) {
         return Err(format!("seconds is {}; write 0.1 to 3600", load.seconds));
     }
@@ -461,6 +476,9 @@ fn kind_usual() -> String {
 
 const ROUNDS_USUAL: u32 = 9;
 const ROUNDS_MAX: u32 = 1_000;
+/// The most backends of a row.
+pub const BACKENDS_MAX: u32 = 512;
+
 const PLAN_BYTES_MAX: u64 = 1 << 20;
 const SESSION_OVERHEAD_SECONDS: f64 = 10.0; // environment, calibration, one request to each, writing
 

@@ -17,6 +17,7 @@ pub struct Progress {
     visits: u64,
     writer: Option<Writer>,
     kept: Vec<Kept>,
+    records: Vec<Record>,
 }
 
 /// What the end of a session has to know of a record.
@@ -50,7 +51,13 @@ impl Progress {
             visits,
             writer: Some(writer),
             kept: Vec::new(),
+            records: Vec::new(),
         }
+    }
+
+    /// What was visited so far, without histograms.
+    pub fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// Ends the display and the file; what was kept, in order.
@@ -98,10 +105,12 @@ impl Watcher for Progress {
             if let Some(writer) = &mut self.writer {
                 writer.write(record)?;
             }
-            let mut calibrator = record.is_calibrator().then(|| record.clone());
-            if let Some(load) = calibrator.as_mut().and_then(|record| record.load.as_mut()) {
+            let mut slim = record.clone();
+            if let Some(load) = slim.load.as_mut() {
                 load.histograms = hp_bench::result::Histograms::default();
             }
+            let calibrator = record.is_calibrator().then(|| slim.clone());
+            self.records.push(slim);
             self.kept.push(Kept {
                 counts: record.counts(),
                 calibrator,

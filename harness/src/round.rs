@@ -12,6 +12,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::label::{self, Seating};
 use crate::load::{self, Scene, Visit};
+use crate::probe::{PATIENCE, correct};
 use crate::process::Seat;
 use crate::raw::{CALIBRATOR, Record};
 use crate::subject::{Name, Role};
@@ -81,6 +82,11 @@ impl Rounds<'_> {
                 let Some(scene) = self.scene(topology, &name, &load) else {
                     continue;
                 };
+                if let Some(reason) = self.wrong_answer(&scene) {
+                    watcher.say(&format!("{name} is left out: {reason}"));
+                    topology.give_up(&name, reason);
+                    continue;
+                }
                 let outcome = load::run(&scene)?;
                 if let load::Outcome::Silent(reason) = outcome {
                     watcher.say(&format!("{name} is left out: {reason}"));
@@ -91,6 +97,15 @@ impl Rounds<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a subject's answers, where the plan asks: whoever answers wrongly is fast at something else.
+    fn wrong_answer(&self, scene: &Scene<'_>) -> Option<String> {
+        let is_asked = self.workload.gate && !scene.interrupt.came();
+        is_asked
+            .then(|| correct::failures(scene.server.addr, scene.load.body_bytes, PATIENCE))?
+            .into_iter()
+            .next()
     }
 
     /// Visits every cell in every round, and hands the records over as soon as their part of a round is over.

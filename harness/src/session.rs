@@ -13,7 +13,7 @@
 //!   log/            what subjects printed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,16 @@ use crate::interrupt::Interrupt;
 use crate::load;
 use crate::machine::{self, Host, Source};
 use crate::namespace::Network;
+use crate::peers;
 use crate::plan::Plan;
+use crate::probe::rate::Share;
 use crate::process::{Launcher, Seat};
 use crate::progress::{Kept, Progress};
 use crate::raw::{RAW_FILE, Writer};
 use crate::round::{Allowance, Rounds, Watcher};
-use crate::subject::{Catalogue, Name, Ready};
+use crate::subject::{Catalogue, Name, Ready, Role};
 use crate::topology::{self, Server, Starter, Topology};
+use crate::wire::Lengths;
 use crate::workload::Workload;
 
 /// What a session is run with.
@@ -105,6 +108,8 @@ pub struct Known {
     pub note: String,
     /// SHA-256 of each rendered file.
     pub files: BTreeMap<String, String>,
+    /// How long the messages are that it makes of one request; none where that is not known.
+    pub wire: Option<Lengths>,
 }
 
 /// How a session went.
@@ -285,8 +290,7 @@ impl<'a> Session<'a> {
                     if !subject.version.is_empty()
                         && !self.environment.subjects.contains_key(&name.key()) =>
                 {
-                    let args: Vec<&str> = subject.version.iter().map(String::as_str).collect();
-                    (machine::version_of(&path, &args), None)
+                    (peers::version(&path, &subject.version), None)
                 }
                 Ok(_) => (None, None),
                 Err(reason) => (None, Some(reason)),
@@ -330,7 +334,9 @@ impl<'a> Session<'a> {
 
     fn measure(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let (order, scratch) = (self.order, self.scratch.path().to_owned());
+        self.keep_wire(progress)?;
         for workload in &order.plan.workloads {
+            let workload = &rated(workload, self.catalogue, progress);
             let starter = Starter {
                 launcher: self.launcher,
                 catalogue: self.catalogue,
@@ -357,6 +363,45 @@ impl<'a> Session<'a> {
             self.keep_missing(&topology, progress);
             self.keep_logs(&topology)?;
             ended?;
+        }
+        Ok(())
+    }
+
+    /// Sends one request through each subject that stands before a backend, and keeps what it made of it.
+    fn keep_wire(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let names: BTreeSet<Name> = self
+            .order
+            .plan
+            .workloads
+            .iter()
+            .flat_map(Workload::started)
+            .filter_map(|name| name.key().parse().ok())
+            .collect();
+        let scratch = self.scratch.path().to_owned();
+        let starter = Starter {
+            launcher: self.launcher,
+            catalogue: self.catalogue,
+            scratch: &scratch,
+            interrupt: self.interrupt,
+        };
+        for name in names {
+            let wire = match topology::wire_of(starter, &name) {
+                Ok(Some(wire)) => wire,
+                Ok(None) => continue, // A backend, or missing, which is told elsewhere.
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => {
+                    let text = self.without_paths(&error.to_string());
+                    progress.say(&format!("{name}: its messages are not known: {text}"));
+                    continue;
+                }
+            };
+            let folder = self.folder.join("wire");
+            wire.save(&folder, &file_name(&name))
+                .map_err(|cause| Error::Write {
+                    path: folder,
+                    cause,
+                })?;
+            self.known(&name).wire = Some(wire.lengths());
         }
         Ok(())
     }
@@ -491,6 +536,35 @@ impl Environment {
 }
 
 /// A folder that servers which give up their rights can enter.
+/// The workload with the rates that this session's own records give; a row without one is left out, and said.
+fn rated(workload: &Workload, catalogue: &Catalogue, progress: &mut Progress) -> Workload {
+    let is_proxy = |subject: &str| {
+        let name: Option<Name> = subject.parse().ok();
+        let found = name.and_then(|name| catalogue.find(&name));
+        found.is_some_and(|subject| subject.role == Role::Proxy)
+    };
+    let mut rated = workload.clone();
+    rated.rows.retain_mut(|row| {
+        let rate = match Share::of(&row.load) {
+            Ok(None) => return true,
+            Ok(Some(share)) => share.rate(progress.records(), &is_proxy),
+            Err(cause) => Err(cause),
+        };
+        match rate {
+            Ok(rate) => row.load.rate = Some(rate),
+            Err(cause) => {
+                progress.say(&format!(
+                    "{} {} is left out: {cause}",
+                    workload.name, row.name
+                ));
+                return false;
+            }
+        }
+        true
+    });
+    rated
+}
+
 fn scratch() -> std::io::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder

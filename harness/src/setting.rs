@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::Lengths;
+
 /// What a page says of the machine, the sources and the subjects.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
@@ -82,6 +84,8 @@ pub struct Subject {
     pub missing: Option<String>,
     /// What a reader should know.
     pub note: String,
+    /// How long the messages are that it makes of one request.
+    pub wire: Option<Lengths>,
 }
 
 /// How a session went.

@@ -91,6 +91,15 @@ pub struct Subject {
     /// Words that make it print its version.
     #[serde(default)]
     pub version: Vec<String>,
+    /// Whether one process is all backends of a row, on an address each: a word with `{listener}` is repeated for them.
+    #[serde(default)]
+    pub listeners: bool,
+    /// The most backends that it can forward to; none: as many as there are.
+    #[serde(default)]
+    pub backends_max: Option<u32>,
+    /// Where it comes from, for the line that says that it is missing.
+    #[serde(default)]
+    pub install: String,
     /// What stays unequal, or a reader should know; for the tables' notes.
     #[serde(default)]
     pub note: String,

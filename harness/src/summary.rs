@@ -58,6 +58,9 @@ pub struct Workload {
     pub name: String,
     /// In a line.
     pub title: String,
+    /// What the plan says beside the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What its ratios are to; the first is the plan's.
     pub references: Vec<String>,
     /// Subjects that the plan asks for and no record has.
@@ -192,6 +195,7 @@ impl Summary {
             Workload {
                 name: workload.name.to_owned(),
                 title: workload.title.to_owned(),
+                notes: workload.notes.to_vec(),
                 references: workload.references.clone(),
                 missing: workload.missing.clone(),
                 rows: rows

@@ -13,8 +13,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::clock;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
-use crate::process::{Launch, Launcher, Process, Seat};
+use crate::peers;
+use crate::process::{Launch, Launcher, Process, Seat, parse_listening};
 use crate::subject::{self, Catalogue, Name, Ready, Role, Subject, Values};
+use crate::wire::{Recorder, Wire};
 use crate::workload::{Load, Workload};
 
 /// A server that listens.
@@ -28,6 +30,8 @@ pub struct Server {
     pub process: Process,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// All addresses on which it does, at least that one.
+    pub addrs: Vec<SocketAddr>,
     /// The files that were made for it, as rendered: name and text.
     pub files: Vec<(String, String)>,
 }
@@ -104,8 +108,10 @@ impl Topology {
                     } else {
                         self.backends_of(&behind, starter, others_seat)?
                     };
-                    let addrs: Vec<SocketAddr> =
-                        backends.iter().map(|backend| backend.addr).collect();
+                    let addrs: Vec<SocketAddr> = backends
+                        .iter()
+                        .flat_map(|backend| backend.addrs.clone())
+                        .collect();
                     let order = Order {
                         subject,
                         name: &name,
@@ -117,6 +123,7 @@ impl Topology {
                             &[]
                         },
                         seat: server_seat,
+                        listeners: 1,
                         number: self.servers.len(),
                     };
                     match start(starter, &order) {
@@ -150,7 +157,20 @@ impl Topology {
                 ..behind.backend.clone()
             };
             let mut servers = Vec::new();
-            for number in 0..behind.count {
+            let (processes, listeners) = if subject.listeners {
+                (1, behind.count)
+            } else {
+                (behind.count, 1)
+            };
+            if processes > PROCESSES_MAX {
+                return Err(Error::Plan {
+                    path: PathBuf::from("backends"),
+                    cause: format!(
+                        "{processes} processes of {name}; write at most {PROCESSES_MAX}, or a backend that listens on many addresses"
+                    ),
+                });
+            }
+            for number in 0..processes {
                 let order = Order {
                     subject,
                     name: &name,
@@ -158,6 +178,7 @@ impl Topology {
                     body_bytes: behind.body_bytes,
                     flags: &behind.flags,
                     seat,
+                    listeners,
                     number: BACKEND_NUMBERS + self.backends.len() * 64 + number as usize,
                 };
                 servers.push(start(starter, &order)?);
@@ -262,8 +283,20 @@ struct Order<'a> {
     body_bytes: u64,
     flags: &'a [String],
     seat: Seat,
+    /// Addresses on which it listens.
+    listeners: u32,
     /// Keeps the folders of two servers of one name apart.
     number: usize,
+}
+
+impl<'a> Order<'a> {
+    /// The backends that the subject gets.
+    fn backends(&self) -> &'a [SocketAddr] {
+        let most = self.subject.backends_max;
+        let most = most.and_then(|most| usize::try_from(most).ok());
+        let count = most.unwrap_or(usize::MAX).min(self.backends.len());
+        self.backends.get(..count).unwrap_or_default()
+    }
 }
 
 /// The catalogue's entry, where its program is there.
@@ -290,15 +323,12 @@ pub fn program_of(subject: &Subject, launcher: &Launcher) -> Result<PathBuf, Str
             .then_some(path)
             .ok_or_else(|| format!("{program} is not built"));
     }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    // Servers are often outside of a user's own path.
-    let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let mut paths = std::env::split_paths(&folders)
-        .chain(usual)
-        .map(|folder| folder.join(program));
-    paths
-        .find(|path| path.is_file())
-        .ok_or_else(|| format!("{program} is not installed"))
+    let path = std::env::var_os("PATH");
+    let folders = peers::folders(path.as_deref(), &launcher.own(""));
+    peers::find(program, &folders).ok_or_else(|| match subject.install.as_str() {
+        "" => format!("{program} is not installed"),
+        install => format!("{program} is not installed; {install}"),
+    })
 }
 
 fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
@@ -319,59 +349,142 @@ fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
     })?;
     let values = values(order, &folder)?;
     let failed = |what: &str, cause: String| Error::Plan {
-        path: PathBuf::from(format!("{} of {name}", what)),
+        path: PathBuf::from(format!("{what} of {name}")),
         cause,
     };
-    let mut files = Vec::new();
-    for (file, template) in &subject.files {
-        let template = subject.templates.join(template);
-        let text =
-            fs::read_to_string(&template).map_err(|cause| failed("template", cause.to_string()))?;
-        let text = subject::fill(&text, &values).map_err(|cause| failed(file, cause))?;
-        let path = folder.join(file);
-        fs::write(&path, &text).map_err(|cause| Error::Write { path, cause })?;
-        files.push((file.clone(), text));
-    }
+    let files = made_files(order, &values, &folder)?;
     let mut launch = Launch {
         program: subject.program.clone(),
         path,
+        args: arguments(order, &values).map_err(|cause| failed("args", cause))?,
         dir: (!subject.own).then(|| folder.clone()),
         ..Launch::default()
     };
-    for arg in &subject.args {
-        launch
-            .args
-            .push(subject::fill(arg, &values).map_err(|cause| failed("args", cause))?);
-    }
-    launch.args.extend_from_slice(order.flags);
     for (key, value) in &subject.env {
         let value = subject::fill(value, &values).map_err(|cause| failed("env", cause))?;
         launch.env.insert(key.clone(), value);
     }
     let mut process = starter.launcher.start(&launch, order.seat)?;
+    let addrs = wait_ready(&mut process, order, &values, starter.interrupt)?;
+    Ok(Server {
+        name: (*name).clone(),
+        role: subject.role,
+        process,
+        addr: *addrs.first().expect("a server listens somewhere"),
+        addrs,
+        files,
+    })
+}
+
+/// Makes a subject's files in its folder; their names and texts.
+fn made_files(
+    order: &Order<'_>,
+    values: &Values,
+    folder: &Path,
+) -> Result<Vec<(String, String)>, Error> {
+    let mut files = Vec::new();
+    for (file, template) in &order.subject.files {
+        let failed = |cause: String| Error::Plan {
+            path: PathBuf::from(format!("{file} of {}", order.name)),
+            cause,
+        };
+        let template = order.subject.templates.join(template);
+        let text = fs::read_to_string(&template).map_err(|cause| failed(cause.to_string()))?;
+        let text = peers::render(&text, values, order.backends())
+            .map_err(|cause| failed(cause.to_string()))?;
+        let path = folder.join(file);
+        fs::write(&path, &text).map_err(|cause| Error::Write { path, cause })?;
+        files.push((file.clone(), text));
+    }
+    Ok(files)
+}
+
+/// The words of a subject's command line; those that name a backend or a listener are repeated for each.
+fn arguments(order: &Order<'_>, values: &Values) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    for arg in &order.subject.args {
+        if arg.contains(LISTENER_WORD) {
+            let listeners = (0..order.listeners).map(listener);
+            words.extend(listeners.map(|addr| arg.replace(LISTENER_WORD, &addr.to_string())));
+        } else {
+            words.extend(peers::words(arg, values, order.backends())?);
+        }
+    }
+    words.extend_from_slice(order.flags);
+    Ok(words)
+}
+
+/// Waits until a server listens; all addresses on which it does.
+fn wait_ready(
+    process: &mut Process,
+    order: &Order<'_>,
+    values: &Values,
+    interrupt: &Interrupt,
+) -> Result<Vec<SocketAddr>, Error> {
     let deadline = clock::now() + READY_TIMEOUT;
-    let addr = match subject.ready {
-        Ready::Line => process.wait_listening(deadline, starter.interrupt)?,
+    match order.subject.ready {
+        Ready::Line => {
+            let late = "printed too few lines `listening on ADDR`";
+            process.wait_for(deadline, interrupt, late, |stderr| {
+                listening(stderr, order.listeners as usize)
+            })
+        }
         Ready::Port => {
             let addr = values
                 .get("listen")
                 .and_then(|text| text.parse().ok())
                 .expect("`values` made it of an address");
-            process.wait_for(
-                deadline,
-                starter.interrupt,
-                "its port accepted no connection",
-                |_stderr| accepts(addr).then_some(addr),
-            )?
+            let late = "its port accepted no connection";
+            process.wait_for(deadline, interrupt, late, |_stderr| {
+                accepts(addr).then(|| vec![addr])
+            })
         }
+    }
+}
+
+/// What a subject makes of one request: it is started alone, before a backend that keeps what comes. None for a backend, and for a
+/// subject that is missing.
+///
+/// # Errors
+/// [`Error::NotReady`] and its like, [`Error::Wire`], [`Error::Interrupted`].
+pub fn wire_of(starter: Starter<'_>, name: &Name) -> Result<Option<Wire>, Error> {
+    let Ok(subject) = find(starter, name) else {
+        return Ok(None);
     };
-    Ok(Server {
-        name: (*name).clone(),
-        role: subject.role,
-        process,
-        addr,
-        files,
-    })
+    if subject.role == Role::Backend {
+        return Ok(None);
+    }
+    let recorder = Recorder::bind().map_err(Error::Wire)?;
+    let order = Order {
+        subject,
+        name,
+        backends: &[recorder.addr()],
+        body_bytes: 0,
+        flags: &[],
+        seat: Seat::Free,
+        listeners: 1,
+        number: WIRE_NUMBER,
+    };
+    let server = start(starter, &order)?;
+    let wire = recorder.exchange(server.addr, READY_TIMEOUT);
+    wire.map(Some).map_err(Error::Wire)
+}
+
+/// The address of a backend among many, with a port that the kernel chooses: 127.0.1.1 and on, 250 in each third byte.
+fn listener(index: u32) -> SocketAddr {
+    let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
+    SocketAddr::from(([127, 0, byte(1 + index / 250), byte(1 + index % 250)], 0))
+}
+
+/// The addresses of all whole lines `listening on ADDR`, once there are so many.
+fn listening(stderr: &str, count: usize) -> Option<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    let mut rest = stderr;
+    while let Some((line, after)) = rest.split_once('\n') {
+        addrs.extend(parse_listening(&format!("{line}\n")));
+        rest = after;
+    }
+    (addrs.len() >= count).then_some(addrs)
 }
 
 /// What this server's templates are filled with.
@@ -434,3 +547,27 @@ fn accepts(addr: SocketAddr) -> bool {
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const BACKEND_NUMBERS: usize = 10_000;
+const PROCESSES_MAX: u32 = 64;
+const LISTENER_WORD: &str = "{listener}";
+const WIRE_NUMBER: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_listeners_have_addresses_of_their_own() {
+        let addrs: std::collections::BTreeSet<_> = (0..512).map(listener).collect();
+        assert_eq!(addrs.len(), 512);
+        assert_eq!(listener(0).to_string(), "127.0.1.1:0");
+        assert_eq!(listener(511).to_string(), "127.0.3.12:0");
+    }
+
+    #[test]
+    fn all_lines_are_waited_for() {
+        let text = "listening on 127.0.1.1:5\nengine epoll\nlistening on 127.0.1.2:6\n";
+        assert_eq!(listening(text, 2).map(|addrs| addrs.len()), Some(2));
+        assert_eq!(listening(text, 3), None);
+        assert_eq!(listening("listening on 127.0.1.1:5", 1), None);
+    }
+}

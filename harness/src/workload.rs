@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::probe;
 use crate::raw::Params;
 use crate::subject::Name;
 
@@ -32,6 +33,12 @@ pub struct Workload {
     pub calibrator: Option<Name>,
     /// What is measured, without the control, no duplicates.
     pub subjects: Vec<Name>,
+    /// Whether a subject must answer correctly before it is measured; its backend must be hp-echo then.
+    #[serde(default)]
+    pub gate: bool,
+    /// What a reader must know beside the table: footnotes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The loads, no duplicates of names, at least one.
     #[serde(rename = "row")]
     pub rows: Vec<Row>,
@@ -110,7 +117,8 @@ pub struct Load {
     /// Further words for the backend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backend_flags: Vec<String>,
-    /// Backends that a proxy is given, each a process on an address of its own; 1 to 64.
+    /// Backends that a proxy is given, each on an address of its own; 1 to 512, and at most 64 where each is
+    /// a process.
     #[serde(default = "defaults::one")]
     pub backends: u32,
     /// Numbers and words that only special kinds of workload read.
@@ -141,12 +149,18 @@ impl Workload {
         self.measured().len() as u64 + 2 * u64::from(self.calibrator.is_some())
     }
 
+    /// Seconds of one visit, by its kind.
+    fn visit_seconds(&self, load: &Load) -> f64 {
+        let special = probe::kind(&self.kind).and_then(|kind| (kind.length)(load).ok());
+        let usual = || load.seconds + f64::from(load.warmup_ms) / 1_000.0;
+        special.map_or_else(usual, |length| length.as_secs_f64())
+    }
+
     /// Seconds that the workload should take, without repeated rounds: starts, warm-up, every visit and its overhead.
     pub fn length_seconds(&self) -> f64 {
         let starts = self.started().len() as f64 * START_SECONDS;
         let rows = self.rows.iter().map(|row| {
-            let visit =
-                row.load.seconds + f64::from(row.load.warmup_ms) / 1_000.0 + VISIT_OVERHEAD_SECONDS;
+            let visit = self.visit_seconds(&row.load) + VISIT_OVERHEAD_SECONDS;
             visit * self.visits_per_row() as f64 * f64::from(self.rounds)
         });
         starts + rows.sum::<f64>()

@@ -17,6 +17,7 @@ pub(crate) struct Grid<'a> {
 pub(crate) struct WorkloadGrid<'a> {
     pub(crate) name: &'a str,
     pub(crate) title: &'a str,
+    pub(crate) notes: &'a [String],
     /// What ratios are to; the first is the plan's.
     pub(crate) references: Vec<String>,
     /// Subjects that the plan asks for and no record has.
@@ -113,6 +114,7 @@ fn workloads<'a>(plan: &'a Plan, mut places: Places<'a>) -> Vec<WorkloadGrid<'a>
             sorted.push(WorkloadGrid {
                 name: &workload.name,
                 title: &workload.title,
+                notes: &workload.notes,
                 references,
                 missing,
                 rows: sorted_rows(rows),
@@ -123,6 +125,7 @@ fn workloads<'a>(plan: &'a Plan, mut places: Places<'a>) -> Vec<WorkloadGrid<'a>
         sorted.push(WorkloadGrid {
             name,
             title: name,
+            notes: &[],
             references: references(REFERENCE_USUAL, &rows),
             missing: Vec::new(),
             rows: sorted_rows(rows),
