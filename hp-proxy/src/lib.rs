@@ -11,6 +11,8 @@ pub mod exchange;
 mod listener;
 pub mod run;
 pub mod shared;
+#[cfg(feature = "slow-down")]
+mod slow_down;
 mod thread;
 pub mod upstream;
 pub mod worker;

@@ -181,6 +181,8 @@ impl Worker {
             .timeouts
             .keepalive
             .saturating_sub(self.idle_grace());
+        #[cfg(feature = "slow-down")]
+        crate::slow_down::per_idle_conn();
         conn.park(DOWNSTREAM_TAG, self.rt.now() + kept_for);
     }
 

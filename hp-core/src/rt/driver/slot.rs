@@ -79,8 +79,8 @@ pub(crate) struct ConnSlot {
     pub(crate) full_reads: u8,
     /// Something written in this turn waits in the outbox.
     pub(crate) has_letter: bool,
-    /// Whoever waits wants no bytes, only that they are gone: they are left in the socket for it.
-    pub(crate) waits_to_discard: bool,
+    /// Bytes leave it through pipes, and are not received.
+    pub(crate) is_spliced: bool,
 }
 
 /// What a readiness driver remembers between edges.
@@ -136,7 +136,7 @@ impl ConnSlot {
             kernel: Kernel::default(),
             full_reads: 0,
             has_letter: false,
-            waits_to_discard: false,
+            is_spliced: false,
         }
     }
 

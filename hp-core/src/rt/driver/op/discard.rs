@@ -11,40 +11,66 @@ use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::task::{Context, Poll};
 
-/// Bytes that the kernel dropped and that nobody was told of, by the place of the slot; no memory while nobody discards.
+/// What discarding needs to know of each connection, by the place of its slot; no memory while nobody discards.
 #[derive(Debug, Default)]
-pub(in crate::rt::driver) struct Discards(Vec<Dropped>);
+pub(in crate::rt::driver) struct Discards(Vec<Discard>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Dropped {
-    /// Of the connection that they belonged to: another one may have the place by now.
+struct Discard {
+    /// Of the connection: another one may have the place by now.
     generation: u32,
+    /// Dropped by the kernel; nobody was told of them.
     bytes: u32,
+    /// Whoever waits wants no bytes, only that they are gone.
+    is_awaited: bool,
 }
 
 impl Discards {
     /// The kernel has dropped bytes of a connection.
-    pub(in crate::rt::driver) fn note(&mut self, key: Key, bytes: u32) {
-        let place = key.index as usize;
-        if place >= self.0.len() {
-            self.0.resize(place + 1, Dropped::default());
-        }
-        let dropped = &mut self.0[place];
-        if dropped.generation != key.generation {
-            (dropped.generation, dropped.bytes) = (key.generation, 0);
-        }
-        dropped.bytes = dropped.bytes.saturating_add(bytes);
+    fn note(&mut self, key: Key, bytes: u32) {
+        let discard = self.of(key);
+        discard.bytes = discard.bytes.saturating_add(bytes);
+    }
+
+    /// Somebody waits for bytes to drop.
+    fn begin_wait(&mut self, key: Key) {
+        self.of(key).is_awaited = true;
+    }
+
+    /// Whether somebody waits for bytes to drop, asked once: another waiter may follow.
+    pub(in crate::rt::driver) fn end_wait(&mut self, key: Key) -> bool {
+        let known = self.known(key);
+        known.is_some_and(|discard| std::mem::take(&mut discard.is_awaited))
     }
 
     /// What there is to tell of a connection, at most `max`; the rest stays.
     fn take(&mut self, key: Key, max: usize) -> usize {
-        let of_conn = |dropped: &&mut Dropped| dropped.generation == key.generation;
-        let Some(dropped) = self.0.get_mut(key.index as usize).filter(of_conn) else {
+        let Some(discard) = self.known(key) else {
             return 0;
         };
-        let told = dropped.bytes.min(u32::try_from(max).unwrap_or(u32::MAX));
-        dropped.bytes -= told;
+        let told = discard.bytes.min(u32::try_from(max).unwrap_or(u32::MAX));
+        discard.bytes -= told;
         told as usize
+    }
+
+    fn known(&mut self, key: Key) -> Option<&mut Discard> {
+        let discard = self.0.get_mut(key.index as usize)?;
+        (discard.generation == key.generation).then_some(discard)
+    }
+
+    fn of(&mut self, key: Key) -> &mut Discard {
+        let place = key.index as usize;
+        if place >= self.0.len() {
+            self.0.resize(place + 1, Discard::default());
+        }
+        let discard = &mut self.0[place];
+        if discard.generation != key.generation {
+            *discard = Discard {
+                generation: key.generation,
+                ..Discard::default()
+            };
+        }
+        discard
     }
 }
 
@@ -77,8 +103,8 @@ impl Io {
             return Poll::Ready(gone);
         }
         let slot = self.conns.get_mut(key).expect("arming keeps the slot");
-        slot.waits_to_discard = true;
         remember(&mut slot.rx_waker, cx.waker());
+        self.discards.begin_wait(key);
         Poll::Pending
     }
 

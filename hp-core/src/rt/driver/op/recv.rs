@@ -124,7 +124,7 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        if slot.rx_end.is_some() {
+        if slot.rx_end.is_some() || slot.is_spliced {
             return;
         }
         match &mut self.driver {
@@ -182,13 +182,15 @@ impl Io {
     /// A readiness engine's receive on behalf of whoever waits, before that task runs: many receives in a row find the
     /// kernel's code in the cache.
     pub(in crate::rt::driver) fn receive_ahead(&mut self, key: Key) {
-        let Some(slot) = self.conns.get_mut(key) else {
+        let Some(slot) = self.conns.get(key) else {
             return;
         };
         let is_parked = matches!(slot.phase, Phase::Parked { .. });
-        let is_discarded = std::mem::take(&mut slot.waits_to_discard) && !is_parked;
-        let is_awaited = is_parked || (slot.rx_waker.is_some() && !is_discarded);
-        if is_awaited && !slot.has_news() && !slot.kernel.starved {
+        let is_awaited = slot.rx_waker.is_some() || is_parked;
+        if is_awaited && !slot.is_spliced && !slot.has_news() && !slot.kernel.starved {
+            if self.discards.end_wait(key) && !is_parked {
+                return; // Whoever waits wants no bytes: they are left for it to drop.
+            }
             self.try_recv(key);
         }
     }
