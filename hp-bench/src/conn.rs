@@ -146,9 +146,9 @@ impl Fleet {
     /// `talk`.
     fn send(&self, idx: usize, conn: &Conn, due: Due, talk: &mut Talk) -> Result<(), Failure> {
         let sent = if self.plan.pipeline == 1 {
-            due.able.max(self.rt.now()) // At least; the runtime's stamp takes its place.
+            due.able.max(self.rt.now()) // At least; the runtime's stamp takes its place, where it keeps one.
         } else {
-            self.rt.precise_now()
+            due.able.max(self.plan.stamp.now(&self.rt))
         };
         self.depart(idx, Flight { due, sent });
         talk.sent += 1;
