@@ -1,7 +1,7 @@
 //! Flags and their meaning; the only place that knows a default's text.
 
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Backend, Limits, Plan, Timeouts};
+use crate::config::plan::{Endpoint, Limits, OneRoute, Plan, Timeouts};
 use crate::config::units;
 use clap::{Parser, ValueEnum};
 use hp_core::rt::{Engine, worker};
@@ -195,8 +195,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         return Err(Refusal::Misuse(message));
     }
     let listen = resolve("--listen", &flags.listen)?;
-    let backend = |name: &String| -> Result<Backend, Refusal> {
-        Ok(Backend {
+    let backend = |name: &String| -> Result<Endpoint, Refusal> {
+        Ok(Endpoint {
             name: name.clone(),
             addr: resolve("--backend", name)?,
         })
@@ -207,7 +207,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         .map(backend)
         .collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
-    Ok(Plan {
+    Ok(Plan::from(OneRoute {
         listen,
         backends,
         workers,
@@ -215,7 +215,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         forwarding: forwarding_of(flags),
         timeouts,
         limits,
-    })
+    }))
 }
 
 fn forwarding_of(flags: Flags) -> Forwarding {
@@ -312,9 +312,12 @@ mod tests {
     #[test]
     fn no_flags_listen_on_8080_and_go_to_9001() {
         let plan = check("hp-proxy").unwrap();
-        assert_eq!(plan.listen, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(plan.backends.len(), 1);
-        assert_eq!(plan.backends[0].addr, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(plan.listeners[0].addr, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(plan.upstreams[0].endpoints.len(), 1);
+        assert_eq!(
+            plan.upstreams[0].endpoints[0].addr,
+            "127.0.0.1:9001".parse().unwrap()
+        );
         assert_eq!(
             (plan.timeouts, plan.limits),
             (Timeouts::default(), Limits::default())
@@ -325,8 +328,8 @@ mod tests {
     #[test]
     fn backends_keep_their_order() {
         let plan = check("hp-proxy --backend 127.0.0.1:1 --backend 127.0.0.1:2").unwrap();
-        let ports: Vec<u16> = plan
-            .backends
+        let ports: Vec<u16> = plan.upstreams[0]
+            .endpoints
             .iter()
             .map(|backend| backend.addr.port())
             .collect();

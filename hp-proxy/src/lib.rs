@@ -9,6 +9,7 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+pub mod route;
 pub mod run;
 pub mod shared;
 mod thread;

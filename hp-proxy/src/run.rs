@@ -1,9 +1,9 @@
 //! The main thread: binds, starts the workers, and answers signals.
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Listen, ListenerId, Plan, Serves};
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
-use crate::shared::{Message, SharedPlan, Threads};
+use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
 use crate::{thread, worker};
 use hp_core::rt::net::{Socket, listen, probe_exclusive};
@@ -33,7 +33,11 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(addr, error) => {
-                write!(f, "--listen {addr}: {error}{}", listen_remedy(error))
+                write!(
+                    f,
+                    "cannot listen on {addr}: {error}{}",
+                    listen_remedy(error)
+                )
             }
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Workers(error) => error.fmt(f),
@@ -66,7 +70,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Ok(_limit) => (),
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
-    let (sockets, addr) = bind(&plan)?;
+    let bound = bind(&plan)?;
     let has_crew = plan.engine == Engine::Threads;
     let threads_max = has_crew.then_some(plan.limits.threads_max);
     let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
@@ -89,13 +93,23 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         })
     }
     .map_err(RunError::Workers)?;
-    for (index, socket) in (0..).zip(sockets) {
-        if workers
-            .mesh()
-            .send(WorkerId(index), Message::Listen(socket))
-            .is_err()
-        {
-            return Err(RunError::Workers(WorkersError::Died));
+    let mut listening = String::new();
+    for Bound {
+        sockets,
+        addr,
+        listener,
+        serves,
+    } in bound
+    {
+        for (index, socket) in (0..).zip(sockets) {
+            let message = Message::Listen(socket, listener);
+            if workers.mesh().send(WorkerId(index), message).is_err() {
+                return Err(RunError::Workers(WorkersError::Died));
+            }
+        }
+        match serves {
+            Serves::Routes => listening += &format!("listening on {addr}\n"),
+            Serves::Admin => eprintln!("hp-proxy: admin on {addr}"),
         }
     }
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
@@ -105,31 +119,53 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         workers.engine(),
         options.count
     );
-    eprintln!("listening on {addr}");
+    eprint!("{listening}");
     obey(&signals, workers, threads.as_ref(), &rows)
 }
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let addrs: Vec<SocketAddr> = plan.backends.iter().map(|backend| backend.addr).collect();
-    let ledger = SharedLedger::new(&addrs, plan.limits.upstream_conns_of_all());
-    let crew = thread::crew(plan, rows, &ledger);
-    Threads { crew, ledger }
+    let of = plan
+        .upstreams
+        .iter()
+        .map(|upstream| SharedLedger::new(upstream.endpoints.len(), upstream.conns_of_all()));
+    let ledgers: SharedLedgers = of.collect();
+    let crew = thread::crew(plan, rows, &ledgers);
+    Threads { crew, ledgers }
 }
 
-/// One listening socket a worker, all on one port.
-fn bind(plan: &Plan) -> Result<(Vec<Socket>, SocketAddr), RunError> {
-    let failed = |error| RunError::Listen(plan.listen, error);
-    if plan.listen.port() != 0 {
-        probe_exclusive(plan.listen).map_err(failed)?;
+/// The sockets of one listener, one a worker, all on one port.
+struct Bound {
+    sockets: Vec<Socket>,
+    addr: SocketAddr,
+    listener: ListenerId,
+    serves: Serves,
+}
+
+/// The sockets of all listeners.
+fn bind(plan: &Plan) -> Result<Vec<Bound>, RunError> {
+    let listeners = (0..).map(ListenerId).zip(&plan.listeners);
+    let bound = listeners.map(|(id, listener)| bind_one(plan, id, listener));
+    bound.collect()
+}
+
+fn bind_one(plan: &Plan, id: ListenerId, listener: &Listen) -> Result<Bound, RunError> {
+    let failed = |error| RunError::Listen(listener.addr, error);
+    if listener.addr.port() != 0 {
+        probe_exclusive(listener.addr).map_err(failed)?;
     }
-    let first = listen(plan.listen, BACKLOG).map_err(failed)?;
+    let first = listen(listener.addr, BACKLOG).map_err(failed)?;
     let addr = first.local_addr().map_err(failed)?;
     let mut sockets = vec![first];
     for _ in 1..plan.workers {
         sockets.push(listen(addr, BACKLOG).map_err(failed)?);
     }
-    Ok((sockets, addr))
+    Ok(Bound {
+        sockets,
+        addr,
+        listener: id,
+        serves: listener.serves,
+    })
 }
 
 fn obey(

@@ -10,7 +10,7 @@ use hp_core::rt::net::listen;
 use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Backend, Limits, Plan, Timeouts};
+use hp_proxy::config::plan::{Endpoint, Limits, ListenerId, OneRoute, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
@@ -35,9 +35,9 @@ fn ten_thousand_warm_requests_allocate_nothing_on_uring() {
 fn check(engine: Engine) {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
-    let plan = Plan {
+    let plan = Plan::from(OneRoute {
         listen: any,
-        backends: vec![Backend {
+        backends: vec![Endpoint {
             name: String::from("backend"),
             addr: backend.local_addr().unwrap(),
         }],
@@ -46,7 +46,7 @@ fn check(engine: Engine) {
         forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
-    };
+    });
     let options = WorkersOptions {
         count: 1,
         rt: RtOptions {
@@ -66,7 +66,7 @@ fn check(engine: Engine) {
     let socket = listen(any, 16).unwrap();
     let addr = socket.local_addr().unwrap();
     let tell = |message| workers.mesh().send(WorkerId(0), message).unwrap();
-    tell(Message::Listen(socket));
+    tell(Message::Listen(socket, ListenerId(0)));
     let counted = (|| {
         let mut clients = Vec::new();
         for _ in 0..3 {

@@ -44,7 +44,7 @@ pub fn every() -> Vec<Said> {
 }
 
 /// Answers that no error stands behind.
-fn refusals() -> [Answer; 6] {
+fn refusals() -> [Answer; 9] {
     [
         Answer::REQUEST_TIMEOUT,
         Answer::TUNNEL_REFUSED,
@@ -52,6 +52,9 @@ fn refusals() -> [Answer; 6] {
         Answer::HTTP10_REFUSED,
         Answer::LOOP,
         Answer::UNDERSCORE,
+        Answer::NO_ROUTE,
+        Answer::MAINTENANCE,
+        Answer::NO_PAGE,
     ]
 }
 

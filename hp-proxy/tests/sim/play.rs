@@ -16,7 +16,9 @@ use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_core::wire::http1::head::HeadLimits;
 use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
-use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::config::plan::{
+    Endpoint as Server, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Timeouts,
+};
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
@@ -274,7 +276,7 @@ impl Stage {
         (listen, backends): (SocketAddr, Vec<Server>),
     ) {
         let workers = self.mesh.workers();
-        let plan = SharedPlan::new(Plan {
+        let plan = SharedPlan::new(Plan::from(OneRoute {
             listen,
             backends,
             workers,
@@ -307,7 +309,7 @@ impl Stage {
                 idle_conns_max: [1, 1024][chance.index(2)],
                 ..ProxyLimits::default()
             },
-        });
+        }));
         self.rows = Rows::new(workers, 0);
         self.workers_left.set(workers);
         for id in (0..workers).map(WorkerId) {
@@ -325,7 +327,7 @@ impl Stage {
                 left.set(left.get() - 1);
             });
             let socket = host.listen(listen, 128).expect("the address is the host's");
-            self.tell(id, Message::Listen(socket));
+            self.tell(id, Message::Listen(socket, ListenerId(0)));
             self.workers.push(rt);
         }
     }
