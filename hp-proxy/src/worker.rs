@@ -24,8 +24,8 @@ pub async fn main(
         None => Home::Worker(mesh),
         Some(threads) => {
             if id == KEEPER {
-                for ledger in threads.ledgers.iter().cloned() {
-                    let rt = rt.clone();
+                for ledger in threads.ledgers.iter() {
+                    let (rt, ledger) = (rt.clone(), ledger.clone());
                     rt.clone().spawn(async move { ledger.keep(&rt).await });
                 }
             }

@@ -100,7 +100,7 @@ impl Answer {
         details: "the request has been here before",
         fields: "",
     };
-    /// No route takes the request, or none of its upstreams is known. RFC 9209 §2.3.3.
+    /// No route takes the request; or it is for operators, who have no such page. RFC 9209 §2.3.3.
     pub(super) const NO_ROUTE: Self = Self {
         status: 404,
         error: "destination_not_found",
@@ -113,13 +113,6 @@ impl Answer {
         error: "destination_unavailable",
         details: "the route is closed for maintenance",
         fields: "Retry-After: 60\r\n",
-    };
-    /// There is no such page for operators.
-    pub(super) const NO_PAGE: Self = Self {
-        status: 404,
-        error: "destination_not_found",
-        details: "the admin listener has no such page",
-        fields: "",
     };
     pub(super) const UNDERSCORE: Self = Self {
         status: 400,

@@ -44,7 +44,7 @@ pub fn every() -> Vec<Said> {
 }
 
 /// Answers that no error stands behind.
-fn refusals() -> [Answer; 9] {
+fn refusals() -> [Answer; 8] {
     [
         Answer::REQUEST_TIMEOUT,
         Answer::TUNNEL_REFUSED,
@@ -54,7 +54,6 @@ fn refusals() -> [Answer; 9] {
         Answer::UNDERSCORE,
         Answer::NO_ROUTE,
         Answer::MAINTENANCE,
-        Answer::NO_PAGE,
     ]
 }
 

@@ -214,7 +214,7 @@ fn page(path: &str) -> Own {
     match path {
         "/health" => Own::Admin(Page::Health),
         "/counters" => Own::Admin(Page::Counters),
-        _ => Own::Refusal(Answer::NO_PAGE),
+        _ => Own::Refusal(Answer::NO_ROUTE),
     }
 }
 
