@@ -38,7 +38,7 @@ pub struct Cli {
     pub connections: Option<u32>,
 
     /// Threads [default: the CPUs it may use, at most CONNECTIONS]
-    #[arg(short = 't', long, value_name = "N", value_parser = parse_u32)]
+    #[arg(short = 't', long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<u32>,
 
     /// Length of the run: 10, 10s, 500ms, 1m [default: 10s]
@@ -104,6 +104,15 @@ fn parse_u32(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is too many; give at most 1M"))
 }
 
+/// Reads a count of threads.
+fn parse_threads(text: &str) -> Result<u32, String> {
+    let count = parse_count(text)?;
+    u32::try_from(count)
+        .ok()
+        .filter(|count| *count <= THREADS_MAX)
+        .ok_or_else(|| format!("{text:?} is too many; give at most {THREADS_MAX}"))
+}
+
 /// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
 pub(crate) fn one_line(text: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -112,7 +121,8 @@ pub(crate) fn one_line(text: &str) -> String {
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let tip = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .find(|tip| !tip.starts_with("to pass")); // No value begins with a dash.
     match tip {
         Some(tip) => format!("{what}; {tip}; see hp-bench --help"),
         None => format!("{what}; see hp-bench --help"),
@@ -120,6 +130,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 const CONNECTIONS_MAX: u32 = 1_000_000;
+const THREADS_MAX: u32 = 1024;
 
 const USAGE: &str = "hp-bench [OPTIONS] TARGET [CONNECTIONS [SECONDS]]";
 

@@ -235,10 +235,17 @@ impl fmt::Display for RunError {
                         "no answer in time",
                         "check the address or give a longer --timeout",
                     ),
-                    ErrorClass::LocalPorts => ("no local port is free", "give fewer connections"),
+                    ErrorClass::LocalPorts => (
+                        "no local port is free, or --src is no address of this machine",
+                        "give fewer connections or other addresses",
+                    ),
                     ErrorClass::LocalFds => (
                         "too many open files",
                         "raise ulimit -n or give fewer connections",
+                    ),
+                    _ if matches!(addr, Address::Unix(_)) => (
+                        "no socket there takes connections",
+                        "start the server or check the path",
                     ),
                     _ => ("no connection", "check the address"),
                 };

@@ -7,7 +7,9 @@ use hp_bench::cli::{Cli, Stop};
 use hp_bench::command::{self, Command};
 use hp_bench::find::find;
 use hp_bench::plan::Plan;
-use hp_bench::present::{FAILED, MISUSE, diff_files, merge_files, present, report_files, write};
+use hp_bench::present::{
+    FAILED, MISUSE, check_writable, diff_files, merge_files, present, report_files, write,
+};
 use hp_core::rt::worker::count_for_this_process;
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn resolve(cli: &Cli) -> Result<Plan, (u8, String)> {
 
 fn run(cli: &Cli) -> Result<u8, (u8, String)> {
     let plan = resolve(cli)?;
+    check_writable(&plan.output).map_err(|line| (FAILED, line))?;
     let run = hp_bench::run(&plan).map_err(|error| (FAILED, error.to_string()))?;
     present(&plan, &run).map_err(|line| (FAILED, line))
 }

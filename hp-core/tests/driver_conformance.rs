@@ -126,6 +126,7 @@ macro_rules! stamp {
                     a_paused_listener_accepts_nothing_until_resumed,
                     pausing_and_resuming_in_any_order_loses_no_connection,
                     a_listener_goes_on_after_being_tried_while_paused,
+                    a_unix_socket_is_accepted_from_by_all_who_have_it,
                     an_accepted_connection_may_live_in_another_runtime,
                     a_socket_of_either_mode_can_be_adopted,
                     running_out_of_descriptors_is_an_error_and_accepting_goes_on,

@@ -4,17 +4,17 @@ mod explain;
 
 use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Endpoint, Limits, Listen, OneRoute, Plan, Serves, Timeouts};
+use crate::config::plan::{Endpoint, Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
 use crate::config::{address, load, schema, show, units};
 use clap::{Parser, Subcommand, ValueEnum};
+use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
 use ipnet::IpNet;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,10 +37,16 @@ struct Flags {
     /// Run what this file says; it takes no other flag.
     #[arg(long, value_name = "FILE", exclusive = true)]
     config: Option<PathBuf>,
-    /// Address to listen on; port 0 takes a free one and prints it.
+    /// Address to listen on, or unix:PATH; port 0 takes a free one and prints it; give it again for more.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// A server that requests go to; give it again for more, they take turns.
+    listen: Vec<String>,
+    /// Permission bits of the socket of --listen unix:PATH, in octal [default: 777 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = net::parse_socket_mode)]
+    socket_mode: Option<u32>,
+    /// Share the port with other servers of the same user that say so, too.
+    #[arg(long)]
+    reuse_port: bool,
+    /// A server that requests go to, HOST:PORT or unix:PATH; give it again for more, they take turns.
     #[arg(
         long = "backend",
         value_name = "HOST:PORT",
@@ -224,10 +230,20 @@ impl Refusal {
 fn one_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim);
     let what = lines.next().unwrap_or_default();
-    let what = what.strip_prefix("error: ").unwrap_or(what);
-    let tip = lines.find_map(|line| line.strip_prefix("tip: "));
-    let (and, tip) = tip.map_or(("", ""), |tip| ("; ", tip));
-    format!("{what}{and}{tip}; hp-proxy --help lists the options")
+    let mut line = String::from(what.strip_prefix("error: ").unwrap_or(what));
+    // The values that a flag takes, and flags that are missing, stand in lines of their own.
+    for more in lines.by_ref().take_while(|more| !more.is_empty()) {
+        line.push(' ');
+        line.push_str(more);
+    }
+    let mut tips = lines.filter_map(|line| line.strip_prefix("tip: "));
+    // No value begins with a dash.
+    if let Some(tip) = tips.find(|tip| !tip.starts_with("to pass")) {
+        line.push_str("; ");
+        line.push_str(tip);
+    }
+    line.push_str("; hp-proxy --help lists the options");
+    line
 }
 
 /// Reads a command line; resolves names, and reads the file that it names.
@@ -308,7 +324,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     }
     let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
     let admin = admin.transpose()?;
-    let listen = resolve("--listen", &flags.listen)?;
+    let listen = listen(&flags)?;
     let backend = |name: &String| -> Result<Endpoint, Refusal> {
         Ok(Endpoint {
             name: name.clone(),
@@ -330,12 +346,27 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
         timeouts,
         limits,
     });
-    plan.listeners.extend(admin.map(|addr| Listen {
-        addr,
+    plan.listeners.extend(admin.map(|address| Listener {
+        address,
+        port: PortUse::Exclusive,
+        socket_mode: None,
         serves: Serves::Admin,
         trusted_proxies: Vec::new(),
     }));
     Ok(plan)
+}
+
+fn listen(flags: &Flags) -> Result<Listen, Refusal> {
+    let addresses = flags.listen.iter().map(|text| resolve("--listen", text));
+    Ok(Listen {
+        addresses: addresses.collect::<Result<_, _>>()?,
+        port: if flags.reuse_port {
+            PortUse::Shared
+        } else {
+            PortUse::Exclusive
+        },
+        socket_mode: flags.socket_mode,
+    })
 }
 
 fn forwarding_of(flags: Flags) -> Forwarding {
@@ -389,11 +420,11 @@ fn limits(flags: &Flags) -> Limits {
     }
 }
 
-fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Refusal> {
+fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
     address::resolve(text).map_err(|error| {
         let message = format!("{flag} {text}: {error}");
         match error {
-            AddressError::Form | AddressError::Unix => Refusal::Misuse(message),
+            AddressError::Form | AddressError::Path(_) => Refusal::Misuse(message),
             AddressError::Unknown(_) => Refusal::Failed(message),
         }
     })
@@ -407,6 +438,7 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn check(line: &str) -> Result<Plan, Refusal> {
         parse(line.split_whitespace().map(OsString::from))
@@ -415,12 +447,10 @@ mod tests {
     #[test]
     fn no_flags_listen_on_8080_and_go_to_9001() {
         let plan = check("hp-proxy").unwrap();
-        assert_eq!(plan.listeners[0].addr, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(plan.upstreams[0].endpoints.len(), 1);
-        assert_eq!(
-            plan.upstreams[0].endpoints[0].addr,
-            "127.0.0.1:9001".parse().unwrap()
-        );
+        let port = |port| Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(plan.listeners[0].address, port(8080));
+        let endpoints = &plan.upstreams[0].endpoints;
+        assert_eq!((endpoints.len(), &endpoints[0].addr), (1, &port(9001)));
         assert_eq!(
             (plan.timeouts, plan.limits),
             (Timeouts::default(), Limits::default())
@@ -434,7 +464,7 @@ mod tests {
         let ports: Vec<u16> = plan.upstreams[0]
             .endpoints
             .iter()
-            .map(|backend| backend.addr.port())
+            .map(|backend| backend.addr.tcp().unwrap().port())
             .collect();
         assert_eq!(ports, [1, 2]);
     }
@@ -466,7 +496,7 @@ mod tests {
             "hp-proxy --workers 2 --upstream-conns-max 1",
             "hp-proxy --head-max 5",
             "hp-proxy --admin x",
-            "hp-proxy --listen unix:/run/x",
+            "hp-proxy --listen unix:",
         ];
         for line in misuse {
             assert!(matches!(check(line), Err(Refusal::Misuse(_))), "{line}");
@@ -488,5 +518,63 @@ mod tests {
         }
         let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
         assert!(matches!(unresolved, Err(Refusal::Failed(_))));
+    }
+
+    #[test]
+    fn bad_values_are_told_with_what_to_write() {
+        let rows = [
+            ("--underscores maybe", "drop, keep, refuse"),
+            ("--http10 maybe", "serve, refuse"),
+            ("--engine maybe", "auto, uring, epoll or threads"),
+            ("--workers 0", "1..=1024"),
+            ("--workers 99999999999999999999", "--workers"),
+            ("--workers -1", "'-1'"),
+            ("--threads-max 15001", "1..=15000"),
+            ("--idle-conns-max 99999999999", "0..=4294967295"),
+            ("--head-timeout=", "--head-timeout"),
+            ("--head-timeout 5", "5s or 5ms"),
+            ("--head-max 5X", "--head-max"),
+            ("--fields-max 257", "1..=256"),
+            ("--socket-mode 999", "660"),
+            ("--trusted-proxy 10.0.0.1/8", "10.0.0.0/8"),
+            ("--listen=", "HOST:PORT"),
+            ("--backend=", "HOST:PORT"),
+            ("--listen unix:", "unix:/run/hp.sock"),
+            ("--backend unix:", "unix:/run/hp.sock"),
+            ("--listen 127.0.0.1:99999", "HOST:PORT"),
+            ("--backend no-such-host.invalid:80", "check its spelling"),
+        ];
+        for (flags, part) in rows {
+            let told = match check(&format!("hp-proxy {flags}")) {
+                Err(Refusal::Clap(error)) => one_line(&error.to_string()),
+                Err(Refusal::Misuse(line) | Refusal::Failed(line)) => line,
+                other => panic!("{flags}: {other:?}"),
+            };
+            assert!(
+                told.contains(part) && !told.contains('\n'),
+                "{flags}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_addresses_of_both_kinds_are_listened_on() {
+        let line =
+            "hp-proxy --listen 127.0.0.1:0 --listen unix:a.sock --reuse-port --socket-mode 660";
+        let listeners = check(line).unwrap().listeners;
+        let shown: Vec<String> = listeners
+            .iter()
+            .map(|listener| listener.address.to_string())
+            .collect();
+        assert_eq!(shown, ["127.0.0.1:0", "unix:a.sock"]);
+        for listener in listeners {
+            assert_eq!(
+                (listener.port, listener.socket_mode),
+                (PortUse::Shared, Some(0o660))
+            );
+        }
+        let plan = check("hp-proxy --backend unix:b.sock").unwrap();
+        let endpoint = &plan.upstreams[0].endpoints[0];
+        assert_eq!(endpoint.addr, Address::Unix("b.sock".into()));
     }
 }

@@ -1,26 +1,25 @@
 //! The main thread: binds, starts the workers, and answers signals.
 
-use crate::config::plan::{Listen, ListenerId, Plan, Serves};
+use crate::config::plan::{ListenerId, Plan, Serves};
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
 use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
 use crate::{thread, worker};
-use hp_core::rt::net::{Socket, listen, probe_exclusive};
+use hp_core::rt::net::{self, BindError, BindOptions, Bound, SocketName};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Why the proxy could not start or go on.
 #[derive(Debug)]
 pub enum RunError {
-    /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    /// An address cannot be listened on.
+    Listen(BindError),
     /// Signals cannot be received.
     Signals(io::Error),
     /// Workers did not start, or died.
@@ -32,13 +31,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(addr, error) => {
-                write!(
-                    f,
-                    "cannot listen on {addr}: {error}{}",
-                    listen_remedy(error)
-                )
-            }
+            Self::Listen(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Workers(error) => error.fmt(f),
             Self::Impatient => f.write_str("stopped by a second signal; connections were cut"),
@@ -47,15 +40,6 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
-
-fn listen_remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; stop the program that uses the port, or choose another one",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address, use one of its own",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges, use a higher one",
-        _ => "",
-    }
-}
 
 /// Serves until a signal ends it.
 ///
@@ -70,7 +54,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Ok(_limit) => (),
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
-    let bound = bind(&plan)?;
+    let bound = bind(&plan).map_err(RunError::Listen)?;
     let has_crew = plan.engine == Engine::Threads;
     let threads_max = has_crew.then_some(plan.limits.threads_max);
     let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
@@ -93,24 +77,20 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         })
     }
     .map_err(RunError::Workers)?;
-    let mut listening = String::new();
-    for Bound {
-        sockets,
-        addr,
-        listener,
-        serves,
-    } in bound
-    {
-        for (index, socket) in (0..).zip(sockets) {
-            let message = Message::Listen(socket, listener);
+    let mut names = Vec::new();
+    let mut listening = Vec::new();
+    for (id, (bound, serves)) in (0..).map(ListenerId).zip(bound) {
+        for (index, socket) in (0..).zip(bound.sockets) {
+            let message = Message::Listen(socket, id);
             if workers.mesh().send(WorkerId(index), message).is_err() {
                 return Err(RunError::Workers(WorkersError::Died));
             }
         }
         match serves {
-            Serves::Routes => listening += &format!("listening on {addr}\n"),
-            Serves::Admin => eprintln!("hp-proxy: admin on {addr}"),
+            Serves::Routes => listening.push(format!("listening on {}\n", bound.address)),
+            Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
         }
+        names.extend(bound.name);
     }
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
     let crew = crew.unwrap_or_default();
@@ -119,8 +99,8 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         workers.engine(),
         options.count
     );
-    eprint!("{listening}");
-    obey(&signals, workers, threads.as_ref(), &rows)
+    eprint!("{}", listening.concat());
+    obey(&signals, workers, threads.as_ref(), (&rows, names))
 }
 
 /// Threads that serve a connection each, and what they share.
@@ -134,45 +114,25 @@ fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
     Threads { crew, ledgers }
 }
 
-/// The sockets of one listener, one a worker, all on one port.
-struct Bound {
-    sockets: Vec<Socket>,
-    addr: SocketAddr,
-    listener: ListenerId,
-    serves: Serves,
-}
-
-/// The sockets of all listeners.
-fn bind(plan: &Plan) -> Result<Vec<Bound>, RunError> {
-    let listeners = (0..).map(ListenerId).zip(&plan.listeners);
-    let bound = listeners.map(|(id, listener)| bind_one(plan, id, listener));
+/// Binds every address for all workers, in the order of the plan; what is bound is given back where one cannot be.
+fn bind(plan: &Plan) -> Result<Vec<(Bound, Serves)>, BindError> {
+    let bound = plan.listeners.iter().map(|listener| {
+        let options = BindOptions {
+            count: plan.workers,
+            backlog: BACKLOG,
+            port: listener.port,
+            socket_mode: listener.socket_mode,
+        };
+        Ok((net::bind(&listener.address, &options)?, listener.serves))
+    });
     bound.collect()
-}
-
-fn bind_one(plan: &Plan, id: ListenerId, listener: &Listen) -> Result<Bound, RunError> {
-    let failed = |error| RunError::Listen(listener.addr, error);
-    if listener.addr.port() != 0 {
-        probe_exclusive(listener.addr).map_err(failed)?;
-    }
-    let first = listen(listener.addr, BACKLOG).map_err(failed)?;
-    let addr = first.local_addr().map_err(failed)?;
-    let mut sockets = vec![first];
-    for _ in 1..plan.workers {
-        sockets.push(listen(addr, BACKLOG).map_err(failed)?);
-    }
-    Ok(Bound {
-        sockets,
-        addr,
-        listener: id,
-        serves: listener.serves,
-    })
 }
 
 fn obey(
     signals: &Signals,
     workers: Workers<Message, ()>,
     threads: Option<&Threads>,
-    rows: &Rows,
+    (rows, mut names): (&Rows, Vec<SocketName>),
 ) -> Result<(), RunError> {
     let mut is_draining = false;
     loop {
@@ -199,6 +159,7 @@ fn obey(
             Some(Signal::Interrupt | Signal::Terminate) => {
                 is_draining = true;
                 eprintln!("hp-proxy: draining");
+                names.clear(); // From now on a successor may have them.
                 tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {

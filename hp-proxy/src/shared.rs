@@ -1,7 +1,7 @@
 //! What the tasks of one worker share, or of a thread that serves one connection after another. Lives on its thread; knows
 //! no task.
 
-use crate::config::plan::{self, Listen, ListenerId, Plan};
+use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::counters::{Counters, Rows};
 use crate::route::split::Draws;
 use crate::route::table;
@@ -177,7 +177,7 @@ impl Worker {
         let addrs = plan
             .endpoints
             .iter()
-            .map(|endpoint| endpoint.addr)
+            .map(|endpoint| endpoint.addr.clone())
             .collect();
         let settings = upstream_settings(plan, &self.plan, index);
         let (rt, row) = (&self.rt, (self.rows.clone(), self.id.0));
@@ -210,7 +210,7 @@ impl Worker {
 
     /// A listener of the plan.
     #[inline]
-    pub(crate) fn listener(&self, listener: ListenerId) -> Option<&Listen> {
+    pub(crate) fn listener(&self, listener: ListenerId) -> Option<&Listener> {
         self.plan.listeners.get(listener.0 as usize)
     }
 

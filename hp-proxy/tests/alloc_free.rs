@@ -17,7 +17,7 @@ use hp_proxy::worker;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ fn ten_thousand_warm_requests_allocate_nothing_on_uring() {
 /// Runs one worker in this process, and is its client and its backend in turn.
 fn check(engine: Engine) {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-    let any = "127.0.0.1:0".parse().unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let plan = Plan::from(OneRoute {
-        listen: any,
+        listen: any.into(),
         backends: vec![Endpoint {
             name: String::from("backend"),
-            addr: backend.local_addr().unwrap(),
+            addr: backend.local_addr().unwrap().into(),
         }],
         workers: 1,
         engine,

@@ -27,6 +27,8 @@ mod routes;
 mod support;
 #[path = "e2e/threads.rs"]
 mod threads_only;
+#[path = "e2e/unix.rs"]
+mod unix;
 #[path = "e2e/upstreams.rs"]
 mod upstreams;
 
@@ -161,6 +163,9 @@ macro_rules! stamp {
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
+                unix:
+                    requests_go_from_one_unix_socket_to_another,
+                    a_backend_whose_name_is_gone_or_dead_is_502;
             }
         }
     };

@@ -175,10 +175,10 @@ fn start_echo(host: &Host, face: Face) -> Mesh<hp_echo::Order> {
 fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh<Message> {
     let mesh = Mesh::new(WORKERS);
     let plan = SharedPlan::new(Plan::from(OneRoute {
-        listen,
+        listen: listen.into(),
         backends: vec![Endpoint {
             name: String::from("echo"),
-            addr: SocketAddr::from(([10, 0, 0, 3], 9001)),
+            addr: SocketAddr::from(([10, 0, 0, 3], 9001)).into(),
         }],
         workers: WORKERS,
         engine: Engine::Auto,

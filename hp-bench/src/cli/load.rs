@@ -61,7 +61,7 @@ pub struct LoadArgs {
     pub close: bool,
 
     /// Extra connections that make one request each and then stay idle
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub idle: u32,
 
     /// Requests under way on a connection at the same time, 1 to 1024

@@ -4,6 +4,7 @@
 
 mod files;
 mod manifest;
+mod misuse;
 mod process;
 mod rates;
 mod runs;

@@ -1,41 +1,42 @@
-//! `HOST:PORT`, as users write addresses.
+//! `HOST:PORT` and `unix:PATH`, as users write addresses.
 
+use hp_core::rt::net::{Address, BadPath};
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 
 /// Why a text gives no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressError {
     /// It is no `HOST:PORT`.
     Form,
+    /// No Unix socket can have this path.
+    Path(BadPath),
     /// The name does not resolve, for this reason.
     Unknown(String),
-    /// A path to a unix socket.
-    Unix,
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Form => f.write_str(
-                "this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+                "this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH",
             ),
+            Self::Path(bad) => bad.fmt(f),
             Self::Unknown(cause) => write!(
                 f,
                 "the name does not resolve ({cause}); check its spelling, or write an address"
             ),
-            Self::Unix => f.write_str("unix sockets are not built yet; write HOST:PORT"),
         }
     }
 }
 
-/// Reads `HOST:PORT`; resolves a name, which may take its time.
+/// Reads an address; resolves a name, which may take its time.
 ///
 /// # Errors
 /// [`AddressError`].
-pub fn resolve(text: &str) -> Result<SocketAddr, AddressError> {
-    if text.starts_with("unix:") {
-        return Err(AddressError::Unix);
+pub fn resolve(text: &str) -> Result<Address, AddressError> {
+    if let Some(unix) = Address::parse_unix(text) {
+        return unix.map_err(AddressError::Path);
     }
     let port_is_number = text
         .rsplit_once(':')
@@ -45,6 +46,6 @@ pub fn resolve(text: &str) -> Result<SocketAddr, AddressError> {
     }
     let addrs = text.to_socket_addrs();
     let mut addrs = addrs.map_err(|error| AddressError::Unknown(error.to_string()))?;
-    let first = addrs.next();
+    let first = addrs.next().map(Address::Tcp);
     first.ok_or_else(|| AddressError::Unknown(String::from("it has no address")))
 }

@@ -9,6 +9,7 @@ use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
 use hp_core::rt::Engine;
+use hp_core::rt::net::{Address, PortUse};
 use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where it listens; at least one.
-    pub listeners: Vec<Listen>,
+    pub listeners: Vec<Listener>,
     /// Groups of servers that requests go to; at least one where a route forwards.
     pub upstreams: Vec<Upstream>,
     /// What becomes of requests.
@@ -44,9 +45,13 @@ pub struct ListenerId(pub u32);
 
 /// Where connections are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
+pub struct Listener {
     /// Address to listen on; port 0 takes a free one.
-    pub addr: SocketAddr,
+    pub address: Address,
+    /// With whom the port is shared.
+    pub port: PortUse,
+    /// Permission bits of a Unix socket; `None`: those that the umask leaves.
+    pub socket_mode: Option<u32>,
     /// What is served there.
     pub serves: Serves,
     /// Peers whose Forwarded and X-Forwarded-* are believed there, and appended to; those of all others are dropped.
@@ -85,7 +90,7 @@ pub struct Endpoint {
     /// As the user wrote it, for messages.
     pub name: String,
     /// Where it is.
-    pub addr: SocketAddr,
+    pub addr: Address,
 }
 
 /// What becomes of the requests of one route.
@@ -130,11 +135,32 @@ pub enum Action {
     Maintenance,
 }
 
-/// A plan with one listener and one upstream for all requests.
+/// Where clients of a plan with one route come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses to listen on, at least one; port 0 takes a free one.
+    pub addresses: Vec<Address>,
+    /// With whom ports are shared.
+    pub port: PortUse,
+    /// Permission bits of Unix sockets; `None`: those that the umask leaves.
+    pub socket_mode: Option<u32>,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Self {
+            addresses: vec![Address::Tcp(addr)],
+            port: PortUse::Exclusive,
+            socket_mode: None,
+        }
+    }
+}
+
+/// A plan with one upstream for all requests.
 #[derive(Clone, Debug)]
 pub struct OneRoute {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where clients come in.
+    pub listen: Listen,
     /// Servers that requests go to, in turn; at least one.
     pub backends: Vec<Endpoint>,
     /// See [`Plan::workers`].
@@ -161,11 +187,17 @@ impl From<OneRoute> for Plan {
             limits,
         } = one;
         Self {
-            listeners: vec![Listen {
-                addr: listen,
-                serves: Serves::Routes,
-                trusted_proxies: forwarding.trusted_proxies.clone(),
-            }],
+            listeners: listen
+                .addresses
+                .into_iter()
+                .map(|address| Listener {
+                    address,
+                    port: listen.port,
+                    socket_mode: listen.socket_mode,
+                    serves: Serves::Routes,
+                    trusted_proxies: forwarding.trusted_proxies.clone(),
+                })
+                .collect(),
             upstreams: vec![Upstream {
                 name: String::from(NAME),
                 endpoints: backends,
@@ -195,7 +227,7 @@ impl From<OneRoute> for Plan {
 /// What the only route and its upstream are called.
 const NAME: &str = "backend";
 
-impl Listen {
+impl Listener {
     /// Whether what this peer says of others is believed.
     #[must_use]
     #[inline]

@@ -279,7 +279,19 @@ const LISTENER: Shape = Shape {
             "address",
             Kind::Text,
             "",
-            "HOST:PORT to listen on; port 0 takes a free one.",
+            "HOST:PORT or unix:PATH to listen on; port 0 takes a free one.",
+        ),
+        key(
+            "socket_mode",
+            Kind::Text,
+            "",
+            "Permission bits of the socket of unix:PATH, in octal; those that the umask leaves where it is missing.",
+        ),
+        key(
+            "reuse_port",
+            Kind::Flag,
+            "false",
+            "Shares the port with other servers of the same user that say so, too.",
         ),
         key(
             "trusted_proxies",

@@ -7,6 +7,7 @@ use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
+use hp_core::rt::net::PortUse;
 use hp_core::wire::forwarding::is_credential;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
@@ -47,9 +48,17 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "http10 = {}", quoted(http10))?;
     for listener in &plan.listeners {
         match listener.serves {
-            Serves::Admin => writeln!(out, "\n[admin]\nlisten = {}", quoted(listener.addr))?,
+            Serves::Admin => writeln!(out, "\n[admin]\nlisten = {}", quoted(&listener.address))?,
             Serves::Routes => {
-                writeln!(out, "\n[[listener]]\naddress = {}", quoted(listener.addr))?;
+                writeln!(
+                    out,
+                    "\n[[listener]]\naddress = {}",
+                    quoted(&listener.address)
+                )?;
+                if let Some(mode) = listener.socket_mode {
+                    writeln!(out, "socket_mode = {}", quoted(format!("{mode:o}")))?;
+                }
+                writeln!(out, "reuse_port = {}", listener.port == PortUse::Shared)?;
                 writeln!(out, "trusted_proxies = {}", list(&listener.trusted_proxies))?;
             }
         }

@@ -4,7 +4,7 @@ use super::Client;
 use super::answer::{Answer, Connection, Content, Own, Page};
 use super::request::{Sender, encode_added};
 use crate::config::forwarding;
-use crate::config::plan::{Action, Listen, Route, Serves};
+use crate::config::plan::{Action, Listener, Route, Serves};
 use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
 use crate::route::template::Values;
@@ -142,7 +142,7 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     fn of(
         worker: &Worker,
-        listener: Option<&Listen>,
+        listener: Option<&Listener>,
         head: &RequestHead<'_, 'a>,
         sender: &Sender<'_>,
     ) -> Self {
@@ -183,7 +183,7 @@ impl<'a> Seen<'a> {
 
 /// Who asks: the peer, or, where the peer is a trusted proxy, the last in X-Forwarded-For that is not one itself.
 fn client_of(
-    listener: Option<&Listen>,
+    listener: Option<&Listener>,
     head: &RequestHead<'_, '_>,
     sender: &Sender<'_>,
 ) -> Option<IpAddr> {

@@ -7,12 +7,11 @@ use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Conn, Unparked};
+use hp_core::rt::net::{Address, Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,7 +22,7 @@ pub struct Upstream {
     pub(super) rt: Rt,
     pub(super) row: u32,
     pub(super) rows: Rows,
-    pub(super) addrs: Vec<SocketAddr>,
+    pub(super) addrs: Vec<Address>,
     pub(super) books: Books,
     pub(super) settings: Settings,
     /// By endpoint: what this runtime last heard of it was HTTP/1.0.
@@ -68,7 +67,7 @@ impl Upstream {
     #[must_use]
     pub fn own(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         conns_max: Option<u32>,
         settings: Settings,
         (rows, row): (Rows, u32),
@@ -82,7 +81,7 @@ impl Upstream {
     #[must_use]
     pub fn sharing(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         ledger: SharedLedger,
         settings: Settings,
         (rows, row): (Rows, u32),
@@ -92,7 +91,7 @@ impl Upstream {
 
     fn with(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         books: Books,
         settings: Settings,
         (rows, row): (Rows, u32),

@@ -79,10 +79,10 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
 /// The plan that the program has without flags.
 fn plan() -> Plan {
     Plan::from(OneRoute {
-        listen: PROXY,
+        listen: PROXY.into(),
         backends: vec![Server {
             name: BACKEND.to_string(),
-            addr: BACKEND,
+            addr: BACKEND.into(),
         }],
         workers: 1,
         engine: Engine::Auto,

@@ -21,7 +21,9 @@ pub(crate) struct OneWorker {
 impl OneWorker {
     /// Listens where its plan says.
     pub(crate) fn start(host: &Host, rt: Rt, plan: Plan) -> io::Result<Self> {
-        let socket = host.listen(plan.listeners[0].addr, 128)?;
+        let addr = plan.listeners.first().and_then(|first| first.address.tcp());
+        let addr = addr.ok_or(io::ErrorKind::Unsupported)?; // The simulated kernel has no other.
+        let socket = host.listen(addr, 128)?;
         let proxy = Self {
             rt,
             has_ended: Rc::default(),

@@ -291,7 +291,7 @@ impl Stage {
             .rt(Face::Readiness, &RtOptions::default())
             .expect(RUNTIME);
         let server = server(host.addr());
-        let addr = server.addr;
+        let addr = server.addr.tcp().expect("it has one");
         let backlog = [5, 128][chance.index(2)];
         let socket = host
             .listen(addr, backlog)
@@ -321,7 +321,7 @@ impl Stage {
     ) {
         let workers = self.mesh.workers();
         let plan = Plan::from(OneRoute {
-            listen,
+            listen: listen.into(),
             backends,
             workers,
             engine: Engine::Auto,
@@ -495,7 +495,7 @@ fn server(host: IpAddr) -> Server {
     let addr = SocketAddr::from((host, 8000));
     Server {
         name: addr.to_string(),
-        addr,
+        addr: addr.into(),
     }
 }
 

@@ -47,10 +47,10 @@ impl Lab {
             backends: world.host([10, 0, 0, 3]),
         };
         let mut plan = OneRoute {
-            listen: proxy_addr(),
+            listen: proxy_addr().into(),
             backends: vec![Endpoint {
                 name: backend_addr().to_string(),
-                addr: backend_addr(),
+                addr: backend_addr().into(),
             }],
             workers: 1,
             engine: Engine::Auto,

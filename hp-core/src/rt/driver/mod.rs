@@ -274,7 +274,7 @@ impl Io {
     /// # Errors
     /// What registration answers; the descriptor is closed then.
     pub(crate) fn adopt(&mut self, fd: RawFd) -> io::Result<Key> {
-        let peer = self.kernel.peer_addr(fd).ok();
+        let peer = self.kernel.peer_addr(fd).ok().flatten();
         let nonblocking = matches!(self.driver, Driver::Poll(_));
         let ready = self.kernel.set_nonblocking(fd, nonblocking);
         self.insert(fd, Phase::Open, peer, ready)

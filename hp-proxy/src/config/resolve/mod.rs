@@ -6,15 +6,15 @@ mod upstreams;
 use super::address;
 use super::file::{File, Section};
 use super::forwarding::{self, Forwarding, Http10, Underscores};
-use super::plan::{Limits, Listen, Plan, Serves, Timeouts};
+use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
 use super::problem::{Place, Report};
 use crate::route::table::Table;
+use hp_core::rt::net::{Address, PortUse, parse_socket_mode};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ impl Resolver<'_> {
         networks
     }
 
-    fn address(&mut self, text: &str, place: &Place) -> Option<SocketAddr> {
+    fn address(&mut self, text: &str, place: &Place) -> Option<Address> {
         match address::resolve(text) {
             Ok(addr) => Some(addr),
             Err(error) => {
@@ -229,9 +229,9 @@ impl Resolver<'_> {
         }
     }
 
-    fn listeners(&mut self, trusted: &[IpNet]) -> Vec<Listen> {
+    fn listeners(&mut self, trusted: &[IpNet]) -> Vec<Listener> {
         let mut listeners = Vec::new();
-        let mut taken: Vec<(SocketAddr, Place)> = Vec::new();
+        let mut taken: Vec<(Address, Place)> = Vec::new();
         let sections: Vec<Section> = self.all("listener").cloned().collect();
         if sections.is_empty() {
             let place = self
@@ -264,37 +264,61 @@ impl Resolver<'_> {
             } else {
                 trusted.to_vec()
             };
-            if let Some(addr) = self.free_address(text, place, &mut taken) {
-                listeners.push(Listen {
-                    addr,
+            let socket_mode = self.socket_mode(section);
+            let port = if section.flag("reuse_port") {
+                PortUse::Shared
+            } else {
+                PortUse::Exclusive
+            };
+            if let Some(address) = self.free_address(text, place, &mut taken) {
+                listeners.push(Listener {
+                    address,
+                    port,
+                    socket_mode,
                     serves: Serves::Routes,
                     trusted_proxies,
                 });
             }
         }
-        let admin = self.once("admin", |root, key| root.section(key).cloned());
-        if let Some(admin) = admin {
-            match admin.text("listen") {
-                None => self.missing(
-                    &admin,
-                    "listen",
-                    "the address to listen on, such as \"127.0.0.1:9900\"",
-                ),
-                Some((text, place)) => {
-                    if let Some(addr) = self.free_address(text, place, &mut taken) {
-                        if !addr.ip().is_loopback() {
-                            self.report.warning(place, "the admin listener asks for no password, and is open beyond this machine");
-                        }
-                        listeners.push(Listen {
-                            addr,
-                            serves: Serves::Admin,
-                            trusted_proxies: Vec::new(),
-                        });
-                    }
-                }
+        listeners.extend(self.admin(&mut taken));
+        listeners
+    }
+
+    fn socket_mode(&mut self, section: &Section) -> Option<u32> {
+        let (text, place) = section.text("socket_mode")?;
+        match parse_socket_mode(text) {
+            Ok(mode) => Some(mode),
+            Err(reason) => {
+                self.report.error(place, reason);
+                None
             }
         }
-        listeners
+    }
+
+    fn admin(&mut self, taken: &mut Vec<(Address, Place)>) -> Option<Listener> {
+        let admin = self.once("admin", |root, key| root.section(key).cloned())?;
+        let Some((text, place)) = admin.text("listen") else {
+            self.missing(
+                &admin,
+                "listen",
+                "the address to listen on, such as \"127.0.0.1:9900\"",
+            );
+            return None;
+        };
+        let address = self.free_address(text, place, taken)?;
+        if address.tcp().is_some_and(|addr| !addr.ip().is_loopback()) {
+            self.report.warning(
+                place,
+                "the admin listener asks for no password, and is open beyond this machine",
+            );
+        }
+        Some(Listener {
+            address,
+            port: PortUse::Exclusive,
+            socket_mode: None,
+            serves: Serves::Admin,
+            trusted_proxies: Vec::new(),
+        })
     }
 
     /// An address that no other listener of the files has.
@@ -302,12 +326,12 @@ impl Resolver<'_> {
         &mut self,
         text: &str,
         place: &Place,
-        taken: &mut Vec<(SocketAddr, Place)>,
-    ) -> Option<SocketAddr> {
+        taken: &mut Vec<(Address, Place)>,
+    ) -> Option<Address> {
         let addr = self.address(text, place)?;
         if let Some((_, first)) = taken
             .iter()
-            .find(|(other, _)| is_same_listener(*other, addr))
+            .find(|(other, _)| is_same_listener(other, &addr))
         {
             let at = self.report.line_of(first);
             self.report.error(
@@ -316,7 +340,7 @@ impl Resolver<'_> {
             );
             return None;
         }
-        taken.push((addr, place.clone()));
+        taken.push((addr.clone(), place.clone()));
         Some(addr)
     }
 
@@ -327,7 +351,10 @@ impl Resolver<'_> {
 }
 
 /// Whether the kernel would refuse to listen on both.
-fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {
+fn is_same_listener(one: &Address, other: &Address) -> bool {
+    let (Some(one), Some(other)) = (one.tcp(), other.tcp()) else {
+        return one == other;
+    };
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0
         && one.port() == other.port()

@@ -117,7 +117,7 @@ impl Resolver<'_> {
             _ => entry.text()?,
         };
         let addr = self.address(text, place)?;
-        if addr.port() == 0 {
+        if addr.tcp().is_some_and(|addr| addr.port() == 0) {
             self.report
                 .error(place, format!("{text:?}: no server has port 0"));
             return None;

@@ -53,7 +53,12 @@ pub(super) const UPSTREAM: Shape = Shape {
 const ENDPOINT: Shape = Shape {
     name: "endpoint",
     keys: &[
-        key("address", Kind::Text, "", "HOST:PORT of the server."),
+        key(
+            "address",
+            Kind::Text,
+            "",
+            "HOST:PORT or unix:PATH of the server.",
+        ),
         key(
             "weight",
             Kind::Count(0, 65_535),
