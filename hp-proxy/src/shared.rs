@@ -80,6 +80,10 @@ pub(crate) struct Worker {
     /// The plan's table, where threads should not share it.
     own_table: Option<table::Table>,
     draws: Cell<Draws>,
+    /// See [`Plan::has_plain_route_only`].
+    has_plain_route: bool,
+    /// That of the first route.
+    first_response_timeout: Duration,
     is_draining: Cell<bool>,
     /// Listeners that may still bring connections.
     listening: Cell<u32>,
@@ -124,6 +128,11 @@ impl Worker {
             upstreams: plan.upstreams.iter().map(|_| OnceCell::new()).collect(),
             own_table: has_own_table.then(|| plan.table.clone()),
             draws: Cell::new(Draws::starting_at(id.0)),
+            has_plain_route: plan.has_plain_route_only(),
+            first_response_timeout: plan
+                .routes
+                .first()
+                .map_or(plan.timeouts.response, |route| route.response_timeout),
             plan,
             is_draining: Cell::new(false),
             listening: Cell::new(0),
@@ -217,6 +226,18 @@ impl Worker {
     /// What all workers have counted, for people.
     pub(crate) fn rows(&self) -> &Rows {
         &self.rows
+    }
+
+    /// Whether nobody has to look at routes.
+    #[inline]
+    pub(crate) fn has_plain_route(&self) -> bool {
+        self.has_plain_route
+    }
+
+    /// How long the head of an answer may take by the first route.
+    #[inline]
+    pub(crate) fn first_response_timeout(&self) -> Duration {
+        self.first_response_timeout
     }
 
     /// A number that decides which share of a split gets a request.

@@ -5,6 +5,7 @@
 use hp_proxy::cli;
 use hp_proxy::config::plan::{Action, Plan};
 use hp_proxy::config::{load, load_text, show};
+use hp_proxy::route::template::Values;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ fn the_environment_and_files_are_put_in_texts() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("main.toml");
     fs::create_dir(folder.path().join("more")).unwrap();
-    fs::write(folder.path().join("token"), "secret\n").unwrap();
+    fs::write(folder.path().join("token"), "se{cret\n").unwrap();
     fs::write(folder.path().join("more/b.toml"), WEB).unwrap();
     fs::write(
         folder.path().join("more/a.toml"),
@@ -122,7 +123,11 @@ fn the_environment_and_files_are_put_in_texts() {
         let (_, value) = added.iter().find(|(other, _)| other == name).unwrap();
         value.to_string()
     };
-    assert_eq!(value("Authorization"), "secret");
+    assert_eq!(value("Authorization"), "(not shown)");
+    let (_, token) = &added[0];
+    let mut sent = Vec::new();
+    token.expand(&Values::default(), &mut sent);
+    assert_eq!(sent, b"se{cret");
     assert_eq!(value("X-Path"), std::env::var("PATH").unwrap());
     assert!(matches!(&plan.routes[1].action, Action::Answer { body, .. } if body == b"${PATH}"));
 }

@@ -227,7 +227,7 @@ impl Reader<'_> {
             let place = Place {
                 source,
                 offset: error.span().map_or(0, |span| span.start),
-                path: String::new(),
+                ..Place::default()
             };
             self.report
                 .error(&place, error.message().replace('\n', ", "));
@@ -237,8 +237,7 @@ impl Reader<'_> {
         }
         let place = Place {
             source,
-            offset: 0,
-            path: String::new(),
+            ..Place::default()
         };
         let root = self.section(&shape::ROOT, table.get_ref(), place);
         let includes: Vec<(String, Place)> = root
@@ -303,6 +302,7 @@ impl Reader<'_> {
                     source: place.source,
                     offset: name.span().start,
                     path,
+                    is_from_file: false,
                 };
                 let near = did_you_mean(word, shape.keys.iter().map(|key| key.name));
                 self.report.error(&place, format!("unknown key{near}"));
@@ -337,6 +337,10 @@ impl Reader<'_> {
             source,
             offset: value.span().start,
             path,
+            is_from_file: value
+                .get_ref()
+                .as_str()
+                .is_some_and(|text| text.starts_with(FROM_FILE)),
         };
         let read = self.value(kind, value.get_ref(), &place);
         match read {
@@ -454,7 +458,10 @@ impl Reader<'_> {
             rest = after;
         }
         whole.push_str(rest);
-        let Some(name) = whole.strip_prefix("file:") else {
+        let Some(name) = text
+            .strip_prefix(FROM_FILE)
+            .and_then(|_raw| whole.strip_prefix(FROM_FILE))
+        else {
             return Ok(whole);
         };
         let path = self.report.folder_of(place.source).join(name);
@@ -546,6 +553,8 @@ fn fits_pattern(name: &str, pattern: &str) -> bool {
     !name.starts_with('.') && rest.is_some_and(|rest| rest.ends_with(after))
 }
 
+/// A text that begins so is that of the file it names.
+const FROM_FILE: &str = "file:";
 /// Of all files together.
 const BYTES_MAX: u64 = 16 << 20;
 const DEPTH_MAX: u32 = 8;

@@ -253,11 +253,24 @@ impl Upstream {
 }
 
 impl Route {
-    /// Whether requests and answers pass as they are.
+    /// Whether requests pass as they are.
     #[must_use]
-    #[inline]
     pub fn is_plain(&self) -> bool {
         self.path == PathChange::None && self.request.is_empty()
+    }
+}
+
+impl Plan {
+    /// Whether all requests and answers pass as they are between clients and the first upstream, by the first route, so that nobody
+    /// has to look at routes.
+    #[must_use]
+    pub fn has_plain_route_only(&self) -> bool {
+        let is_plain = |route: &Route| {
+            route.is_plain()
+                && route.response.is_empty()
+                && route.action == Action::Forward(Split::all_to(0))
+        };
+        self.table.sole() == Some(RouteId(0)) && self.routes.first().is_some_and(is_plain)
     }
 }
 

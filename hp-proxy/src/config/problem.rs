@@ -11,6 +11,8 @@ pub struct Place {
     pub offset: usize,
     /// The way to the key: `upstream.api.connect_timeout`, `route[2].path`.
     pub path: String,
+    /// The text came from a file of its own: it may be a secret, and is neither shown nor looked into.
+    pub is_from_file: bool,
 }
 
 /// A line for the user.
@@ -170,6 +172,7 @@ mod tests {
             source,
             offset: "x = 1\nü = ".len(),
             path: String::from("ü"),
+            is_from_file: false,
         };
         report.error(&place, "is wrong");
         report.unreadable("b.toml", "is not there");

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) facts: RequestFacts,
-    /// Where it goes; the first of each when it is answered here without a look at the routes.
+    /// Where it goes; the first of each where nobody looked.
     pub(super) chosen: Chosen,
     /// What it is answered with here, although it was understood.
     pub(super) own: Option<Own>,
@@ -66,7 +66,13 @@ pub(super) fn prepare(
     };
     let mut chosen = Chosen::of_first(worker);
     let own = match sender.own_answer(&head, plan.limits.body_bytes_max) {
-        None => routing::choose(worker, client, (&head, &sender), &mut chosen, out),
+        None => routing::choose(
+            worker,
+            (client, listener),
+            (&head, &sender),
+            &mut chosen,
+            out,
+        ),
         Some(Own::Trace) => {
             answer::encode_reflection(&head, out);
             Some(Own::Trace)

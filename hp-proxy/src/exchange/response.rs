@@ -2,7 +2,6 @@
 
 use super::request::encode_added;
 use super::routing::Chosen;
-use crate::config::plan::Route;
 use crate::route::template::Values;
 use crate::shared::Worker;
 use hp_core::http::body::BodyCoding;
@@ -56,20 +55,24 @@ impl Origin<'_> {
     /// Appends the fields of the answer, with what its route changes.
     #[inline]
     fn encode_fields(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
-        match self.worker.plan().routes.get(self.chosen.route.0 as usize) {
-            Some(route) if !route.response.is_empty() => self.encode_changed(route, head, out),
-            _ => encode_fields(self.worker, head, out),
+        if self.chosen.changes_answer {
+            self.encode_changed(head, out);
+        } else {
+            encode_fields(self.worker, head, out);
         }
     }
 
     #[cold]
-    fn encode_changed(&self, route: &Route, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    fn encode_changed(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+        let plan = self.worker.plan();
+        let Some(route) = plan.routes.get(self.chosen.route.0 as usize) else {
+            return; // Never: it was chosen.
+        };
         for (_, name, value) in head.fields.end_to_end() {
             if !route.response.removes(name) {
                 encode::field(out, name, value);
             }
         }
-        let plan = self.worker.plan();
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
         let endpoint = upstream.and_then(|upstream| upstream.endpoints.get(self.endpoint));
         let values = Values {

@@ -25,46 +25,51 @@ pub(super) struct Chosen {
     pub(super) upstream: u32,
     /// From the request sent to the head of its answer.
     pub(super) response_timeout: Duration,
+    /// The route changes the fields of answers.
+    pub(super) changes_answer: bool,
 }
 
 impl Chosen {
-    /// The first of each, with the time that routes have which say nothing of it.
+    /// The first of each, with what the first route says.
     #[inline]
     pub(super) fn of_first(worker: &Worker) -> Self {
         Self {
             route: RouteId(0),
             upstream: 0,
-            response_timeout: worker.plan().timeouts.response,
+            response_timeout: worker.first_response_timeout(),
+            changes_answer: false,
         }
     }
 }
 
 /// Finds the route of a request. Writes the head that its upstream gets into `out`, or gives what it is answered with here;
 /// `out` then holds the field lines of that answer.
+#[inline]
 pub(super) fn choose(
     worker: &Worker,
-    client: &Client,
+    (client, listener): (&Client, Option<&Listener>),
     (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
     chosen: &mut Chosen,
     out: &mut Vec<u8>,
 ) -> Option<Own> {
-    let listener = worker.listener(client.listener);
     if listener.is_some_and(|listener| listener.serves == Serves::Admin) {
         return Some(page(head.target.path()));
     }
-    if let Some(id) = worker.table().sole()
-        && let Some(route) = worker.plan().routes.get(id.0 as usize)
-        && let Action::Forward(split) = &route.action
-        && route.is_plain()
-    {
-        *chosen = Chosen {
-            route: id,
-            upstream: split.pick(|| worker.draw()),
-            response_timeout: route.response_timeout,
-        };
+    if worker.has_plain_route() {
         sender.encode_head(head, &client.conn, out);
         return None;
     }
+    choose_among_many(worker, (client, listener), (head, sender), chosen, out)
+}
+
+/// The same for a plan with more than one plain route.
+fn choose_among_many(
+    worker: &Worker,
+    (client, listener): (&Client, Option<&Listener>),
+    (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
+    chosen: &mut Chosen,
+    out: &mut Vec<u8>,
+) -> Option<Own> {
     let seen = Seen::of(worker, listener, head, sender);
     let facts = seen.facts(head);
     let Some(winner) = worker.table().find(&facts) else {
@@ -75,6 +80,7 @@ pub(super) fn choose(
     };
     chosen.route = winner.route;
     chosen.response_timeout = route.response_timeout;
+    chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
         chosen.upstream = split.pick(|| worker.draw());
         let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
+    /// It is not shown to anybody.
+    is_secret: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +123,19 @@ impl Template {
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
-        Ok(Self { parts })
+        Ok(Self {
+            parts,
+            is_secret: false,
+        })
+    }
+
+    /// A text without places that is not shown to people.
+    #[must_use]
+    pub fn secret(text: &str) -> Self {
+        Self {
+            parts: vec![Part::Text(text.to_owned())],
+            is_secret: true,
+        }
     }
 
     /// What stands in its places.
@@ -180,6 +194,9 @@ impl Template {
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_secret {
+            return f.write_str("(not shown)");
+        }
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => f.write_str(&text.replace('{', "{{").replace('}', "}}")),
             Part::Value(name) => name.fmt(f),

@@ -340,8 +340,10 @@ impl Resolver<'_> {
                     continue;
                 };
                 if !token::is_field_value(text.as_bytes()) || text.trim() != text {
-                    self.report
-                        .error(place, format!("{text:?} is no value of a field"));
+                    self.report.error(
+                        place,
+                        format!("{} is no value of a field", shown(text, place)),
+                    );
                 }
                 if is_host {
                     changes.host = Some(template);
@@ -383,6 +385,9 @@ impl Resolver<'_> {
         names: &[Name],
         groups: Option<usize>,
     ) -> Option<Template> {
+        if place.is_from_file {
+            return Some(Template::secret(text));
+        }
         let template = match Template::parse(text) {
             Ok(template) => template,
             Err(reason) => {
@@ -418,4 +423,13 @@ fn is_path_part(text: &str) -> bool {
     let whole = format!("/{text}");
     hp_core::wire::uri::is_path_and_query(whole.as_bytes())
         && path::normal(&whole) == whole.as_str()
+}
+
+/// A text in a message.
+fn shown(text: &str, place: &Place) -> String {
+    if place.is_from_file {
+        String::from("what the file has")
+    } else {
+        format!("{text:?}")
+    }
 }
