@@ -163,7 +163,7 @@ fn obey(
                 tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {
-                eprintln!("hp-proxy: there is no configuration file to reload; going on");
+                eprintln!("hp-proxy: a reload is not built yet; going on with the plan that runs");
             }
         }
     }
