@@ -81,6 +81,7 @@ macro_rules! stamp {
                     more_pieces_than_one_call_takes_arrive_whole,
                     what_is_written_in_one_turn_leaves_in_one_call,
                     what_is_written_last_in_a_loop_leaves_with_it,
+                    stamps_tell_when_bytes_left_and_came_and_not_when_a_task_looked,
                     small_and_large_writes_received_pieces_and_the_end_keep_their_order,
                     what_was_just_written_leaves_before_its_connection_does,
                     a_send_that_fails_at_the_end_of_the_turn_is_no_end_of_data,

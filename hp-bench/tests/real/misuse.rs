@@ -71,6 +71,12 @@ fn words_that_mean_nothing_are_exit_two() {
         (&[at, "--verify", "0"], &["1/1000"]),
         (&[at, "-s", "wrk.lua"], &["--mix"]),
         (&["find", at], &["--slo"]),
+        (&["compare", at], &["TARGET", "hp-bench compare --help"]),
+        (&["compare", at, at, "--rounds", "3"], &["6 to 1000"]),
+        (&["compare", at, at, "--pid", "1"], &["one for each target"]),
+        (&["calibrate", at], &["hp-bench calibrate --help"]),
+        (&[at, "--stall", "2:1s"], &["--stall", "0.01:500ms"]),
+        (&[at, "--pid", "B=1"], &["--pid", "compare"]),
     ];
     for (args, parts) in rows {
         check(args, 2, parts);

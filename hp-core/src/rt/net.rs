@@ -162,6 +162,19 @@ impl Conn {
         self.rt.0.io.borrow_mut().set_deadline(self.key, deadline);
     }
 
+    /// When the first bytes since the last call of this were handed to the kernel, just before; `None` while none has been, or
+    /// where nobody asked with [`Rt::keep_stamps`].
+    #[must_use]
+    pub fn take_sent_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().take_sent(self.key)
+    }
+
+    /// When the kernel handed over the last bytes that came; `None` as above.
+    #[must_use]
+    pub fn received_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().received(self.key)
+    }
+
     /// The peer's address; none has a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
@@ -310,6 +323,12 @@ impl Rt {
                 Err(_queue_is_full) => self.sleep(UNIX_RETRY_PAUSE).await,
             }
         }
+    }
+
+    /// Keeps from now on when each connection's bytes left and came, at the cost of a look at the clock each time. For load
+    /// generators: [`Conn::take_sent_at`] and [`Conn::received_at`] tell.
+    pub fn keep_stamps(&self) {
+        self.0.io.borrow_mut().keep_stamps();
     }
 
     /// Takes a connected socket over, from another worker or process.
