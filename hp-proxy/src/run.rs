@@ -163,7 +163,9 @@ fn obey(
                 tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {
-                eprintln!("hp-proxy: a reload is not built yet; going on with the plan that runs");
+                eprintln!(
+                    "hp-proxy: no configuration file is read again while it runs; going on with its plan"
+                );
             }
         }
     }

@@ -243,6 +243,24 @@ fn an_explanation_names_the_winner_and_why_the_others_lost() {
 }
 
 #[test]
+fn routes_that_only_conditions_tell_apart_are_bounded() {
+    let routes = |count: u32| {
+        let each = (0..count).map(|index| {
+            format!("[[route]]\nupstream = \"web\"\nheaders = {{ X-A = \"{index}\" }}\n")
+        });
+        format!("{LISTENER}{WEB}{}", each.collect::<String>())
+    };
+    assert!(load_text("a.toml", &routes(1024), &|_| None).0.is_some());
+    let (plan, report) = load_text("a.toml", &routes(1025), &|_| None);
+    assert!(plan.is_none());
+    let told = report.errors()[0].to_string();
+    assert!(
+        told.contains("more than 1024 routes have this host and path"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_file_never_panics_the_reader() {
     use proptest::prelude::*;
     let words = [

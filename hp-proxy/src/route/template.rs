@@ -146,7 +146,7 @@ impl Template {
         })
     }
 
-    /// Its parts that are text, with the name that follows each; the text may be empty, and the last has no name.
+    /// Its parts that are text.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),

@@ -66,7 +66,9 @@ impl Resolver<'_> {
                 places.push(section.place.clone());
             }
         }
-        self.refuse_overlaps(&resolved.rules, &places);
+        if self.bound_groups(&resolved.rules, &places) {
+            self.refuse_overlaps(&resolved.rules, &places);
+        }
         resolved
     }
 
@@ -105,6 +107,27 @@ impl Resolver<'_> {
         name
     }
 
+    /// Whether groups are small: a request is compared with the rules of one host and literal one after the other, and these are
+    /// compared with each other.
+    fn bound_groups(&mut self, rules: &[(RouteId, Rule)], places: &[Place]) -> bool {
+        let mut is_bounded = true;
+        let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
+        for ((_, rule), place) in rules.iter().zip(places) {
+            let key = (rule.host.to_string(), rule.path.literal());
+            let count = counts.entry(key).or_default();
+            *count += 1;
+            if *count == GROUP_MAX + 1 {
+                let reason = format!(
+                    "more than {GROUP_MAX} routes have this host and path, or expressions that begin alike; \
+                     tell them apart by their paths"
+                );
+                self.report.error(place, reason);
+                is_bounded = false;
+            }
+        }
+        is_bounded
+    }
+
     fn refuse_overlaps(&mut self, rules: &[(RouteId, Rule)], places: &[Place]) {
         let mut groups: BTreeMap<(String, String), Vec<(&Rule, &Place)>> = BTreeMap::new();
         for ((_, rule), place) in rules.iter().zip(places) {
@@ -133,3 +156,6 @@ impl Resolver<'_> {
 fn is_plain_text(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
+
+/// Rules of one host and literal.
+const GROUP_MAX: u32 = 1024;
