@@ -8,7 +8,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
-    /// It is not shown to anybody.
+    /// It is not shown to people.
     is_secret: bool,
 }
 
