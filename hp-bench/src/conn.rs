@@ -176,6 +176,9 @@ impl Fleet {
         asked: Asked,
         rest: usize,
     ) -> Result<Response, Failure> {
+        // What it has said leaves before it falls silent, so that the silence is as long as was asked.
+        conn.send_now()
+            .map_err(|error| broken(&error, Came::Nothing))?;
         let time = self.plan.stall.map_or(Duration::ZERO, |stall| stall.time);
         self.until(self.rt.precise_now() + time).await;
         match self.oldest(idx) {
