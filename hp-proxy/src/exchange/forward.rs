@@ -5,10 +5,11 @@ use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
 use super::progress::Progress;
 use super::request::Request;
+use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Worker;
-use crate::upstream::{AcquireError, Lease};
+use crate::upstream::{AcquireError, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -61,20 +62,22 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let mut lease = match worker.upstream().take_kept() {
+    let upstream = upstream_of(worker, request)?;
+    let mut lease = match upstream.take_kept() {
         Some(lease) => lease,
-        None => connect(worker, worker.upstream().acquire()).await?,
+        None => connect(worker, upstream.acquire()).await?,
     };
     let progress = Progress::of(request);
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
-        backend.set_deadline(response_deadline(worker));
+        backend.set_deadline(response_deadline(worker, request));
         let answering = Answering {
             worker,
             client: &client.conn,
             request,
             backend,
+            endpoint: lease.endpoint(),
             sent: head,
             progress: &progress,
         };
@@ -101,7 +104,7 @@ async fn without_content(
                     return Err(given_up(lease, request, failure));
                 }
                 worker.row().retries.add(1);
-                lease = connect(worker, worker.upstream().acquire_fresh(lease)).await?;
+                lease = connect(worker, upstream.acquire_fresh(lease)).await?;
                 continue;
             }
         };
@@ -135,6 +138,13 @@ fn given_up(lease: Lease, request: &Request, failure: Failure) -> Failure {
     failure
 }
 
+/// The connections that a request's route leads to.
+#[inline]
+fn upstream_of<'w>(worker: &'w Worker, request: &Request) -> Result<&'w Rc<Upstream>, Failure> {
+    let upstream = worker.upstream(request.chosen.upstream);
+    upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
+}
+
 /// Waits for a connection to a backend.
 async fn connect(
     worker: &Worker,
@@ -149,8 +159,8 @@ async fn connect(
     acquired.map_err(Failure::Acquire)
 }
 
-fn response_deadline(worker: &Worker) -> Option<Instant> {
-    let deadline = worker.rt().now() + worker.plan().timeouts.response;
+fn response_deadline(worker: &Worker, request: &Request) -> Option<Instant> {
+    let deadline = worker.rt().now() + request.chosen.response_timeout;
     (!is_planted(Plant::NoDeadline)).then_some(deadline)
 }
 
@@ -163,7 +173,7 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let lease = connect(worker, worker.upstream().acquire()).await?;
+    let lease = connect(worker, upstream_of(worker, request)?.acquire()).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
         return Err(Failure::LengthRequired);
@@ -175,6 +185,7 @@ async fn with_content(
             worker,
             client: &client.conn,
             backend: lease.conn(),
+            response_timeout: request.chosen.response_timeout,
             progress: &progress,
         };
         let begins = (Table::Exchange, "Sending", "drain begins");
@@ -187,6 +198,7 @@ async fn with_content(
             client,
             request,
             backend,
+            endpoint: lease.endpoint(),
             sent: &[], // With content nothing else is asked for.
             progress: &progress,
         };
@@ -320,7 +332,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
     }
 }
 
-/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it.
+/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it, or the route has fields for it.
 fn answer_here(
     worker: &Worker,
     client: &Client,
@@ -350,13 +362,29 @@ fn answer_here(
             answer.count(worker);
             answer.encode(&mut out, connection, content, &date);
         }
-        Own::Options | Own::Trace => {
+        Own::Options => {
             worker.row().answered_here.add(1);
-            if *own == Own::Trace {
-                answer::encode_trace(&mut out, connection, &date, reflected);
-            } else {
-                answer::encode_options(&mut out, connection, &date);
-            }
+            answer::encode_options(&mut out, connection, &date);
+        }
+        Own::Trace => {
+            worker.row().answered_here.add(1);
+            answer::encode_trace(&mut out, connection, &date, reflected);
+        }
+        Own::OfRoute => {
+            let made = Made {
+                connection,
+                content,
+                fields: reflected,
+            };
+            made.encode_of_route(worker, request.chosen.route, &mut out);
+        }
+        Own::Admin(page) => {
+            let made = Made {
+                connection,
+                content,
+                fields: &[],
+            };
+            made.encode_page(worker, *page, &mut out);
         }
     }
     let sent = client.conn.write(&out);

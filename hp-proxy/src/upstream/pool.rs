@@ -1,4 +1,4 @@
-//! One runtime's connections to all backends: kept ones last in, first out; the oldest idle one goes when there are too many.
+//! One runtime's connections to one upstream: kept ones last in, first out; the oldest idle one goes when there are too many.
 //!
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
@@ -32,6 +32,8 @@ pub struct Upstream {
 /// What may be done with the backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The upstream's number, below 2^31; it comes back with parked connections.
+    pub index: u32,
     /// Idle connections kept to one backend.
     pub idle_conns_max: u32,
     /// Requests that may wait.
@@ -309,7 +311,7 @@ impl Upstream {
     fn put_back(&self, conn: Conn, endpoint: usize) {
         let deadline = self.rt.now() + self.settings.idle_timeout;
         let idle = match &self.books {
-            Books::Own(_) => Idle::Parked(conn.park(UPSTREAM_TAG | endpoint as u64, deadline)),
+            Books::Own(_) => Idle::Parked(conn.park(tag(self.settings.index, endpoint), deadline)),
             Books::Shared(_) => match conn.release() {
                 Ok(released) => Idle::Loose(released, deadline),
                 Err(conn) => {
@@ -336,8 +338,20 @@ impl Upstream {
     }
 }
 
-/// The tag of a parked connection that belongs to an endpoint.
-pub(crate) const UPSTREAM_TAG: u64 = 1 << 63;
+/// The tag of a parked connection that belongs to an endpoint of an upstream.
+fn tag(upstream: u32, endpoint: usize) -> u64 {
+    UPSTREAM_TAG | u64::from(upstream) << u32::BITS | endpoint as u64
+}
+
+/// The upstream and the endpoint that a parked connection belongs to; `None` for a client's.
+pub(crate) fn of_tag(tag: u64) -> Option<(u32, usize)> {
+    let place = tag.checked_sub(UPSTREAM_TAG)?;
+    let endpoint = usize::try_from(place & u64::from(u32::MAX)).ok()?;
+    Some((u32::try_from(place >> u32::BITS).ok()?, endpoint))
+}
+
+/// Marks the tags of connections to upstreams; those of clients are smaller.
+const UPSTREAM_TAG: u64 = 1 << 63;
 
 /// One request's wish for a connection.
 #[derive(Debug)]
@@ -476,6 +490,12 @@ impl Lease {
         self.conn
             .as_ref()
             .expect("the connection leaves only with the lease")
+    }
+
+    /// The endpoint's place in its upstream.
+    #[must_use]
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
     }
 
     /// Whether an earlier exchange used it: it may have died since, unnoticed.
