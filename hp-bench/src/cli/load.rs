@@ -117,7 +117,7 @@ pub struct LoadArgs {
     pub drain: Drain,
 
     /// When the clock is read: at each event, just before bytes leave and as they come; or once for a batch of events, which
-    /// costs less and makes service times longer, and lags shorter, than they are: by up to the work for one batch
+    /// makes service times longer, and lags shorter, than they are: by up to the work for one batch
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub stamp: Stamp,
 
