@@ -11,8 +11,8 @@
     reason = "threads that serve one connection each share their backends; workers do not"
 )]
 
-use super::balance::round_robin::RoundRobin;
 use super::queue::Queue;
+use super::turn::Turn;
 use super::window::{Stall, Window};
 use hp_core::rt::net::{Conn, ParkKey, Released};
 use hp_core::rt::{Instant, Rt};
@@ -29,7 +29,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Ledger {
     endpoints: Vec<Endpoint>,
-    turn: RoundRobin,
+    turn: Turn,
     queue: Queue,
     conns_max: Option<u32>,
     /// To be woken when the ledger is nobody's any more.
@@ -73,7 +73,7 @@ impl Ledger {
     pub(super) fn new(endpoints: usize, conns_max: Option<u32>, first: usize) -> Self {
         Self {
             endpoints: (0..endpoints).map(|_| Endpoint::default()).collect(),
-            turn: RoundRobin::starting_at(first),
+            turn: Turn::starting_at(first),
             queue: Queue::default(),
             conns_max,
             woken: None,
