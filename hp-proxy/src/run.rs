@@ -5,6 +5,7 @@ use crate::counters::Rows;
 use crate::listener::BACKLOG;
 use crate::shared::{Message, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
+use crate::upstream::balance::Balancing;
 use crate::{thread, worker};
 use hp_core::rt::net::{Socket, listen, probe_exclusive};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
@@ -111,8 +112,8 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let addrs: Vec<SocketAddr> = plan.backends.iter().map(|backend| backend.addr).collect();
-    let ledger = SharedLedger::new(&addrs, plan.limits.upstream_conns_of_all());
+    let balancing = Balancing::even(plan.backends.len());
+    let ledger = SharedLedger::new(&balancing, plan.limits.upstream_conns_of_all());
     let crew = thread::crew(plan, rows, &ledger);
     Threads { crew, ledger }
 }

@@ -3,6 +3,7 @@
 
 use crate::config::plan::Plan;
 use crate::counters::{Counters, Rows};
+use crate::upstream::balance::Balancing;
 use crate::upstream::{Settings, SharedLedger, Upstream};
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
@@ -92,12 +93,13 @@ pub type SharedPlan = Arc<Plan>;
 impl Worker {
     /// The state of a worker that has no connection yet.
     pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
-        let addrs = plan.backends.iter().map(|backend| backend.addr).collect();
+        let addrs: Vec<_> = plan.backends.iter().map(|backend| backend.addr).collect();
         let (settings, row) = (upstream_settings(&plan), (rows.clone(), id.0));
         let upstream = match &home {
             Home::Worker(_) => {
                 let conns_max = plan.limits.upstream_conns_of(id.0, plan.workers);
-                Upstream::own(rt, addrs, conns_max, settings, row)
+                let balancing = Balancing::even(addrs.len());
+                Upstream::own(rt, addrs, (&balancing, conns_max), settings, row)
             }
             Home::Listener(Threads { ledger, .. }) | Home::Thread(_, ledger) => {
                 Upstream::sharing(rt, addrs, ledger.clone(), settings, row)

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Worker;
-use crate::upstream::{AcquireError, Lease};
+use crate::upstream::{AcquireError, Aim, Lease};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -61,9 +61,9 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let mut lease = match worker.upstream().take_kept() {
+    let mut lease = match worker.upstream().take_kept(Aim::default()) {
         Some(lease) => lease,
-        None => connect(worker, worker.upstream().acquire()).await?,
+        None => connect(worker, worker.upstream().acquire(Aim::default())).await?,
     };
     let progress = Progress::of(request);
     loop {
@@ -163,7 +163,7 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let lease = connect(worker, worker.upstream().acquire()).await?;
+    let lease = connect(worker, worker.upstream().acquire(Aim::default())).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
         return Err(Failure::LengthRequired);

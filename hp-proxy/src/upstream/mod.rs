@@ -5,9 +5,8 @@ mod dial;
 mod ledger;
 mod pool;
 mod queue;
-mod turn;
 mod window;
 
 pub use ledger::SharedLedger;
 pub(crate) use pool::UPSTREAM_TAG;
-pub use pool::{AcquireError, Lease, Settings, Upstream};
+pub use pool::{AcquireError, Aim, Lease, Settings, Upstream};

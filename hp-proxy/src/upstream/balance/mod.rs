@@ -73,6 +73,30 @@ pub struct Ask {
     pub stuck_to: Option<usize>,
 }
 
+/// How an upstream's requests are spread: all that its balancers are made from.
+#[derive(Clone, Debug)]
+pub struct Balancing {
+    /// How endpoints are picked.
+    pub method: Method,
+    /// In the plan's order.
+    pub members: Vec<Member>,
+    /// Seeds the lots; each worker draws others.
+    pub seed: u64,
+}
+
+impl Balancing {
+    /// In turn, all alike.
+    #[must_use]
+    pub fn even(endpoints: usize) -> Self {
+        let member = |number: u64| Member::new(mix(number), 1, 0, None);
+        Self {
+            method: Method::default(),
+            members: (1..).map(member).take(endpoints).collect(),
+            seed: 0,
+        }
+    }
+}
+
 /// The picks of one upstream, by one worker (or by all threads, behind their lock).
 #[derive(Clone, Debug)]
 pub struct Balancer {
@@ -138,6 +162,9 @@ impl Balancer {
         {
             return Some(bound);
         }
+        if let [only] = self.members.as_slice() {
+            return (only.serves() && has_room(0)).then_some(0);
+        }
         let choice = Choice {
             members: &self.members,
             group: self.group()?,
@@ -159,6 +186,9 @@ impl Balancer {
 
     /// The member takes the request that it was picked for.
     pub fn commit(&mut self, member: usize, now: Instant) {
+        if self.members.len() == 1 {
+            return;
+        }
         let Some(group) = self.group() else { return };
         match &mut self.algorithm {
             Algorithm::RoundRobin(turns) => turns.commit(&self.members, group, member, now),
@@ -190,6 +220,27 @@ impl Balancer {
             self.algorithm,
             Algorithm::Maglev(_) | Algorithm::Rendezvous(_)
         )
+    }
+
+    /// Whether a member is in service in the group that takes requests, with or without room.
+    #[must_use]
+    pub fn is_eligible(&self, member: usize) -> bool {
+        let group = self.group();
+        let member = self.members.get(member);
+        member.is_some_and(|member| member.serves() && Some(member.group()) == group)
+    }
+
+    /// Who comes next when dials failed, `tried` being those: the others of the group in their order after the last one tried, then
+    /// the groups behind it.
+    pub fn instead(&self, tried: &[usize], has_room: impl Fn(usize) -> bool) -> Option<usize> {
+        let last = tried.last().map_or(0, |last| last + 1);
+        let count = self.members.len();
+        let round = (last..count).chain(0..last.min(count));
+        let left = round.filter(|member| !tried.contains(member) && has_room(*member));
+        let serving = left.filter_map(|member| Some((self.members.get(member)?, member)));
+        let serving = serving.filter(|(member, _)| member.serves());
+        let next = serving.min_by_key(|(member, _)| member.group()); // The first of equals.
+        next.map(|(_, member)| member)
     }
 
     /// The members, in the plan's order.

@@ -355,3 +355,15 @@ fn nobody_at_all_is_no_panic() {
         assert_eq!(weightless.serve_key(Some(1)), None);
     }
 }
+
+#[test]
+fn failed_dials_go_on_to_the_others_of_the_group_and_then_to_the_backups() {
+    let members = grouped_members(&[(1, 1), (1, 0), (1, 0), (1, 0)]);
+    let mut bench = Bench::new(Balancer::new(Method::RoundRobin, members, 0));
+    bench.stand(3, Standing::Out);
+    let balancer = &bench.balancer;
+    assert_eq!(balancer.instead(&[2], |_| true), Some(1));
+    assert_eq!(balancer.instead(&[2, 1], |_| true), Some(0));
+    assert_eq!(balancer.instead(&[2, 1, 0], |_| true), None);
+    assert_eq!(balancer.instead(&[2], |member| member != 1), Some(0));
+}
