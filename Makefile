@@ -7,8 +7,10 @@ ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
 CLIENTS_FLAGS ?=
+CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
+CLIENT_COST_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
 TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
@@ -27,7 +29,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench conformance clients slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench client-cost conformance clients crowd slowloris clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +86,12 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 
 bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
 	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+
+client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
+	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)
+
+crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
+	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)

@@ -7,8 +7,8 @@ pub mod load;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Args, Parser};
 use hp_core::rt::Engine;
 
 use crate::cli::load::LoadArgs;
@@ -33,16 +33,24 @@ pub struct Cli {
     #[arg(value_name = "SECONDS", value_parser = parse_time)]
     pub duration_word: Option<Duration>,
 
+    /// Everything else.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What a run and a comparison of targets are told in the same words.
+#[derive(Args, Clone, Debug)]
+pub struct Flags {
     /// Connections kept open, each with one request under way [default: 50]
     #[arg(short = 'c', long, value_name = "N", value_parser = parse_u32)]
     pub connections: Option<u32>,
 
     /// Threads [default: the CPUs it may use, at most CONNECTIONS]
-    #[arg(short = 't', long, value_name = "N", value_parser = parse_u32)]
+    #[arg(short = 't', long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<u32>,
 
     /// Length of the run: 10, 10s, 500ms, 1m [default: 10s]
-    #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(short = 'd', long, alias = "seconds", value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
 
     /// Longest wait for a connection and for an answer, 1ms to 60s
@@ -104,6 +112,15 @@ fn parse_u32(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is too many; give at most 1M"))
 }
 
+/// Reads a count of threads.
+fn parse_threads(text: &str) -> Result<u32, String> {
+    let count = parse_count(text)?;
+    u32::try_from(count)
+        .ok()
+        .filter(|count| *count <= THREADS_MAX)
+        .ok_or_else(|| format!("{text:?} is too many; give at most {THREADS_MAX}"))
+}
+
 /// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
 pub(crate) fn one_line(text: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -112,7 +129,8 @@ pub(crate) fn one_line(text: &str) -> String {
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let tip = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .find(|tip| !tip.starts_with("to pass")); // No value begins with a dash.
     match tip {
         Some(tip) => format!("{what}; {tip}; see hp-bench --help"),
         None => format!("{what}; see hp-bench --help"),
@@ -120,12 +138,15 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 const CONNECTIONS_MAX: u32 = 1_000_000;
+const THREADS_MAX: u32 = 1024;
 
 const USAGE: &str = "hp-bench [OPTIONS] TARGET [CONNECTIONS [SECONDS]]";
 
 const AFTER: &str = "\
 hp-bench find [OPTIONS] TARGET --slo GOALS searches the highest rate that reaches the goals, between those of
 -R FROM:TO [default: 100:1M], in trials of which the last takes -d.
+hp-bench compare [OPTIONS] TARGET_A TARGET_B... compares targets in interleaved rounds, with intervals and a control;
+hp-bench calibrate says what this machine can do.
 hp-bench merge FILE... adds results exactly, hp-bench report FILE... -o PAGE shows them, and hp-bench diff OLD NEW
 compares two, each with a --help of its own.
 
@@ -161,24 +182,27 @@ mod tests {
         assert_eq!(cli.target.to_string(), "http://127.0.0.1:8080/");
         assert_eq!(cli.connections_word, Some(100));
         assert_eq!(cli.duration_word, Some(Duration::from_secs(10)));
-        assert_eq!(cli.timeout, Duration::from_secs(10));
+        assert_eq!(cli.flags.timeout, Duration::from_secs(10));
     }
 
     #[test]
     fn flags_of_wrk_are_read() {
         let cli = words("wrk -t8 -c100 -d10s --latency --timeout 2s http://a/b").unwrap();
-        assert_eq!((cli.threads, cli.connections), (Some(8), Some(100)));
-        assert_eq!(cli.duration, Some(Duration::from_secs(10)));
-        assert!(cli.output.latency);
+        assert_eq!(
+            (cli.flags.threads, cli.flags.connections),
+            (Some(8), Some(100))
+        );
+        assert_eq!(cli.flags.duration, Some(Duration::from_secs(10)));
+        assert!(cli.flags.output.latency);
     }
 
     #[test]
     fn flags_of_wrk2_are_read() {
         let cli = words("wrk2 -t3 -c9 -d15s -R100 -L -H a:b -T 2s http://a/b").unwrap();
-        assert_eq!(cli.load.rate.as_deref(), Some("100"));
-        assert_eq!(cli.timeout, Duration::from_secs(2));
+        assert_eq!(cli.flags.load.rate.as_deref(), Some("100"));
+        assert_eq!(cli.flags.timeout, Duration::from_secs(2));
         let cli = words("wrk2 -t2 -c1k --rate 2k --latency http://a").unwrap();
-        assert_eq!(cli.connections, Some(1000));
+        assert_eq!(cli.flags.connections, Some(1000));
     }
 
     #[test]

@@ -11,15 +11,22 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser};
 
-use crate::cli::{self, Cli, Stop, one_line};
+use crate::cli::{self, Cli, Flags, Stop, one_line};
+use crate::compare::statistics::PAIRS_MIN;
+use crate::compare::{ROUNDS_DEFAULT, ROUNDS_MAX, TARGETS_MAX};
 use crate::diff::Thresholds;
-use crate::output::Output;
+use crate::output::{JsonTo, Output};
+use crate::target::Target;
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Load a target.
     Run(Box<Cli>),
+    /// Say what this machine can do.
+    Calibrate(Calibrate),
+    /// Compare targets in interleaved rounds.
+    Compare(Box<Compare>),
     /// Search the highest rate that reaches the goals.
     Find(Box<Cli>),
     /// Add results.
@@ -28,6 +35,41 @@ pub enum Command {
     Report(ReportPage),
     /// Compare two results.
     Diff(Diff),
+}
+
+/// Say what this machine can do: clock and counter, lateness of timers, round trips over the loopback by engine, what CPUs do beside
+/// each other, and what the limits allow. Takes two seconds.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "hp-bench calibrate", bin_name = "hp-bench calibrate", version)]
+pub struct Calibrate {
+    /// Write the result as JSON; with - to stdout, and the table to stderr
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<OsString>,
+}
+
+impl Calibrate {
+    /// Where the JSON goes.
+    pub fn json_to(&self) -> JsonTo {
+        JsonTo::of(self.json.as_deref())
+    }
+}
+
+/// Compare targets in one session: rounds in which each has a run, in random order, with the first one twice as the control.
+/// Ratios are taken within a round and have 95 % intervals over the rounds.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "hp-bench compare", bin_name = "hp-bench compare", version, after_help = AFTER_COMPARE)]
+pub struct Compare {
+    /// Two or more targets: HOST:PORT, http://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]
+    #[arg(required = true, value_name = "TARGET", num_args = 2..=TARGETS_MAX)]
+    pub targets: Vec<Target>,
+
+    /// Rounds, 6 to 1000; each has a run of every target, and one more of the first
+    #[arg(long, value_name = "N", default_value_t = ROUNDS_DEFAULT, value_parser = parse_rounds)]
+    pub rounds: u32,
+
+    /// What each run does.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 /// Add results that hp-bench wrote at the same time, exactly: histograms are summed, never percentiles averaged.
@@ -121,6 +163,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop>
     let mut words: Vec<OsString> = words.into_iter().collect();
     let name = words.get(1).and_then(|word| word.to_str());
     match name.unwrap_or_default() {
+        "calibrate" => parse_as::<Calibrate>(&words).map(Command::Calibrate),
+        "compare" => parse_as::<Compare>(&words).map(|compare| Command::Compare(Box::new(compare))),
         "merge" => parse_as::<Merge>(&words)
             .and_then(mergeable)
             .map(Command::Merge),
@@ -168,6 +212,14 @@ fn mergeable(merge: Merge) -> Result<Merge, Stop> {
     Ok(merge)
 }
 
+/// So many that there is an interval, and an end.
+fn parse_rounds(text: &str) -> Result<u32, String> {
+    let range = u32::try_from(PAIRS_MIN).unwrap_or(u32::MAX)..=ROUNDS_MAX;
+    let rounds = text.parse().ok().filter(|rounds| range.contains(rounds));
+    rounds
+        .ok_or_else(|| format!("{text:?} is no number of rounds; give {PAIRS_MIN} to {ROUNDS_MAX}"))
+}
+
 /// A percentage of 0 or more.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -182,6 +234,17 @@ const FILES_MAX: usize = 1_000;
 /// Results on one page: more lines than that nobody tells apart.
 const PAGE_FILES_MAX: usize = 8;
 const PERCENT_MAX: f64 = 1e6;
+
+const AFTER_COMPARE: &str = "\
+Each run takes -d (also --seconds) [default: 2s] after its --warmup. Without -R the throughput is compared, with -R the latency, and always
+the CPU time per request: this program's, and the targets' where --pid or --cgroup names them.
+
+faster and slower are said only when the interval excludes 1 and the effect exceeds 2 %, twice half the width of the control's
+interval, and how far that reaches from 1. A run with errors or with fewer connections than asked is void: it is named, made
+again at most 3 times, and never averaged. The order of the runs follows from --seed.
+
+Exit status: 0; 1 where a target could not be reached; 2 misuse; 4 where a target stayed void in a round; 5 with --strict where
+this program was the limit of a run; 130 and 143 interrupted, with the rounds so far.";
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +280,31 @@ mod tests {
         let Ok(Command::Find(cli)) = command("hp-bench find a:1 -c 4 --slo p99<1ms") else {
             panic!("find is a command")
         };
-        assert_eq!(cli.connections, Some(4));
+        assert_eq!(cli.flags.connections, Some(4));
+    }
+
+    #[test]
+    fn compare_takes_targets_and_the_flags_of_a_run() {
+        let line = "hp-bench compare a:1 unix:/b --rounds 6 --seconds 3 -R 1k --pid A=1 --pid B=2";
+        let Ok(Command::Compare(compare)) = command(line) else {
+            panic!("compare is a command")
+        };
+        assert_eq!((compare.targets.len(), compare.rounds), (2, 6));
+        let seconds = compare.flags.duration.map(|time| time.as_secs());
+        assert_eq!((seconds, compare.flags.load.pid.len()), (Some(3), 2));
+        check_misuse("hp-bench compare a:1", "see hp-bench compare --help");
+        check_misuse("hp-bench compare a:1 b:2 --rounds 5", "give 6 to 1000");
+        check_misuse("hp-bench compare a:1 b:2 --pid B=x", "no process");
+        check_misuse("hp-bench compare a:1 b:2 --cgroup B=", "no control group");
+    }
+
+    #[test]
+    fn calibrate_takes_a_file_and_nothing_else() {
+        let Ok(Command::Calibrate(words)) = command("hp-bench calibrate --json -") else {
+            panic!("calibrate is a command")
+        };
+        assert_eq!(words.json_to(), JsonTo::Stdout);
+        check_misuse("hp-bench calibrate a:1", "see hp-bench calibrate --help");
     }
 
     #[test]

@@ -24,7 +24,8 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{NoReuse, Reuse};
 
-use crate::fleet::{Fleet, Flight};
+use crate::fleet::{Fleet, Stop};
+use crate::flights::Flight;
 use crate::pacer::Due;
 use crate::record::{Answer, ErrorClass, Times};
 use crate::request::Request;
@@ -42,6 +43,9 @@ impl Fleet {
         }
         while !self.is_over() {
             let Some(open) = conn.take() else {
+                if held.is_empty() && self.has_had_all(idx) {
+                    break;
+                }
                 if held.is_empty() && self.connects_on_demand {
                     let Some(due) = self.next_due(idx, None).await else {
                         break;
@@ -78,12 +82,10 @@ impl Fleet {
         let mut talk = Talk::default();
         loop {
             while self.has_room(idx, &talk) {
-                let due = match held.pop_front() {
+                let due = held.pop_front();
+                let due = match due.or_else(|| self.due_now(idx, talk.last_done)) {
                     Some(due) => due,
-                    None if self.flights(idx) > 0 => match self.due_now(idx, talk.last_done) {
-                        Some(due) => due,
-                        None => break,
-                    },
+                    None if self.flights(idx) > 0 => break,
                     None => match self.next_due(idx, talk.last_done).await {
                         Some(due) => due,
                         None => return Ended::TimeIsOver,
@@ -99,7 +101,10 @@ impl Fleet {
             conn.set_deadline(Some(flight.sent + self.plan.timeout));
             let asked = self.asked(self.request(flight.due.request), &talk);
             // What is rare is boxed, so that the many connections of a run stay small.
-            let response = if self.sends_meanwhile && self.has_room(idx, &talk) {
+            let response = if self.take_stop(idx) {
+                let rest = talk.rest;
+                Box::pin(self.stop_and_read(idx, conn, &mut input, asked, rest)).await
+            } else if self.sends_meanwhile && self.has_room(idx, &talk) {
                 Box::pin(self.read_and_send(idx, conn, &mut input, &mut talk)).await
             } else if talk.rest > 0 || conn.queued() > 0 {
                 let (request, rest) = (self.request(flight.due.request), talk.rest);
@@ -110,7 +115,7 @@ impl Fleet {
             };
             match response {
                 Ok(response) => {
-                    self.answered(idx, &response, &mut talk);
+                    self.answered(idx, conn, &response, &mut talk);
                     if response.reuse != Reuse::Yes {
                         return self.ended_with(idx);
                     }
@@ -137,18 +142,20 @@ impl Fleet {
         !is_used_up && self.flights(idx) < self.plan.pipeline as usize
     }
 
-    /// Sends as much of a request as the socket takes at once; what is left stands in `talk`.
+    /// Sends a request, or begins to, at the end of the turn, together with those of other connections; what is left stands in
+    /// `talk`.
     fn send(&self, idx: usize, conn: &Conn, due: Due, talk: &mut Talk) -> Result<(), Failure> {
-        // In a closed loop the look at the clock that ended the last exchange begins this one.
-        let sent = match talk.last_done {
-            Some(done) if due.at == done => done,
-            _ => self.rt.precise_now(),
+        let sent = if self.plan.pipeline == 1 {
+            due.able.max(self.rt.now()) // At least; the runtime's stamp takes its place.
+        } else {
+            self.rt.precise_now()
         };
         self.depart(idx, Flight { due, sent });
         talk.sent += 1;
         let request = self.request(due.request);
-        let at_once = match self.plan.write_rate {
-            0 => request.bytes.len().min(SEND_BYTES_MAX),
+        let at_once = match (self.plan.write_rate, self.draw_stop(idx)) {
+            (0, Some(Stop::Sending)) => (request.bytes.len() / 2).min(SEND_BYTES_MAX),
+            (0, _) => request.bytes.len().min(SEND_BYTES_MAX),
             _ => 0,
         };
         let (first, rest) = request.bytes.split_at(at_once);
@@ -156,13 +163,32 @@ impl Fleet {
         if first.is_empty() {
             return Ok(());
         }
-        let written = conn.write(first);
-        let sent = if self.plan.pipeline == 1 {
-            written.and_then(|()| conn.send_now()) // The clock runs from here.
-        } else {
-            written // At the end of the turn, with what follows.
-        };
-        sent.map_err(|error| broken(&error, Came::Nothing))
+        conn.write(first)
+            .map_err(|error| broken(&error, Came::Nothing))
+    }
+
+    /// Does nothing for a while, then goes on with what is left to send and reads the answer.
+    async fn stop_and_read(
+        &self,
+        idx: usize,
+        conn: &Conn,
+        input: &mut Incoming,
+        asked: Asked,
+        rest: usize,
+    ) -> Result<Response, Failure> {
+        // What it has said leaves before it falls silent, so that the silence is as long as was asked.
+        conn.send_now()
+            .map_err(|error| broken(&error, Came::Nothing))?;
+        let time = self.plan.stall.map_or(Duration::ZERO, |stall| stall.time);
+        self.until(self.rt.precise_now() + time).await;
+        match self.oldest(idx) {
+            Some(flight) if rest > 0 || conn.queued() > 0 => {
+                let request = self.request(flight.due.request);
+                self.receive_while_sending(conn, input, request, asked, rest)
+                    .await
+            }
+            Some(_) | None => self.rules.read(conn, input, asked).await,
+        }
     }
 
     /// A server may answer, even echo, before it has read all.
@@ -230,12 +256,18 @@ impl Fleet {
     }
 
     /// Counts the answer to the oldest request under way.
-    fn answered(&self, idx: usize, response: &Response, talk: &mut Talk) {
+    fn answered(&self, idx: usize, conn: &Conn, response: &Response, talk: &mut Talk) {
         talk.answers += 1;
         talk.last_done = Some(response.done);
         let Some(Flight { due, sent }) = self.arrive(idx) else {
             return;
         };
+        let stamp = if self.plan.pipeline == 1 {
+            conn.take_sent_at()
+        } else {
+            None // One stamp cannot tell of several requests.
+        };
+        let sent = stamp.unwrap_or(sent);
         let fault = self.judge(due.request, response);
         let times = Times {
             intended: due.at,

@@ -2,6 +2,9 @@
 //!
 //! Must not know: what is said on a connection.
 
+mod connect_class;
+mod stall;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -16,6 +19,7 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::{Instant, Rt};
 
 use crate::address::Address;
+use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
 use crate::plan::{Pace, SharedPlan};
@@ -25,12 +29,8 @@ use crate::response::ResponseRules;
 use crate::samples::Samples;
 use crate::schedule::{Arrivals, Dice, Timetable};
 
-/// A request that was sent and not answered yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flight {
-    pub(crate) due: Due,
-    pub(crate) sent: Instant,
-}
+use connect_class::connect_class;
+pub(crate) use stall::Stop;
 
 /// What all connections of a thread share.
 #[derive(Debug)]
@@ -58,7 +58,9 @@ pub(crate) struct Fleet {
     /// Connections that were begun, to take the local addresses in turn.
     sources_used: Cell<usize>,
     worker: u32,
-    flights: Vec<RefCell<VecDeque<Flight>>>,
+    flights: Vec<RefCell<Flights>>,
+    /// Connections whose exchange is to stop; none where that was not asked for.
+    stops: Vec<Cell<bool>>,
     dice: RefCell<Dice>,
     /// Counted requests that may still be sent.
     left: Cell<u64>,
@@ -120,6 +122,7 @@ impl Fleet {
             }
             Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
         }
+        rt.keep_stamps();
         let mut record = Record::with_clock(clock);
         record.samples = plan.samples_room().map(Samples::with_room);
         Self {
@@ -141,9 +144,11 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
-            flights: (0..conns)
-                .map(|_| RefCell::new(VecDeque::with_capacity(plan.pipeline as usize)))
-                .collect(),
+            flights: (0..conns).map(|_| RefCell::default()).collect(),
+            stops: match plan.stall {
+                Some(_) => (0..conns).map(|_| Cell::new(false)).collect(),
+                None => Vec::new(),
+            },
             dice: RefCell::new(Dice::new(plan.seed ^ u64::from(worker) << 40)),
             left: Cell::new(plan.requests_share(worker)),
             bodies: RefCell::new(vec![None; plan.requests.len()]),
@@ -160,9 +165,12 @@ impl Fleet {
         window.begin.set(begin);
         window.from.set(begin + plan.warmup);
         window.end.set(begin + plan.warmup + plan.duration);
-        window
-            .stop
-            .set(begin + plan.warmup + plan.duration + plan.cooldown);
+        let rest = if plan.sends_all {
+            plan.timeout
+        } else {
+            Duration::ZERO
+        };
+        window.stop.set(window.end.get() + plan.cooldown.max(rest));
         let ramp = plan.ramp_conns;
         self.health
             .begin(begin, if ramp.is_zero() { None } else { Some(ramp) });
@@ -182,6 +190,22 @@ impl Fleet {
         self.rt.now() >= self.window.stop.get()
     }
 
+    /// When what is due and not sent is given up.
+    fn given_up_at(&self) -> Instant {
+        if self.plan.sends_all {
+            self.window.stop.get()
+        } else {
+            self.window.end.get()
+        }
+    }
+
+    /// Whether this connection gets no more requests.
+    pub(crate) fn has_had_all(&self, idx: usize) -> bool {
+        self.meeting
+            .as_ref()
+            .is_some_and(|meeting| meeting.is_over() && !meeting.has_given(idx))
+    }
+
     /// The end of the counted window; without a schedule the last answer, if that came later, or if no more were asked.
     pub(crate) fn ended_at(&self) -> Instant {
         let (end, last) = (self.window.end.get(), self.last_answer.get());
@@ -190,6 +214,7 @@ impl Fleet {
         }
         match self.plan.pace {
             Pace::Closed => end.max(last),
+            Pace::Recorded if self.plan.sends_all => end.max(last),
             Pace::Rate(_) | Pace::Recorded => end,
         }
     }
@@ -417,7 +442,7 @@ impl Fleet {
             if self.left.get() == 0 {
                 break;
             }
-            self.never_sent(at, end);
+            self.never_sent(at, self.given_up_at());
             timetable.advance();
         }
         meeting.end();
@@ -431,7 +456,7 @@ impl Fleet {
         let (begin, end) = (self.window.begin.get(), self.window.end.get());
         let given = self.meeting.as_ref().and_then(|meeting| meeting.given(idx));
         for due in held.into_iter().chain(given) {
-            self.never_sent(due.at, end);
+            self.never_sent(due.at, self.given_up_at());
         }
         if let Some(own) = self.own_schedules.get(idx) {
             let mut own = own.borrow_mut();
@@ -453,7 +478,7 @@ impl Fleet {
 
     /// The one whose answer comes next.
     pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow().front().copied()
+        self.flights[idx].borrow().oldest()
     }
 
     /// A request is sent.
@@ -462,12 +487,12 @@ impl Fleet {
         let mut record = self.record_of(flight.due.at).borrow_mut();
         record.requests += 1;
         record.bytes_out += len;
-        self.flights[idx].borrow_mut().push_back(flight);
+        self.flights[idx].borrow_mut().depart(flight);
     }
 
     /// The oldest request is not under way any more.
     pub(crate) fn arrive(&self, idx: usize) -> Option<Flight> {
-        self.flights[idx].borrow_mut().pop_front()
+        self.flights[idx].borrow_mut().arrive()
     }
 
     /// Counts a complete answer.
@@ -550,38 +575,5 @@ impl Fleet {
         } else {
             self.record_of(at)
         }
-    }
-}
-
-fn connect_class(error: &io::Error) -> ErrorClass {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorClass::ConnectRefused,
-        io::ErrorKind::TimedOut => ErrorClass::ConnectTimeout,
-        io::ErrorKind::AddrNotAvailable => ErrorClass::LocalPorts,
-        _ => match error.raw_os_error() {
-            Some(ENFILE | EMFILE) => ErrorClass::LocalFds,
-            _ => ErrorClass::ConnectOther,
-        },
-    }
-}
-
-/// errno(3): the system's, and the process's, table of open files is full. They have no `ErrorKind`.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connect_errors_have_classes_by_whose_fault_they_are() {
-        let check = |errno, want| {
-            assert_eq!(connect_class(&io::Error::from_raw_os_error(errno)), want);
-        };
-        check(111, ErrorClass::ConnectRefused);
-        check(110, ErrorClass::ConnectTimeout);
-        check(99, ErrorClass::LocalPorts);
-        check(EMFILE, ErrorClass::LocalFds);
-        check(113, ErrorClass::ConnectOther);
     }
 }

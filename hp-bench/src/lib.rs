@@ -4,13 +4,16 @@
 //! [`run`] is the process around it: addresses, threads, signals.
 
 pub mod address;
+pub mod calibrate;
 pub mod cli;
 pub mod command;
+pub mod compare;
 mod conn;
 mod date;
 pub mod diff;
 pub mod find;
 mod fleet;
+mod flights;
 mod health;
 mod idle;
 pub mod interval;
@@ -48,7 +51,7 @@ use std::time::Duration;
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
-use hp_core::sys::{clock, limits};
+use hp_core::sys::{clock, cpu, limits};
 
 use crate::address::Address;
 use crate::live::Live;
@@ -99,7 +102,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
             engine: plan.engine,
             ..RtOptions::default()
         },
-        pin: Pin::Off, // The target usually runs on the same machine: the scheduler keeps them apart.
+        pin: pin(plan)?,
         name: "hp-bench",
     };
     let threads_plan = SharedPlan::new(plan.clone());
@@ -158,6 +161,19 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
     })
 }
 
+/// Where the threads are to stay: where they were told, else wherever the scheduler keeps them apart from the target, which
+/// usually runs on the same machine.
+fn pin(plan: &Plan) -> Result<Pin, RunError> {
+    if plan.pin.is_empty() {
+        return Ok(Pin::Off);
+    }
+    let allowed = cpu::allowed().map_err(RunError::Cpus)?;
+    match plan.pin.iter().find(|cpu| !allowed.contains(cpu)) {
+        Some(&cpu) => Err(RunError::Pin { cpu, allowed }),
+        None => Ok(Pin::To(plan.pin.clone())),
+    }
+}
+
 /// All threads' records as one, when the window began, and the engine that all of them use.
 fn together(ended: &[(Outcome, Engine)]) -> (Record, Option<u64>, String) {
     let mut record: Option<Record> = None;
@@ -191,6 +207,15 @@ pub enum RunError {
     },
     /// The target's cost cannot be measured.
     Observe(ObserveError),
+    /// The system does not say which CPUs there are.
+    Cpus(io::Error),
+    /// A thread is to stay on a CPU that it may not use.
+    Pin {
+        /// As asked.
+        cpu: usize,
+        /// Those that it may use.
+        allowed: Vec<usize>,
+    },
     /// The runtime for trying the target's addresses cannot start.
     Start(StartError),
     /// The threads cannot start, or one did not end well.
@@ -223,6 +248,15 @@ impl fmt::Display for RunError {
                 write!(f, "cannot resolve {host}: it has no address; give one")
             }
             Self::Observe(error) => write!(f, "{error}"),
+            Self::Cpus(cause) => write!(f, "cannot pin threads: {cause}; leave --pin out"),
+            Self::Pin { cpu, allowed } => {
+                let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
+                let allowed = allowed.join(",");
+                write!(
+                    f,
+                    "--pin: this process may not use CPU {cpu}; name some of {allowed}"
+                )
+            }
             Self::Start(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "{error}"),
             Self::Series(error) => write!(f, "{error}"),
@@ -235,10 +269,17 @@ impl fmt::Display for RunError {
                         "no answer in time",
                         "check the address or give a longer --timeout",
                     ),
-                    ErrorClass::LocalPorts => ("no local port is free", "give fewer connections"),
+                    ErrorClass::LocalPorts => (
+                        "no local port is free, or --src is no address of this machine",
+                        "give fewer connections or other addresses",
+                    ),
                     ErrorClass::LocalFds => (
                         "too many open files",
                         "raise ulimit -n or give fewer connections",
+                    ),
+                    _ if matches!(addr, Address::Unix(_)) => (
+                        "no socket there takes connections",
+                        "start the server or check the path",
                     ),
                     _ => ("no connection", "check the address"),
                 };

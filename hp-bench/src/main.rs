@@ -3,16 +3,24 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use hp_bench::calibrate::calibrate;
 use hp_bench::cli::{Cli, Stop};
 use hp_bench::command::{self, Command};
+use hp_bench::compare::{Contest, compare};
 use hp_bench::find::find;
-use hp_bench::plan::Plan;
-use hp_bench::present::{FAILED, MISUSE, diff_files, merge_files, present, report_files, write};
+use hp_bench::plan::{Plan, PlanError};
+use hp_bench::present::{
+    FAILED, MISUSE, check_writable, diff_files, merge_files, present, report_files, write,
+};
 use hp_core::rt::worker::count_for_this_process;
 
 fn main() -> ExitCode {
     let status = match command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => run(&cli),
+        Ok(Command::Calibrate(words)) => failing(calibrate(&words)),
+        Ok(Command::Compare(words)) => Contest::resolve(&words, count_for_this_process())
+            .map_err(|error| refused(&error))
+            .and_then(|contest| compare(&contest)),
         Ok(Command::Find(cli)) => resolve(&cli).and_then(|plan| find(&plan)),
         Ok(Command::Merge(asked)) => failing(merge_files(&asked.files, &asked.output)),
         Ok(Command::Report(asked)) => {
@@ -44,14 +52,18 @@ fn failing(status: Result<u8, String>) -> Result<u8, (u8, String)> {
 }
 
 fn resolve(cli: &Cli) -> Result<Plan, (u8, String)> {
-    Plan::resolve(cli, count_for_this_process()).map_err(|error| {
-        let status = if error.is_misuse() { MISUSE } else { FAILED };
-        (status, error.to_string())
-    })
+    Plan::resolve(cli, count_for_this_process()).map_err(|error| refused(&error))
+}
+
+/// Wrong words are misuse, what the world lacks is a failure.
+fn refused(error: &PlanError) -> (u8, String) {
+    let status = if error.is_misuse() { MISUSE } else { FAILED };
+    (status, error.to_string())
 }
 
 fn run(cli: &Cli) -> Result<u8, (u8, String)> {
     let plan = resolve(cli)?;
+    check_writable(&plan.output).map_err(|line| (FAILED, line))?;
     let run = hp_bench::run(&plan).map_err(|error| (FAILED, error.to_string()))?;
     present(&plan, &run).map_err(|line| (FAILED, line))
 }

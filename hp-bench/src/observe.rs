@@ -315,7 +315,7 @@ fn count_list(list: &str) -> Option<u64> {
 }
 
 /// The lines `cpu`, `cpu0`, `cpu1` and so on of `/proc/stat`.
-fn machine_times() -> Vec<Vec<u64>> {
+pub(crate) fn machine_times() -> Vec<Vec<u64>> {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let lines = text.lines().take_while(|line| line.starts_with("cpu"));
     lines
@@ -328,7 +328,8 @@ fn machine_times() -> Vec<Vec<u64>> {
         .collect()
 }
 
-fn machine_shares(before: &[Vec<u64>], after: &[Vec<u64>]) -> (Option<f64>, Vec<f64>) {
+/// Steal, and soft interrupts by CPU, in percent of the time between two looks.
+pub(crate) fn machine_shares(before: &[Vec<u64>], after: &[Vec<u64>]) -> (Option<f64>, Vec<f64>) {
     let percent = |(before, after): (&Vec<u64>, &Vec<u64>), field: usize| {
         let used: Vec<u64> = before
             .iter()

@@ -1,6 +1,6 @@
 //! The flags that say what becomes of a result; the same for a run and for results read from files.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -78,13 +78,20 @@ pub enum JsonTo {
     File(PathBuf),
 }
 
+impl JsonTo {
+    /// What the word of `--json` means.
+    pub fn of(word: Option<&OsStr>) -> Self {
+        match word {
+            None => Self::Nowhere,
+            Some(word) if word == "-" => Self::Stdout,
+            Some(word) => Self::File(PathBuf::from(word)),
+        }
+    }
+}
+
 impl Output {
     /// Where the JSON goes.
     pub fn json_to(&self) -> JsonTo {
-        match self.json.as_deref() {
-            None => JsonTo::Nowhere,
-            Some(word) if word == "-" => JsonTo::Stdout,
-            Some(word) => JsonTo::File(PathBuf::from(word)),
-        }
+        JsonTo::of(self.json.as_deref())
     }
 }

@@ -79,6 +79,13 @@ impl Meeting {
         self.seats.get(idx)?.due.take()
     }
 
+    /// Whether a request waits in the connection's seat.
+    pub(crate) fn has_given(&self, idx: usize) -> bool {
+        self.seats
+            .get(idx)
+            .is_some_and(|seat| seat.due.get().is_some())
+    }
+
     /// Waits until a connection is free.
     pub(crate) async fn somebody_free(&self) {
         poll_fn(|cx| {

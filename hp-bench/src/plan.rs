@@ -2,8 +2,10 @@
 //!
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
+mod cpus;
 mod pace;
 mod source;
+mod stall;
 pub mod statuses;
 pub mod units;
 
@@ -25,10 +27,14 @@ use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::{Choice, TrafficError};
+use cpus::parse_cpus;
 use pace::pace;
 use source::read_traffic;
+use stall::stall;
 use statuses::Statuses;
 use units::{RateWords, parse_addrs};
+
+pub use stall::Stall;
 
 /// Everything the workers and the report need to know.
 #[derive(Clone, Debug)]
@@ -45,6 +51,9 @@ pub struct Plan {
     pub warmup: Duration,
     /// Load after it that is not counted.
     pub cooldown: Duration,
+    /// Whether what is due and waits at the end is still sent, for the timeout at most: recorded traffic whose own length
+    /// is that of the run. Without a time that was asked for no request of it may be cut off.
+    pub sends_all: bool,
     /// Requests after which the run ends; `None`: only by its time.
     pub requests_max: Option<u64>,
     /// When requests are sent.
@@ -67,6 +76,10 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// How the kernel is asked.
     pub engine: Engine,
+    /// CPUs that the threads keep to, one after the other; none: the scheduler decides.
+    pub pin: Vec<usize>,
+    /// How long before a request is due its thread stops sleeping.
+    pub spin: Duration,
     /// The requests, at least one; recorded traffic and a mix have more.
     pub requests: Vec<Request>,
     /// Which of them comes next.
@@ -75,6 +88,8 @@ pub struct Plan {
     pub read_rate: u64,
     /// Bytes per second and connection at which requests are written; 0: at once.
     pub write_rate: u64,
+    /// Connections that stop in the middle of an exchange, on purpose.
+    pub stall: Option<Stall>,
     /// Statuses that are no error.
     pub expect: Statuses,
     /// Length that every body must have.
@@ -190,15 +205,24 @@ impl Plan {
     /// # Errors
     /// The first [`PlanError`].
     pub fn resolve(cli: &Cli, cpus: u32) -> Result<Self, PlanError> {
-        let load = &cli.load;
+        let load = &cli.flags.load;
         if load.script.is_some() {
             let cause =
                 "scripts are not run; describe requests with --mix, or give their bytes with --raw";
             return Err(flag("-s", cause));
         }
-        let connections = one_of(cli.connections_word, cli.connections, "CONNECTIONS and -c")?
-            .unwrap_or(CONNECTIONS_DEFAULT);
-        let threads = cli.threads.unwrap_or_else(|| cpus.clamp(1, connections));
+        let connections = one_of(
+            cli.connections_word,
+            cli.flags.connections,
+            "CONNECTIONS and -c",
+        )?
+        .unwrap_or(CONNECTIONS_DEFAULT);
+        let pin = load.pin.as_deref().map_or(Ok(Vec::new()), parse_cpus)?;
+        let cpus = cpus_of(&pin, cpus);
+        let threads = cli
+            .flags
+            .threads
+            .unwrap_or_else(|| cpus.clamp(1, connections));
         if threads > connections {
             return Err(PlanError::IdleThreads {
                 threads,
@@ -216,6 +240,7 @@ impl Plan {
             duration,
             warmup,
             cooldown: load.cooldown,
+            sends_all: is_recorded && cli.duration_word.or(cli.flags.duration).is_none(),
             requests_max: load.requests,
             pace: pace(load, is_recorded, warmup, duration)?,
             ramp_conns: load.ramp_conns,
@@ -224,13 +249,16 @@ impl Plan {
             idle: load.idle,
             pipeline: load.pipeline,
             src: sources(load.src.as_deref())?,
-            timeout: cli.timeout,
-            connect_timeout: load.connect_timeout.unwrap_or(cli.timeout),
-            engine: cli.engine,
+            timeout: cli.flags.timeout,
+            connect_timeout: load.connect_timeout.unwrap_or(cli.flags.timeout),
+            engine: cli.flags.engine,
+            pin,
+            spin: Duration::from_micros(load.spin.unwrap_or(0).into()),
             requests: traffic.requests,
             choice: traffic.choice,
             read_rate: load.read_rate.unwrap_or(0),
             write_rate: load.write_rate.unwrap_or(0),
+            stall: stall(load.stall.as_deref(), cli.flags.timeout)?,
             expect: Statuses::parse(load.expect.as_deref().unwrap_or("2xx,3xx"))
                 .map_err(|cause| flag("--expect", cause))?,
             expect_size: load.expect_size,
@@ -238,11 +266,11 @@ impl Plan {
             goals: goals(&load.slo)?,
             fail_fast: load.fail_fast,
             strict: load.strict,
-            observed: observed(load),
+            observed: observed(load)?,
             start_at: load.start_at.as_deref().map(start_at).transpose()?,
             seed: load.seed,
             words: load.clone(),
-            output: cli.output.clone(),
+            output: cli.flags.output.clone(),
         };
         plan.check_pipeline()?;
         Ok(plan)
@@ -330,6 +358,10 @@ impl Plan {
         if is_long || self.write_rate > 0 {
             let cause = "long or slow requests cannot be pipelined; leave out --write-rate, and send at most 64k";
             return Err(flag("--pipeline", cause));
+        }
+        if self.stall.is_some() {
+            let cause = "an exchange has a middle only where it is alone; leave --pipeline out";
+            return Err(flag("--stall", cause));
         }
         if self.requests.iter().any(|request| !request.keep_alive) {
             return Err(flag(
@@ -433,18 +465,31 @@ fn share(of: u32, threads: u32, worker: u32) -> u32 {
 
 /// The counted time and the warm-up before it.
 fn times(cli: &Cli, choice: &Choice) -> Result<(Duration, Duration), PlanError> {
-    let asked = one_of(cli.duration_word, cli.duration, "SECONDS and -d")?;
+    let asked = one_of(cli.duration_word, cli.flags.duration, "SECONDS and -d")?;
     let Choice::Recorded(entries) = choice else {
-        let warmup = cli.load.warmup.unwrap_or(WARMUP_DEFAULT);
+        let warmup = cli.flags.load.warmup.unwrap_or(WARMUP_DEFAULT);
         return Ok((asked.unwrap_or(DURATION_DEFAULT), warmup));
     };
-    if cli.load.warmup.is_some_and(|warmup| !warmup.is_zero()) {
+    if cli
+        .flags
+        .load
+        .warmup
+        .is_some_and(|warmup| !warmup.is_zero())
+    {
         let cause = "recorded traffic begins with the load; leave it out";
         return Err(flag("--warmup", cause));
     }
     let last = entries.last().map_or(Duration::ZERO, |last| last.at);
     let whole = last.saturating_add(Duration::from_millis(1));
     Ok((asked.unwrap_or(whole), Duration::ZERO))
+}
+
+/// How many CPUs threads may use: those that were named, if any were.
+fn cpus_of(named: &[usize], usable: u32) -> u32 {
+    match u32::try_from(named.len()) {
+        Ok(count @ 1..) => count,
+        _ => usable,
+    }
 }
 
 fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
@@ -454,17 +499,26 @@ fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
         .unwrap_or_default())
 }
 
-fn observed(load: &LoadArgs) -> Observed {
-    match &load.cgroup {
-        Some(group) => Observed::Group(group.clone()),
-        None if load.pid.is_empty() => Observed::Nobody,
-        None => Observed::Processes(load.pid.clone()),
+fn observed(load: &LoadArgs) -> Result<Observed, PlanError> {
+    let named = "a name before = is for compare; a run has one target, so leave it out";
+    if load.pid.iter().any(|pid| pid.of.is_some()) {
+        return Err(flag("--pid", named));
+    }
+    match load.cgroup.as_slice() {
+        [] if load.pid.is_empty() => Ok(Observed::Nobody),
+        [] => {
+            let pids = load.pid.iter().map(|pid| pid.value);
+            Ok(Observed::Processes(pids.collect()))
+        }
+        [group] if group.of.is_some() => Err(flag("--cgroup", named)),
+        [group] => Ok(Observed::Group(group.value.clone())),
+        [..] => Err(flag("--cgroup", "given twice; name one")),
     }
 }
 
 fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), PlanError> {
-    let load = &cli.load;
-    let connect_timeout = load.connect_timeout.unwrap_or(cli.timeout);
+    let load = &cli.flags.load;
+    let connect_timeout = load.connect_timeout.unwrap_or(cli.flags.timeout);
     for (name, time, min, max, range) in [
         (
             "-d",
@@ -475,7 +529,7 @@ fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), Pl
         ),
         (
             "--timeout",
-            cli.timeout,
+            cli.flags.timeout,
             Duration::from_millis(1),
             TIMEOUT_MAX,
             "1ms to 60s",
@@ -685,10 +739,15 @@ mod tests {
             &["-R", "1", "--pacing", "conn", "--max-backlog", "1"],
             "--pacing",
         );
+        check_flag(&["--spin", "50"], "--spin");
+        check_flag(&["--pin", "x"], "--pin");
         check_flag(&["-R", "x"], "-R");
         check_flag(&["--steps", "1,2"], "--steps");
         check_flag(&["--pipeline", "2", "--close"], "--pipeline");
         check_flag(&["--pipeline", "2", "-b", "1M"], "--pipeline");
+        check_flag(&["--stall", "2:5ms"], "--stall");
+        check_flag(&["--stall", "1:10s"], "--stall");
+        check_flag(&["--stall", "1:5ms", "--pipeline", "2"], "--stall");
         check_flag(&["--expect", "2x"], "--expect");
         check_flag(&["--verify", "2/3"], "--verify");
         check_flag(&["--verify", "1/0"], "--verify");
@@ -708,6 +767,24 @@ mod tests {
         assert_eq!(
             at("2026-11-20T23:10:00Z"),
             Some(Duration::from_secs(1_795_216_200))
+        );
+    }
+
+    #[test]
+    fn there_is_a_thread_for_each_cpu_that_is_named() {
+        assert_eq!(plan(&["--pin", "0-2"]).unwrap().threads, 3);
+        assert_eq!(plan(&["--pin", "0-2", "-t", "1"]).unwrap().threads, 1);
+        assert_eq!(plan(&["--pin", "0-2", "-c", "2"]).unwrap().threads, 2);
+    }
+
+    #[test]
+    fn a_spin_has_a_length_of_its_own_or_the_usual_one() {
+        let spin = |words: &[&str]| plan(words).unwrap().spin;
+        assert_eq!(spin(&["-R", "1k"]), Duration::ZERO);
+        assert_eq!(spin(&["-R", "1k", "--spin"]), Duration::from_micros(100));
+        assert_eq!(
+            spin(&["-R", "1k", "--spin", "20"]),
+            Duration::from_micros(20)
         );
     }
 

@@ -49,6 +49,45 @@ pub fn present(plan: &Plan, run: &Run) -> Result<u8, String> {
     })
 }
 
+/// Finds out before a run whether its result can be written where the flags say; no file stays that was not there.
+///
+/// # Errors
+/// A line with the file, the cause and the flag.
+pub fn check_writable(output: &Output) -> Result<(), String> {
+    let json = match output.json_to() {
+        JsonTo::File(file) => Some(file),
+        JsonTo::Nowhere | JsonTo::Stdout => None,
+    };
+    let files = [
+        ("--json", &json),
+        ("--hgrm", &output.hgrm),
+        ("--hlog", &output.hlog),
+        ("--csv", &output.csv),
+        ("--html", &output.html),
+    ];
+    for (flag, file) in files {
+        let Some(file) = file else { continue };
+        let is_new = match fs::metadata(file) {
+            Ok(facts) if facts.is_file() || facts.is_dir() => false,
+            Ok(_pipe_or_device) => continue, // Its reader would take opening for all that comes.
+            Err(_not_there) => true,
+        };
+        let opened = fs::OpenOptions::new().append(true).create(true).open(file);
+        opened.map_err(|error| {
+            format!(
+                "cannot write {}: {error}; name another {flag}",
+                file.display()
+            )
+        })?;
+        if is_new {
+            match fs::remove_file(file) {
+                Ok(()) | Err(_) => (), // It is empty, and about to be written.
+            }
+        }
+    }
+    Ok(())
+}
+
 fn write_samples(file: &Path, samples: &Samples) -> Result<(), String> {
     let written = fs::File::create(file).and_then(|opened| {
         let mut buffered = io::BufWriter::new(opened);

@@ -123,7 +123,8 @@ pub const PERCENTILES: [(&str, f64); 6] = [
     ("99.99", 0.9999),
 ];
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// As `--version` says.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[cfg(test)]
 mod tests;

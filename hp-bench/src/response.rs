@@ -154,6 +154,68 @@ impl ResponseRules {
         input: &mut Incoming,
         asked: Asked,
     ) -> Result<Response, Failure> {
+        if input.is_empty() && input.bytes_per_second == 0 {
+            match input.reader.fill(conn).await {
+                Ok(Filled::More) => (),
+                Ok(Filled::Eof) => return Err(Failure::Closed(Came::Nothing)),
+                Err(error) => return Err(broken(&error, Came::Nothing)),
+            }
+        }
+        match self.take_whole(conn, input, asked)? {
+            Some(response) => Ok(response),
+            // Boxed: most connections of a run wait above, and pay for what they wait in.
+            None => Box::pin(self.read_in_parts(conn, input, asked)).await,
+        }
+    }
+
+    /// Takes an answer that has come whole, as small ones do; `None` leaves everything where it is.
+    fn take_whole(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        asked: Asked,
+    ) -> Result<Option<Response>, Failure> {
+        let bytes = input.reader.bytes();
+        if bytes.is_empty() || asked.hashes_body {
+            return Ok(None);
+        }
+        let Some((head_bytes, Meaning { status, facts })) = self.parse(bytes, asked.is_head)?
+        else {
+            return Ok(None);
+        };
+        let body_bytes = match facts.framing {
+            ResponseFraming::Empty => 0,
+            ResponseFraming::Length(length) => length,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => return Ok(None),
+        };
+        let body_here = usize::try_from(body_bytes).ok();
+        let Some(end) = body_here.and_then(|len| head_bytes.checked_add(len)) else {
+            return Ok(None);
+        };
+        let is_whole = end == bytes.len() || (end < bytes.len() && self.is_pipelined);
+        if facts.is_interim || !is_whole {
+            return Ok(None);
+        }
+        input.reader.consume(end);
+        let done = came_at(conn);
+        Ok(Some(Response {
+            status,
+            bytes: end as u64,
+            body_bytes,
+            body_hash: None,
+            first_byte: done,
+            done,
+            reuse: reuse(&facts, asked.keep_alive),
+        }))
+    }
+
+    /// Waits for the rest of an answer, whatever its form.
+    async fn read_in_parts(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        asked: Asked,
+    ) -> Result<Response, Failure> {
         let mut taken = Taken {
             hash: asked.hashes_body.then_some(FNV_START),
             ..Taken::default()
@@ -166,14 +228,10 @@ impl ResponseRules {
             if facts.is_interim {
                 continue;
             }
-            if !taken.came_whole(input, facts.framing) {
-                // Boxed: most connections of a run wait for a head, and pay for what they wait in.
-                Box::pin(body(conn, input, facts.framing, &mut taken)).await?;
-            }
+            body(conn, input, facts.framing, &mut taken).await?;
             if !self.is_pipelined && !input.is_empty() {
                 return Err(Failure::Malformed); // Whose answer these bytes are nobody knows.
             }
-            // One look at the clock is enough for an answer that came whole.
             let done = conn.rt().precise_now();
             return Ok(Response {
                 status,
@@ -267,25 +325,6 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes a body that is there to its end already.
-    fn came_whole(&mut self, input: &mut Incoming, framing: ResponseFraming) -> bool {
-        match framing {
-            ResponseFraming::Empty => true,
-            ResponseFraming::Length(length) => {
-                let here = usize::try_from(length).ok();
-                let Some(content) = here.and_then(|len| input.reader.bytes().get(..len)) else {
-                    return false;
-                };
-                self.content(content);
-                self.bytes += length;
-                let len = content.len();
-                input.reader.consume(len);
-                true
-            }
-            ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
-        }
-    }
-
     fn content(&mut self, content: &[u8]) {
         self.body_bytes += content.len() as u64;
         if let Some(hash) = &mut self.hash {
@@ -381,9 +420,7 @@ async fn more(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<()
     let came = if taken.bytes == 0 && input.is_empty() {
         Came::Nothing
     } else {
-        taken
-            .first_byte
-            .get_or_insert_with(|| conn.rt().precise_now());
+        taken.first_byte.get_or_insert_with(|| came_at(conn));
         Came::Part
     };
     match input.fill(conn).await {
@@ -391,6 +428,12 @@ async fn more(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<()
         Ok(Filled::Eof) => Err(Failure::Closed(came)),
         Err(error) => Err(broken(&error, came)),
     }
+}
+
+/// When the last bytes came off the socket, which may be some tasks ago.
+fn came_at(conn: &Conn) -> Instant {
+    conn.received_at()
+        .unwrap_or_else(|| conn.rt().precise_now())
 }
 
 /// Names the failure of a connection.

@@ -79,7 +79,8 @@ fn limit(plan: &Plan, record: &Record, costs: &Costs) -> Option<Limit> {
     let target = costs.target.as_ref();
     let target_busy = target.and_then(|target| target.busy);
     let target_is_full = target_busy.is_some_and(|busy| busy >= TARGET_FULL);
-    let client_is_full = record.busiest_thread >= CLIENT_FULL;
+    // A thread that waits busily is always full; where it is the limit, its lag shows it.
+    let client_is_full = record.busiest_thread >= CLIENT_FULL && plan.spin.is_zero();
     if plan.pace == Pace::Closed {
         return match target_busy {
             _ if target_is_full => Some(Limit::Proxy),
@@ -128,6 +129,11 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
     if plan.pace == Pace::Closed && record.clock() == Clock::Response {
         notes.push("the latency includes the connect where a request needed one".to_owned());
     }
+    if let Some(stall) = &plan.words.stall {
+        notes.push(format!(
+            "connections stopped on purpose ({stall}): the latency includes it"
+        ));
+    }
     match limit {
         Some(Limit::Void) => notes.push(format!(
             "void: fewer than {} connections were in order for {:.1} s, at least {} at any time",
@@ -164,8 +170,10 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
 }
 
 const GOALS: u8 = 3;
-const ERRORS: u8 = 4;
-const CLIENT: u8 = 5;
+/// There were errors, or fewer connections than asked for.
+pub const ERRORS: u8 = 4;
+/// This program was the limit.
+pub const CLIENT: u8 = 5;
 /// Share of the window in which fewer connections than asked for may be in order.
 const SHORT_SHARE_MAX: f64 = 0.01;
 const TARGET_FULL: f64 = 0.95;

@@ -154,7 +154,8 @@ impl Memo {
     }
 }
 
-fn whole(fixed: &Fixed, form: Form) -> Option<&[u8]> {
+/// Head and body of a fixed answer in one; `None` for one that is streamed.
+pub(crate) fn whole(fixed: &Fixed, form: Form) -> Option<&[u8]> {
     match form.body {
         BodyOf::Get => fixed.whole(form.persistence),
         BodyOf::Head => Some(fixed.head(form.persistence)),

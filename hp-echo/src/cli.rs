@@ -3,21 +3,31 @@
 //! Must not know: sockets, workers, HTTP.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use hp_core::rt::Engine;
+use hp_core::rt::net::{Address, parse_socket_mode};
 
 /// What to serve, where, and with how much of the machine.
 #[derive(Clone, Debug, Eq, Parser, PartialEq)]
 #[command(name = "hp-echo", version, about = ABOUT, after_help = AFTER)]
 pub struct Options {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on, or unix:PATH; port 0 takes a free one; give it again for more
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
-    #[arg(value_parser = parse_listen)]
-    pub listen: SocketAddr,
+    #[arg(value_parser = check_listen)]
+    pub listen: Vec<String>,
+
+    /// Permission bits of the socket of unix:PATH, in octal [default: 777 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = parse_socket_mode)]
+    pub socket_mode: Option<u32>,
+
+    /// Share the port with other servers of the same user that say so, too
+    #[arg(long)]
+    pub reuse_port: bool,
 
     /// Worker threads; with --engine threads those that accept [default: the CPUs it may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
@@ -70,29 +80,42 @@ fn one_line(text: &str) -> String {
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let tip = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .find(|tip| !tip.starts_with("to pass")); // No value begins with a dash.
     match tip {
         Some(tip) => format!("{what}; {tip}; see hp-echo --help"),
         None => format!("{what}; see hp-echo --help"),
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(addr) = text.parse() {
-        return Ok(addr);
+/// The address that a word of `--listen` means.
+///
+/// # Errors
+/// What the resolver answers; `NotFound` for a name without an address.
+pub(crate) fn resolve(text: &str) -> io::Result<Address> {
+    if let Some(Ok(unix)) = Address::parse_unix(text) {
+        return Ok(unix);
+    }
+    let first = text.to_socket_addrs()?.next();
+    first
+        .map(Address::Tcp)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn check_listen(text: &str) -> Result<String, String> {
+    if let Some(unix) = Address::parse_unix(text) {
+        return unix
+            .map(|_usable| text.to_owned())
+            .map_err(|bad| bad.to_string());
     }
     let port_is_number = text
         .rsplit_once(':')
-        .is_some_and(|(_host, port)| port.parse::<u16>().is_ok());
-    if !port_is_number {
-        return Err("not HOST:PORT; write for example 127.0.0.1:9001".to_owned());
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if port_is_number {
+        Ok(text.to_owned())
+    } else {
+        Err("not HOST:PORT; write for example 127.0.0.1:9001 or unix:/run/echo.sock".to_owned())
     }
-    let mut addrs = text
-        .to_socket_addrs()
-        .map_err(|error| format!("{error}; give an address"))?;
-    addrs
-        .next()
-        .ok_or_else(|| "the name has no address; give one".to_owned())
 }
 
 const WORKERS_MAX: i64 = 1024;
@@ -158,7 +181,7 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let options = words("hp-echo").unwrap();
-        assert_eq!(options.listen, ([127, 0, 0, 1], 9001).into());
+        assert_eq!(options.listen, ["127.0.0.1:9001"]);
         assert_eq!((options.workers, options.body), (None, 13));
         assert_eq!(options.root, None);
         assert_eq!(options.engine, Engine::Auto);
@@ -168,7 +191,7 @@ mod tests {
     fn flags_are_read() {
         let line = "hp-echo --listen [::1]:0 --workers 3 --engine epoll --body 0 --root a/b";
         let options = words(line).unwrap();
-        assert_eq!(options.listen.to_string(), "[::1]:0");
+        assert_eq!(options.listen, ["[::1]:0"]);
         assert_eq!((options.workers, options.body), (Some(3), 0));
         assert_eq!(options.root, Some(PathBuf::from("a/b")));
         assert_eq!(options.engine, Engine::Epoll);

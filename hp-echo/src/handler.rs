@@ -16,8 +16,10 @@ mod file;
 mod made;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hp_core::base::units::KIB;
@@ -32,7 +34,7 @@ use hp_core::wire::http1::request::parse_request;
 
 use crate::Service;
 use crate::answer::{self, BodyOf, Fixed, Persistence};
-use crate::batch::{Batch, Form, Memo};
+use crate::batch::{self, Batch, Form, Memo};
 use crate::counters::Row;
 use crate::drain::{Drain, Guest};
 use crate::files::FileAnswer;
@@ -120,6 +122,29 @@ impl Site {
     fn says_close(&self) -> bool {
         let is_crowded = |seat: &Rc<Seat<Accepted>>| seat.crew().is_crowded();
         self.drain.is_on() || self.seat.as_ref().is_some_and(is_crowded)
+    }
+
+    /// Answers a request that is here whole and alone, if it is the known one and the client takes what it is sent. Says
+    /// whether it was answered.
+    #[inline]
+    fn answer_known(&self, bytes: &[u8], conn: &Conn) -> io::Result<bool> {
+        let memo = self.memo.borrow();
+        let answer = match memo.find(bytes) {
+            Some((len, form)) if len == bytes.len() => batch::whole(&self.fixed, form),
+            _ => None,
+        };
+        let Some(answer) = answer else {
+            return Ok(false);
+        };
+        if self.says_close() || conn.queued() > 0 {
+            return Ok(false);
+        }
+        self.row.bytes_in.add(bytes.len() as u64);
+        self.row.requests.add(1);
+        self.row.add_answers(200, 1);
+        self.row.bytes_out.add(answer.len() as u64);
+        conn.write(answer)?;
+        Ok(true)
     }
 
     fn persistence(&self, request: &Request) -> Persistence {
@@ -356,16 +381,22 @@ impl Session {
         self.conn
             .set_deadline(Some(self.site.rt.now() + IDLE_TIMEOUT));
         let is_new = std::mem::replace(&mut self.is_new, false);
-        let filling = self.reader.fill(&self.conn);
         let filled = match &self.site.seat {
-            Some(seat) if !is_new => {
-                let either = self.guest.unless_drained(race(filling, seat.asked()));
-                match either.await {
+            None => {
+                let filling = fill_or_answer(&self.site, &self.conn, &mut self.reader);
+                self.guest.unless_drained(filling).await
+            }
+            Some(_seat) if is_new => {
+                let filling = self.reader.fill(&self.conn);
+                self.guest.unless_drained(filling).await
+            }
+            Some(seat) => {
+                let filling = race(self.reader.fill(&self.conn), seat.asked());
+                match self.guest.unless_drained(filling).await {
                     Some(First::One(filled)) => Some(filled),
                     Some(First::Other(())) | None => None,
                 }
             }
-            _ => self.guest.unless_drained(filling).await,
         };
         match filled {
             Some(Ok(Filled::More)) => {
@@ -501,6 +532,35 @@ fn body_of(request: &Request) -> BodyOf {
     }
 }
 
+/// Waits for the first bytes that are anything but the known request, whole and alone. That one is answered where it is
+/// received, as often as it comes: it neither leaves this wait nor its buffer.
+fn fill_or_answer(
+    site: &Site,
+    conn: &Conn,
+    reader: &mut Reader,
+) -> impl Future<Output = io::Result<Filled>> {
+    let mut renewed = site.rt.now();
+    poll_fn(move |cx| {
+        loop {
+            let lent = match conn.poll_recv(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Rx::Data(lent))) => lent,
+                Poll::Ready(Ok(Rx::Eof)) => return Poll::Ready(Ok(Filled::Eof)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            };
+            if !site.answer_known(&lent, conn)? {
+                reader.push(lent);
+                return Poll::Ready(Ok(Filled::More));
+            }
+            let now = site.rt.now();
+            if now - renewed >= RENEWAL {
+                renewed = now;
+                conn.set_deadline(Some(now + IDLE_TIMEOUT));
+            }
+        }
+    })
+}
+
 /// A request, and what was found for it below the root.
 #[derive(Debug)]
 struct Read {
@@ -527,6 +587,8 @@ fn read_request(bytes: &[u8], site: &Site) -> Result<Parse<(Read, usize)>, Reque
 const REQUEST_TIMEOUT: u16 = 408;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How old the deadline of a busy connection may be: an idle one may be closed so much too early.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// For each piece of a body, either way.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);

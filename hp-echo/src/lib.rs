@@ -18,16 +18,17 @@ mod thread;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hp_core::rt::crew::Crew;
 use hp_core::rt::mesh::Mesh;
-use hp_core::rt::net::{self, Accepted, Listener, Socket};
+use hp_core::rt::net::{
+    self, Accepted, Address, BindError, BindOptions, Bound, Listener, PortUse, Socket, SocketName,
+};
 use hp_core::rt::race::{First, race};
-use hp_core::rt::worker::{self, Context, Pin, WorkerId, WorkersError, WorkersOptions};
+use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
@@ -43,11 +44,11 @@ pub use crate::service::Service;
 /// Returns when the last connection is closed, or [`DRAIN_TIMEOUT`] after the order. `body_len` is
 /// the length of the fixed body.
 pub async fn serve(context: Context<Order>, listener: Listener, body_len: u64) {
-    serve_all(context, listener, &Service::fixed(body_len)).await;
+    serve_all(context, vec![listener], &Service::fixed(body_len)).await;
 }
 
-/// The same for everything that can be served.
-pub async fn serve_all(context: Context<Order>, listener: Listener, service: &Service) {
+/// The same for everything that can be served, on several listeners.
+pub async fn serve_all(context: Context<Order>, listeners: Vec<Listener>, service: &Service) {
     let Context {
         rt,
         id,
@@ -63,11 +64,13 @@ pub async fn serve_all(context: Context<Order>, listener: Listener, service: &Se
         id,
         mesh,
     };
-    let way = Way::Workers(door.clone());
-    rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
+    for listener in listeners {
+        let way = Way::Workers(door.clone());
+        rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
+    }
     loop {
         match mailbox.recv().await {
-            Order::Serve(_second) => (), // A worker has one listener.
+            Order::Serve(_second) => (), // A worker gets all its sockets at once.
             Order::Take(accepted) => door.take(accepted),
             Order::Drain => break,
         }
@@ -92,12 +95,15 @@ pub async fn serve_all(context: Context<Order>, listener: Listener, service: &Se
     }
 }
 
-/// Accepts connections of `listener` for a crew until [`Order::Drain`] comes.
-async fn accept_for(crew: Crew<Accepted>, context: Context<Order>, listener: Listener) {
+/// Accepts connections of `listeners` for a crew until [`Order::Drain`] comes.
+async fn accept_for(crew: Crew<Accepted>, context: Context<Order>, listeners: Vec<Listener>) {
     let Context { rt, mailbox, .. } = context;
     let drain = Rc::new(Drain::default());
-    let way = Way::Threads(crew);
-    rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
+    for listener in listeners {
+        let way = Way::Threads(crew.clone());
+        rt.spawn(accept(rt.clone(), way, listener, Rc::clone(&drain)));
+    }
+    drop(crew);
     while !matches!(mailbox.recv().await, Order::Drain) {}
     drain.begin();
     drain.emptied().await;
@@ -121,10 +127,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         path: options.root.clone().unwrap_or_default(),
         cause,
     })?;
-    let (addr, sockets) = listen(options.listen, count).map_err(|cause| RunError::Listen {
-        addr: options.listen,
-        cause,
-    })?;
+    let bound = listen(options, count)?;
     let has_crew = options.engine == Engine::Threads;
     let rt = RtOptions {
         engine: options.engine,
@@ -145,18 +148,14 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         })
     }
     .map_err(RunError::Workers)?;
-    for (id, socket) in (0..).map(WorkerId).zip(sockets) {
-        tell(workers.mesh(), id, Order::Serve(socket));
-    }
-    match writeln!(io::stderr(), "listening on {addr}\n{}", workers.engine()) {
-        Ok(()) => (),
-        Err(_unheard) => (), // Nobody wants to know, but there may be clients.
-    }
+    let (addresses, names) = hand_out(bound, &workers);
+    announce(&addresses, workers.engine());
     let mut signal = None;
     // Workers end by themselves only when something is wrong, which `join` then tells.
     while signal.is_none() && !workers.are_finished() {
         signal = signals.wait_for(SIGNAL_PAUSE).map_err(RunError::Signals)?;
     }
+    drop(names); // From now on a successor may have them.
     for id in (0..count).map(WorkerId) {
         tell(workers.mesh(), id, Order::Drain);
     }
@@ -186,13 +185,15 @@ pub enum RunError {
         /// The system's word.
         cause: io::Error,
     },
-    /// The address cannot be listened on.
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// The system's word.
+    /// A name has no address.
+    Resolve {
+        /// As it was given.
+        name: String,
+        /// The resolver's word.
         cause: io::Error,
     },
+    /// An address cannot be listened on.
+    Listen(BindError),
     /// The workers cannot start, or one did not end well.
     Workers(WorkersError),
     /// A worker could not take its listener over.
@@ -219,28 +220,11 @@ impl fmt::Display for RunError {
                     "cannot open --root {path}: {cause}; give a directory that can be read"
                 )
             }
-            Self::Listen { addr, cause } => {
-                let (cause, remedy) = match cause.kind() {
-                    io::ErrorKind::AddrInUse => (
-                        "address already in use",
-                        "stop the other server or choose another",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => {
-                        ("no such address on this machine", "choose another")
-                    }
-                    io::ErrorKind::PermissionDenied => (
-                        "permission denied",
-                        "ports below 1024 need a privilege; choose another",
-                    ),
-                    _ => {
-                        return write!(
-                            f,
-                            "cannot listen on {addr}: {cause}; choose another --listen"
-                        );
-                    }
-                };
-                write!(f, "cannot listen on {addr}: {cause}; {remedy} --listen")
-            }
+            Self::Resolve { name, cause } => write!(
+                f,
+                "cannot resolve --listen {name}: {cause}; check the name or give an address"
+            ),
+            Self::Listen(error) => error.fmt(f),
             Self::Workers(error) => write!(f, "{error}"),
             Self::Adopt(cause) => write!(f, "a worker cannot listen: {cause}; try --workers 1"),
         }
@@ -252,8 +236,8 @@ impl std::error::Error for RunError {}
 /// What a worker is told, by the main thread and by other workers.
 #[derive(Debug)]
 pub enum Order {
-    /// Begin with this listening socket.
-    Serve(Socket),
+    /// Begin with these listening sockets.
+    Serve(Vec<Socket>),
     /// Serve this connection, for which a place with you is reserved.
     Take(Accepted),
     /// Finish and end.
@@ -265,13 +249,16 @@ async fn work(
     service: Service,
     crew: Option<Crew<Accepted>>,
 ) -> io::Result<()> {
-    let Order::Serve(socket) = context.mailbox.recv().await else {
+    let Order::Serve(sockets) = context.mailbox.recv().await else {
         return Ok(()); // The end came before the beginning.
     };
-    let listener = context.rt.listener(socket)?;
+    let listeners = sockets
+        .into_iter()
+        .map(|socket| context.rt.listener(socket));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
     match crew {
-        None => serve_all(context, listener, &service).await,
-        Some(crew) => accept_for(crew, context, listener).await,
+        None => serve_all(context, listeners, &service).await,
+        Some(crew) => accept_for(crew, context, listeners).await,
     }
     Ok(())
 }
@@ -284,18 +271,60 @@ fn tell(mesh: &Mesh<Order>, id: WorkerId, order: Order) {
     }
 }
 
-/// One listening socket for each worker, all on one address; port 0 is chosen by the first.
-fn listen(addr: SocketAddr, count: u32) -> io::Result<(SocketAddr, Vec<Socket>)> {
-    if addr.port() != 0 {
-        net::probe_exclusive(addr)?;
+/// Binds every address for all workers; what is bound is given back where one cannot be.
+fn listen(options: &Options, count: u32) -> Result<Vec<Bound>, RunError> {
+    let binding = BindOptions {
+        count,
+        backlog: BACKLOG,
+        port: if options.reuse_port {
+            PortUse::Shared
+        } else {
+            PortUse::Exclusive
+        },
+        socket_mode: options.socket_mode,
+    };
+    let bind = |text: &String| {
+        let address = cli::resolve(text).map_err(|cause| RunError::Resolve {
+            name: text.clone(),
+            cause,
+        })?;
+        net::bind(&address, &binding).map_err(RunError::Listen)
+    };
+    options.listen.iter().map(bind).collect()
+}
+
+/// Gives each worker its socket of each address; tells where these are, and which names have to be kept.
+fn hand_out<T>(bound: Vec<Bound>, workers: &Workers<Order, T>) -> (Vec<Address>, Vec<SocketName>) {
+    let mut shares: Vec<Vec<Socket>> = Vec::new();
+    shares.resize_with(workers.mesh().workers() as usize, Vec::new);
+    let (mut addresses, mut names) = (Vec::new(), Vec::new());
+    for Bound {
+        address,
+        sockets,
+        name,
+    } in bound
+    {
+        addresses.push(address);
+        names.extend(name);
+        for (share, socket) in shares.iter_mut().zip(sockets) {
+            share.push(socket);
+        }
     }
-    let first = net::listen(addr, BACKLOG)?;
-    let addr = first.local_addr()?;
-    let mut sockets = vec![first];
-    for _ in 1..count {
-        sockets.push(net::listen(addr, BACKLOG)?);
+    for (id, share) in (0..).map(WorkerId).zip(shares) {
+        tell(workers.mesh(), id, Order::Serve(share));
     }
-    Ok((addr, sockets))
+    (addresses, names)
+}
+
+/// Says where connections are served, and how, in one write: nothing of anybody else comes between.
+fn announce(addresses: &[Address], engine: &str) {
+    let listening = |address| format!("listening on {address}\n");
+    let lines: Vec<String> = addresses.iter().map(listening).collect();
+    let text = format!("{}{engine}\n", lines.concat());
+    match io::stderr().write_all(text.as_bytes()) {
+        Ok(()) => (),
+        Err(_unheard) => (), // Nobody wants to know, but there may be clients.
+    }
 }
 
 /// Takes connections until the drain begins, and then those that wait already.
@@ -314,6 +343,8 @@ async fn accept(rt: Rt, way: Way, listener: Listener, drain: Rc<Drain>) {
         }
     }
     listener.pause();
+    // A turn later the kernel has handed over what it had accepted for us.
+    rt.sleep(PAUSE_SETTLES).await;
     // As many as can have waited: clients that come meanwhile must not keep it open.
     let waiting = std::iter::from_fn(|| listener.try_accept_raw());
     for accepted in waiting.take(BACKLOG as usize) {
@@ -412,5 +443,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the main thread looks whether there is anything left to wait for.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_SETTLES: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4096;

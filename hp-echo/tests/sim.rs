@@ -140,7 +140,7 @@ fn play(
     };
     rt.spawn({
         let service = service.clone();
-        async move { serve_all(context, listener, &service).await }
+        async move { serve_all(context, vec![listener], &service).await }
     });
     let client_rt = client_host.rt(face, &RtOptions::default()).unwrap();
     let ended = Rc::new(Cell::new(false));

@@ -1,27 +1,25 @@
 //! The main thread: binds, starts the workers, and answers signals.
 
-use crate::config::plan::Plan;
+use crate::config::plan::{ListenerId, Plan, Serves};
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
-use crate::shared::{Message, SharedPlan, Threads};
+use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
-use crate::upstream::balance::Balancing;
 use crate::{thread, worker};
-use hp_core::rt::net::{Socket, listen, probe_exclusive};
+use hp_core::rt::net::{self, BindError, BindOptions, Bound, SocketName};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Why the proxy could not start or go on.
 #[derive(Debug)]
 pub enum RunError {
-    /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    /// An address cannot be listened on.
+    Listen(BindError),
     /// Signals cannot be received.
     Signals(io::Error),
     /// Workers did not start, or died.
@@ -33,9 +31,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(addr, error) => {
-                write!(f, "--listen {addr}: {error}{}", listen_remedy(error))
-            }
+            Self::Listen(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Workers(error) => error.fmt(f),
             Self::Impatient => f.write_str("stopped by a second signal; connections were cut"),
@@ -44,15 +40,6 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
-
-fn listen_remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; stop the program that uses the port, or choose another one",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address, use one of its own",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges, use a higher one",
-        _ => "",
-    }
-}
 
 /// Serves until a signal ends it.
 ///
@@ -67,7 +54,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Ok(_limit) => (),
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
-    let (sockets, addr) = bind(&plan)?;
+    let bound = bind(&plan).map_err(RunError::Listen)?;
     let has_crew = plan.engine == Engine::Threads;
     let threads_max = has_crew.then_some(plan.limits.threads_max);
     let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
@@ -90,14 +77,20 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         })
     }
     .map_err(RunError::Workers)?;
-    for (index, socket) in (0..).zip(sockets) {
-        if workers
-            .mesh()
-            .send(WorkerId(index), Message::Listen(socket))
-            .is_err()
-        {
-            return Err(RunError::Workers(WorkersError::Died));
+    let mut names = Vec::new();
+    let mut listening = Vec::new();
+    for (id, (bound, serves)) in (0..).map(ListenerId).zip(bound) {
+        for (index, socket) in (0..).zip(bound.sockets) {
+            let message = Message::Listen(socket, id);
+            if workers.mesh().send(WorkerId(index), message).is_err() {
+                return Err(RunError::Workers(WorkersError::Died));
+            }
         }
+        match serves {
+            Serves::Routes => listening.push(format!("listening on {}\n", bound.address)),
+            Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
+        }
+        names.extend(bound.name);
     }
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
     let crew = crew.unwrap_or_default();
@@ -106,38 +99,39 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         workers.engine(),
         options.count
     );
-    eprintln!("listening on {addr}");
-    obey(&signals, workers, threads.as_ref(), &rows)
+    eprint!("{}", listening.concat());
+    obey(&signals, workers, threads.as_ref(), (&rows, names))
 }
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let balancing = Balancing::even(plan.backends.len());
-    let ledger = SharedLedger::new(&balancing, plan.limits.upstream_conns_of_all());
-    let crew = thread::crew(plan, rows, &ledger);
-    Threads { crew, ledger }
+    let upstreams = plan.upstreams.iter().zip(plan.balancing());
+    let of = upstreams
+        .map(|(upstream, balancing)| SharedLedger::new(balancing, upstream.conns_of_all()));
+    let ledgers: SharedLedgers = of.collect();
+    let crew = thread::crew(plan, rows, &ledgers);
+    Threads { crew, ledgers }
 }
 
-/// One listening socket a worker, all on one port.
-fn bind(plan: &Plan) -> Result<(Vec<Socket>, SocketAddr), RunError> {
-    let failed = |error| RunError::Listen(plan.listen, error);
-    if plan.listen.port() != 0 {
-        probe_exclusive(plan.listen).map_err(failed)?;
-    }
-    let first = listen(plan.listen, BACKLOG).map_err(failed)?;
-    let addr = first.local_addr().map_err(failed)?;
-    let mut sockets = vec![first];
-    for _ in 1..plan.workers {
-        sockets.push(listen(addr, BACKLOG).map_err(failed)?);
-    }
-    Ok((sockets, addr))
+/// Binds every address for all workers, in the order of the plan; what is bound is given back where one cannot be.
+fn bind(plan: &Plan) -> Result<Vec<(Bound, Serves)>, BindError> {
+    let bound = plan.listeners.iter().map(|listener| {
+        let options = BindOptions {
+            count: plan.workers,
+            backlog: BACKLOG,
+            port: listener.port,
+            socket_mode: listener.socket_mode,
+        };
+        Ok((net::bind(&listener.address, &options)?, listener.serves))
+    });
+    bound.collect()
 }
 
 fn obey(
     signals: &Signals,
     workers: Workers<Message, ()>,
     threads: Option<&Threads>,
-    rows: &Rows,
+    (rows, mut names): (&Rows, Vec<SocketName>),
 ) -> Result<(), RunError> {
     let mut is_draining = false;
     loop {
@@ -164,10 +158,13 @@ fn obey(
             Some(Signal::Interrupt | Signal::Terminate) => {
                 is_draining = true;
                 eprintln!("hp-proxy: draining");
+                names.clear(); // From now on a successor may have them.
                 tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {
-                eprintln!("hp-proxy: there is no configuration file to reload; going on");
+                eprintln!(
+                    "hp-proxy: no configuration file is read again while it runs; going on with its plan"
+                );
             }
         }
     }

@@ -21,10 +21,14 @@ mod messages;
 mod process;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/routes.rs"]
+mod routes;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/threads.rs"]
 mod threads_only;
+#[path = "e2e/unix.rs"]
+mod unix;
 #[path = "e2e/upstreams.rs"]
 mod upstreams;
 
@@ -66,6 +70,16 @@ macro_rules! stamp {
             use super::Engine;
 
             facts! { $engine;
+                routes:
+                    each_request_goes_where_its_most_specific_route_leads,
+                    a_request_that_no_route_takes_is_told_so,
+                    another_spelling_of_a_path_goes_around_no_route,
+                    paths_and_fields_are_changed_as_the_route_says,
+                    redirects_and_fixed_answers_come_from_the_proxy,
+                    a_split_gives_each_upstream_its_share,
+                    a_route_has_a_timeout_of_its_own,
+                    operators_have_a_listener_of_their_own,
+                    several_listeners_serve_the_same_routes;
                 messages:
                     get_is_passed_on_and_answered,
                     head_gets_the_length_and_no_content,
@@ -149,6 +163,9 @@ macro_rules! stamp {
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
+                unix:
+                    requests_go_from_one_unix_socket_to_another,
+                    a_backend_whose_name_is_gone_or_dead_is_502;
             }
         }
     };

@@ -61,7 +61,7 @@ pub struct LoadArgs {
     pub close: bool,
 
     /// Extra connections that make one request each and then stay idle
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub idle: u32,
 
     /// Requests under way on a connection at the same time, 1 to 1024
@@ -100,6 +100,16 @@ pub struct LoadArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "method", "headers", "host", "close"])]
     pub raw: Option<PathBuf>,
 
+    /// CPUs that the threads keep to, one after the other: 1, 0,2 or 1-3 [default: the scheduler decides]
+    #[arg(long, value_name = "CPUS")]
+    pub pin: Option<String>,
+
+    /// At a rate: so many microseconds, 1 to 1000000, before a request is due stop sleeping and wait busily, so that no
+    /// wake-up is late; for threads with a CPU of their own [100 where no number follows]
+    #[arg(long, value_name = "MICROSECONDS", num_args = 0..=1, default_missing_value = "100")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub spin: Option<u32>,
+
     /// Read answers at this many bytes per second and connection: 10k
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub read_rate: Option<u64>,
@@ -107,6 +117,10 @@ pub struct LoadArgs {
     /// Write requests at this many bytes per second and connection
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub write_rate: Option<u64>,
+
+    /// How often a connection stops sending or reading in the middle of an exchange, and for how long: 0.01:500ms or 1%:500ms
+    #[arg(long, value_name = "SHARE:TIME", conflicts_with_all = ["read_rate", "write_rate"])]
+    pub stall: Option<String>,
 
     /// Statuses that are no error: 2xx, 200,304 [default: 2xx,3xx]
     #[arg(long, value_name = "STATUSES")]
@@ -132,13 +146,14 @@ pub struct LoadArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Process of the target, whose cost is measured; may be repeated
-    #[arg(long, value_name = "PID")]
-    pub pid: Vec<u32>,
+    /// Process of the target, whose cost is measured; may be repeated. For compare one for each target in their order, or
+    /// A=PID, B=PID and so on
+    #[arg(long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Vec<Named<u32>>,
 
-    /// Control group of the target, whose cost is measured
-    #[arg(long, value_name = "PATH", conflicts_with = "pid")]
-    pub cgroup: Option<PathBuf>,
+    /// Control group of the target, whose cost is measured; for compare as --pid
+    #[arg(long, value_name = "PATH", value_parser = parse_group, conflicts_with = "pid")]
+    pub cgroup: Vec<Named<PathBuf>>,
 
     /// When the load begins: seconds since 1970, or 2026-11-20T23:10:00Z
     #[arg(long, value_name = "TIME")]
@@ -151,6 +166,15 @@ pub struct LoadArgs {
     /// Not supported: scripts of wrk
     #[arg(short = 's', long = "script", value_name = "FILE", hide = true)]
     pub script: Option<OsString>,
+}
+
+/// What belongs to a target, and to which of those that are compared where that is said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Named<T> {
+    /// `A` for the first target, and so on.
+    pub of: Option<char>,
+    /// What belongs to it.
+    pub value: T,
 }
 
 /// Words of `--arrival`.
@@ -171,4 +195,34 @@ pub enum PacingKind {
     Global,
     /// One for each connection.
     Conn,
+}
+
+/// Splits `B=` off, if it is there.
+fn split_name(text: &str) -> (Option<char>, &str) {
+    match text.split_once('=') {
+        Some((name, rest)) if name.len() == 1 => match name.chars().next() {
+            Some(letter @ 'A'..='Z') => (Some(letter), rest),
+            _ => (None, text),
+        },
+        _ => (None, text),
+    }
+}
+
+fn parse_pid(text: &str) -> Result<Named<u32>, String> {
+    let (of, number) = split_name(text);
+    let value = number.parse().ok();
+    value
+        .map(|value| Named { of, value })
+        .ok_or_else(|| format!("{text:?} is no process; write 123, or B=123 for compare"))
+}
+
+fn parse_group(text: &str) -> Result<Named<PathBuf>, String> {
+    let (of, path) = split_name(text);
+    if path.is_empty() {
+        return Err(format!("{text:?} names no control group; write its path"));
+    }
+    Ok(Named {
+        of,
+        value: PathBuf::from(path),
+    })
 }

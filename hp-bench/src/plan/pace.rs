@@ -26,6 +26,7 @@ pub(super) fn pace(
             ("--arrival", load.arrival == ArrivalKind::Poisson),
             ("--catch-up", load.catch_up.is_some()),
             ("--max-backlog", load.max_backlog.is_some()),
+            ("--spin", load.spin.is_some() && !is_recorded),
         ];
         if let Some((name, _)) = alone.into_iter().find(|(_, is_given)| *is_given) {
             return Err(flag(name, "means nothing without a rate; give -R"));

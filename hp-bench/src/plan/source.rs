@@ -15,7 +15,7 @@ use crate::traffic::{self, Choice, Defaults, Traffic, TrafficError};
 
 /// Builds the requests from flags and files.
 pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {
-    let load = &cli.load;
+    let load = &cli.flags.load;
     let only = |request| Traffic {
         requests: vec![request],
         choice: Choice::Only,
@@ -27,14 +27,15 @@ pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {
         }
         return Ok(only(Request::raw(bytes)));
     }
-    let body = cli.body.as_deref().map(read_body).transpose()?;
+    let body = cli.flags.body.as_deref().map(read_body).transpose()?;
     let headers: Result<Vec<_>, _> = cli
+        .flags
         .headers
         .iter()
         .map(|header| split_header(header))
         .collect();
     let parts = Parts {
-        method: cli.method.as_deref(),
+        method: cli.flags.method.as_deref(),
         path: None,
         host: load.host.as_deref(),
         headers: headers.map_err(PlanError::Request)?,

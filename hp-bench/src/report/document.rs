@@ -123,6 +123,7 @@ fn planned(report: &Report<'_>) -> Planned {
         raw: named(&words.raw),
         read_rate: words.read_rate,
         write_rate: words.write_rate,
+        stall: words.stall.clone(),
         expect: words.expect.clone(),
         expect_size: words.expect_size,
         verify: words.verify.clone(),

@@ -166,3 +166,15 @@ fn goals_and_errors_have_their_exit_status() {
     assert_eq!(status("--slo err<2%", true), 0);
     assert_eq!(status("--slo err<0.5%", true), 3);
 }
+
+#[test]
+fn a_thread_that_waits_busily_is_not_full_for_that() {
+    let check = |words: &str, want: Option<Limit>| {
+        let plan = plan(words);
+        let mut record = record(&plan, 100, 1000, 0, 0);
+        (record.busiest_thread, record.unsent) = (1.0, 10);
+        assert_eq!(limit(&plan, &record, &Costs::default()), want, "{words}");
+    };
+    check("-R 10", Some(Limit::Client));
+    check("-R 10 --spin", Some(Limit::Latency));
+}

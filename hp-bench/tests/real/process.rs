@@ -81,6 +81,16 @@ fn refused_target_is_one_line_and_exit_one() {
 }
 
 #[test]
+fn a_cpu_that_the_process_may_not_use_is_one_line_and_exit_one() {
+    let output = bench(&["127.0.0.1:1", "1", "1", "--pin", "1023"]);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    let start = "hp-bench: --pin: this process may not use CPU 1023; name some of ";
+    assert!(line.starts_with(start), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+#[test]
 fn misuse_is_one_line_and_exit_two() {
     check_failure(
         &["127.0.0.1:1", "9", "-c", "8"],

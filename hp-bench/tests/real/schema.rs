@@ -1,6 +1,6 @@
 //! The published schema is what hp-bench writes: in both directions, since every key is required and no other is allowed.
 
-mod validator;
+pub(crate) mod validator;
 
 use hp_bench::result::{
     Document, Encoded, Gate, Machine, SCHEMA, Second, TargetCost, Verdict, to_json,

@@ -53,9 +53,10 @@ fn idle_connections_ask_once_and_stay() {
             assert!(!notes.contains("idle"), "{notes}");
         },
     );
+    // Many requests, each with a connection of its own: the server's other threads have closed theirs before the last of them.
     load(
         Script::AnswerAndClose(OK),
-        &["--idle", "3", "-n", "4"],
+        &["--idle", "3", "-n", "400"],
         |_code, json| {
             let notes = json["verdict"]["notes"].to_string();
             assert!(notes.contains("3 idle connections"), "{notes}");

@@ -83,7 +83,7 @@ impl Reader {
         match conn.recv().await? {
             Rx::Eof => Ok(Filled::Eof),
             Rx::Data(lent) => {
-                self.append(lent);
+                self.push(lent);
                 Ok(Filled::More)
             }
         }
@@ -133,7 +133,8 @@ impl Reader {
         }
     }
 
-    fn append(&mut self, lent: Lent) {
+    /// Puts bytes that the caller received behind those that are there.
+    pub fn push(&mut self, lent: Lent) {
         match &mut self.held {
             Held::Nothing => self.held = Held::Lent(lent),
             Held::Lent(first) => {

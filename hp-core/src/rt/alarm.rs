@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Alarms that are set, the earliest first.
 #[derive(Debug, Default)]
@@ -70,6 +71,14 @@ impl Rt {
             deadline,
             key: None,
         }
+    }
+}
+
+impl Rt {
+    /// Stops sleeping so long before an alarm, and looks for it, and for what the kernel has, again and again: no wake-up is
+    /// late then, and the CPU is busy meanwhile. For a thread that has a CPU of its own; zero, as at the start, always sleeps.
+    pub fn spin_before_alarms(&self, length: Duration) {
+        self.0.spin.set(length);
     }
 }
 

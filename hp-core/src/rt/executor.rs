@@ -5,6 +5,9 @@
 //!   ▲                                                                                                                │
 //!   └────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Alarms do not wait in this line: between any two tasks, those whose alarm has gone off run, then those that they woke, and
+//! what they wrote leaves.
 
 use super::Rt;
 use super::driver::Io;
@@ -24,6 +27,8 @@ pub(super) struct Executor {
     tasks: RefCell<Slab<Task>>,
     queue: RefCell<VecDeque<Key>>,
     woken: RefCell<Vec<TaskId>>,
+    /// Who runs now because of an alarm.
+    punctual: RefCell<Vec<TaskId>>,
     panics: Cell<u64>,
     running: Cell<bool>,
 }
@@ -42,6 +47,7 @@ impl Executor {
             tasks: RefCell::default(),
             queue: RefCell::default(),
             woken: RefCell::default(),
+            punctual: RefCell::default(),
             panics: Cell::new(0),
             running: Cell::new(false),
         }
@@ -53,6 +59,13 @@ impl Executor {
 
     pub(super) fn len(&self) -> u32 {
         self.tasks.borrow().len()
+    }
+
+    /// The key of a task that has not ended.
+    fn live(&self, id: TaskId) -> Option<Key> {
+        let tasks = self.tasks.borrow();
+        let key = tasks.key_at(id.index)?;
+        (tasks.get(key)?.id == id).then_some(key)
     }
 
     fn queue_if_live(&self, id: TaskId) {
@@ -116,6 +129,7 @@ impl Rt {
         loop {
             self.begin_turn();
             root_is_woken |= self.spread_wakes(root_id);
+            root_is_woken |= self.run_punctual(root_id);
             if root_is_woken {
                 root_is_woken = false;
                 self.0.io.borrow_mut().refill_budget();
@@ -126,7 +140,7 @@ impl Rt {
                     return output;
                 }
             }
-            self.run_tasks();
+            root_is_woken |= self.run_tasks(root_id);
             root_is_woken |= self.spread_wakes(root_id);
             self.exchange_with_kernel(root_is_woken);
         }
@@ -142,7 +156,8 @@ impl Rt {
         let nobody = self.0.slot.name_task(ROOT_INDEX);
         self.begin_turn();
         self.spread_wakes(nobody);
-        self.run_tasks();
+        self.run_punctual(nobody);
+        self.run_tasks(nobody);
         self.spread_wakes(nobody);
         self.exchange_with_kernel(true);
     }
@@ -226,12 +241,42 @@ impl Rt {
         let now = self.0.kernel.now();
         self.0.now.set(now);
         self.0.io.borrow_mut().set_now(now, TIMERS_MAX);
+    }
+
+    /// Runs those whose alarm has gone off, then those whom they woke, and lets what they wrote leave. Says whether the root
+    /// is to run as well.
+    fn run_punctual(&self, root: TaskId) -> bool {
+        if !self.alarm_has_gone_off() {
+            return false;
+        }
+        let mut root_is_woken = self.spread_wakes(root); // Whoever was woken before keeps its place in the line.
+        let now = self.precise_now();
         for _ in 0..TIMERS_MAX {
             let Some(waker) = self.0.alarms.borrow_mut().expire(now) else {
                 break;
             };
             waker.wake();
         }
+        let mut woken = self.0.executor.punctual.take();
+        // First those whose alarm it was, then those whom they woke.
+        for _ in 0..2 {
+            take_local(&mut woken);
+            for id in woken.drain(..) {
+                if id == root {
+                    root_is_woken = true;
+                } else if let Some(key) = self.0.executor.live(id) {
+                    self.poll_task(key);
+                }
+            }
+        }
+        self.0.executor.punctual.replace(woken);
+        self.0.io.borrow_mut().empty_outbox();
+        root_is_woken
+    }
+
+    fn alarm_has_gone_off(&self) -> bool {
+        let next = self.0.alarms.borrow().next();
+        next.is_some_and(|next| next <= self.precise_now())
     }
 
     /// How long nothing is due; `None` when neither a timer nor an alarm is set.
@@ -240,7 +285,7 @@ impl Rt {
         let Some(alarm) = self.0.alarms.borrow().next() else {
             return timer;
         };
-        let alarm = alarm - self.precise_now();
+        let alarm = (alarm - self.precise_now()).saturating_sub(self.0.spin.get());
         Some(timer.map_or(alarm, |timer| timer.min(alarm)))
     }
 
@@ -267,19 +312,26 @@ impl Rt {
         root_is_woken
     }
 
-    fn run_tasks(&self) {
+    /// Polls who is in the line; says whether the root is to run.
+    fn run_tasks(&self, root: TaskId) -> bool {
         let executor = &self.0.executor;
         let started = self.now();
+        let has_alarms = self.0.alarms.borrow().next().is_some();
+        let mut root_is_woken = false;
         for polled in 1..=POLLS_MAX {
             let Some(key) = executor.queue.borrow_mut().pop_front() else {
-                return;
+                break;
             };
             self.poll_task(key);
+            if has_alarms {
+                root_is_woken |= self.run_punctual(root);
+            }
             let looks_at_clock = polled % POLLS_PER_CLOCK_READ == 0;
             if looks_at_clock && self.precise_now() - started > TURN_MAX {
-                return;
+                break;
             }
         }
+        root_is_woken
     }
 
     fn poll_task(&self, key: Key) {
@@ -420,6 +472,52 @@ mod tests {
             *order.borrow(),
             [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
         );
+    }
+
+    #[test]
+    fn a_task_whose_alarm_has_gone_off_waits_for_one_other_at_most() {
+        let rt = rt();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let baton = Rc::new(RefCell::new(None::<Waker>));
+        let (seen, waiting) = (Rc::clone(&order), Rc::clone(&baton));
+        rt.spawn(async move {
+            std::future::poll_fn(
+                |cx| match waiting.borrow_mut().replace(cx.waker().clone()) {
+                    None => Poll::Pending,
+                    Some(_polled_before) => Poll::Ready(()),
+                },
+            )
+            .await;
+            seen.borrow_mut().push("woken by it");
+        });
+        let deadline = Rc::new(Cell::new(rt.precise_now()));
+        let (rt2, seen, due) = (rt.clone(), Rc::clone(&order), Rc::clone(&deadline));
+        rt.spawn(async move {
+            rt2.yield_now().await;
+            due.set(rt2.precise_now() + Duration::from_millis(1));
+            rt2.alarm_at(due.get()).await;
+            seen.borrow_mut().push("alarm");
+            let waiter = baton.borrow().clone();
+            waiter.expect("it has been polled").wake();
+        });
+        for _ in 0..4 {
+            let (rt2, seen, due) = (rt.clone(), Rc::clone(&order), Rc::clone(&deadline));
+            rt.spawn(async move {
+                rt2.yield_now().await;
+                rt2.yield_now().await;
+                while rt2.precise_now() < due.get() {} // The first of them is busy until then.
+                seen.borrow_mut().push("other");
+            });
+        }
+        rt.block_on(async {
+            while rt.tasks() > 0 {
+                rt.yield_now().await
+            }
+        });
+        let order = order.borrow();
+        let alarm = order.iter().position(|name| *name == "alarm").unwrap();
+        assert!(alarm <= 1, "{order:?}");
+        assert_eq!(order[alarm + 1], "woken by it", "{order:?}");
     }
 
     #[test]

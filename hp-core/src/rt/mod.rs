@@ -35,6 +35,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::str::FromStr;
+use std::time::Duration;
 use task::RuntimeSlot;
 
 /// How sockets are driven.
@@ -166,6 +167,8 @@ pub struct Rt(Rc<Shared>);
 pub(crate) struct Shared {
     executor: Executor,
     alarms: RefCell<Alarms>,
+    /// How long before an alarm the loop stops sleeping.
+    spin: Cell<Duration>,
     io: RefCell<Io>,
     now: Cell<Instant>,
     kernel: Kernel,
@@ -201,6 +204,7 @@ impl Rt {
         let shared = Shared {
             executor: Executor::new(),
             alarms: RefCell::default(),
+            spin: Cell::default(),
             io: RefCell::new(io),
             now: Cell::new(now),
             kernel,
@@ -249,7 +253,7 @@ impl Rt {
 
     /// Time since 1970-01-01 UTC.
     #[must_use]
-    pub fn wall_clock(&self) -> std::time::Duration {
+    pub fn wall_clock(&self) -> Duration {
         self.0.kernel.wall_clock()
     }
 

@@ -1,8 +1,12 @@
 //! Sockets as tasks see them. A handle names a slot of its runtime's table; dropping the handle gives the slot up.
 
+mod address;
+mod bind;
+
 pub use super::buf::Lent;
 pub use super::driver::{File, FilePart, Rx, Socket, Unparked};
-pub use crate::sys::socket::probe_exclusive;
+pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
+pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 
 use super::driver::How;
 use super::race::{First, race};
@@ -13,6 +17,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// One byte connection.
@@ -41,7 +46,16 @@ impl Conn {
     /// # Errors
     /// What the socket failed with, after all data; `TimedOut` after the deadline.
     pub fn recv(&self) -> impl Future<Output = io::Result<Rx>> + '_ {
-        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_recv(self.key, cx))
+        poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// The same for futures that are made by hand.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`].
+    #[inline]
+    pub fn poll_recv(&self, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
+        self.rt.0.io.borrow_mut().poll_recv(self.key, cx)
     }
 
     /// Waits until bytes, the end or an error are there, and takes none of them.
@@ -148,7 +162,20 @@ impl Conn {
         self.rt.0.io.borrow_mut().set_deadline(self.key, deadline);
     }
 
-    /// The peer's address.
+    /// When the first bytes since the last call of this were handed to the kernel, just before; `None` while none has been, or
+    /// where nobody asked with [`Rt::keep_stamps`].
+    #[must_use]
+    pub fn take_sent_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().take_sent(self.key)
+    }
+
+    /// When the kernel handed over the last bytes that came; `None` as above.
+    #[must_use]
+    pub fn received_at(&self) -> Option<Instant> {
+        self.rt.0.io.borrow_mut().received(self.key)
+    }
+
+    /// The peer's address; none has a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.rt.0.io.borrow().peer(self.key)
@@ -206,9 +233,7 @@ impl Conn {
     /// # Errors
     /// The connection itself, when it must stay.
     pub fn release(mut self) -> Result<Released, Self> {
-        let Some(peer) = self.peer_addr() else {
-            return Err(self);
-        };
+        let peer = self.peer_addr();
         let released = self.rt.0.io.borrow_mut().release(self.key);
         match released {
             Some(fd) => {
@@ -272,6 +297,17 @@ impl Rt {
         Ok(conn)
     }
 
+    /// Connects to wherever the server is.
+    ///
+    /// # Errors
+    /// As [`Rt::connect`] and [`Rt::connect_unix`].
+    pub async fn connect_to(&self, address: &Address, deadline: Instant) -> io::Result<Conn> {
+        match address {
+            Address::Tcp(addr) => self.connect(*addr, deadline).await,
+            Address::Unix(path) => self.connect_unix(path, deadline).await,
+        }
+    }
+
     /// Connects to a Unix stream socket; while the listener's queue is full it is tried again every millisecond.
     ///
     /// # Errors
@@ -287,6 +323,12 @@ impl Rt {
                 Err(_queue_is_full) => self.sleep(UNIX_RETRY_PAUSE).await,
             }
         }
+    }
+
+    /// Keeps from now on when each connection's bytes left and came, at the cost of a look at the clock each time. For load
+    /// generators: [`Conn::take_sent_at`] and [`Conn::received_at`] tell.
+    pub fn keep_stamps(&self) {
+        self.0.io.borrow_mut().keep_stamps();
     }
 
     /// Takes a connected socket over, from another worker or process.
@@ -432,14 +474,16 @@ impl Drop for Listener {
 #[derive(Debug)]
 pub struct Accepted {
     socket: Socket,
-    peer: SocketAddr,
+    /// None has a Unix socket.
+    peer: Option<SocketAddr>,
 }
 
 /// A connection that one runtime had and another one may take. Closes when dropped; may cross threads.
 #[derive(Debug)]
 pub struct Released {
     socket: Socket,
-    peer: SocketAddr,
+    /// None has a Unix socket.
+    peer: Option<SocketAddr>,
 }
 
 impl Released {

@@ -11,13 +11,15 @@ use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 /// Whether a worker keeps to one CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pin {
     /// Each worker its own CPU when there are exactly as many workers as CPUs that the process may use.
     #[default]
     Auto,
     /// The scheduler decides.
     Off,
+    /// These, which the process may use, one after the other; again from the first where there are more workers.
+    To(Vec<usize>),
 }
 
 /// How many workers, and what each is made of.
@@ -74,7 +76,7 @@ where
 {
     let count = options.count.max(1);
     let mesh = Mesh::new(count);
-    let cpus = cpus_for(options.pin, count);
+    let cpus = cpus_for(&options.pin, count);
     let mut threads = Vec::new();
     let mut starts = Vec::new();
     for index in 0..count {
@@ -214,7 +216,13 @@ impl<M> Seat<M> {
     }
 }
 
-fn cpus_for(pin: Pin, count: u32) -> Option<Vec<usize>> {
-    let cpus = cpu::allowed().ok()?;
-    (pin == Pin::Auto && cpus.len() == count as usize).then_some(cpus)
+/// One CPU for each worker, or none for all.
+fn cpus_for(pin: &Pin, count: u32) -> Option<Vec<usize>> {
+    let count = count as usize;
+    match pin {
+        Pin::Auto => cpu::allowed().ok().filter(|cpus| cpus.len() == count),
+        Pin::Off => None,
+        Pin::To(cpus) if cpus.is_empty() => None,
+        Pin::To(cpus) => Some(cpus.iter().copied().cycle().take(count).collect()),
+    }
 }

@@ -28,6 +28,19 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// The processor's own count of time, in ticks of a length that only a comparison with a clock tells; `None` where there is
+/// none that a program may read. Processors of one machine need not agree.
+#[must_use]
+pub fn ticks() -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every processor of this architecture has the instruction, which reads one register and nothing else.
+        Some(unsafe { std::arch::x86_64::_rdtsc() })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
 /// How much later than asked the kernel may end the waits of the calling thread, and of threads that it starts from now on,
 /// in order to wake the CPU less often (`PR_SET_TIMERSLACK`; 50 µs unless set). Zero counts as 1 ns.
 ///

@@ -15,6 +15,7 @@ pub mod ppoll;
 pub mod ring;
 pub mod signal;
 pub mod socket;
+pub mod unix;
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! TCP sockets: made, connected, read, written and closed without ever blocking.
+//! Stream sockets: made, connected, read, written and closed without ever blocking.
 
 use super::{check, check_len, check_long};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -199,12 +199,12 @@ pub fn accept_nonblocking(fd: RawFd) -> io::Result<RawFd> {
     check(result)
 }
 
-/// The peer's address.
+/// The peer's address; none has a Unix socket.
 ///
 /// # Errors
 /// `NotConnected` when the peer has gone already.
-pub fn peer_addr(fd: RawFd) -> io::Result<SocketAddr> {
-    inet(&with(fd, Socket::peer_addr)?)
+pub fn peer_addr(fd: RawFd) -> io::Result<Option<SocketAddr>> {
+    Ok(with(fd, Socket::peer_addr)?.as_socket())
 }
 
 /// The socket's own address.

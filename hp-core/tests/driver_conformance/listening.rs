@@ -1,14 +1,15 @@
 //! Every connection that reached the listener is claimed once or closed, whatever became of the futures.
 
 use crate::lab::{
-    check, conns_fall_to, exactly, listener, once, options, tiny, until, within_turns,
+    PATIENCE, check, conns_fall_to, exactly, listener, once, options, tiny, until, within_turns,
 };
 use crate::peer;
-use hp_core::rt::net::Listener;
+use hp_core::rt::net::{Address, BindOptions, Listener, PortUse, bind};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::{Engine, Rt};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 pub(crate) fn a_dropped_accept_loses_no_connection(engine: Engine) {
@@ -119,6 +120,54 @@ pub(crate) fn a_listener_goes_on_after_being_tried_while_paused(engine: Engine) 
             assert_eq!(exactly(&conn, 8).await, b"accepted");
         }
     });
+}
+
+/// One socket under one name, in two listeners, as workers have it.
+pub(crate) fn a_unix_socket_is_accepted_from_by_all_who_have_it(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    check(&options(engine), async |rt| {
+        let binding = BindOptions {
+            count: 2,
+            backlog: 64,
+            port: PortUse::Exclusive,
+            socket_mode: None,
+        };
+        let bound = bind(&Address::Unix(path.clone()), &binding).unwrap();
+        let listener = |socket| rt.listener(socket).unwrap();
+        let listeners: Vec<Listener> = bound.sockets.into_iter().map(listener).collect();
+        for round in 0..20 {
+            if round == 10 {
+                listeners[0].pause(); // The other one goes on.
+                give_turns(&rt).await;
+            }
+            let mut peer = UnixStream::connect(&path).unwrap();
+            peer.set_read_timeout(Some(PATIENCE)).unwrap();
+            let either = race(listeners[0].accept(), listeners[1].accept()).await;
+            let (First::One(conn) | First::Other(conn)) = either;
+            let conn = conn.unwrap();
+            assert_eq!(conn.peer_addr(), None);
+            peer.write_all(b"question").unwrap();
+            assert_eq!(exactly(&conn, 8).await, b"question");
+            let conn = match conn.release() {
+                Ok(released) => rt.adopt_released(released).unwrap(),
+                Err(conn) => conn, // A ring holds a receive.
+            };
+            let large = vec![7; 1 << 20]; // More than the socket takes at once.
+            let reader = peer::thread(move || {
+                let mut got = Vec::new();
+                peer.read_to_end(&mut got).unwrap();
+                got
+            });
+            conn.write(&large).unwrap();
+            conn.finish().await.unwrap();
+            until(&rt, || reader.is_finished()).await;
+            assert!(reader.join().unwrap() == large);
+            drop(conn);
+            conns_fall_to(&rt, 0).await;
+        }
+    });
+    assert!(!path.exists(), "the name goes with the listeners");
 }
 
 pub(crate) fn an_accepted_connection_may_live_in_another_runtime(engine: Engine) {

@@ -31,6 +31,36 @@ pub(crate) fn what_a_slow_peer_does_not_take_is_queued_and_arrives_whole(engine:
     });
 }
 
+pub(crate) fn stamps_tell_when_bytes_left_and_came_and_not_when_a_task_looked(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        conn.write(b"a").unwrap();
+        conn.send_now().unwrap();
+        assert_eq!(conn.take_sent_at(), None, "nobody had asked for stamps");
+        rt.keep_stamps();
+        conn.write(b"b").unwrap();
+        assert_eq!(
+            conn.take_sent_at(),
+            None,
+            "it leaves at the end of the turn"
+        );
+        let written = rt.precise_now();
+        rt.yield_now().await;
+        let gone = rt.precise_now();
+        let sent = conn.take_sent_at().unwrap();
+        assert!(written <= sent && sent <= gone);
+        assert_eq!(conn.take_sent_at(), None, "nothing has left since");
+        assert_eq!(conn.received_at(), None, "nothing has come");
+        peer.write_all(b"c").unwrap();
+        conn.readable().await.unwrap();
+        let seen = rt.precise_now();
+        let received = conn.received_at().unwrap();
+        assert!(gone <= received && received <= seen);
+        assert!(matches!(conn.recv().await.unwrap(), Rx::Data(lent) if *lent == *b"c"));
+        assert_eq!(conn.received_at(), Some(received));
+    });
+}
+
 pub(crate) fn received_pieces_queue_uncopied_and_arrive_in_order(engine: Engine) {
     for seed in seeds() {
         check(&options(engine), async |rt| {

@@ -8,3 +8,4 @@ mod files;
 mod orders;
 mod process;
 mod server;
+mod unix;

@@ -1,6 +1,8 @@
 //! How the program begins and how it ends.
 
+use std::ffi::OsString;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Output};
 
 use crate::server::{ENGINES, Server, field, on_each_engine};
@@ -99,6 +101,75 @@ fn unknown_flag_is_one_line_and_exit_two() {
         2,
         "hp-echo: unexpected argument '--boddy' found; a similar argument exists: '--body'; see \
          hp-echo --help\n",
+    );
+}
+
+#[test]
+fn bad_input_is_one_line_that_says_what_to_do() {
+    let server = Server::start(&[]);
+    let taken = server.addr.to_string();
+    let rows: &[(&[&str], i32, &[&str])] = &[
+        (&["--listen", ""], 2, &["HOST:PORT", "127.0.0.1:9001"]),
+        (&["--listen", ":80"], 2, &["HOST:PORT"]),
+        (&["--listen", "127.0.0.1:99999"], 2, &["HOST:PORT"]),
+        (&["--listen", "unix:"], 2, &["unix:/run/hp.sock"]),
+        (
+            &["--listen", "no-such-host.invalid:80"],
+            1,
+            &["no-such-host.invalid", "check the name"],
+        ),
+        (&["--listen", &taken], 1, &["in use", "choose another"]),
+        (
+            &["--listen", "unix:/nonexistent/a"],
+            1,
+            &["no such directory", "choose another"],
+        ),
+        (&["--listen", "unix:/"], 1, &["no socket", "choose another"]),
+        (&["--workers", "0"], 2, &["1..=1024"]),
+        (&["--workers", "99999999999999999999"], 2, &["--workers"]),
+        (&["--workers", ""], 2, &["--workers"]),
+        (&["--workers", "-1"], 2, &["'-1'", "--help"]),
+        (&["--body", "99999999999999999999"], 2, &["--body"]),
+        (&["--body", "1", "--body", "2"], 2, &["multiple times"]),
+        (
+            &["--engine", "maybe"],
+            2,
+            &["auto, uring, epoll or threads"],
+        ),
+        (&["--threads-max", "15001"], 2, &["1..=15000"]),
+        (&["--socket-mode", "999"], 2, &["octal", "660"]),
+        (&["--root", ""], 2, &["--root"]),
+        (
+            &["--root", "/nonexistent"],
+            1,
+            &["no such directory", "give a directory"],
+        ),
+        (
+            &["--root", "/proc/self/stat"],
+            1,
+            &["not a directory", "give a directory"],
+        ),
+    ];
+    for &(args, code, parts) in rows {
+        let output = run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.starts_with("hp-echo: "), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(
+            parts.iter().all(|part| said.contains(part)),
+            "{args:?}: {said}"
+        );
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_hp-echo"))
+        .arg(OsString::from_vec(b"--listen=\xff:80".to_vec()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("UTF-8") && said.lines().count() == 1,
+        "{said}"
     );
 }
 

@@ -3,9 +3,10 @@
 use super::pool::{AcquireError, Upstream, Wish};
 use super::window::{PATIENCE_MIN, Stall};
 use hp_core::rt::Instant;
-use hp_core::rt::net::Conn;
+use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::race::{First, race};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -45,9 +46,13 @@ impl Upstream {
         let patience = || self.books.with(|ledger| ledger.patience(endpoint, stalls));
         if let Some(patience) = patience() {
             let until = deadline.min(self.rt.now() + patience);
-            return self.rt.connect(self.addrs[endpoint], until).await;
+            return self.rt.connect_to(&self.addrs[endpoint], until).await;
         }
-        self.attempt_unknown(endpoint, deadline, patience).await
+        match &self.addrs[endpoint] {
+            Address::Tcp(addr) => self.attempt_unknown(*addr, deadline, patience).await,
+            // A Unix socket is near, and tried again by itself while its queue is full.
+            unix @ Address::Unix(_) => self.rt.connect_to(unix, deadline).await,
+        }
     }
 
     /// Attempts to connect where nobody knows how far the endpoint is. The first attempt goes on, for a far endpoint; others
@@ -55,11 +60,11 @@ impl Upstream {
     /// decided first ends the other, which a far server knows at most as a SYN: it is reset before it is accepted.
     async fn attempt_unknown(
         &self,
-        endpoint: usize,
+        addr: SocketAddr,
         deadline: Instant,
         patience: impl Fn() -> Option<Duration>,
     ) -> io::Result<Conn> {
-        let (begun, addr) = (self.rt.now(), self.addrs[endpoint]);
+        let begun = self.rt.now();
         let mut first = pin!(self.rt.connect(addr, deadline));
         let mut pause = PATIENCE_MIN;
         let until = begun + pause;

@@ -74,18 +74,13 @@ pub(super) enum Taken {
 }
 
 impl Ledger {
-    /// Nothing is connected yet. `first`: where turns begin.
-    pub(super) fn new(balancing: &Balancing, conns_max: Option<u32>, first: usize) -> Self {
-        let Balancing {
-            method,
-            members,
-            seed,
-        } = balancing.clone();
+    /// Nothing is connected yet. `number`: the ledger's among those that count the same endpoints.
+    pub(super) fn new(balancing: &Balancing, conns_max: Option<u32>, number: usize) -> Self {
         Self {
-            endpoints: members.iter().map(|_| Endpoint::default()).collect(),
-            balancer: Balancer::new(method, members, first),
-            rng: StdRng::seed_from_u64(seed.wrapping_add(first as u64)),
-            in_flight: None,
+            endpoints: (0..balancing.len()).map(|_| Endpoint::default()).collect(),
+            balancer: Balancer::of(balancing, number),
+            rng: StdRng::seed_from_u64(balancing.seed_of(number)),
+            in_flight: balancing.in_flight().map(|rows| (rows.clone(), number)),
             queue: Queue::default(),
             conns_max,
             woken: None,
@@ -94,10 +89,14 @@ impl Ledger {
         }
     }
 
-    /// Publishes what is in flight here in a row of its own, and balances by the rows of all.
-    pub(super) fn count_with(mut self, in_flight: InFlight, row: usize) -> Self {
-        self.in_flight = Some((in_flight, row));
-        self
+    /// Whether answers are to be observed.
+    pub(super) fn times_answers(&self) -> bool {
+        self.balancer.wants_times()
+    }
+
+    /// An endpoint has answered, so long after it was chosen.
+    pub(super) fn observe(&mut self, endpoint: usize, now: Instant, took: Duration) {
+        self.balancer.observe(endpoint, now, took);
     }
 
     /// A number for a new request.
@@ -363,7 +362,7 @@ impl Endpoint {
 /// Whose a ledger is.
 #[derive(Debug)]
 pub(super) enum Books {
-    Own(RefCell<Ledger>),
+    Own(Box<RefCell<Ledger>>),
     Shared(SharedLedger),
 }
 

@@ -1,4 +1,4 @@
-//! One runtime's connections to all backends: kept ones last in, first out; the oldest idle one goes when there are too many.
+//! One runtime's connections to one upstream: kept ones last in, first out; the oldest idle one goes when there are too many.
 //!
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
@@ -8,12 +8,11 @@ use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Conn, Unparked};
+use hp_core::rt::net::{Address, Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,16 +23,20 @@ pub struct Upstream {
     pub(super) rt: Rt,
     pub(super) row: u32,
     pub(super) rows: Rows,
-    pub(super) addrs: Vec<SocketAddr>,
+    pub(super) addrs: Vec<Address>,
     pub(super) books: Books,
     pub(super) settings: Settings,
     /// By endpoint: what this runtime last heard of it was HTTP/1.0.
     speaks_http10: Vec<Cell<bool>>,
+    /// Whether balancing wants to know how long endpoints take.
+    times_answers: bool,
 }
 
 /// What may be done with the backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The upstream's number, below 2^31; it comes back with parked connections.
+    pub index: u32,
     /// Idle connections kept to one backend.
     pub idle_conns_max: u32,
     /// Requests that may wait.
@@ -67,13 +70,13 @@ impl Upstream {
     #[must_use]
     pub fn own(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         (balancing, conns_max): (&Balancing, Option<u32>),
         settings: Settings,
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
         let ledger = Ledger::new(balancing, conns_max, row as usize);
-        let books = Books::Own(RefCell::new(ledger));
+        let books = Books::Own(Box::new(RefCell::new(ledger)));
         Self::with(rt, addrs, books, settings, (rows, row))
     }
 
@@ -81,7 +84,7 @@ impl Upstream {
     #[must_use]
     pub fn sharing(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         ledger: SharedLedger,
         settings: Settings,
         (rows, row): (Rows, u32),
@@ -91,7 +94,7 @@ impl Upstream {
 
     fn with(
         rt: &Rt,
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<Address>,
         books: Books,
         settings: Settings,
         (rows, row): (Rows, u32),
@@ -103,6 +106,7 @@ impl Upstream {
             rows,
             addrs,
             speaks_http10,
+            times_answers: books.with(|ledger| ledger.times_answers()),
             books,
             settings,
         })
@@ -281,6 +285,7 @@ impl Upstream {
             endpoint,
             conn: Some(conn),
             reused: true,
+            since: self.rt.now(),
         }
     }
 
@@ -325,7 +330,7 @@ impl Upstream {
     fn put_back(&self, conn: Conn, endpoint: usize) {
         let deadline = self.rt.now() + self.settings.idle_timeout;
         let idle = match &self.books {
-            Books::Own(_) => Idle::Parked(conn.park(UPSTREAM_TAG | endpoint as u64, deadline)),
+            Books::Own(_) => Idle::Parked(conn.park(tag(self.settings.index, endpoint), deadline)),
             Books::Shared(_) => match conn.release() {
                 Ok(released) => Idle::Loose(released, deadline),
                 Err(conn) => {
@@ -352,8 +357,20 @@ impl Upstream {
     }
 }
 
-/// The tag of a parked connection that belongs to an endpoint.
-pub(crate) const UPSTREAM_TAG: u64 = 1 << 63;
+/// The tag of a parked connection that belongs to an endpoint of an upstream.
+fn tag(upstream: u32, endpoint: usize) -> u64 {
+    UPSTREAM_TAG | u64::from(upstream) << u32::BITS | endpoint as u64
+}
+
+/// The upstream and the endpoint that a parked connection belongs to; `None` for a client's.
+pub(crate) fn of_tag(tag: u64) -> Option<(u32, usize)> {
+    let place = tag.checked_sub(UPSTREAM_TAG)?;
+    let endpoint = usize::try_from(place & u64::from(u32::MAX)).ok()?;
+    Some((u32::try_from(place >> u32::BITS).ok()?, endpoint))
+}
+
+/// Marks the tags of connections to upstreams; those of clients are smaller.
+const UPSTREAM_TAG: u64 = 1 << 63;
 
 /// Where a request should go, if it matters.
 #[derive(Clone, Copy, Debug, Default)]
@@ -474,6 +491,7 @@ impl Opening {
             endpoint: self.endpoint,
             conn: Some(conn),
             reused: false,
+            since: self.upstream.rt.now(),
         }
     }
 }
@@ -494,6 +512,7 @@ pub struct Lease {
     endpoint: usize,
     conn: Option<Conn>,
     reused: bool,
+    since: Instant,
 }
 
 impl Lease {
@@ -508,10 +527,26 @@ impl Lease {
             .expect("the connection leaves only with the lease")
     }
 
+    /// The endpoint's place in its upstream.
+    #[must_use]
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Whether an earlier exchange used it: it may have died since, unnoticed.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// The head of the endpoint's answer has come: that is how long it takes to answer.
+    #[inline]
+    pub fn note_head(&self) {
+        if self.upstream.times_answers {
+            let now = self.upstream.rt.now();
+            let books = &self.upstream.books;
+            books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
+        }
     }
 
     /// Remembers in which version the endpoint answered.

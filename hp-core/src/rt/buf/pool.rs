@@ -107,11 +107,11 @@ impl Pool {
 
     fn spare_of(self: &Rc<Self>, group: Group, id: u16) -> Spare {
         Spare {
-            pool: Rc::clone(self),
+            pool: Some(Rc::clone(self)),
             start: self.address(group, id),
+            bytes: self.buffer_bytes(group),
             group,
             id,
-            used: false,
         }
     }
 
@@ -296,17 +296,18 @@ impl Buffers {
 /// A buffer that nobody reads yet and the holder may fill.
 #[derive(Debug)]
 pub(crate) struct Spare {
-    pool: Rc<Pool>,
+    /// `None` once the buffer is used.
+    pool: Option<Rc<Pool>>,
     start: NonNull<u8>,
+    bytes: u32,
     group: Group,
     id: u16,
-    used: bool,
 }
 
 impl Spare {
     /// The whole buffer.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        let len = self.pool.buffer_bytes(self.group) as usize;
+        let len = self.bytes as usize;
         // SAFETY: the id was taken off the free list, so no handle and no kernel queue names the buffer; it is
         // initialised (pages begin zeroed) and valid for its whole length.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), len) }
@@ -314,23 +315,24 @@ impl Spare {
 
     /// The first `len` bytes as a lent buffer.
     pub(crate) fn into_lent(mut self, len: u32) -> Lent {
-        self.used = true;
-        let lent = self.pool.claim(self.group, self.id, len);
-        lent.expect("a spare buffer is free, and no longer than its group's")
+        assert!(len <= self.bytes);
+        let pool = self.pool.take().expect("a spare buffer is used once");
+        pool.hold(self.group, self.id);
+        Lent::new(pool, self.group, self.id, self.start, len)
     }
 
     /// Its id, for whoever then claims the buffer: it is on no list until that is done.
     #[cfg(feature = "sim")]
     pub(crate) fn into_taken(mut self) -> u16 {
-        self.used = true;
+        self.pool = None;
         self.id
     }
 }
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        if !self.used {
-            self.pool.push_free(self.group, self.id);
+        if let Some(pool) = &self.pool {
+            pool.push_free(self.group, self.id);
         }
     }
 }

@@ -203,11 +203,11 @@ impl Kernel {
     }
 
     /// See [`socket::peer_addr`].
-    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Real => socket::peer_addr(fd),
             #[cfg(feature = "sim")]
-            Self::Sim(kernel) => kernel.peer_addr(fd),
+            Self::Sim(kernel) => kernel.peer_addr(fd).map(Some),
         }
     }
 

@@ -9,6 +9,7 @@ mod poll;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod slot;
+mod stamps;
 mod token;
 mod uring;
 
@@ -24,6 +25,7 @@ pub use kernel::{File, FilePart, Socket};
 use op::outbox::Outbox;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};
+use stamps::Stamps;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -54,6 +56,8 @@ pub(crate) struct Io {
     /// Operations that the task being polled may still complete at once before it must yield.
     budget: u32,
     outbox: Outbox,
+    /// Kept for who asked.
+    stamps: Option<Stamps>,
     stats: Stats,
 }
 
@@ -155,6 +159,7 @@ impl Io {
             now,
             budget: BUDGET,
             outbox: Outbox::default(),
+            stamps: None,
             stats: Stats::default(),
         };
         Ok((io, passed_over))
@@ -274,7 +279,7 @@ impl Io {
     /// # Errors
     /// What registration answers; the descriptor is closed then.
     pub(crate) fn adopt(&mut self, fd: RawFd) -> io::Result<Key> {
-        let peer = self.kernel.peer_addr(fd).ok();
+        let peer = self.kernel.peer_addr(fd).ok().flatten();
         let nonblocking = matches!(self.driver, Driver::Poll(_));
         let ready = self.kernel.set_nonblocking(fd, nonblocking);
         self.insert(fd, Phase::Open, peer, ready)
@@ -310,6 +315,9 @@ impl Io {
         let mut slot = ConnSlot::new(fd, phase, peer);
         slot.readiness.writable = phase == Phase::Open;
         let key = self.conns.insert(slot);
+        if let Some(stamps) = &mut self.stamps {
+            stamps.forget(key);
+        }
         let registered = ready.and_then(|()| match &self.driver {
             Driver::Uring(_) => Ok(()),
             Driver::Poll(poll) => poll.register(fd, key),

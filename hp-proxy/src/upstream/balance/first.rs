@@ -18,12 +18,12 @@ impl First {
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
 
     #[test]
     fn the_second_is_used_only_while_the_first_has_no_room() {
-        let mut bench = Bench::new(Balancer::new(Method::First, weighted(&[1, 1, 1]), 2));
+        let mut bench = Bench::new(balancer(Method::First, weighted(&[1, 1, 1]), 2));
         assert_eq!(bench.serve(), Some(0));
         bench.full = vec![0];
         assert_eq!(bench.serve(), Some(1));

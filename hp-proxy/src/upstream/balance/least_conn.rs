@@ -48,12 +48,12 @@ pub(super) fn bears_less<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
 
     #[test]
     fn the_least_loaded_for_its_weight_is_picked() {
-        let mut bench = Bench::new(Balancer::new(Method::LeastConn, weighted(&[1, 3, 1]), 0));
+        let mut bench = Bench::new(balancer(Method::LeastConn, weighted(&[1, 3, 1]), 0));
         bench.loads = vec![1, 4, 2];
         assert_eq!(bench.peek(), Some(1)); // 5/3 is less than 2/1 and 3/1.
         bench.loads = vec![1, 6, 2];
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn equals_take_turns() {
-        let mut bench = Bench::new(Balancer::new(Method::LeastConn, weighted(&[1; 3]), 2));
+        let mut bench = Bench::new(balancer(Method::LeastConn, weighted(&[1; 3]), 2));
         bench.ends_at_once = true;
         let picked: Vec<_> = (0..5).map(|_| bench.serve().unwrap()).collect();
         assert_eq!(picked, [2, 0, 1, 2, 0]);

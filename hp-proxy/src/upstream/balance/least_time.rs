@@ -104,13 +104,13 @@ const UNKNOWN_NANOS: f64 = 1e9;
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
     use std::time::Duration;
 
     fn known(millis: &[u64]) -> Bench {
         let members = weighted(&vec![1; millis.len()]);
-        let mut bench = Bench::new(Balancer::new(Method::LeastTime, members, 0));
+        let mut bench = Bench::new(balancer(Method::LeastTime, members, 0));
         for (member, millis) in millis.iter().enumerate() {
             let took = Duration::from_millis(*millis);
             bench.balancer.observe(member, bench.now, took);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_never_answered_gets_one_request_at_a_time() {
-        let mut bench = Bench::new(Balancer::new(Method::LeastTime, weighted(&[1, 1]), 0));
+        let mut bench = Bench::new(balancer(Method::LeastTime, weighted(&[1, 1]), 0));
         bench
             .balancer
             .observe(1, bench.now, Duration::from_millis(5));

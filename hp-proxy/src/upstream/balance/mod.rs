@@ -28,6 +28,7 @@ mod suite;
 
 use first::First;
 use hp_core::rt::Instant;
+use in_flight::InFlight;
 use least_conn::LeastConn;
 use least_time::LeastTime;
 use maglev::Maglev;
@@ -73,27 +74,59 @@ pub struct Ask {
     pub stuck_to: Option<usize>,
 }
 
-/// How an upstream's requests are spread: all that its balancers are made from.
+/// How an upstream's requests are spread: all that its balancers are made from, and what they share. Made once for all workers.
 #[derive(Clone, Debug)]
 pub struct Balancing {
-    /// How endpoints are picked.
-    pub method: Method,
-    /// In the plan's order.
-    pub members: Vec<Member>,
-    /// Seeds the lots; each worker draws others.
-    pub seed: u64,
+    method: Method,
+    members: Vec<Member>,
+    seed: u64,
+    /// For methods that go by a key: what takes long to make, and never changes.
+    by_key: Option<Algorithm>,
+    in_flight: Option<InFlight>,
 }
 
 impl Balancing {
+    /// For members in the plan's order. `ledgers`: how many count requests each for itself, a worker or all threads together;
+    /// `seed`: of the lots, of which each ledger draws others.
+    #[must_use]
+    pub fn new(method: Method, members: Vec<Member>, ledgers: usize, seed: u64) -> Self {
+        let by_key = match method {
+            Method::Maglev => Some(Algorithm::Maglev(Arc::new(Maglev::of(&members)))),
+            Method::Rendezvous => Some(Algorithm::Rendezvous(Arc::new(Rendezvous::of(&members)))),
+            _ => None,
+        };
+        let looks_at_load = !matches!(method, Method::RoundRobin | Method::Random | Method::First);
+        let in_flight = looks_at_load && ledgers > 1 && members.len() > 1;
+        Self {
+            in_flight: in_flight.then(|| InFlight::new(ledgers, members.len())),
+            method,
+            members,
+            seed,
+            by_key,
+        }
+    }
+
     /// In turn, all alike.
     #[must_use]
     pub fn even(endpoints: usize) -> Self {
         let member = |number: u64| Member::new(mix(number), 1, 0, None);
-        Self {
-            method: Method::default(),
-            members: (1..).map(member).take(endpoints).collect(),
-            seed: 0,
-        }
+        let members = (1..).map(member).take(endpoints).collect();
+        Self::new(Method::RoundRobin, members, 1, 0)
+    }
+
+    /// How many members there are.
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The lots of one ledger.
+    pub(super) fn seed_of(&self, ledger: usize) -> u64 {
+        self.seed.wrapping_add(ledger as u64)
+    }
+
+    /// Where ledgers count together; `None` where one has all, or where load does not matter.
+    pub(super) fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
     }
 }
 
@@ -128,19 +161,19 @@ pub(crate) struct Choice<'a, L, U> {
 }
 
 impl Balancer {
-    /// Members in the plan's order. `first`: where turns begin; workers begin at different ones, so that few requests
-    /// spread over all.
+    /// `first`: where turns begin; workers begin at different ones, so that few requests spread over all.
     #[must_use]
-    pub fn new(method: Method, members: Vec<Member>, first: usize) -> Self {
-        let algorithm = match method {
-            Method::RoundRobin => Algorithm::RoundRobin(RoundRobin::new(members.len(), first)),
-            Method::LeastConn => Algorithm::LeastConn(LeastConn::starting_at(first)),
-            Method::LeastTime => Algorithm::LeastTime(LeastTime::new(members.len(), first)),
-            Method::Random => Algorithm::Random(Random::default()),
-            Method::P2c => Algorithm::P2c(P2c::default()),
-            Method::First => Algorithm::First(First),
-            Method::Maglev => Algorithm::Maglev(Arc::new(Maglev::of(&members))),
-            Method::Rendezvous => Algorithm::Rendezvous(Arc::new(Rendezvous::of(&members))),
+    pub fn of(balancing: &Balancing, first: usize) -> Self {
+        let members = balancing.members.clone();
+        let count = members.len();
+        let algorithm = match (&balancing.by_key, balancing.method) {
+            (Some(by_key), _) => by_key.clone(),
+            (None, Method::LeastConn) => Algorithm::LeastConn(LeastConn::starting_at(first)),
+            (None, Method::LeastTime) => Algorithm::LeastTime(LeastTime::new(count, first)),
+            (None, Method::Random) => Algorithm::Random(Random::default()),
+            (None, Method::P2c) => Algorithm::P2c(P2c::default()),
+            (None, Method::First) => Algorithm::First(First),
+            (None, _) => Algorithm::RoundRobin(RoundRobin::new(count, first)),
         };
         Self { members, algorithm }
     }
@@ -211,15 +244,6 @@ impl Balancer {
     #[must_use]
     pub fn wants_times(&self) -> bool {
         matches!(self.algorithm, Algorithm::LeastTime(_))
-    }
-
-    /// Whether requests are to be hashed.
-    #[must_use]
-    pub fn wants_keys(&self) -> bool {
-        matches!(
-            self.algorithm,
-            Algorithm::Maglev(_) | Algorithm::Rendezvous(_)
-        )
     }
 
     /// Whether a member is in service in the group that takes requests, with or without room.

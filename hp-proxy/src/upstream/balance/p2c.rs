@@ -41,12 +41,12 @@ impl P2c {
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
 
     #[test]
     fn of_two_the_less_loaded_is_always_picked() {
-        let mut bench = Bench::new(Balancer::new(Method::P2c, weighted(&[1, 1]), 0));
+        let mut bench = Bench::new(balancer(Method::P2c, weighted(&[1, 1]), 0));
         bench.loads = vec![9, 2];
         for _ in 0..7 {
             assert_eq!(bench.serve(), Some(1));
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_most_loaded_of_many_is_never_picked() {
-        let mut bench = Bench::new(Balancer::new(Method::P2c, weighted(&[1; 5]), 0));
+        let mut bench = Bench::new(balancer(Method::P2c, weighted(&[1; 5]), 0));
         bench.loads = vec![100, 0, 0, 0, 0];
         for _ in 0..200 {
             assert_ne!(bench.serve(), Some(0));

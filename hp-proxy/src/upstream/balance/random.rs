@@ -48,12 +48,12 @@ pub(super) fn draw<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
 
     #[test]
     fn a_lot_that_was_not_used_is_the_next_one() {
-        let mut bench = Bench::new(Balancer::new(Method::Random, weighted(&[1; 8]), 0));
+        let mut bench = Bench::new(balancer(Method::Random, weighted(&[1; 8]), 0));
         let drawn = bench.peek();
         for _ in 0..20 {
             assert_eq!(bench.peek(), drawn);

@@ -67,12 +67,12 @@ fn signed(weight: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite::{Bench, weighted};
-    use super::super::{Balancer, Method};
+    use super::super::Method;
+    use super::super::suite::{Bench, balancer, weighted};
 
     #[test]
     fn turns_are_spread_as_evenly_as_weights_allow() {
-        let mut bench = Bench::new(Balancer::new(Method::RoundRobin, weighted(&[5, 1, 1]), 0));
+        let mut bench = Bench::new(balancer(Method::RoundRobin, weighted(&[5, 1, 1]), 0));
         let picked: Vec<_> = (0..7).map(|_| bench.serve().unwrap()).collect();
         assert_eq!(picked, [0, 0, 1, 0, 2, 0, 0]);
     }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn workers_begin_at_different_endpoints() {
         for first in 0..3 {
-            let mut bench = Bench::new(Balancer::new(Method::RoundRobin, weighted(&[1; 3]), first));
+            let mut bench = Bench::new(balancer(Method::RoundRobin, weighted(&[1; 3]), first));
             let picked: Vec<_> = (0..4).map(|_| bench.serve().unwrap()).collect();
             assert_eq!(picked, [0, 1, 2, 3].map(|turn| (first + turn) % 3));
         }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_was_not_used_stays() {
-        let mut bench = Bench::new(Balancer::new(Method::RoundRobin, weighted(&[1, 1]), 1));
+        let mut bench = Bench::new(balancer(Method::RoundRobin, weighted(&[1, 1]), 1));
         assert_eq!(bench.peek(), Some(1));
         assert_eq!(bench.peek(), Some(1));
         assert_eq!(bench.serve(), Some(1));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn who_had_no_room_is_owed_one_round_and_no_more() {
-        let mut bench = Bench::new(Balancer::new(Method::RoundRobin, weighted(&[1, 1]), 0));
+        let mut bench = Bench::new(balancer(Method::RoundRobin, weighted(&[1, 1]), 0));
         bench.full = vec![0];
         for _ in 0..100 {
             assert_eq!(bench.serve(), Some(1));

@@ -45,7 +45,7 @@ impl Io {
         &mut self,
         key: Key,
         cx: &Context<'_>,
-    ) -> Poll<io::Result<(RawFd, SocketAddr)>> {
+    ) -> Poll<io::Result<(RawFd, Option<SocketAddr>)>> {
         loop {
             let accepted = self.listener(key).accepted.pop_front();
             if let Some(fd) = accepted {
@@ -73,8 +73,12 @@ impl Io {
     ///
     /// # Errors
     /// What registration answers; the descriptor is closed then.
-    pub(crate) fn adopt_accepted(&mut self, fd: RawFd, peer: SocketAddr) -> io::Result<Key> {
-        self.insert(fd, Phase::Open, Some(peer), Ok(()))
+    pub(crate) fn adopt_accepted(
+        &mut self,
+        fd: RawFd,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<Key> {
+        self.insert(fd, Phase::Open, peer, Ok(()))
     }
 
     /// Stops accepting; what the kernel has accepted for us already can still be taken.
@@ -121,7 +125,7 @@ impl Io {
     }
 
     /// Takes a connection that waits already, in the mode that the engine wants; the caller owns it from then on.
-    pub(crate) fn try_accept_raw(&mut self, key: Key) -> Option<(RawFd, SocketAddr)> {
+    pub(crate) fn try_accept_raw(&mut self, key: Key) -> Option<(RawFd, Option<SocketAddr>)> {
         loop {
             let is_ring = matches!(self.driver, Driver::Uring(_));
             let slot = self.listener(key);

@@ -164,6 +164,9 @@ impl Io {
             Ok(0) => slot.end_rx(slot.end_of_data()),
             Ok(len) => {
                 enter(Table::Connection, slot.phase.row(), "bytes arrive");
+                if let Some(stamps) = &mut self.stamps {
+                    stamps.note_received(key, self.kernel.now());
+                }
                 slot.note_read(len, capacity);
                 slot.readiness.readable = len == capacity || slot.readiness.hung_up;
                 slot.rx

@@ -206,6 +206,9 @@ impl Io {
             .get(key)
             .expect("a Conn's slot lives as long as the Conn");
         let fd = slot.fd;
+        if let Some(stamps) = &mut self.stamps {
+            stamps.note_sent(key, || self.kernel.now());
+        }
         let mut sent = 0;
         // A call takes only so many segments. It is called again until the socket itself refuses: only then does an edge
         // follow.

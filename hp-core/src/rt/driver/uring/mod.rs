@@ -16,6 +16,7 @@ use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::task::Remote;
+use crate::rt::time::Instant;
 use crate::sys::cpu::prefetch;
 use crate::sys::ring::{Completion, RecvEntry};
 use buffers::Buffers;
@@ -36,6 +37,8 @@ pub(super) struct Uring {
     features: Features,
     /// Reaped and not spread yet.
     completions: VecDeque<Completion>,
+    /// When they were, where somebody wants to know.
+    reaped_at: Instant,
     bell_armed: bool,
     bell: RawFd,
 }
@@ -76,6 +79,7 @@ impl Uring {
             bulk,
             features,
             completions: VecDeque::new(),
+            reaped_at: Instant::NEVER,
             bell_armed: false,
             bell,
         })
@@ -190,6 +194,9 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     }
     if uring.completions.is_empty() {
         uring.ring.enter(wait)?;
+        if io.stamps.is_some() {
+            uring.reaped_at = io.kernel.now();
+        }
         if uring.ring.reap(&mut uring.completions) {
             io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
         }
@@ -271,6 +278,10 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
 
 fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group) {
     let len = u32::try_from(completion.result).unwrap_or(0);
+    let Driver::Uring(uring) = &io.driver else {
+        unreachable!("completions come from a ring")
+    };
+    let reaped_at = uring.reaped_at;
     let lent = completion.buffer.map(|id| {
         let Driver::Uring(uring) = &mut io.driver else {
             unreachable!("completions come from a ring")
@@ -297,6 +308,9 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
             let lent = lent.filter(|lent| !lent.is_empty());
             if let Some(lent) = lent {
                 enter(Table::Connection, slot.phase.row(), "bytes arrive");
+                if let Some(stamps) = &mut io.stamps {
+                    stamps.note_received(key, reaped_at);
+                }
                 slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
                 slot.rx.push(lent);
             }

@@ -1,0 +1,116 @@
+//! Unix sockets on both sides: clients come by one, and requests go to a backend by another.
+
+use crate::Engine;
+use crate::support::{BOUND, Proxy};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// Reads until the text ends so.
+fn until(stream: &mut UnixStream, end: &str) -> String {
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn start(engine: Engine, directory: &Path, flags: &str) -> Proxy {
+    let directory = directory.display();
+    let flags = format!(
+        "--workers 1 --listen unix:{directory}/front --backend unix:{directory}/back {flags}"
+    );
+    Proxy::start(engine, &flags)
+}
+
+pub(crate) fn requests_go_from_one_unix_socket_to_another(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (
+        directory.path().join("front"),
+        directory.path().join("back"),
+    );
+    let backend = UnixListener::bind(&back).unwrap();
+    let mut proxy = start(
+        engine,
+        directory.path(),
+        "--forwarded --trusted-proxy 0.0.0.0/0",
+    );
+    let mut client = UnixStream::connect(&front).unwrap();
+    let mut upstream = None;
+    for round in 0..3 {
+        client
+            .write_all(b"GET /a HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+            .unwrap();
+        // The first connection is kept, as one to a port would be.
+        let upstream = upstream.get_or_insert_with(|| backend.accept().unwrap().0);
+        let request = until(upstream, "\r\n\r\n");
+        assert!(
+            request.starts_with("GET /a HTTP/1.1\r\nHost: a.example\r\n"),
+            "{request}"
+        );
+        // A peer without an address has nothing to add, and nothing that it says of others is believed.
+        assert!(!request.contains("X-Forwarded-For"), "{request}");
+        assert!(
+            request.contains("Forwarded: for=unknown;host="),
+            "{request}"
+        );
+        upstream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nround")
+            .unwrap();
+        let answer = until(&mut client, "round");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n"),
+            "{round}: {answer}"
+        );
+    }
+    // A client of HTTP/1.0 that names no host spoke to nothing that has one.
+    let mut old = UnixStream::connect(&front).unwrap();
+    old.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut kept = upstream.unwrap();
+    let request = until(&mut kept, "\r\n\r\n");
+    assert!(request.contains("\r\nHost: \r\n"), "{request}");
+    kept.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    assert!(until(&mut old, "\r\n\r\n").starts_with("HTTP/1.1 204 "));
+    proxy.signal("TERM");
+    proxy.says("done");
+    assert!(!front.exists(), "its name goes with it");
+    assert!(back.exists(), "the backend's name is the backend's");
+    let (status, _lines) = proxy.ends();
+    assert_eq!(status.code(), Some(0));
+}
+
+pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (
+        directory.path().join("front"),
+        directory.path().join("back"),
+    );
+    let _proxy = start(engine, directory.path(), "");
+    for is_there in [false, true] {
+        if is_there {
+            drop(UnixListener::bind(&back).unwrap());
+        }
+        let mut client = UnixStream::connect(&front).unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        let answer = until(&mut client, "\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    }
+    // And one that comes back is used.
+    std::fs::remove_file(&back).unwrap();
+    let backend = UnixListener::bind(&back).unwrap();
+    let mut client = UnixStream::connect(&front).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (mut upstream, _addr) = backend.accept().unwrap();
+    until(&mut upstream, "\r\n\r\n");
+    upstream
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .unwrap();
+    assert!(until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 204 "));
+}
