@@ -12,6 +12,8 @@ mod listener;
 pub mod route;
 pub mod run;
 pub mod shared;
+#[cfg(feature = "slow-down")]
+mod slow_down;
 mod thread;
 pub mod upstream;
 pub mod worker;

@@ -321,6 +321,8 @@ impl Worker {
             .timeouts
             .keepalive
             .saturating_sub(self.idle_grace());
+        #[cfg(feature = "slow-down")]
+        crate::slow_down::per_idle_conn();
         conn.park(u64::from(listener.0), self.rt.now() + kept_for);
     }
 

@@ -126,6 +126,8 @@ async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) ->
     match receive_request(worker, client, is_first).await {
         Ok((request, mut head)) => {
             worker.row().requests.add(1);
+            #[cfg(feature = "slow-down")]
+            crate::slow_down::per_request(worker.rt());
             let event = "a request arrives on an open connection";
             enter(Table::Drain, worker.row_of_drain(), event);
             let after = forward::exchange(worker, client, &request, &mut head).await;

@@ -1,7 +1,7 @@
 //! Which route takes a request, and what it makes of it. Pure: it gets facts, and gives a number and bytes; it awaits nothing
 //! and knows no connection.
 //!
-//! Which of several routes wins is decided in `docs/decisions/0018-which-route-wins.md`.
+//! Which of several routes wins is decided in `docs/decisions/0019-which-route-wins.md`.
 
 pub mod fields;
 pub mod key;
