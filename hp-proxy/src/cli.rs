@@ -326,10 +326,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let admin = admin.transpose()?;
     let listen = listen(&flags)?;
     let backend = |name: &String| -> Result<Endpoint, Refusal> {
-        Ok(Endpoint {
-            name: name.clone(),
-            addr: resolve("--backend", name)?,
-        })
+        Ok(Endpoint::new(name.clone(), resolve("--backend", name)?))
     };
     let backends = flags
         .backends

@@ -105,10 +105,9 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let of = plan
-        .upstreams
-        .iter()
-        .map(|upstream| SharedLedger::new(upstream.endpoints.len(), upstream.conns_of_all()));
+    let upstreams = plan.upstreams.iter().zip(plan.balancing());
+    let of = upstreams
+        .map(|(upstream, balancing)| SharedLedger::new(balancing, upstream.conns_of_all()));
     let ledgers: SharedLedgers = of.collect();
     let crew = thread::crew(plan, rows, &ledgers);
     Threads { crew, ledgers }

@@ -5,7 +5,9 @@ use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::counters::{Counters, Rows};
 use crate::route::split::Draws;
 use crate::route::table;
+use crate::upstream::balance::Balancing;
 use crate::upstream::{Settings, SharedLedger, Upstream};
+use hp_core::rt::Engine;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -15,6 +17,7 @@ use hp_core::rt::{Instant, Rt};
 use hp_core::wire::date::{self, DateLine};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::rc::Rc;
 #[expect(
     clippy::disallowed_types,
@@ -101,12 +104,47 @@ struct Date {
     until: Instant,
 }
 
-/// The plan as threads share it.
+/// The plan as threads share it, with what they share under it.
+#[derive(Clone, Debug)]
 #[expect(
     clippy::disallowed_types,
     reason = "the plan is shared once, when the workers start"
 )]
-pub type SharedPlan = Arc<Plan>;
+pub struct SharedPlan(Arc<(Plan, Box<[Balancing]>)>);
+
+impl SharedPlan {
+    /// Makes what the workers of a plan share.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the plan is shared once, when the workers start"
+    )]
+    pub fn new(plan: Plan) -> Self {
+        let ledgers = match plan.engine {
+            Engine::Threads => 1,
+            _ => plan.workers as usize,
+        };
+        let upstreams = plan.upstreams.iter();
+        let balancing = upstreams
+            .map(|upstream| upstream.balancing(ledgers))
+            .collect();
+        Self(Arc::new((plan, balancing)))
+    }
+
+    /// How requests are spread, by upstream.
+    #[must_use]
+    pub fn balancing(&self) -> &[Balancing] {
+        &self.0.1
+    }
+}
+
+impl Deref for SharedPlan {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0.0
+    }
+}
 
 /// What threads share of their connections, by upstream.
 #[expect(
@@ -193,7 +231,8 @@ impl Worker {
         let upstream = match &self.home {
             Home::Worker(_) => {
                 let conns_max = plan.conns_of(self.id.0, self.plan.workers);
-                Upstream::own(rt, addrs, conns_max, settings, row)
+                let balancing = self.plan.balancing().get(index as usize)?;
+                Upstream::own(rt, addrs, (balancing, conns_max), settings, row)
             }
             Home::Listener(Threads { ledgers, .. }) | Home::Thread(_, ledgers) => {
                 let ledger = ledgers.get(index as usize)?.clone();

@@ -41,10 +41,7 @@ fn ten_thousand_warm_requests_by_routes_allocate_nothing() {
 fn one_route(engine: Engine, backend: SocketAddr) -> Plan {
     Plan::from(OneRoute {
         listen: any().into(),
-        backends: vec![Endpoint {
-            name: String::from("backend"),
-            addr: backend.into(),
-        }],
+        backends: vec![Endpoint::new(String::from("backend"), backend.into())],
         workers: 1,
         engine,
         forwarding: Forwarding::default(),

@@ -11,6 +11,8 @@
     reason = "facts are functions of a test, not tests themselves"
 )]
 
+#[path = "e2e/balance.rs"]
+mod balance;
 #[path = "e2e/ends.rs"]
 mod ends;
 #[path = "e2e/forwarding.rs"]
@@ -70,6 +72,13 @@ macro_rules! stamp {
             use super::Engine;
 
             facts! { $engine;
+                balance:
+                    requests_are_shared_out_by_weight,
+                    a_backup_is_asked_only_when_nobody_else_can_be,
+                    requests_with_one_key_go_to_one_endpoint,
+                    one_client_s_requests_go_to_one_endpoint_by_its_address,
+                    the_endpoint_with_the_fewest_requests_is_asked,
+                    the_first_endpoint_with_room_is_asked;
                 routes:
                     each_request_goes_where_its_most_specific_route_leads,
                     a_request_that_no_route_takes_is_told_so,

@@ -176,10 +176,10 @@ fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh
     let mesh = Mesh::new(WORKERS);
     let plan = SharedPlan::new(Plan::from(OneRoute {
         listen: listen.into(),
-        backends: vec![Endpoint {
-            name: String::from("echo"),
-            addr: SocketAddr::from(([10, 0, 0, 3], 9001)).into(),
-        }],
+        backends: vec![Endpoint::new(
+            String::from("echo"),
+            SocketAddr::from(([10, 0, 0, 3], 9001)).into(),
+        )],
         workers: WORKERS,
         engine: Engine::Auto,
         forwarding: Forwarding::default(),

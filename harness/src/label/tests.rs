@@ -176,8 +176,8 @@ fn no_latency_voids_a_visit() {
     );
 }
 
-/// 100 connections with 1.99 ms each answer 50,251 times a second, and no fewer than 50,000 where the client takes 10 µs
-/// for itself. Seed B of the method's history ran 30 s by one clock and 27 s by another.
+/// 100 connections with 1.99 ms each answer 50,251 times a second at most, and fewer where they rest between an answer and the
+/// next request. Seed B of the method's history ran 30 s by one clock and 27 s by another.
 #[test]
 fn a_clock_that_stepped_breaks_littles_law() {
     for (rps, breaks) in [
@@ -185,7 +185,7 @@ fn a_clock_that_stepped_breaks_littles_law() {
         ("48600.0", false),
         ("51700.0", false),
         ("55000.0", true),
-        ("45000.0", true),
+        ("40000.0", false),
     ] {
         let document =
             parse_document(&GOOD.replace(r#""rps": 50000.0"#, &format!("\"rps\": {rps}"))).unwrap();
@@ -200,15 +200,16 @@ fn a_clock_that_stepped_breaks_littles_law() {
     );
 }
 
-/// A stall of 60 ms at the end of a second leaves requests of that length uncounted.
+/// A stall of 60 ms when the window begins brings answers to requests that were sent before it.
 #[test]
-fn a_stall_at_the_end_breaks_no_law() {
-    let slower = GOOD.replace(r#""rps": 50000.0"#, r#""rps": 46000.0"#);
-    let document = parse_document(&slower).unwrap();
-    assert!(littles_law(&closed(), &document).is_some());
-    let document =
-        parse_document(&slower.replace(r#""max": 7030000"#, r#""max": 60000000"#)).unwrap();
-    assert_eq!(littles_law(&closed(), &document), None);
+fn a_stall_at_the_begin_breaks_no_law() {
+    let faster = GOOD.replace(r#""rps": 50000.0"#, r#""rps": 54000.0"#);
+    let document = parse_document(&faster).unwrap();
+    let warm = load("connections = 100\nwarmup_ms = 500");
+    assert!(littles_law(&warm, &document).is_some());
+    let stalled = faster.replace(r#""max": 7030000"#, r#""max": 60000000"#);
+    let document = parse_document(&stalled).unwrap();
+    assert_eq!(littles_law(&warm, &document), None);
 }
 
 #[test]

@@ -3,11 +3,14 @@
 use crate::config::forwarding::{self, Forwarding};
 use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
+use crate::route::key::Key;
 use crate::route::rewrite::PathChange;
 use crate::route::rule::Rule;
 use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
+use crate::upstream::balance::member::Member;
+use crate::upstream::balance::{self, Balancing, Method};
 use hp_core::rt::Engine;
 use hp_core::rt::net::{Address, PortUse};
 use hp_core::wire::http1::head::HeadLimits;
@@ -72,8 +75,10 @@ pub enum Serves {
 pub struct Upstream {
     /// Its name in routes.
     pub name: String,
-    /// The servers, in turn; at least one.
+    /// The servers; at least one.
     pub endpoints: Vec<Endpoint>,
+    /// How they are picked.
+    pub balance: Balance,
     /// Idle connections kept per worker and endpoint; per endpoint where threads share them.
     pub idle_conns_max: u32,
     /// Connections per endpoint, all workers together; 0: no limit.
@@ -84,6 +89,15 @@ pub struct Upstream {
     pub idle_timeout: Duration,
 }
 
+/// How an upstream picks an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// The algorithm.
+    pub method: Method,
+    /// What requests are hashed by; there for the methods that go by a key, and for them alone.
+    pub key: Option<Key>,
+}
+
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -91,6 +105,23 @@ pub struct Endpoint {
     pub name: String,
     /// Where it is.
     pub addr: Address,
+    /// Its share beside the others', 0 to [`WEIGHT_MAX`](crate::upstream::balance::member::WEIGHT_MAX).
+    pub weight: u32,
+    /// Used while no other can be.
+    pub is_backup: bool,
+}
+
+impl Endpoint {
+    /// One like any other.
+    #[must_use]
+    pub fn new(name: String, addr: Address) -> Self {
+        Self {
+            name,
+            addr,
+            weight: 1,
+            is_backup: false,
+        }
+    }
 }
 
 /// What becomes of the requests of one route.
@@ -201,6 +232,7 @@ impl From<OneRoute> for Plan {
             upstreams: vec![Upstream {
                 name: String::from(NAME),
                 endpoints: backends,
+                balance: Balance::default(),
                 idle_conns_max: limits.idle_conns_max,
                 conns_max: limits.upstream_conns_max,
                 connect_timeout: timeouts.connect,
@@ -243,6 +275,18 @@ impl Upstream {
         (self.conns_max > 0).then_some(self.conns_max)
     }
 
+    /// What its balancers are made from, with so many ledgers; see [`Balancing::new`].
+    #[must_use]
+    pub fn balancing(&self, ledgers: usize) -> Balancing {
+        let member = |endpoint: &Endpoint| {
+            let name_hash = balance::hash(endpoint.name.as_bytes());
+            Member::new(name_hash, endpoint.weight, endpoint.is_backup.into(), None)
+        };
+        let members = self.endpoints.iter().map(member).collect();
+        let seed = balance::hash(self.name.as_bytes());
+        Balancing::new(self.balance.method, members, ledgers, seed)
+    }
+
     /// How many connections per endpoint one of `workers` workers may have; `None`: no limit. The shares add up to the
     /// limit, so no worker has to ask another.
     #[must_use]
@@ -270,7 +314,10 @@ impl Plan {
                 && route.response.is_empty()
                 && route.action == Action::Forward(Split::all_to(0))
         };
-        self.table.sole() == Some(RouteId(0)) && self.routes.first().is_some_and(is_plain)
+        let goes_by_key = |upstream: &Upstream| upstream.balance.key.is_some();
+        self.table.sole() == Some(RouteId(0))
+            && self.routes.first().is_some_and(is_plain)
+            && !self.upstreams.first().is_some_and(goes_by_key)
     }
 }
 
@@ -360,6 +407,7 @@ mod tests {
         let upstream = |conns_max| Upstream {
             name: String::new(),
             endpoints: Vec::new(),
+            balance: Balance::default(),
             idle_conns_max: 0,
             conns_max,
             connect_timeout: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! The JSON Schema of the configuration file, made from its shape. JSON Schema 2020-12.
 
-use super::shape::{BALANCES, Key, Kind, NOT_BUILT, ROOT, Shape};
+use super::shape::{Key, Kind, NOT_BUILT, ROOT, Shape};
 use serde_json::{Map, Value, json};
 
 /// The schema, indented, with a line feed at its end.
@@ -37,14 +37,10 @@ fn of_shape(shape: &Shape) -> Value {
 fn of_key(shape: &Shape, key: &Key) -> Value {
     let mut value = of_kind(&key.kind);
     let is_built = !NOT_BUILT.contains(&(shape.name, key.name));
-    let about = match (is_built, key.name) {
-        (false, _) => format!("{} Not built yet.", key.about),
-        (true, "balance") => format!(
-            "{} Of {}, the first is built.",
-            key.about,
-            BALANCES.join(", ")
-        ),
-        (true, _) => key.about.to_owned(),
+    let about = if is_built {
+        key.about.to_owned()
+    } else {
+        format!("{} Not built yet.", key.about)
     };
     if let Some(object) = value.as_object_mut() {
         object.insert(String::from("description"), json!(about));

@@ -4,6 +4,7 @@
 mod route;
 mod upstream;
 
+use crate::upstream::balance::Method;
 use route::ROUTE;
 use upstream::UPSTREAM;
 
@@ -303,19 +304,14 @@ const LISTENER: Shape = Shape {
 };
 
 /// What is understood and has no effect as yet, by shape and key; a file that says it is refused.
-pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("endpoint", "backup"),
-    ("endpoint", "slow_start"),
-    ("endpoint", "weight"),
-    ("upstream", "sticky"),
-];
+pub const NOT_BUILT: &[(&str, &str)] = &[("endpoint", "slow_start"), ("upstream", "sticky")];
 
-/// All ways to balance, of which only the first is built; a table `{ hash = ... }` is another one.
-pub const BALANCES: &[&str] = &[
-    "round_robin",
-    "least_conn",
-    "least_time",
-    "random",
-    "p2c",
-    "first",
+/// All ways to balance that have one word; a table `{ hash = ... }` is another one.
+pub const BALANCES: &[(&str, Method)] = &[
+    ("round_robin", Method::RoundRobin),
+    ("least_conn", Method::LeastConn),
+    ("least_time", Method::LeastTime),
+    ("random", Method::Random),
+    ("p2c", Method::P2c),
+    ("first", Method::First),
 ];

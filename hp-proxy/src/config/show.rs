@@ -2,11 +2,13 @@
 //! for credentials, which are not shown.
 
 use super::forwarding::{Http10, Underscores};
-use super::plan::{Action, Plan, Route, Serves, Upstream};
+use super::plan::{Action, Balance, Endpoint, Plan, Route, Serves, Upstream};
+use super::shape::BALANCES;
 use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
+use crate::upstream::balance::Method;
 use hp_core::rt::net::PortUse;
 use hp_core::wire::forwarding::is_credential;
 use std::fmt::{self, Display, Write};
@@ -271,13 +273,9 @@ fn write_fields(out: &mut String, key: &str, changes: &FieldChanges) -> fmt::Res
 
 fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "\n[upstream.{}]", quoted(&upstream.name))?;
-    let names: Vec<&String> = upstream
-        .endpoints
-        .iter()
-        .map(|endpoint| &endpoint.name)
-        .collect();
-    writeln!(out, "endpoints = {}", list(&names))?;
-    writeln!(out, "balance = \"round_robin\"")?;
+    let endpoints: Vec<String> = upstream.endpoints.iter().map(endpoint_text).collect();
+    writeln!(out, "endpoints = [{}]", endpoints.join(", "))?;
+    writeln!(out, "balance = {}", balance_text(&upstream.balance))?;
     writeln!(out, "idle_conns_max = {}", upstream.idle_conns_max)?;
     writeln!(out, "max_conns = {}", upstream.conns_max)?;
     writeln!(
@@ -290,6 +288,31 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
         "idle_timeout = {}",
         quoted(time_text(upstream.idle_timeout))
     )
+}
+
+fn endpoint_text(endpoint: &Endpoint) -> String {
+    let name = quoted(&endpoint.name);
+    match (endpoint.weight, endpoint.is_backup) {
+        (1, false) => name,
+        (weight, false) => format!("{{ address = {name}, weight = {weight} }}"),
+        (weight, true) => format!("{{ address = {name}, weight = {weight}, backup = true }}"),
+    }
+}
+
+fn balance_text(balance: &Balance) -> String {
+    let method = if balance.method == Method::Rendezvous {
+        "rendezvous"
+    } else {
+        "maglev"
+    };
+    match &balance.key {
+        Some(key) => format!("{{ hash = {}, method = \"{method}\" }}", quoted(key)),
+        None => {
+            let mut named = BALANCES.iter();
+            let name = named.find(|(_, method)| *method == balance.method);
+            quoted(name.map_or("round_robin", |(name, _)| name))
+        }
+    }
 }
 
 fn list(values: &[impl Display]) -> String {

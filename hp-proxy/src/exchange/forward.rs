@@ -9,7 +9,7 @@ use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Worker;
-use crate::upstream::{AcquireError, Lease, Upstream};
+use crate::upstream::{AcquireError, Aim, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -62,10 +62,10 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let upstream = upstream_of(worker, request)?;
-    let mut lease = match upstream.take_kept() {
+    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let mut lease = match upstream.take_kept(aim) {
         Some(lease) => lease,
-        None => connect(worker, upstream.acquire()).await?,
+        None => connect(worker, upstream.acquire(aim)).await?,
     };
     let progress = Progress::of(request);
     loop {
@@ -108,6 +108,7 @@ async fn without_content(
                 continue;
             }
         };
+        lease.note_head();
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, lease, (&mut reader, out)).await);
         }
@@ -145,6 +146,13 @@ fn upstream_of<'w>(worker: &'w Worker, request: &Request) -> Result<&'w Rc<Upstr
     upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
 }
 
+fn aim_of(request: &Request) -> Aim {
+    Aim {
+        key: request.chosen.key,
+        stuck_to: None,
+    }
+}
+
 /// Waits for a connection to a backend.
 async fn connect(
     worker: &Worker,
@@ -173,7 +181,8 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let lease = connect(worker, upstream_of(worker, request)?.acquire()).await?;
+    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let lease = connect(worker, upstream.acquire(aim)).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
         return Err(Failure::LengthRequired);
@@ -210,16 +219,11 @@ async fn with_content(
             }
             _ => uploading.beside(answering.head(&mut reader, out)).await??,
         };
+        lease.note_head();
         let deliver = answering.deliver(&begun.facts, &mut reader, out);
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
-            // The answer has begun: there is no other to give.
-            Err(broken_request) => {
-                if broken_request == Failure::ClientGone {
-                    enter(Table::Exchange, "Relaying", "client leaves");
-                }
-                Delivered::ClientGone
-            }
+            Err(broken_request) => cut_off(broken_request),
         };
         (begun, delivered)
     };
@@ -243,6 +247,14 @@ async fn with_content(
         After::Close if !is_whole => After::Linger,
         after => after,
     })
+}
+
+/// A request that breaks when its answer has begun: there is no other to give.
+fn cut_off(broken_request: Failure) -> Delivered {
+    if broken_request == Failure::ClientGone {
+        enter(Table::Exchange, "Relaying", "client leaves");
+    }
+    Delivered::ClientGone
 }
 
 /// What an exchange has in hand when the answer was delivered or broke off.

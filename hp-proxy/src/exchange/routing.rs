@@ -10,6 +10,7 @@ use crate::route::rule::{PathRule, Rule};
 use crate::route::template::Values;
 use crate::route::{Facts, RouteId, path};
 use crate::shared::Worker;
+use crate::upstream::balance;
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::request::RequestHead;
@@ -27,6 +28,8 @@ pub(super) struct Chosen {
     pub(super) response_timeout: Duration,
     /// The route changes the fields of answers.
     pub(super) changes_answer: bool,
+    /// What its upstream hashes it by.
+    pub(super) key: Option<u64>,
 }
 
 impl Chosen {
@@ -38,6 +41,7 @@ impl Chosen {
             upstream: 0,
             response_timeout: worker.first_response_timeout(),
             changes_answer: false,
+            key: None,
         }
     }
 }
@@ -83,6 +87,9 @@ fn choose_among_many(
     chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
         chosen.upstream = split.pick(|| worker.draw());
+        let upstream = worker.plan().upstreams.get(chosen.upstream as usize);
+        let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
+        chosen.key = key.and_then(|key| key.hash(&facts, balance::hash));
         let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);

@@ -4,6 +4,7 @@
 //! Which of several routes wins is decided in `docs/decisions/0019-which-route-wins.md`.
 
 pub mod fields;
+pub mod key;
 pub mod path;
 mod radix;
 pub mod rewrite;

@@ -239,7 +239,7 @@ fn may_both_hold(
 }
 
 /// The value of the first parameter with this key; empty where there is no equals sign. Compared as it was sent.
-fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
+pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
     query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (name == key).then_some(value)

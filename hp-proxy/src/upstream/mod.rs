@@ -9,4 +9,4 @@ mod window;
 
 pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
-pub use pool::{AcquireError, Lease, Settings, Upstream};
+pub use pool::{AcquireError, Aim, Lease, Settings, Upstream};

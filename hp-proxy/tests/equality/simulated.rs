@@ -80,10 +80,7 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
 fn plan() -> Plan {
     Plan::from(OneRoute {
         listen: PROXY.into(),
-        backends: vec![Server {
-            name: BACKEND.to_string(),
-            addr: BACKEND.into(),
-        }],
+        backends: vec![Server::new(BACKEND.to_string(), BACKEND.into())],
         workers: 1,
         engine: Engine::Auto,
         forwarding: Forwarding::default(),

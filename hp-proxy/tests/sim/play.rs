@@ -493,10 +493,7 @@ impl Stage {
 
 fn server(host: IpAddr) -> Server {
     let addr = SocketAddr::from((host, 8000));
-    Server {
-        name: addr.to_string(),
-        addr: addr.into(),
-    }
+    Server::new(addr.to_string(), addr.into())
 }
 
 /// What can be sent in a bearable number of pieces.

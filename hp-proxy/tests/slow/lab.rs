@@ -48,10 +48,10 @@ impl Lab {
         };
         let mut plan = OneRoute {
             listen: proxy_addr().into(),
-            backends: vec![Endpoint {
-                name: backend_addr().to_string(),
-                addr: backend_addr().into(),
-            }],
+            backends: vec![Endpoint::new(
+                backend_addr().to_string(),
+                backend_addr().into(),
+            )],
             workers: 1,
             engine: Engine::Auto,
             forwarding: Forwarding::default(),

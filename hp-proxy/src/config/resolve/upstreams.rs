@@ -2,9 +2,11 @@
 
 use super::Resolver;
 use crate::config::file::{Entry, Section, Value};
-use crate::config::plan::{Endpoint, Limits, Timeouts, Upstream};
+use crate::config::plan::{Balance, Endpoint, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
+use crate::route::key::Key;
+use crate::upstream::balance::Method;
 use std::cell::Cell;
 
 /// What holds for an upstream that says nothing else.
@@ -37,7 +39,6 @@ impl Resolver<'_> {
                 );
                 continue;
             }
-            self.check_balance(section);
             let upstream = self.upstream(name, section, defaults);
             let named = Named {
                 place: entry.place.clone(),
@@ -91,9 +92,16 @@ impl Resolver<'_> {
             );
             self.report.error(&place, reason);
         }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            self.report.error(
+                section.place_of("endpoints"),
+                "every endpoint has weight 0, so none takes requests; give one a weight",
+            );
+        }
         Upstream {
             name: name.to_owned(),
             endpoints,
+            balance: self.balance(section),
             idle_conns_max: section
                 .count("idle_conns_max")
                 .unwrap_or(limits.idle_conns_max),
@@ -106,9 +114,14 @@ impl Resolver<'_> {
     }
 
     fn endpoint(&mut self, entry: &Entry) -> Option<Endpoint> {
+        let (mut weight, mut is_backup) = (1, false);
         let (text, place) = match &entry.value {
             Value::Section(section) => match section.text("address") {
-                Some(found) => found,
+                Some(found) => {
+                    weight = section.count("weight").unwrap_or(weight);
+                    is_backup = section.flag("backup");
+                    found
+                }
                 None => {
                     self.missing(section, "address", "the HOST:PORT of the server");
                     return None;
@@ -125,23 +138,53 @@ impl Resolver<'_> {
         Some(Endpoint {
             name: text.to_owned(),
             addr,
+            weight,
+            is_backup,
         })
     }
 
-    fn check_balance(&mut self, section: &Section) {
+    fn balance(&mut self, section: &Section) -> Balance {
         let Some(entry) = section.entry("balance") else {
-            return;
+            return Balance::default();
         };
-        let reason = match entry.text() {
-            Some((word, _)) if BALANCES.first() == Some(&word) => return,
-            Some((word, _)) if !BALANCES.contains(&word) => {
-                let near = did_you_mean(word, BALANCES.iter().copied());
-                format!("{word:?} is none of {}{near}", BALANCES.join(", "))
+        if let Some((word, _)) = entry.text() {
+            let found = BALANCES.iter().find(|(name, _)| *name == word);
+            if let Some((_, method)) = found {
+                return Balance {
+                    method: *method,
+                    key: None,
+                };
             }
-            Some((word, _)) => format!("{word} is not built yet; leave it out for round_robin"),
-            None => String::from("hash is not built yet; leave it out for round_robin"),
+            let names = || BALANCES.iter().map(|(name, _)| *name);
+            let near = did_you_mean(word, names());
+            let all = names().collect::<Vec<_>>().join(", ");
+            let reason = format!("{word:?} is none of {all}, nor {{ hash = KEY }}{near}");
+            self.report.error(&entry.place, reason);
+        } else if let Some(by_key) = entry.section() {
+            return self.balance_by_key(by_key).unwrap_or_default();
+        }
+        Balance::default()
+    }
+
+    fn balance_by_key(&mut self, section: &Section) -> Option<Balance> {
+        let Some((text, place)) = section.text("hash") else {
+            self.missing(section, "hash", "what decides, e.g. \"client_ip\"");
+            return None;
         };
-        self.report.error(&entry.place, reason);
+        let Some(key) = Key::parse(text) else {
+            let reason =
+                format!("{text:?} is none of client_ip, uri, header:NAME, cookie:NAME, query:KEY");
+            self.report.error(place, reason);
+            return None;
+        };
+        let method = match section.text("method") {
+            Some(("rendezvous", _)) => Method::Rendezvous,
+            _ => Method::Maglev, // The default; the shape has told of all other words.
+        };
+        Some(Balance {
+            method,
+            key: Some(key),
+        })
     }
 
     pub(super) fn warn_of_unused(&mut self, upstreams: &[(Upstream, Named)]) {

@@ -1,6 +1,7 @@
 //! What a upstream may say.
 
 use super::{ANY_COUNT, Kind, Shape, key};
+use crate::upstream::balance::member::WEIGHT_MAX;
 
 pub(super) const UPSTREAM: Shape = Shape {
     name: "upstream",
@@ -15,7 +16,7 @@ pub(super) const UPSTREAM: Shape = Shape {
             "balance",
             Kind::OneOf(&[Kind::Text, Kind::Section(&HASH)]),
             "\"round_robin\"",
-            "Which server is next.",
+            "Which server is next: round_robin, least_conn, least_time, random, p2c or first, or by a key.",
         ),
         key(
             "idle_conns_max",
@@ -61,9 +62,9 @@ const ENDPOINT: Shape = Shape {
         ),
         key(
             "weight",
-            Kind::Count(0, 65_535),
+            Kind::Count(0, WEIGHT_MAX as u64),
             "1",
-            "Its share of requests.",
+            "Its share of requests beside the others'; 0: none.",
         ),
         key(
             "slow_start",
