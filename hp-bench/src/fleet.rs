@@ -19,6 +19,7 @@ use hp_core::rt::net::Conn;
 use hp_core::rt::{Instant, Rt};
 
 use crate::address::Address;
+use crate::cli::load::Stamp;
 use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
@@ -122,14 +123,16 @@ impl Fleet {
             }
             Pace::Rate(_) | Pace::Recorded => meeting = Some(Meeting::new(conns)),
         }
-        rt.keep_stamps();
+        if plan.stamp == Stamp::Event {
+            rt.keep_stamps();
+        }
         let mut record = Record::with_clock(clock);
         record.samples = plan.samples_room().map(Samples::with_room);
         Self {
             rt,
             record: RefCell::new(record),
             uncounted: RefCell::new(Record::with_clock(clock)),
-            rules: ResponseRules::new(plan.pipeline > 1),
+            rules: ResponseRules::new(plan.pipeline > 1, plan.drain, plan.stamp),
             connects_on_demand: plan.connects_on_demand(),
             sends_meanwhile: plan.pipeline > 1 && plan.pace != Pace::Closed,
             window: Window {
@@ -347,7 +350,7 @@ impl Fleet {
         if at >= self.window.stop.get() {
             return None;
         }
-        let free_since = self.rt.precise_now();
+        let free_since = self.plan.stamp.now(&self.rt);
         Box::pin(self.precisely_until(at)).await;
         if self.is_over() {
             return None;
@@ -361,7 +364,7 @@ impl Fleet {
         if let Some(meeting) = &self.meeting {
             return meeting.given(idx);
         }
-        let now = last_done.unwrap_or_else(|| self.rt.precise_now());
+        let now = last_done.unwrap_or_else(|| self.plan.stamp.now(&self.rt));
         if now >= self.window.stop.get() {
             return None;
         }
@@ -415,7 +418,7 @@ impl Fleet {
             }
             if meeting.all_busy() {
                 meeting.somebody_free().await;
-                able = able.max(self.rt.precise_now());
+                able = able.max(self.plan.stamp.now(&self.rt));
             }
             if self.is_over() || meeting.is_over() || !self.spend(at) {
                 break;

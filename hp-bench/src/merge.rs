@@ -130,6 +130,7 @@ pub fn compare(first: &Document, other: &Document) -> Result<(), MergeError> {
             idle: 0,
             requests: document.plan.requests.map(|_some| 0),
             src: Vec::new(),
+            pin: Vec::new(),
             start_at: None,
             ..document.plan.clone()
         };
@@ -158,6 +159,7 @@ fn plan(documents: &[Document]) -> Planned {
         rate_to: first.rate_to.map(|rate| rate * times),
         rate_steps: first.rate_steps.iter().map(|rate| rate * times).collect(),
         src: plans().flat_map(|plan| plan.src.clone()).collect(),
+        pin: plans().flat_map(|plan| plan.pin.clone()).collect(),
         ..first
     }
 }

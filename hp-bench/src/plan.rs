@@ -3,13 +3,13 @@
 //! Must not know: sockets and the runtime. Names are resolved by the caller.
 
 mod cpus;
+mod error;
 mod pace;
 mod source;
 mod stall;
 pub mod statuses;
 pub mod units;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use hp_core::base::units::KIB;
 use hp_core::rt::Engine;
 
 use crate::cli::Cli;
-use crate::cli::load::LoadArgs;
+use crate::cli::load::{Drain, LoadArgs, Stamp};
 use crate::date;
 use crate::output::Output;
-use crate::request::{Request, RequestError};
+use crate::request::Request;
 use crate::samples::SAMPLES_MAX;
 use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
-use crate::traffic::{Choice, TrafficError};
+use crate::traffic::Choice;
 use cpus::{cpus_of, parse_cpus};
 use pace::pace;
 use source::read_traffic;
@@ -34,6 +34,7 @@ use stall::stall;
 use statuses::Statuses;
 use units::{RateWords, parse_addrs};
 
+pub use error::PlanError;
 pub use stall::Stall;
 
 /// Everything the workers and the report need to know.
@@ -80,6 +81,10 @@ pub struct Plan {
     pub pin: Vec<usize>,
     /// How long before a request is due its thread stops sleeping.
     pub spin: Duration,
+    /// What becomes of long bodies.
+    pub drain: Drain,
+    /// When the clock is read for sends and answers.
+    pub stamp: Stamp,
     /// The requests, at least one; recorded traffic and a mix have more.
     pub requests: Vec<Request>,
     /// Which of them comes next.
@@ -160,43 +165,6 @@ pub enum Observed {
     Group(PathBuf),
 }
 
-/// Why the words make no plan.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum PlanError {
-    /// The positional word and the flag say different things.
-    SaidTwice {
-        /// Both names, and their values.
-        what: &'static str,
-    },
-    /// More threads than connections.
-    IdleThreads {
-        /// As asked.
-        threads: u32,
-        /// As asked.
-        connections: u32,
-    },
-    /// A flag's value that is out of range or no value, or flags that contradict each other: a line for the user.
-    Flag {
-        /// The flag.
-        flag: &'static str,
-        /// What is wrong, and what to do.
-        cause: String,
-    },
-    /// A request that cannot be sent.
-    Request(RequestError),
-    /// A file that cannot be read.
-    File {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// The system's word.
-        cause: String,
-    },
-    /// A file that has no traffic in it.
-    Traffic(TrafficError),
-}
-
 impl Plan {
     /// Makes the plan; reads the files that the words name.
     ///
@@ -206,11 +174,7 @@ impl Plan {
     /// The first [`PlanError`].
     pub fn resolve(cli: &Cli, cpus: u32) -> Result<Self, PlanError> {
         let load = &cli.flags.load;
-        if load.script.is_some() {
-            let cause =
-                "scripts are not run; describe requests with --mix, or give their bytes with --raw";
-            return Err(flag("-s", cause));
-        }
+        refuse_script(load)?;
         let connections = one_of(
             cli.connections_word,
             cli.flags.connections,
@@ -254,6 +218,8 @@ impl Plan {
             engine: cli.flags.engine,
             pin,
             spin: Duration::from_micros(load.spin.unwrap_or(0).into()),
+            drain: drain(cli),
+            stamp: load.stamp,
             requests: traffic.requests,
             choice: traffic.choice,
             read_rate: load.read_rate.unwrap_or(0),
@@ -386,40 +352,6 @@ impl Default for RatePlan {
     }
 }
 
-impl PlanError {
-    /// Whether the words are wrong, rather than the world.
-    pub fn is_misuse(&self) -> bool {
-        !matches!(self, Self::File { .. })
-    }
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SaidTwice { what } => write!(f, "{what} differ; give one of them"),
-            Self::IdleThreads {
-                threads,
-                connections,
-            } => write!(
-                f,
-                "-t {threads} is more than {connections} connections; give at most one thread per connection"
-            ),
-            Self::Flag { flag, cause } => write!(f, "{flag}: {cause}"),
-            Self::Request(error) => write!(f, "{error}"),
-            Self::File { flag, file, cause } => {
-                write!(
-                    f,
-                    "{flag} {}: {cause}; name a readable file",
-                    file.display()
-                )
-            }
-            Self::Traffic(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for PlanError {}
-
 /// Reads `10`, `10s`, `500ms`, `1m` or `2h`.
 ///
 /// # Errors
@@ -459,6 +391,14 @@ fn flag(flag: &'static str, cause: impl Into<String>) -> PlanError {
     }
 }
 
+fn refuse_script(load: &LoadArgs) -> Result<(), PlanError> {
+    let cause = "scripts are not run; describe requests with --mix, or give their bytes with --raw";
+    match load.script {
+        Some(_) => Err(flag("-s", cause)),
+        None => Ok(()),
+    }
+}
+
 fn share(of: u32, threads: u32, worker: u32) -> u32 {
     of / threads + u32::from(worker < of % threads)
 }
@@ -489,6 +429,15 @@ fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {
     Ok(addrs
         .map_err(|cause| flag("--src", cause))?
         .unwrap_or_default())
+}
+
+/// What can be done with the bodies: where the kernel has no other way, or bytes are to be read slowly, they are copied.
+fn drain(cli: &Cli) -> Drain {
+    let load = &cli.flags.load;
+    if cli.target.unix().is_some() || load.read_rate.is_some() {
+        return Drain::Copy;
+    }
+    load.drain
 }
 
 fn observed(load: &LoadArgs) -> Result<Observed, PlanError> {
@@ -778,6 +727,21 @@ mod tests {
             spin(&["-R", "1k", "--spin", "20"]),
             Duration::from_micros(20)
         );
+    }
+
+    #[test]
+    fn bodies_are_copied_where_they_cannot_be_discarded() {
+        let drain = |words: &[&str]| plan(words).unwrap().drain;
+        assert_eq!(drain(&[]), Drain::Trunc);
+        assert_eq!(drain(&["--drain", "copy"]), Drain::Copy);
+        assert_eq!(drain(&["--drain", "trunc"]), Drain::Trunc);
+        assert_eq!(
+            drain(&["--drain", "trunc", "--read-rate", "1k"]),
+            Drain::Copy
+        );
+        let words = ["hp-bench", "unix:/run/x", "--drain", "trunc"].map(OsString::from);
+        let unix = Plan::resolve(&crate::cli::parse(words).unwrap(), 1).unwrap();
+        assert_eq!(unix.drain, Drain::Copy);
     }
 
     #[test]

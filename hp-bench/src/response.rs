@@ -16,6 +16,8 @@ use hp_core::wire::http1::framing::{
 use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::response::{ResponseFacts, parse_response};
 
+use crate::cli::load::{Drain, Stamp};
+
 /// A complete answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Response {
@@ -120,6 +122,8 @@ pub(crate) struct ResponseRules {
     limits: HeadLimits,
     /// Whether more bytes may follow an answer, because more requests are under way.
     is_pipelined: bool,
+    drain: Drain,
+    stamp: Stamp,
     /// For answers to HEAD, and to everything else. Borrowed within one poll only.
     memos: [RefCell<Memo>; 2],
 }
@@ -139,10 +143,12 @@ struct Meaning {
 
 impl ResponseRules {
     /// For connections with one request at a time, or with more.
-    pub(crate) fn new(is_pipelined: bool) -> Self {
+    pub(crate) fn new(is_pipelined: bool, drain: Drain, stamp: Stamp) -> Self {
         Self {
             limits: HeadLimits::default(),
             is_pipelined,
+            drain,
+            stamp,
             memos: Default::default(),
         }
     }
@@ -197,7 +203,7 @@ impl ResponseRules {
             return Ok(None);
         }
         input.reader.consume(end);
-        let done = came_at(conn);
+        let done = self.came_at(conn);
         Ok(Some(Response {
             status,
             bytes: end as u64,
@@ -228,11 +234,11 @@ impl ResponseRules {
             if facts.is_interim {
                 continue;
             }
-            body(conn, input, facts.framing, &mut taken).await?;
+            self.body(conn, input, facts.framing, &mut taken).await?;
             if !self.is_pipelined && !input.is_empty() {
                 return Err(Failure::Malformed); // Whose answer these bytes are nobody knows.
             }
-            let done = conn.rt().precise_now();
+            let done = self.stamp.now(conn.rt());
             return Ok(Response {
                 status,
                 bytes: taken.bytes,
@@ -259,8 +265,115 @@ impl ResponseRules {
             {
                 return Ok(found);
             }
-            more(conn, input, taken).await?;
+            self.more(conn, input, taken).await?;
         }
+    }
+
+    /// Reads a body to its end.
+    async fn body(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        framing: ResponseFraming,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
+        match framing {
+            ResponseFraming::Empty => Ok(()),
+            ResponseFraming::Length(length) => self.counted(conn, input, length, taken).await,
+            ResponseFraming::Chunked => self.chunked(conn, input, taken).await,
+            ResponseFraming::UntilClose => loop {
+                let len = input.reader.bytes().len();
+                taken.content(input.reader.bytes());
+                input.reader.consume(len);
+                taken.bytes += len as u64;
+                match input.fill(conn).await {
+                    Ok(Filled::More) => (),
+                    Ok(Filled::Eof) => return Ok(()),
+                    Err(error) => return Err(broken(&error, Came::Part)),
+                }
+            },
+        }
+    }
+
+    /// A body of known length. Nobody needs the bytes of a long one that is not hashed.
+    async fn counted(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        length: u64,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
+        let mut left = length;
+        while left > 0 {
+            let bytes = input.reader.bytes();
+            let came = bytes.len();
+            let len = usize::try_from(left).map_or(came, |left| left.min(came));
+            taken.content(&bytes[..len]);
+            input.reader.consume(len);
+            taken.bytes += len as u64;
+            left -= len as u64;
+            if left >= DISCARDED_BYTES_MIN && self.drain == Drain::Trunc && taken.hash.is_none() {
+                taken.first_byte.get_or_insert_with(|| self.came_at(conn));
+                // The last byte comes the usual way: what a server says beyond its answer comes with it, and is found.
+                discard(conn, left - 1, taken).await?;
+                left = 1;
+            }
+            if left > 0 {
+                self.more(conn, input, taken).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn chunked(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
+        let mut decoder = ChunkedDecoder::new();
+        loop {
+            let decoded = decoder.next(input.reader.bytes());
+            let (len, event) = decoded.map_err(|_refused| Failure::Malformed)?;
+            let is_starved = event == ChunkEvent::NeedMore;
+            let is_over = event == ChunkEvent::End;
+            if let ChunkEvent::Data(content) = event {
+                taken.content(input.reader.bytes().get(content).unwrap_or_default());
+            }
+            input.reader.consume(len);
+            taken.bytes += len as u64;
+            if is_over {
+                return Ok(());
+            }
+            if is_starved {
+                self.more(conn, input, taken).await?;
+            }
+        }
+    }
+
+    async fn more(
+        &self,
+        conn: &Conn,
+        input: &mut Incoming,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
+        let came = if taken.bytes == 0 && input.is_empty() {
+            Came::Nothing
+        } else {
+            taken.first_byte.get_or_insert_with(|| self.came_at(conn));
+            Came::Part
+        };
+        match input.fill(conn).await {
+            Ok(Filled::More) => Ok(()),
+            Ok(Filled::Eof) => Err(Failure::Closed(came)),
+            Err(error) => Err(broken(&error, came)),
+        }
+    }
+
+    /// When the last bytes came off the socket, which may be some tasks ago.
+    fn came_at(&self, conn: &Conn) -> Instant {
+        conn.received_at()
+            .unwrap_or_else(|| self.stamp.now(conn.rt()))
     }
 
     #[inline]
@@ -355,85 +468,22 @@ impl Memo {
     }
 }
 
-/// Reads a body to its end.
-async fn body(
-    conn: &Conn,
-    input: &mut Incoming,
-    framing: ResponseFraming,
-    taken: &mut Taken,
-) -> Result<(), Failure> {
-    match framing {
-        ResponseFraming::Empty => Ok(()),
-        ResponseFraming::Length(length) => {
-            let mut left = length;
-            while left > 0 {
-                let bytes = input.reader.bytes();
-                let came = bytes.len();
-                let len = usize::try_from(left).map_or(came, |left| left.min(came));
-                taken.content(&bytes[..len]);
-                input.reader.consume(len);
-                taken.bytes += len as u64;
-                left -= len as u64;
-                if left > 0 {
-                    more(conn, input, taken).await?;
-                }
+/// Has content of a body that goes on dropped, uncopied where that is possible.
+async fn discard(conn: &Conn, len: u64, taken: &mut Taken) -> Result<(), Failure> {
+    let mut left = len;
+    while left > 0 {
+        let max = usize::try_from(left).unwrap_or(usize::MAX);
+        match conn.discard(max).await {
+            Ok(0) => return Err(Failure::Closed(Came::Part)),
+            Ok(count) => {
+                taken.bytes += count as u64;
+                taken.body_bytes += count as u64;
+                left -= count as u64;
             }
-            Ok(())
-        }
-        ResponseFraming::Chunked => chunked(conn, input, taken).await,
-        ResponseFraming::UntilClose => loop {
-            let len = input.reader.bytes().len();
-            taken.content(input.reader.bytes());
-            input.reader.consume(len);
-            taken.bytes += len as u64;
-            match input.fill(conn).await {
-                Ok(Filled::More) => (),
-                Ok(Filled::Eof) => return Ok(()),
-                Err(error) => return Err(broken(&error, Came::Part)),
-            }
-        },
-    }
-}
-
-async fn chunked(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<(), Failure> {
-    let mut decoder = ChunkedDecoder::new();
-    loop {
-        let decoded = decoder.next(input.reader.bytes());
-        let (len, event) = decoded.map_err(|_refused| Failure::Malformed)?;
-        let is_starved = event == ChunkEvent::NeedMore;
-        let is_over = event == ChunkEvent::End;
-        if let ChunkEvent::Data(content) = event {
-            taken.content(input.reader.bytes().get(content).unwrap_or_default());
-        }
-        input.reader.consume(len);
-        taken.bytes += len as u64;
-        if is_over {
-            return Ok(());
-        }
-        if is_starved {
-            more(conn, input, taken).await?;
+            Err(error) => return Err(broken(&error, Came::Part)),
         }
     }
-}
-
-async fn more(conn: &Conn, input: &mut Incoming, taken: &mut Taken) -> Result<(), Failure> {
-    let came = if taken.bytes == 0 && input.is_empty() {
-        Came::Nothing
-    } else {
-        taken.first_byte.get_or_insert_with(|| came_at(conn));
-        Came::Part
-    };
-    match input.fill(conn).await {
-        Ok(Filled::More) => Ok(()),
-        Ok(Filled::Eof) => Err(Failure::Closed(came)),
-        Err(error) => Err(broken(&error, came)),
-    }
-}
-
-/// When the last bytes came off the socket, which may be some tasks ago.
-fn came_at(conn: &Conn) -> Instant {
-    conn.received_at()
-        .unwrap_or_else(|| conn.rt().precise_now())
+    Ok(())
 }
 
 /// Names the failure of a connection.
@@ -445,6 +495,8 @@ pub(crate) fn broken(error: &io::Error, came: Came) -> Failure {
     }
 }
 
+/// From this length on what is left of a body is discarded: less comes in one receive anyway.
+const DISCARDED_BYTES_MIN: u64 = 64 << 10;
 const MEMO_BYTES_MAX: usize = 4096;
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
@@ -452,6 +504,10 @@ const FNV_PRIME: u64 = 0x0100_0000_01b3;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rules() -> ResponseRules {
+        ResponseRules::new(false, Drain::default(), Stamp::default())
+    }
 
     fn check(rules: &ResponseRules, bytes: &str, want: Option<(usize, u16)>) {
         let found = rules.parse(bytes.as_bytes(), false).unwrap();
@@ -464,7 +520,7 @@ mod tests {
 
     #[test]
     fn known_head_means_the_same_as_a_parsed_one() {
-        let rules = ResponseRules::new(false);
+        let rules = rules();
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
         for _ in 0..2 {
             check(&rules, ok, Some((ok.len(), 200)));
@@ -478,7 +534,7 @@ mod tests {
 
     #[test]
     fn head_of_another_protocol_is_malformed() {
-        let rules = ResponseRules::new(false);
+        let rules = rules();
         assert_eq!(
             rules.parse(b"SSH-2.0-x\r\n", false).err(),
             Some(Failure::Malformed)
@@ -488,7 +544,7 @@ mod tests {
     #[test]
     fn connection_is_kept_only_when_both_sides_want_it() {
         let check = |keep_alive, text: &str, want: bool| {
-            let rules = ResponseRules::new(false);
+            let rules = rules();
             let (_len, meaning) = rules.parse(text.as_bytes(), false).unwrap().unwrap();
             assert_eq!(
                 reuse(&meaning.facts, keep_alive) == Reuse::Yes,

@@ -154,6 +154,14 @@ pub struct Planned {
     pub speed: Option<f64>,
     /// The file of raw bytes.
     pub raw: Option<String>,
+    /// CPUs that the threads keep to, one after the other; none: the scheduler decides.
+    pub pin: Vec<u32>,
+    /// How long before a request is due its thread stops sleeping.
+    pub spin_s: f64,
+    /// What becomes of long bodies: `copy` or `trunc`.
+    pub drain: Option<String>,
+    /// When the clock is read: `event` or `batch`.
+    pub stamp: Option<String>,
     /// Bytes per second and connection at which answers are read.
     pub read_rate: Option<u64>,
     /// Bytes per second and connection at which requests are written.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::cli::load::Stamp;
 use crate::observe::Costs;
 use crate::plan::{Pace, Plan};
 use crate::record::{Clock, ErrorClass, Record};
@@ -134,6 +135,9 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
             "connections stopped on purpose ({stall}): the latency includes it"
         ));
     }
+    if plan.stamp == Stamp::Batch {
+        notes.push(BATCH_NOTE.to_owned());
+    }
     match limit {
         Some(Limit::Void) => notes.push(format!(
             "void: fewer than {} connections were in order for {:.1} s, at least {} at any time",
@@ -174,6 +178,7 @@ const GOALS: u8 = 3;
 pub const ERRORS: u8 = 4;
 /// This program was the limit.
 pub const CLIENT: u8 = 5;
+const BATCH_NOTE: &str = "clock read once a batch: service times are longer, and lags shorter, than they were, by up to the work for one batch";
 /// Share of the window in which fewer connections than asked for may be in order.
 const SHORT_SHARE_MAX: f64 = 0.01;
 const TARGET_FULL: f64 = 0.95;

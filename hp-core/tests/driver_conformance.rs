@@ -19,6 +19,8 @@ mod buffers;
 mod closing;
 #[path = "driver_conformance/deadlines.rs"]
 mod deadlines;
+#[path = "driver_conformance/discarding.rs"]
+mod discarding;
 #[path = "driver_conformance/lab.rs"]
 mod lab;
 #[path = "driver_conformance/listening.rs"]
@@ -77,6 +79,18 @@ macro_rules! stamp {
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,
                     waiting_for_a_buffer_costs_no_turns,
                     a_parked_connection_that_found_no_buffer_still_has_news;
+                discarding:
+                    discarded_bytes_are_counted_and_what_follows_them_is_received,
+                    received_and_put_back_bytes_are_discarded_first,
+                    an_end_in_the_middle_of_what_is_discarded_is_told_after_it,
+                    a_reset_is_told_after_what_could_be_discarded,
+                    a_discard_ends_at_its_deadline_and_goes_on_with_a_new_one,
+                    a_discard_dropped_after_every_poll_still_counts_every_byte,
+                    a_receive_after_a_dropped_discard_gets_what_lies_behind_it,
+                    a_connection_parked_while_it_discards_returns_with_what_lies_behind,
+                    discarding_needs_no_buffer,
+                    stamps_tell_when_bytes_were_discarded,
+                    bytes_of_a_unix_socket_are_discarded_as_well;
                 sending:
                     what_a_slow_peer_does_not_take_is_queued_and_arrives_whole,
                     received_pieces_queue_uncopied_and_arrive_in_order,

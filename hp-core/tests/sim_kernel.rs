@@ -46,6 +46,7 @@ macro_rules! facts {
 facts! {
     a_receive_ends_at_its_deadline of promises,
     a_flush_ends_at_its_deadline of promises,
+    discarded_bytes_are_counted_and_what_follows_them_is_received of promises,
     what_came_before_a_deadline_is_received_after_it of promises,
     a_connection_attempt_ends_at_its_deadline of promises,
     a_connection_attempt_given_up_leaves_nothing of promises,

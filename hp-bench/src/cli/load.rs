@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use hp_core::rt::{Instant, Rt};
 
 use crate::plan::parse_time;
 use crate::plan::units::{parse_count, parse_size};
@@ -110,6 +111,16 @@ pub struct LoadArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub spin: Option<u32>,
 
+    /// What becomes of long bodies with a Content-Length that --verify does not read: copied to this program, or discarded in
+    /// the kernel (MSG_TRUNC). Those of Unix sockets and with --read-rate are copied always
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub drain: Drain,
+
+    /// When the clock is read: at each event, just before bytes leave and as they come; or once for a batch of events, which
+    /// makes service times longer, and lags shorter, than they are: by up to the work for one batch
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub stamp: Stamp,
+
     /// Read answers at this many bytes per second and connection: 10k
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub read_rate: Option<u64>,
@@ -195,6 +206,54 @@ pub enum PacingKind {
     Global,
     /// One for each connection.
     Conn,
+}
+
+/// Words of `--drain`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Drain {
+    /// All bytes are read.
+    Copy,
+    /// The kernel discards what nobody looks at.
+    #[default]
+    Trunc,
+}
+
+/// Words of `--stamp`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Stamp {
+    /// Each event has a reading of its own.
+    #[default]
+    Event,
+    /// One reading for all events of a turn.
+    Batch,
+}
+
+impl Drain {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Trunc => "trunc",
+        }
+    }
+}
+
+impl Stamp {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The time for whatever has no stamp of its own.
+    pub(crate) fn now(self, rt: &Rt) -> Instant {
+        match self {
+            Self::Event => rt.precise_now(),
+            Self::Batch => rt.now(),
+        }
+    }
 }
 
 /// Splits `B=` off, if it is there.

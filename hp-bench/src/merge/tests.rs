@@ -102,6 +102,14 @@ fn order_and_grouping_change_nothing() {
 }
 
 #[test]
+fn runs_on_different_cpus_can_be_added() {
+    let [mut one, mut two] = [&[1][..], &[2][..]].map(document);
+    one.plan.pin = vec![0, 2];
+    two.plan.pin = vec![1];
+    assert_eq!(merge(&[one, two]).unwrap().plan.pin, [0, 2, 1]);
+}
+
+#[test]
 fn results_of_different_plans_are_refused() {
     check_refused(
         |d| d.target.url = "http://b/".to_owned(),
@@ -113,6 +121,15 @@ fn results_of_different_plans_are_refused() {
     );
     check_refused(|d| d.plan.method = "PUT".to_owned(), "plan.method");
     check_refused(|d| d.plan.requests = Some(5), "plan.requests");
+    check_refused(|d| d.plan.spin_s = 1e-4, "plan.spin_s is 0.0001 here");
+    check_refused(
+        |d| d.plan.drain = Some("copy".to_owned()),
+        "plan.drain is \"copy\" here",
+    );
+    check_refused(
+        |d| d.plan.stamp = Some("batch".to_owned()),
+        "plan.stamp is \"batch\" here",
+    );
     check_refused(
         |d| d.latency_ns.clock = RESPONSE.to_owned(),
         "latency_ns.clock is response here and service",

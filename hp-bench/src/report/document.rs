@@ -121,6 +121,14 @@ fn planned(report: &Report<'_>) -> Planned {
         replay: named(&words.replay),
         speed: words.speed,
         raw: named(&words.raw),
+        pin: plan
+            .pin
+            .iter()
+            .filter_map(|cpu| u32::try_from(*cpu).ok())
+            .collect(),
+        spin_s: plan.spin.as_secs_f64(),
+        drain: Some(plan.drain.name().to_owned()),
+        stamp: Some(plan.stamp.name().to_owned()),
         read_rate: words.read_rate,
         write_rate: words.write_rate,
         stall: words.stall.clone(),

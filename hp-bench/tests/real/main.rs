@@ -5,6 +5,7 @@
 mod calibration;
 mod comparison;
 mod files;
+mod large;
 mod manifest;
 mod misuse;
 mod process;

@@ -45,6 +45,7 @@ fn full() -> Document {
     document.plan.mode = "rate".to_owned();
     document.plan.rate = Some(1e4);
     document.plan.src = vec!["127.0.0.2".to_owned()];
+    document.plan.pin = vec![1];
     document.latency_ns.clock = "response".to_owned();
     document.histograms.lag = Some(times);
     document.status.insert("2xx".to_owned(), 1);

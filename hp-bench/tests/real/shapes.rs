@@ -276,6 +276,43 @@ fn mix_raw_and_chunked_requests_are_answered() {
 }
 
 #[test]
+fn what_the_threads_keep_to_and_read_is_in_the_plan() {
+    let cpu = hp_core::sys::cpu::allowed().unwrap()[0];
+    let pin = cpu.to_string();
+    let flags = [
+        "-t", "1", "-R", "500", "--pin", &pin, "--spin", "50", "--drain", "copy",
+    ];
+    for (stamp, is_noted) in [("event", false), ("batch", true)] {
+        let flags = [&flags[..], &["--stamp", stamp]].concat();
+        load(Script::Answer(OK), &flags, |_code, json| {
+            let plan = &json["plan"];
+            assert_eq!(plan["pin"], serde_json::json!([cpu]));
+            assert_eq!(plan["spin_s"], 50e-6);
+            assert_eq!(
+                (&plan["drain"], &plan["stamp"]),
+                (&"copy".into(), &stamp.into())
+            );
+            let notes = json["verdict"]["notes"].to_string();
+            assert_eq!(notes.contains("clock read once a batch"), is_noted);
+            assert!(number(json, "/run/responses") > 0, "{json}");
+            let clock = json["latency_ns"]["min"].as_u64().unwrap();
+            assert!(clock > 0, "{json}");
+        });
+    }
+    load(Script::Answer(OK), &[], |_code, json| {
+        let plan = &json["plan"];
+        assert_eq!(
+            (&plan["pin"], &plan["spin_s"]),
+            (&serde_json::json!([]), &0.0.into())
+        );
+        assert_eq!(
+            (&plan["drain"], &plan["stamp"]),
+            (&"trunc".into(), &"event".into())
+        );
+    });
+}
+
+#[test]
 fn start_waits_for_its_time_together() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     drop(listener);

@@ -58,6 +58,17 @@ impl Conn {
         self.rt.0.io.borrow_mut().poll_recv(self.key, cx)
     }
 
+    /// Drops the next bytes, at least one and at most `max`, which is 1 or more; says how many, 0 at the peer's end. Off a TCP
+    /// socket they are not even copied. What follows them stays. Where the future is dropped, bytes that it had asked for may
+    /// go all the same: the next call tells of them.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`].
+    pub fn discard(&self, max: usize) -> impl Future<Output = io::Result<usize>> + '_ {
+        debug_assert!(max > 0, "nothing cannot be told from the end");
+        poll_fn(move |cx| self.rt.0.io.borrow_mut().poll_discard(self.key, max, cx))
+    }
+
     /// Waits until bytes, the end or an error are there, and takes none of them.
     ///
     /// # Errors

@@ -110,6 +110,16 @@ impl Ring {
         self.push(entry.user_data(user_data));
     }
 
+    /// Arms a receive that drops what has come, up to `len` bytes, of a TCP socket: nothing is copied, and no buffer taken.
+    pub fn discard(&mut self, fd: RawFd, len: u32, poll_first: bool, user_data: u64) {
+        // A null pointer: with MSG_TRUNC a TCP socket writes nowhere, and any other fails on it (EFAULT).
+        let mut entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), len)
+            .flags(libc::MSG_TRUNC)
+            .build();
+        tune_recv(&mut entry, poll_first, 0);
+        self.push(entry.user_data(user_data));
+    }
+
     /// Arms an accept that stays armed; accepted sockets are blocking-mode and close on exec.
     pub fn accept_multishot(&mut self, fd: RawFd, user_data: u64) {
         let entry = opcode::AcceptMulti::new(Fd(fd))

@@ -187,6 +187,22 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     check_long(result)
 }
 
+/// Drops up to `len` bytes that have come, of a TCP socket; 0 is the end of the peer's data. The kernel copies nothing
+/// (`MSG_TRUNC`, tcp(7)).
+///
+/// # Errors
+/// As [`recv`]; `EFAULT` for a socket of another kind, which would have to copy.
+pub fn discard(fd: RawFd, len: usize) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    let (nowhere, none) = (
+        std::ptr::null_mut::<u8>(),
+        std::ptr::null::<libc::sockaddr>(),
+    );
+    // SAFETY: with MSG_TRUNC a TCP socket writes nowhere, and any other fails on the null pointer instead of writing.
+    let result = unsafe { libc::syscall(libc::SYS_recvfrom, fd, nowhere, len, flags, none, none) };
+    check_long(result)
+}
+
 /// Accepts one connection, non-blocking.
 ///
 /// # Errors

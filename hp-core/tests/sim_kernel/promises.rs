@@ -67,6 +67,49 @@ pub(crate) fn a_part_of_a_file_arrives_whole_however_the_socket_takes_it(face: F
     }
 }
 
+pub(crate) fn discarded_bytes_are_counted_and_what_follows_them_is_received(face: Face) {
+    let faults = [
+        Fault::EndedMultishot,
+        Fault::FullCompletions,
+        Fault::NoBuffer,
+        Fault::ReorderedCompletions,
+        Fault::ShortSend,
+        Fault::SpuriousReadiness,
+    ];
+    for seed in 1..40 {
+        let storm = |profile: Profile, fault| profile.with(fault, Frequency::Storm);
+        let profile = faults.into_iter().fold(Profile::calm(), storm);
+        let scene = Scene::new(seed, &profile, face);
+        scene.server.set_buffer_bytes(5000);
+        let place_of = |place: usize| u8::try_from(place % 251).unwrap();
+        scene.play(
+            async move |conn| {
+                for from in (0..50_000).step_by(10_000) {
+                    let bytes: Vec<u8> = (from..from + 10_000).map(place_of).collect();
+                    conn.write(&bytes).unwrap();
+                    conn.flush().await.unwrap();
+                }
+                conn.finish().await.unwrap();
+                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            },
+            async move |conn| {
+                let mut place = 0;
+                while place < 50_000 {
+                    let left = (50_000 - place).min(3_000 + place / 7);
+                    let count = conn.discard(left).await.unwrap();
+                    assert!(count > 0 && count <= left, "{count} of {left}");
+                    place += count;
+                    if place < 50_000 {
+                        assert_eq!(exactly(&conn, 1).await, [place_of(place)]);
+                        place += 1;
+                    }
+                }
+                assert_eq!(conn.discard(1).await.unwrap(), 0);
+            },
+        );
+    }
+}
+
 /// The receiver does not look before its deadline has passed; the bytes were there in time.
 pub(crate) fn what_came_before_a_deadline_is_received_after_it(face: Face) {
     let scene = Scene::calm(1, face);

@@ -109,6 +109,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::discard`].
+    pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {
+        match self {
+            Self::Real => socket::discard(fd, len),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.discard(fd, len),
+        }
+    }
+
     /// See [`socket::is_readable`].
     pub(crate) fn is_readable(&self, fd: RawFd) -> bool {
         match self {

@@ -22,6 +22,7 @@ use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
 pub(crate) use kernel::Kernel;
 pub use kernel::{File, FilePart, Socket};
+use op::discard::Discards;
 use op::outbox::Outbox;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};
@@ -57,6 +58,7 @@ pub(crate) struct Io {
     /// Operations that the task being polled may still complete at once before it must yield.
     budget: u32,
     outbox: Outbox,
+    discards: Discards,
     /// Kept for who asked.
     stamps: Option<Stamps>,
     stats: Stats,
@@ -160,6 +162,7 @@ impl Io {
             now,
             budget: BUDGET,
             outbox: Outbox::default(),
+            discards: Discards::default(),
             stamps: None,
             stats: Stats::default(),
         };

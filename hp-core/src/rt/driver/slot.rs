@@ -267,6 +267,19 @@ impl RxQueue {
         }
     }
 
+    /// Drops bytes of the first piece, at most `max`; says how many, 0 where there is none.
+    pub(crate) fn discard(&mut self, max: usize) -> usize {
+        let Some(mut first) = self.pop() else {
+            return 0;
+        };
+        let count = first.len().min(max);
+        first.advance(count);
+        if !first.is_empty() {
+            self.unread(first);
+        }
+        count
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Lent> {
         let first = self.first.take()?;
         if !self.rest.is_empty() {

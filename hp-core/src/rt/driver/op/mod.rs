@@ -4,6 +4,7 @@ pub(super) mod accept;
 pub(super) mod close;
 mod connect;
 mod deadline;
+pub(super) mod discard;
 pub(super) mod outbox;
 pub(super) mod park;
 pub(super) mod recv;

@@ -185,8 +185,12 @@ impl Io {
         let Some(slot) = self.conns.get(key) else {
             return;
         };
-        let is_awaited = slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. });
+        let is_parked = matches!(slot.phase, Phase::Parked { .. });
+        let is_awaited = slot.rx_waker.is_some() || is_parked;
         if is_awaited && !slot.is_spliced && !slot.has_news() && !slot.kernel.starved {
+            if self.discards.end_wait(key) && !is_parked {
+                return; // Whoever waits wants no bytes: they are left for it to drop.
+            }
             self.try_recv(key);
         }
     }

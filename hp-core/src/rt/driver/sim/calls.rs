@@ -101,16 +101,36 @@ impl Fabric {
     /// The same, for whoever knows the socket.
     pub(super) fn take_noted(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
         self.charge();
-        let result = self.take(key, buffer);
+        let len_max = buffer.len();
+        let result = self.take(key, len_max, |inbox, len| {
+            take_front(inbox, &mut buffer[..len]);
+        });
+        self.note_received(key, result);
+        if let Ok(len) = result {
+            self.log.note_bytes(&buffer[..len]);
+        }
+        result
+    }
+
+    pub(super) fn discard(&mut self, host: HostId, fd: i32, len_max: usize) -> Answer<usize> {
+        let key = self.at(host, fd)?;
+        self.discard_noted(key, len_max)
+    }
+
+    /// The same, for whoever knows the socket.
+    pub(super) fn discard_noted(&mut self, key: Key, len_max: usize) -> Answer<usize> {
+        self.charge();
+        let result = self.take(key, len_max, |inbox, len| drop(inbox.drain(..len)));
+        self.note_received(key, result);
+        result
+    }
+
+    fn note_received(&mut self, key: Key, result: Answer<usize>) {
         let word = match result {
             Ok(len) => len as u64,
             Err(errno) => i64::from(-errno).cast_unsigned(),
         };
         self.note(Note::Received, i64::from(key.index), word);
-        if let Ok(len) = result {
-            self.log.note_bytes(&buffer[..len]);
-        }
-        result
     }
 
     pub(super) fn send(
@@ -214,8 +234,13 @@ impl Fabric {
         }
     }
 
-    /// Takes bytes that have arrived, the end, or the error.
-    fn take(&mut self, key: Key, buffer: &mut [u8]) -> Answer<usize> {
+    /// Takes bytes that have arrived, the end, or the error. `take_front` takes as many off the front as it is told.
+    fn take(
+        &mut self,
+        key: Key,
+        len_max: usize,
+        take_front: impl FnOnce(&mut VecDeque<u8>, usize),
+    ) -> Answer<usize> {
         let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
         if conn.inbox.is_empty() {
             if !conn.rx_fin
@@ -229,8 +254,8 @@ impl Fabric {
                 State::Dead => Err(libc::ENOTCONN),
             };
         }
-        let len = buffer.len().min(conn.inbox.len());
-        take_front(&mut conn.inbox, &mut buffer[..len]);
+        let len = len_max.min(conn.inbox.len());
+        take_front(&mut conn.inbox, len);
         self.tell(
             key,
             Segment::Ack {

@@ -137,6 +137,10 @@ impl SimKernel {
         self.answer(|fabric, host| fabric.recv(host, fd, buffer))
     }
 
+    pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {
+        self.answer(|fabric, host| fabric.discard(host, fd, len))
+    }
+
     pub(crate) fn is_readable(&self, fd: RawFd) -> bool {
         self.lock().is_readable(self.host, fd)
     }

@@ -63,6 +63,7 @@ struct Op {
 enum Wish {
     Accept,
     Bell,
+    Discard { len: u32 },
     Recv { entry: RecvEntry, received: usize },
     Writable,
 }
@@ -129,6 +130,10 @@ impl SimRing {
     pub(in crate::rt::driver) fn recv(&mut self, entry: RecvEntry, user_data: u64) {
         let wish = Wish::Recv { entry, received: 0 };
         self.arm(entry.fd, user_data, wish);
+    }
+
+    pub(in crate::rt::driver) fn discard(&mut self, fd: RawFd, len: u32, user_data: u64) {
+        self.arm(fd, user_data, Wish::Discard { len });
     }
 
     pub(in crate::rt::driver) fn accept_multishot(&mut self, fd: RawFd, user_data: u64) {
@@ -242,10 +247,12 @@ impl SimRing {
     ) {
         let socket = match wish {
             Wish::Bell => None,
-            Wish::Accept | Wish::Recv { .. } | Wish::Writable => match fabric.at(host, fd) {
-                Ok(socket) => Some(socket),
-                Err(errno) => return self.post(fabric, host, None, user_data, -errno),
-            },
+            Wish::Accept | Wish::Discard { .. } | Wish::Recv { .. } | Wish::Writable => {
+                match fabric.at(host, fd) {
+                    Ok(socket) => Some(socket),
+                    Err(errno) => return self.post(fabric, host, None, user_data, -errno),
+                }
+            }
         };
         let ring = self.id;
         let op = fabric.rings[ring].ops.insert(Op {
@@ -276,6 +283,9 @@ impl SimRing {
         known.is_woken = false;
         match (known.wish, known.socket) {
             (Wish::Accept, Some(socket)) => self.attempt_accept(fabric, host, op, socket),
+            (Wish::Discard { len }, Some(socket)) => {
+                self.attempt_discard(fabric, host, (op, socket), len);
+            }
             (Wish::Recv { entry, .. }, Some(socket)) => {
                 while self.attempt_recv(fabric, host, (op, socket), entry) {}
             }
@@ -315,6 +325,29 @@ impl SimRing {
         }
         if let Some(conn) = fabric.conn_mut(socket) {
             conn.no_space = true; // Asking is enough to be told.
+        }
+    }
+
+    fn attempt_discard(
+        &mut self,
+        fabric: &mut Fabric,
+        host: HostId,
+        (op, socket): (Key, Key),
+        len: u32,
+    ) {
+        let Some(known) = fabric.sockets.get(socket) else {
+            return;
+        };
+        let (can_read, is_nonblocking) = (known.mask().can_read(), known.nonblocking);
+        let taken = if can_read {
+            fabric.discard_noted(socket, usize::try_from(len).unwrap_or(usize::MAX))
+        } else {
+            Err(libc::EAGAIN)
+        };
+        match taken {
+            Ok(len) => self.finish(fabric, host, op, i32::try_from(len).unwrap_or(i32::MAX)),
+            Err(libc::EAGAIN) if !is_nonblocking => (),
+            Err(errno) => self.finish(fabric, host, op, -errno),
         }
     }
 
@@ -384,7 +417,7 @@ impl SimRing {
                 bytes_max.is_some_and(|bytes_max| *received < bytes_max as usize)
             }
             Wish::Accept => true,
-            Wish::Bell | Wish::Writable => false,
+            Wish::Bell | Wish::Discard { .. } | Wish::Writable => false,
         };
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);

@@ -126,6 +126,18 @@ impl Uring {
         slot.kernel.recv_armed = true;
     }
 
+    /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first.
+    pub(super) fn arm_discard(&mut self, key: Key, slot: &mut ConnSlot, len: u32) {
+        enter(Table::Operation, slot.recv_row(), "somebody arms it");
+        if slot.kernel.is_receiving() {
+            return;
+        }
+        let token = Token::new(RECV_HEAD, key);
+        let poll_first = !slot.kernel.nonempty;
+        self.ring.discard(slot.fd, len, poll_first, token.bits());
+        slot.kernel.recv_armed = true;
+    }
+
     /// Waits until bytes, the end or an error are there, for whoever splices: this takes the place of a receive.
     pub(super) fn arm_readable(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
@@ -326,14 +338,23 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
     }
     match completion.result {
         1.. => {
-            let lent = lent.filter(|lent| !lent.is_empty());
-            if let Some(lent) = lent {
-                enter(Table::Connection, slot.phase.row(), "bytes arrive");
-                if let Some(stamps) = &mut io.stamps {
-                    stamps.note_received(key, reaped_at);
+            if let Some(stamps) = &mut io.stamps {
+                stamps.note_received(key, reaped_at);
+            }
+            match lent {
+                Some(lent) => {
+                    enter(Table::Connection, slot.phase.row(), "bytes arrive");
+                    slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
+                    slot.rx.push(lent);
                 }
-                slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
-                slot.rx.push(lent);
+                // Only a discard takes no buffer; who parked the connection meanwhile waits for what follows.
+                None => {
+                    let is_parked = matches!(slot.phase, Phase::Parked { .. });
+                    io.note_discarded(key, len);
+                    if is_parked {
+                        return io.arm_recv(key);
+                    }
+                }
             }
         }
         0 => slot.end_rx(slot.end_of_data()),
@@ -421,6 +442,7 @@ const fn answer(completion: &Completion) -> &'static str {
     }
 }
 
+/// A receive into a head buffer, or into none at all: at most one of them is armed.
 const RECV_HEAD: u8 = 1;
 const RECV_BULK: u8 = 2;
 const WRITABLE: u8 = 3;

@@ -34,6 +34,15 @@ impl Ring {
         }
     }
 
+    /// See [`ring::Ring::discard`].
+    pub(super) fn discard(&mut self, fd: RawFd, len: u32, poll_first: bool, user_data: u64) {
+        match self {
+            Self::Real(ring) => ring.discard(fd, len, poll_first, user_data),
+            #[cfg(feature = "sim")]
+            Self::Sim(ring) => ring.discard(fd, len, user_data),
+        }
+    }
+
     /// See [`ring::Ring::accept_multishot`].
     pub(super) fn accept_multishot(&mut self, fd: RawFd, user_data: u64) {
         match self {
