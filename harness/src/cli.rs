@@ -1,59 +1,85 @@
-//! The command line: flags and their defaults in, a complete [`Plan`] out.
+//! The command line: words and their defaults in, complete orders out.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand, value_parser};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::plan::{Engine, Plan, listed};
+use crate::derive;
+use crate::error::Error;
+use crate::plan::{Overrides, Plan};
+use crate::session::Order;
+use crate::subject::Name;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Word {
-    /// Measure this plan, with programs and results at these places.
-    Bench(Plan, Places),
+    /// Run a session, in this network.
+    Bench(Box<Order>, Where),
+    /// Read results, measure nothing.
+    Derive(derive::word::Word),
+    /// List the plans of a data folder.
+    Plans(PathBuf),
+    /// Count for so many ms, and print how far that went.
+    Spin(u64),
 }
 
-/// Where the harness finds programs and puts results.
-#[derive(PartialEq, Eq, Debug)]
-pub struct Places {
-    /// Folder of hp-echo, hp-proxy and hp-bench.
-    pub bin_dir: PathBuf,
-    /// Folder that gets the run's folder and the index.
-    pub out: PathBuf,
+/// The network that a session is asked to run in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Where {
+    /// One of its own where the kernel allows it.
+    Own,
+    /// The host's loopback.
+    Host,
+    /// The one that the harness made for itself inside of the named one.
+    Inside(String),
 }
 
-/// A command line that is not followed: misuse, or a question about the command line itself.
+/// A command line that is not followed.
 #[derive(Debug)]
-pub struct Refusal(clap::Error);
+pub enum Refusal {
+    /// Misuse, or a question about the command line itself.
+    Usage(clap::Error),
+    /// A plan that cannot be read or followed.
+    Plan(Error),
+}
 
 impl Refusal {
     /// Prints the message; exit code 2, or 0 for `--help` and `--version`.
     pub fn print(&self) -> ExitCode {
-        match self.0.print() {
-            Ok(()) | Err(_) => (), // Without a terminal or a pipe nobody is left to be told.
+        match self {
+            Self::Usage(error) => {
+                match error.print() {
+                    Ok(()) | Err(_) => (), // Without a terminal or a pipe nobody is left to be told.
+                }
+                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            }
+            Self::Plan(error) => {
+                eprintln!("harness: {error}");
+                ExitCode::from(2)
+            }
         }
-        ExitCode::from(u8::try_from(self.0.exit_code()).unwrap_or(2))
     }
 }
 
 /// Reads the command line, the program's name first.
 ///
 /// # Errors
-/// [`Refusal`] when a flag is unknown, a value is out of its range, or a list names a value twice.
+/// [`Refusal`] when a word is unknown, a value is out of its range, or the plan is not one.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Word, Refusal> {
-    let args = Args::try_parse_from(words).map_err(Refusal)?;
-    let Command::Bench(flags) = args.command;
-    flags
-        .resolve()
-        .map(|(plan, places)| Word::Bench(plan, places))
+    let args = Args::try_parse_from(words).map_err(Refusal::Usage)?;
+    match args.command {
+        Command::Bench(flags) => flags.resolve().map_err(Refusal::Plan),
+        Command::Derive(word) => Ok(Word::Derive(word)),
+        Command::Plans { data } => Ok(Word::Plans(data)),
+        Command::Spin { ms } => Ok(Word::Spin(ms)),
+    }
 }
 
-/// Measures hp-proxy and hp-echo on this machine and writes tables that others can repeat.
+/// Measures hp-proxy beside its floor and its peers, and writes results that others can repeat.
 #[derive(Parser)]
-#[command(name = "harness", version, disable_help_subcommand = true)]
+#[command(name = "harness", version, disable_help_subcommand = true, after_help = AFTER)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -61,150 +87,197 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sweep engines, workers and connections, direct and proxied, in randomised interleaved rounds
-    Bench(Flags),
+    /// Run a session: every cell of a plan, in randomised interleaved rounds
+    Bench(Box<Flags>),
+    #[command(flatten)]
+    Derive(derive::word::Word),
+    /// List the plans, with their lengths
+    Plans {
+        /// Folder of plans and peers
+        #[arg(long, value_name = "DIR", default_value = "harness")]
+        data: PathBuf,
+    },
+    /// Count on a CPU, to compare one with another
+    #[command(hide = true)]
+    Spin {
+        #[arg(value_parser = value_parser!(u64).range(1..=60_000))]
+        ms: u64,
+    },
 }
 
 #[derive(clap::Args)]
 struct Flags {
-    /// Engines of the measured server; the last is the reference of the ratios [default: uring,epoll]
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    engines: Option<Vec<Engine>>,
-    /// Workers of the measured server [default: 1,2]
-    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = value_parser!(u32).range(1..=1024))]
-    workers: Option<Vec<u32>>,
-    /// Client connections of the closed loop [default: 1,16,100,512; with --quick 16,100]
-    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = value_parser!(u32).range(1..=1_000_000))]
-    connections: Option<Vec<u32>>,
-    /// Length of one run [default: 2; with --quick 1]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=3600))]
-    seconds: Option<u32>,
-    /// Visits to every cell; a verdict needs 5 [default: 5; with --quick 2]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
-    rounds: Option<u32>,
-    /// Bytes of the answer's body
-    #[arg(long, value_name = "BYTES", default_value_t = 13)]
-    body: u32,
-    /// Engine of the load generator, and of the backend behind a proxy
-    #[arg(long, value_name = "ENGINE", default_value = "epoll")]
-    load_engine: Engine,
-    /// Threads of the load generator, at most one per connection
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1024))]
-    load_threads: u32,
-    /// Seed of the order of the rounds and of the bootstrap
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Folder for results; the run gets DATE-MACHINE/COMMIT below it
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    out: PathBuf,
-    /// Folder of the programs
-    #[arg(long, value_name = "DIR", default_value = "target/release")]
-    bin_dir: PathBuf,
-    /// Other defaults, for a look in about a minute
+    /// A plan of the data folder by its name, or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "bench")]
+    plan: String,
+    /// One round of half a second each, for a look at everything
     #[arg(long)]
     quick: bool,
+    /// Rounds of every workload, in place of the plan's
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000))]
+    rounds: Option<u32>,
+    /// Length of every visit, in place of the plan's
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+    /// Seed of the order of visits and of the bootstrap, in place of the plan's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Only these workloads
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these subjects, beside reference and control
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    subjects: Vec<Name>,
+    /// Folder for results; the session gets DATE-HOST/HHMM-COMMIT below it
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+    /// Folder of our programs
+    #[arg(long, value_name = "DIR", default_value = "target/release")]
+    bin_dir: PathBuf,
+    /// Folder of plans and peers
+    #[arg(long, value_name = "DIR", default_value = "harness")]
+    data: PathBuf,
+    /// Network of the session: one of its own where that is allowed, or the host's loopback
+    #[arg(long, value_enum, default_value_t)]
+    network: Asked,
+    /// Measure sources that differ from their commit; the folder's name says so
+    #[arg(long)]
+    force: bool,
+    /// For the harness itself: it runs in a network of its own, inside of this one
+    #[arg(long, hide = true, value_name = "NETWORK")]
+    inside: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Asked {
+    #[default]
+    Own,
+    Host,
 }
 
 impl Flags {
-    fn resolve(self) -> Result<(Plan, Places), Refusal> {
-        let connections: &[u32] = if self.quick {
-            &[16, 100]
-        } else {
-            &[1, 16, 100, 512]
-        };
-        let (seconds, rounds) = if self.quick { (1, 2) } else { (2, 5) };
-        let plan = Plan {
-            engines: self
-                .engines
-                .unwrap_or_else(|| vec![Engine::Uring, Engine::Epoll]),
-            workers: self.workers.unwrap_or_else(|| vec![1, 2]),
-            connections: self.connections.unwrap_or_else(|| connections.to_vec()),
-            seconds: self.seconds.unwrap_or(seconds),
-            rounds: self.rounds.unwrap_or(rounds),
-            body_bytes: self.body,
-            load_engine: self.load_engine,
-            load_threads: self.load_threads,
+    fn resolve(self) -> Result<Word, Error> {
+        let mut plan = Plan::read(&self.plan, &self.data)?;
+        if self.quick {
+            plan.attempts = 1;
+        }
+        let overrides = Overrides {
+            rounds: self.rounds.or_else(|| self.quick.then_some(1)),
+            seconds: self.seconds.or_else(|| self.quick.then_some(QUICK_SECONDS)),
             seed: self.seed,
+            only: self.only.clone(),
+            subjects: self.subjects.clone(),
         };
-        distinct("--engines", &plan.engines)?;
-        distinct("--workers", &plan.workers)?;
-        distinct("--connections", &plan.connections)?;
-        Ok((
+        let plan = plan.with(&overrides).map_err(|cause| Error::Plan {
+            path: PathBuf::from(&self.plan),
+            cause,
+        })?;
+        let place = match (self.inside.clone(), self.network) {
+            (Some(outer), _) => Where::Inside(outer),
+            (None, Asked::Own) => Where::Own,
+            (None, Asked::Host) => Where::Host,
+        };
+        let order = Order {
+            command: self.command(&plan),
             plan,
-            Places {
-                bin_dir: self.bin_dir,
-                out: self.out,
-            },
-        ))
+            bin_dir: self.bin_dir,
+            data: self.data,
+            out: self.out,
+            takes_dirty: self.force,
+        };
+        Ok(Word::Bench(Box::new(order), place))
+    }
+
+    /// The command line that repeats the session; where it finds things is left out.
+    fn command(&self, plan: &Plan) -> String {
+        let mut words = vec![format!("harness bench --plan {}", plan.name)];
+        if self.quick {
+            words.push("--quick".into());
+        }
+        words.extend(self.rounds.map(|rounds| format!("--rounds {rounds}")));
+        words.extend(self.seconds.map(|seconds| format!("--seconds {seconds}")));
+        words.extend(self.seed.map(|seed| format!("--seed {seed}")));
+        if !self.only.is_empty() {
+            words.push(format!("--only {}", self.only.join(",")));
+        }
+        if !self.subjects.is_empty() {
+            let names: Vec<String> = self.subjects.iter().map(ToString::to_string).collect();
+            words.push(format!("--subjects {}", names.join(",")));
+        }
+        if self.network == Asked::Host {
+            words.push("--network host".into());
+        }
+        words.join(" ")
     }
 }
 
-/// Refuses a list that would measure one cell twice under one name.
-fn distinct<T: PartialEq + std::fmt::Display>(flag: &str, items: &[T]) -> Result<(), Refusal> {
-    let Some(twice) = items
-        .iter()
-        .enumerate()
-        .find(|(index, item)| items[..*index].contains(item))
-    else {
-        return Ok(());
-    };
-    let text = format!(
-        "{flag} {}: {} is listed twice; leave one out",
-        listed(items),
-        twice.1
-    );
-    Err(Refusal(
-        Args::command().error(ErrorKind::ValueValidation, text),
-    ))
-}
+const QUICK_SECONDS: f64 = 0.5;
+
+const AFTER: &str = "\
+Of the gate, each with a --help of its own: `compare` holds a revision against an older one, `counters` counts what a request
+costs a server, `smoke` tries every engine and holds its counts against harness/baseline.json.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan_of(line: &str) -> Result<Plan, String> {
+    fn order_of(line: &str) -> Result<(Order, Where), String> {
+        let data = concat!(" --data ", env!("CARGO_MANIFEST_DIR"));
+        let line = if line.contains(" bench") {
+            format!("{line}{data}")
+        } else {
+            line.to_owned()
+        };
         match parse(line.split(' ').map(OsString::from)) {
-            Ok(Word::Bench(plan, _places)) => Ok(plan),
-            Err(Refusal(error)) => Err(error.to_string()),
+            Ok(Word::Bench(order, place)) => Ok((*order, place)),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(Refusal::Usage(error)) => Err(error.to_string()),
+            Err(Refusal::Plan(error)) => Err(error.to_string()),
         }
     }
 
     #[test]
-    fn the_defaults_are_the_full_sweep() {
-        let plan = plan_of("harness bench").unwrap();
-        assert_eq!(plan.connections, [1, 16, 100, 512]);
+    fn the_default_is_the_plan_called_bench() {
+        let (order, place) = order_of("harness bench").unwrap();
+        assert_eq!((order.plan.name.as_str(), place), ("bench", Where::Own));
+        assert!(!order.takes_dirty);
+    }
+
+    #[test]
+    fn flags_win_over_quick_and_quick_over_the_plan() {
+        let (order, _place) = order_of("harness bench --quick --rounds 3").unwrap();
+        let workload = &order.plan.workloads[0];
         assert_eq!(
-            (plan.seconds, plan.rounds, plan.body_bytes, plan.seed),
-            (2, 5, 13, 1)
+            (
+                workload.rounds,
+                workload.rows[0].load.seconds,
+                order.plan.attempts
+            ),
+            (3, 0.5, 1)
         );
-        assert_eq!(plan.reference(), Engine::Epoll);
     }
 
     #[test]
-    fn a_flag_wins_over_quick() {
-        let plan = plan_of("harness bench --quick --rounds 9").unwrap();
-        assert_eq!((plan.seconds, plan.rounds), (1, 9));
-    }
-
-    #[test]
-    fn the_recorded_command_repeats_the_plan() {
-        let plan = plan_of("harness bench --quick --engines epoll,uring --seed 9").unwrap();
-        assert_eq!(plan_of(&plan.command()).unwrap(), plan);
+    fn the_recorded_command_repeats_the_session() {
+        let line = "harness bench --plan bench --quick --rounds 2 --seconds 0.5 --seed 9 --only small,churn --subjects nginx --network host";
+        let (order, _place) = order_of(line).unwrap();
+        assert_eq!(order.command, line);
+        assert_eq!(order_of(&order.command).unwrap().0, order);
     }
 
     #[test]
     fn misuse_says_what_is_wrong() {
         for (line, part) in [
-            (
-                "harness bench --engines kqueue",
-                "write uring, epoll or threads",
-            ),
-            ("harness bench --connections 16,16", "16 is listed twice"),
+            ("harness bench --plan nobody", "one of bench"),
+            ("harness bench --only nobody", "it has sweep-w1"),
+            ("harness bench --subjects nobody", "does not measure nobody"),
+            ("harness bench --subjects A", "is no subject"),
             ("harness bench --rounds 0", "--rounds"),
+            ("harness bench --seconds 0", "seconds is 0"),
             ("harness bench --fast", "--fast"),
             ("harness", "bench"),
         ] {
-            let message = plan_of(line).unwrap_err();
+            let message = order_of(line).unwrap_err();
             assert!(message.contains(part), "{line}: {message}");
         }
     }
@@ -216,7 +289,7 @@ mod tests {
             ("harness", 2),
             ("harness --help", 0),
         ] {
-            let Err(Refusal(error)) = parse(line.split(' ').map(OsString::from)) else {
+            let Err(Refusal::Usage(error)) = parse(line.split(' ').map(OsString::from)) else {
                 panic!("{line} is followed");
             };
             assert_eq!(error.exit_code(), code, "{line}");

@@ -17,6 +17,12 @@ impl Utc {
         format!("{year:04}-{month:02}-{day:02}")
     }
 
+    /// The minute of the day, as `2310`.
+    pub fn minute(self) -> String {
+        let second = self.unix_seconds % DAY_SECONDS;
+        format!("{:02}{:02}", second / 3600, second / 60 % 60)
+    }
+
     /// The second, as `2026-11-20T23:10:00Z`.
     pub fn stamp(self) -> String {
         let second = self.unix_seconds % DAY_SECONDS;
@@ -32,6 +38,11 @@ impl Utc {
 )]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// The same clock, in ns.
+pub fn monotonic_ns() -> u64 {
+    hp_core::sys::clock::monotonic_ns()
 }
 
 /// The wall clock, for the name of a run.

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
+use crate::wire::WireError;
+
 /// Why a session could not start, measure or be written.
 #[derive(Debug)]
 pub enum Error {
@@ -28,24 +30,26 @@ pub enum Error {
         /// What the program printed.
         stderr: String,
     },
-    /// A server ended while it was being measured.
-    Died {
-        /// The program with its arguments.
-        command: String,
-        /// How it ended.
-        status: String,
-        /// What the program printed.
-        stderr: String,
+    /// A plan, a list of subjects or a template is not usable.
+    Plan {
+        /// The file, or where the words came from.
+        path: PathBuf,
+        /// What is wrong, where in it, and what to write instead.
+        cause: String,
     },
-    /// The load generator gave no report on the first run against a server.
-    NoReport {
-        /// The program with its arguments.
-        command: String,
-        /// What was seen instead.
-        seen: String,
-        /// What the program printed.
-        stderr: String,
+    /// A file of a session could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
     },
+    /// The sources differ from their commit, whose name the results would bear.
+    Dirty,
+    /// A signal asked the session to end.
+    Interrupted,
+    /// A single request through a subject came to nothing.
+    Wire(WireError),
     /// A result could not be written.
     Write {
         /// The file or folder.
@@ -74,31 +78,19 @@ impl fmt::Display for Error {
                 seen,
                 stderr,
             } => {
-                write!(
-                    out,
-                    "{command}: {seen}; run it by hand, or leave its engine out of --engines"
-                )?;
-                printed(out, stderr)
-            }
-            Self::Died {
-                command,
-                status,
-                stderr,
-            } => {
-                write!(
-                    out,
-                    "{command}: ended while it was measured ({status}); see what it printed"
-                )?;
-                printed(out, stderr)
-            }
-            Self::NoReport {
-                command,
-                seen,
-                stderr,
-            } => {
                 write!(out, "{command}: {seen}; run it by hand to see why")?;
                 printed(out, stderr)
             }
+            Self::Dirty => write!(
+                out,
+                "the work tree differs from its commit; commit it, or pass --force to measure it under a name that says so"
+            ),
+            Self::Interrupted => write!(out, "interrupted before anything was measured"),
+            Self::Plan { path, cause } => write!(out, "{}: {cause}", path.display()),
+            Self::Read { path, cause } => {
+                write!(out, "{}: cannot be read ({cause})", path.display())
+            }
+            Self::Wire(error) => error.fmt(out),
             Self::Write { path, cause } => write!(
                 out,
                 "{}: cannot be written ({cause}); name another folder with --out",
@@ -112,10 +104,13 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Spawn { cause, .. } | Self::Write { cause, .. } => Some(cause),
+            Self::Wire(error) => error.source(),
             Self::NoProgram { .. }
             | Self::NotReady { .. }
-            | Self::Died { .. }
-            | Self::NoReport { .. } => None,
+            | Self::Dirty
+            | Self::Interrupted
+            | Self::Plan { .. }
+            | Self::Read { .. } => None,
         }
     }
 }

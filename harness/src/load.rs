@@ -1,162 +1,207 @@
-//! One run of hp-bench, and what its report says. The closed loop and its clock are hp-bench's own.
+//! One run of hp-bench, and the kinds of visits. The closed loop, the schedule and their clocks are hp-bench's own.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hp_bench::result::{Document, Histograms, SCHEMA};
 use serde::Deserialize;
 
 use crate::clock;
+use crate::cpu::{self, Look};
 use crate::error::Error;
-use crate::plan::Engine;
+use crate::interrupt::Interrupt;
+use crate::label;
+use crate::probe;
 use crate::process::{Launcher, Seat};
+use crate::raw::Record;
+use crate::topology::Server;
+use crate::workload::{Load, Workload};
 
-/// How the load generator is called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Load {
-    /// The server that gets the requests.
-    pub addr: SocketAddr,
-    /// Connections of the closed loop.
-    pub connections: u32,
-    /// Length of the run.
-    pub seconds: u32,
-    /// Engine of hp-bench.
-    pub engine: Engine,
-    /// Threads of hp-bench.
-    pub threads: u32,
-    /// CPUs of hp-bench.
-    pub seat: Seat,
+/// What a visit finds: one server under one load.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// Starts processes.
+    pub launcher: &'a Launcher,
+    /// Ends waits early.
+    pub interrupt: &'a Interrupt,
+    /// The workload.
+    pub workload: &'a Workload,
+    /// The row's load.
+    pub load: &'a Load,
+    /// The measured server.
+    pub server: &'a Server,
+    /// What stands behind it; nothing where it is the backend itself.
+    pub backends: &'a [Server],
 }
 
-/// The parts of a report that the harness uses; unknown keys are left alone.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Report {
-    /// What was done.
-    pub plan: Planned,
-    /// What happened.
-    pub run: Run,
-    /// Answers by class of status, such as `2xx`.
-    #[serde(default)]
-    pub status: BTreeMap<String, u64>,
-    /// Failures by class.
-    #[serde(default)]
-    pub errors: BTreeMap<String, u64>,
-    /// Latency; its values are missing when nothing was answered.
-    #[serde(default)]
-    pub latency_ns: Latency,
-    /// The load generator's own cost.
-    #[serde(default)]
-    pub client: Client,
-    /// Whether the run was cut short.
-    #[serde(default)]
-    pub interrupted: bool,
-}
-
-/// The load generator's plan.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Planned {
-    /// Connections asked for.
-    pub connections: u64,
-    /// Seconds of load that the counts leave out.
-    #[serde(default)]
-    pub warmup_s: Option<f64>,
-}
-
-/// The load generator's counts.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Run {
-    /// Measured length in seconds.
-    pub elapsed_s: f64,
-    /// Requests sent.
-    pub requests: u64,
-    /// Responses received whole.
-    pub responses: u64,
-    /// Responses per second.
-    pub rps: f64,
-    /// The least number of connections that were open at one time.
-    #[serde(default)]
-    pub connections_min: Option<u64>,
-    /// Connections opened over the run.
-    #[serde(default)]
-    pub connections_opened: Option<u64>,
-}
-
-/// Latency in ns.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-pub struct Latency {
-    /// The largest.
-    #[serde(default)]
-    pub max: Option<u64>,
-    /// Percentiles by name, such as `50` and `99.9`.
-    #[serde(default)]
-    pub p: BTreeMap<String, Option<u64>>,
-}
-
-/// The load generator's own cost.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-pub struct Client {
-    /// User and system time in ns.
-    #[serde(default)]
-    pub cpu_ns: Option<u64>,
-}
+/// How a visit of one kind of workload is made: it fills figures, and reasons that void them, into a record whose place
+/// in the session is set already.
+///
+/// # Errors
+/// [`Error::Spawn`] when a program does not start, [`Error::Interrupted`]. What else goes wrong voids the record.
+pub type Visit = fn(&Scene<'_>, &mut Record) -> Result<(), Error>;
 
 /// How a run of the load generator ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// With a report, and with this exit code; none when a signal ended it.
-    Reported(Report, Option<i32>),
-    /// Without one.
-    Silent {
-        /// The program with its arguments.
-        command: String,
-        /// What was seen instead.
-        seen: String,
-        /// What it printed to stderr.
-        stderr: String,
-    },
+    /// With a document, and with this exit code; none when a signal ended it.
+    Reported(Box<Document>, Option<i32>),
+    /// Without one, for this reason.
+    Silent(String),
 }
 
-impl Report {
-    /// A percentile by its name, in ns.
-    pub fn percentile_ns(&self, name: &str) -> Option<u64> {
-        self.latency_ns.p.get(name).copied().flatten()
+/// The visit of a kind, as plans name it.
+pub fn kind(name: &str) -> Option<Visit> {
+    match name {
+        "load" => Some(visit),
+        other => probe::kind(other).map(|kind| kind.visit),
     }
+}
+
+/// The words of [`kind`], for messages.
+pub const KINDS: &str = "load, beside, correct, errors, idle, tool";
+
+impl Scene<'_> {
+    /// The roots of all process trees that serve: the measured one first.
+    pub fn roots(&self) -> Vec<u32> {
+        let backends = self.backends.iter().map(|backend| backend.process.pid());
+        std::iter::once(self.server.process.pid())
+            .chain(backends)
+            .collect()
+    }
+
+    /// Fills in what the servers and the machine used between two looks, and the server's memory now.
+    pub fn fill_usage(&self, before: &Look, after: &Look, record: &mut Record) {
+        record.server = after.usage_since(before, self.server.process.pid());
+        cpu::add_memory(&mut record.server, self.server.process.pid());
+        if let [backend] = self.backends {
+            record.backend = after.usage_since(before, backend.process.pid());
+        } else {
+            for backend in self.backends {
+                let usage = after.usage_since(before, backend.process.pid());
+                record.backend.cpu_ns = record
+                    .backend
+                    .cpu_ns
+                    .or(Some(0))
+                    .zip(usage.cpu_ns)
+                    .map(|(one, other)| one + other);
+                record.backend.processes = record
+                    .backend
+                    .processes
+                    .or(Some(0))
+                    .zip(usage.processes)
+                    .map(|(one, other)| one + other);
+            }
+        }
+        record.machine = after.machine_since(before, std::process::id());
+    }
+}
+
+/// A visit that is one run of hp-bench.
+///
+/// # Errors
+/// As [`Visit`].
+pub fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
+    let roots = scene.roots();
+    let before = Look::take(&roots, clock::monotonic_ns());
+    let outcome = run(scene)?;
+    let after = Look::take(&roots, clock::monotonic_ns());
+    scene.fill_usage(&before, &after, record);
+    match outcome {
+        Outcome::Reported(document, code) => {
+            record.void = label::void_reasons(scene.load, &document, code);
+            record.client.cpu_ns = document.client.cpu_ns;
+            if scene.load.warmup_ms > 0 {
+                // The counts are of the window without the warm-up, so the cost has to be.
+                record.server.cpu_ns = document.target_cost.as_ref().and_then(|cost| cost.cpu_ns);
+                (record.server.user_ns, record.server.sys_ns) = (None, None);
+            }
+            record.load = Some(*document);
+        }
+        Outcome::Silent(reason) => record.void.push(reason),
+    }
+    Ok(())
 }
 
 /// Runs hp-bench to its end, or to a little longer than it should take.
 ///
 /// # Errors
-/// [`Error::Spawn`] when it does not start; what it does then is an [`Outcome`].
-pub fn run(launcher: &Launcher, load: &Load) -> Result<Outcome, Error> {
-    let threads = load.threads.min(load.connections);
-    let args: Vec<String> = format!(
-        "{} {} {} --engine {} -t {threads} --warmup 0 --progress none --json -",
-        load.addr, load.connections, load.seconds, load.engine
-    )
-    .split(' ')
-    .map(str::to_owned)
-    .collect();
-
-    let mut process = launcher.start("hp-bench", &args, load.seat)?;
-    let length = Duration::from_secs(load.seconds.into());
-    let status = process.wait_until(clock::now() + length + LATE_TIMEOUT);
-    let seen = match (status, parse_report(&process.stdout())) {
-        (None, _) => format!("ran {} s longer than asked", LATE_TIMEOUT.as_secs()),
-        (Some(status), Ok(report)) => return Ok(Outcome::Reported(report, status.code())),
-        (Some(status), Err(cause)) => format!("gave no usable report ({status}; {cause})"),
+/// [`Error::Spawn`] when it does not start, [`Error::Interrupted`]; what it does else is an [`Outcome`].
+pub fn run(scene: &Scene<'_>) -> Result<Outcome, Error> {
+    let watched = if scene.load.warmup_ms > 0 {
+        cpu::tree(scene.server.process.pid())
+    } else {
+        Vec::new()
     };
-    Ok(Outcome::Silent {
-        command: process.name().to_owned(),
-        seen,
-        stderr: process.stderr(),
-    })
+    let args = words(scene.load, scene.server.addr, &watched);
+    let mut process =
+        scene
+            .launcher
+            .start_own("hp-bench", &args, Seat::of_others(scene.workload.seats))?;
+    let length = Duration::from_secs_f64(scene.load.seconds)
+        + Duration::from_millis(scene.load.warmup_ms.into());
+    let status = process.wait_until(clock::now() + length + LATE_TIMEOUT, scene.interrupt);
+    if scene.interrupt.came() {
+        return Err(Error::Interrupted);
+    }
+    let seen = match (status, parse_document(&process.stdout())) {
+        (None, _) => format!("ran {} s longer than asked", LATE_TIMEOUT.as_secs()),
+        (Some(status), Ok(document)) => {
+            return Ok(Outcome::Reported(Box::new(document), status.code()));
+        }
+        (Some(status), Err(cause)) => format!("gave no usable document ({status}; {cause})"),
+    };
+    let stderr = process.stderr();
+    let last = stderr
+        .lines()
+        .last()
+        .map(|line| format!(": {line}"))
+        .unwrap_or_default();
+    Ok(Outcome::Silent(format!("the load {seen}{last}")))
 }
 
-/// Reads a report of schema `hp-bench/1`.
+/// The command line of a load; hp-bench measures the cost of the processes that are named.
+pub fn words(load: &Load, addr: SocketAddr, watched: &[u32]) -> Vec<String> {
+    let milliseconds = Duration::from_secs_f64(load.seconds).as_millis();
+    let mut words = vec![format!("http://{addr}{}", load.path)];
+    let mut flag = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    flag("-c", load.connections.to_string());
+    flag("-d", format!("{milliseconds}ms"));
+    flag("--warmup", format!("{}ms", load.warmup_ms));
+    flag("-t", load.threads.min(load.connections).to_string());
+    flag("--engine", load.engine.clone());
+    if let Some(rate) = load.rate {
+        flag("-R", rate.to_string());
+    }
+    if load.reuse > 0 {
+        flag("--reuse", load.reuse.to_string());
+    }
+    if load.pipeline > 1 {
+        flag("--pipeline", load.pipeline.to_string());
+    }
+    if load.request_bytes > 0 {
+        flag("-b", format!("{}B", load.request_bytes));
+    } else if load.path == "/" && !load.flags.iter().any(|word| word == "--expect-size") {
+        flag("--expect-size", format!("{}B", load.body_bytes));
+    }
+    for pid in watched {
+        flag("--pid", pid.to_string());
+    }
+    if load.close {
+        words.push("--close".to_owned());
+    }
+    words.extend(["--progress", "none", "--json", "-"].map(str::to_owned));
+    words.extend_from_slice(&load.flags);
+    words
+}
+
+/// Reads a document of schema `hp-bench/1`, and leaves out what a session has no room for: the series, and the
+/// histograms but for those of a schedule's response time and lag. Closed loops keep their percentiles: an answer that was
+/// not asked for during a stall is in no histogram either.
 ///
 /// # Errors
 /// What is wrong with the text, on one line.
-pub fn parse_report(text: &str) -> Result<Report, String> {
+pub fn parse_document(text: &str) -> Result<Document, String> {
     #[derive(Deserialize)]
     struct Tag {
         schema: String,
@@ -165,58 +210,108 @@ pub fn parse_report(text: &str) -> Result<Report, String> {
     if tag.schema != SCHEMA {
         return Err(format!("schema {}, not {SCHEMA}", tag.schema));
     }
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let mut document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    document.series.clear();
+    let is_paced = document.plan.mode == PACED;
+    document.histograms = Histograms {
+        response: document.histograms.response.take().filter(|_| is_paced),
+        lag: document.histograms.lag.take().filter(|_| is_paced),
+        ..Histograms::default()
+    };
+    Ok(document)
 }
 
-const SCHEMA: &str = "hp-bench/1";
+/// The mode of a load at a rate, in its document.
+const PACED: &str = "rate";
 const LATE_TIMEOUT: Duration = Duration::from_secs(15); // a drain, or answers that never come
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// A report of a run without failures: 100 connections, 50,000 answers in a second.
+    /// A document of a run without failures: 100 connections, 50,000 answers in a second.
     pub(crate) const GOOD: &str = r#"{
         "schema": "hp-bench/1", "tool": {"name": "hp-bench", "version": "0.1.0", "engine": "epoll"},
+        "started": "2026-11-20T23:10:00Z", "interrupted": false,
         "target": {"url": "http://127.0.0.1:8080/", "addr": "127.0.0.1:8080"},
         "plan": {"mode": "closed", "connections": 100, "threads": 1, "duration_s": 1.0, "rate": null},
         "run": {"elapsed_s": 1.0, "requests": 50100, "responses": 50000, "bytes_in": 1, "bytes_out": 1,
                 "rps": 50000.0, "connections_min": 100, "connections_opened": 100},
         "status": {"2xx": 50000}, "errors": {},
-        "latency_ns": {"min": 61000, "mean": 2071000.5, "stdev": 312000.25, "max": 7030000,
+        "latency_ns": {"clock": "service", "min": 61000, "mean": 1990000, "stdev": 312000, "max": 7030000,
                        "p": {"50": 2040000, "75": 2100000, "90": 2310000, "99": 3120000, "99.9": 4870000}},
-        "client": {"cpu_ns": 2841000000, "cpu_ns_per_req": 5893},
-        "histograms": {"service": "HISTFAAA"}, "interrupted": false
+        "client": {"cpu_ns": 500000000, "cpu_ns_per_req": 10000},
+        "series": [{"t": 1, "n": 50000}]
     }"#;
 
-    #[test]
-    fn a_report_is_read_and_its_other_keys_are_left_alone() {
-        let report = parse_report(GOOD).unwrap();
-        assert_eq!(report.run.responses, 50_000);
-        assert_eq!(report.percentile_ns("99"), Some(3_120_000));
-        assert_eq!(report.percentile_ns("99.99"), None);
-        assert_eq!(report.latency_ns.max, Some(7_030_000));
-        assert_eq!(report.client.cpu_ns, Some(2_841_000_000));
-        assert_eq!(report.plan.warmup_s, None);
+    pub(crate) fn load(text: &str) -> Load {
+        toml::from_str(text).unwrap()
+    }
+
+    fn check_words(text: &str, watched: &[u32], expected: &str) {
+        let addr = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(words(&load(text), addr, watched).join(" "), expected);
     }
 
     #[test]
-    fn a_report_of_nothing_has_no_latency() {
-        let report = parse_report(
-            r#"{"schema": "hp-bench/1", "plan": {"connections": 1},
-                "run": {"elapsed_s": 1, "requests": 0, "responses": 0, "rps": 0},
-                "errors": {"connect": 1}, "latency_ns": {"max": null, "p": {"50": null}}}"#,
+    fn a_load_becomes_a_command_line() {
+        check_words(
+            "connections = 100",
+            &[],
+            "http://127.0.0.1:80/ -c 100 -d 2000ms --warmup 0ms -t 1 --engine epoll --expect-size 13B --progress none --json -",
         );
-        let report = report.unwrap();
-        assert_eq!(report.latency_ns.max, None);
-        assert_eq!(report.percentile_ns("50"), None);
-        assert_eq!(report.errors["connect"], 1);
+        check_words(
+            "connections = 2\nrate = 10000.0\nthreads = 4\nwarmup_ms = 300\nclose = true\npath = \"/x?y\"\nseconds = 0.5\nflags = [\"--src\", \"127.0.0.2\"]",
+            &[7, 8],
+            "http://127.0.0.1:80/x?y -c 2 -d 500ms --warmup 300ms -t 2 --engine epoll -R 10000 --pid 7 --pid 8 --close \
+             --progress none --json - --src 127.0.0.2",
+        );
+        check_words(
+            "connections = 1\nreuse = 1\npipeline = 4\nrequest_bytes = 64",
+            &[],
+            "http://127.0.0.1:80/ -c 1 -d 2000ms --warmup 0ms -t 1 --engine epoll --reuse 1 --pipeline 4 -b 64B \
+             --progress none --json -",
+        );
     }
 
     #[test]
-    fn another_schema_is_no_report() {
+    fn the_words_are_those_of_hp_bench() {
+        let load = load(
+            "connections = 2\nrate = 10000.0\nreuse = 1\npipeline = 4\nrequest_bytes = 64\nclose = true",
+        );
+        let mut line = vec!["hp-bench".to_owned()];
+        line.extend(words(&load, "127.0.0.1:80".parse().unwrap(), &[1]));
+        hp_bench::cli::parse(line.into_iter().map(Into::into)).unwrap();
+    }
+
+    #[test]
+    fn a_document_is_kept_without_its_series() {
+        let document = parse_document(GOOD).unwrap();
+        assert_eq!(document.run.responses, 50_000);
+        assert!(document.series.is_empty());
+    }
+
+    #[test]
+    fn of_the_histograms_those_of_a_schedule_are_kept() {
+        let text = GOOD.replacen(
+            "\"series\"",
+            r#""histograms": {"service": "a", "response": "b", "lag": "c", "ttfb": "d"}, "series""#,
+            1,
+        );
+        let kept = |mode: &str| {
+            let text = text.replace("\"closed\"", mode);
+            let document = parse_document(&text).unwrap();
+            let names = document.histograms.iter().map(|(name, _text)| name);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(kept("\"rate\""), ["response", "lag"]);
+        assert!(kept("\"closed\"").is_empty());
+    }
+
+    #[test]
+    fn another_schema_is_no_document() {
         assert_eq!(
-            parse_report(r#"{"schema": "hp-bench/2"}"#),
+            parse_document(r#"{"schema": "hp-bench/2"}"#),
             Err("schema hp-bench/2, not hp-bench/1".into())
         );
         for text in [
@@ -226,7 +321,7 @@ pub(crate) mod tests {
             "{\"schema\": \"hp-bench/1\"}",
             "Running 1s test",
         ] {
-            assert!(parse_report(text).is_err(), "{text}");
+            assert!(parse_document(text).is_err(), "{text}");
         }
     }
 }

@@ -1,276 +1,652 @@
-//! What will be measured: the complete plan, and the servers and cells that it implies, in the tables' order.
+//! Plans: TOML texts that say what a session measures. A text is resolved into a complete [`Plan`], which is written
+//! beside the results as text again.
 //!
-//! The engine and the number of workers of a cell are those of its server, the one program whose CPU time is
-//! counted. Load and backend keep one engine throughout, so that a ratio between two engines compares one thing.
+//! ```toml
+//! name = "example"
+//! title = "What a small request costs"
+//! seed = 1
+//! rounds = 9                   # the defaults of all workloads
+//! calibrator = "relay-uring"
+//! reference = "relay-uring"
+//! control = "hp-uring"
+//! subjects = ["direct", "relay-uring", "hp-uring", "nginx"]
+//!
+//! [load]                       # the defaults of all rows
+//! seconds = 2.0
+//!
+//! [[workload]]
+//! name = "small"
+//! title = "Small requests on kept connections"
+//! load = { body_bytes = 13 }   # the defaults of its rows
+//! connections = [16, 100]      # one row c16 and one row c100; or, with all keys of a load:
+//! [[workload.row]]
+//! name = "c512"
+//! connections = 512
+//! ```
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// An I/O engine of the measured server.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// io_uring.
-    Uring,
-    /// epoll.
-    Epoll,
-    /// A thread per connection.
-    Threads,
-}
-
-impl FromStr for Engine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "uring" => Ok(Self::Uring),
-            "epoll" => Ok(Self::Epoll),
-            "threads" => Ok(Self::Threads),
-            _ => Err("not an engine; write uring, epoll or threads".into()),
-        }
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(match self {
-            Self::Uring => "uring",
-            Self::Epoll => "epoll",
-            Self::Threads => "threads",
-        })
-    }
-}
-
-/// The way from the load generator to the answer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// hp-bench → hp-echo: the measured server is hp-echo.
-    Direct,
-    /// hp-bench → hp-proxy → hp-echo: the measured server is hp-proxy.
-    Proxied,
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(match self {
-            Self::Direct => "direct",
-            Self::Proxied => "proxied",
-        })
-    }
-}
-
-/// Which copy of a server a cell measures.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// The server that the cell is about.
-    Subject,
-    /// A second process of the reference server: what it differs by is noise (A/A).
-    Control,
-}
-
-/// One server process that is measured.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Target {
-    /// Which program it is and what stands behind it.
-    pub layout: Layout,
-    /// Its workers, at least 1.
-    pub workers: u32,
-    /// Its engine.
-    pub engine: Engine,
-    /// Subject or A/A control.
-    pub part: Part,
-}
-
-/// One server under one load; every round visits it once.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Cell {
-    /// The measured server.
-    #[serde(flatten)]
-    pub target: Target,
-    /// Client connections of the closed loop, at least 1.
-    pub connections: u32,
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target {
-            layout,
-            workers,
-            engine,
-            part,
-        } = self.target;
-        write!(out, "{layout}/{engine}/w{workers}/c{}", self.connections)?;
-        match part {
-            Part::Subject => Ok(()),
-            Part::Control => write!(out, "/aa"),
-        }
-    }
-}
+use crate::error::Error;
+use crate::probe;
+use crate::probe::rate::Share;
+use crate::subject::{self, Name, WORKERS_MAX};
+use crate::workload::{Load, Row, Seats, Workload};
 
 /// A session, complete: no default is left open.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
-    /// Engines, no duplicates, at least one; the last is the reference that the others are compared with.
-    pub engines: Vec<Engine>,
-    /// Numbers of workers, no duplicates, at least one.
-    pub workers: Vec<u32>,
-    /// Numbers of client connections, no duplicates, at least one.
-    pub connections: Vec<u32>,
-    /// Length of one run of the load generator.
-    pub seconds: u32,
-    /// Visits to every cell, at least 1.
-    pub rounds: u32,
-    /// Bytes of the answer's body.
-    pub body_bytes: u32,
-    /// Engine of the load generator, and of the backend behind a proxy.
-    pub load_engine: Engine,
-    /// Threads of the load generator; never more than connections.
-    pub load_threads: u32,
-    /// Seeds the order of the rounds and the bootstrap.
+    /// Its name: small letters, digits and hyphens.
+    pub name: String,
+    /// What it asks, in a line.
+    pub title: String,
+    /// Seeds the order of visits and the bootstrap.
     pub seed: u64,
+    /// Attempts at a round that a rule rejects, 1 to 9; the last one stays, with its flags.
+    pub attempts: u32,
+    /// How much longer than computed the session may get by repeated rounds, in percent.
+    pub repeats_pct: u32,
+    /// The questions, in the order of the session, no duplicates of names, at least one.
+    #[serde(rename = "workload")]
+    pub workloads: Vec<Workload>,
+}
+
+/// A number that a command line sets in place of the plan's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// Rounds of every workload.
+    pub rounds: Option<u32>,
+    /// Seconds of every row.
+    pub seconds: Option<f64>,
+    /// The seed.
+    pub seed: Option<u64>,
+    /// Workloads that stay; empty: all.
+    pub only: Vec<String>,
+    /// Subjects that stay, beside reference and control; empty: all.
+    pub subjects: Vec<Name>,
+}
+
+/// A plan's text, before defaults are filled in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    title: String,
+    #[serde(default = "seed_usual")]
+    seed: u64,
+    #[serde(default = "attempts_usual")]
+    attempts: u32,
+    #[serde(default = "repeats_usual")]
+    repeats_pct: u32,
+    rounds: Option<u32>,
+    reference: Option<Name>,
+    control: Option<Name>,
+    calibrator: Option<Name>,
+    #[serde(default)]
+    subjects: Vec<Name>,
+    #[serde(default)]
+    gate: bool,
+    #[serde(default)]
+    load: toml::Table,
+    workload: Vec<FileWorkload>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileWorkload {
+    name: String,
+    title: String,
+    #[serde(default = "kind_usual")]
+    kind: String,
+    #[serde(default)]
+    seats: Seats,
+    rounds: Option<u32>,
+    reference: Option<Name>,
+    control: Option<Named>,
+    calibrator: Option<Named>,
+    subjects: Option<Vec<Name>>,
+    gate: Option<bool>,
+    #[serde(default)]
+    notes: Vec<String>,
+    #[serde(default)]
+    load: toml::Table,
+    #[serde(default)]
+    connections: Vec<u32>,
+    #[serde(default)]
+    row: Vec<toml::Table>,
+}
+
+/// A subject's name, or `false` for none where the plan has a default.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Is(Name),
+    Without(bool),
 }
 
 impl Plan {
-    /// The engine that the others are compared with.
-    pub fn reference(&self) -> Engine {
-        *self.engines.last().expect("a plan has an engine")
+    /// Reads a plan: a path, or a name of those in `plans/` of the data folder.
+    ///
+    /// # Errors
+    /// [`Error::Plan`], with the place and what to write instead.
+    pub fn read(asked: &str, data: &Path) -> Result<Self, Error> {
+        let is_name = !asked.contains(['/', '.']);
+        let path = if is_name {
+            data.join("plans").join(format!("{asked}.toml"))
+        } else {
+            PathBuf::from(asked)
+        };
+        let failed = |cause: String| Error::Plan {
+            path: path.clone(),
+            cause,
+        };
+        let length = fs::metadata(&path).map_or(0, |facts| facts.len());
+        if length > PLAN_BYTES_MAX {
+            return Err(failed(format!("longer than {PLAN_BYTES_MAX} bytes")));
+        }
+        let text = fs::read_to_string(&path).map_err(|cause| {
+            failed(format!(
+                "{cause}; name a file, or one of {}",
+                names(data).join(", ")
+            ))
+        })?;
+        Self::parse(&text).map_err(failed)
     }
 
-    /// All measured servers; the controls are copies of the reference engine's.
-    pub fn targets(&self) -> Vec<Target> {
-        let mut targets = Vec::new();
-        for layout in [Layout::Direct, Layout::Proxied] {
-            for &workers in &self.workers {
-                for &engine in &self.engines {
-                    targets.push(Target {
-                        layout,
-                        workers,
-                        engine,
-                        part: Part::Subject,
-                    });
-                }
-                let engine = self.reference();
-                targets.push(Target {
-                    layout,
-                    workers,
-                    engine,
-                    part: Part::Control,
+    /// Resolves a plan's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, on one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| subject::one_line(&error))?;
+        let mut workloads = Vec::new();
+        for workload in &file.workload {
+            let resolved = resolve(&file, workload);
+            workloads
+                .push(resolved.map_err(|cause| format!("workload {}: {cause}", workload.name))?);
+        }
+        let plan = Self {
+            name: file.name,
+            title: file.title,
+            seed: file.seed,
+            attempts: file.attempts,
+            repeats_pct: file.repeats_pct,
+            workloads,
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The text of the resolved plan, which [`Plan::parse`] reads back as the same.
+    pub fn to_text(&self) -> String {
+        toml::to_string(self).expect("a plan has only keys that are text, and tables after values")
+    }
+
+    /// The plan with what the command line sets.
+    ///
+    /// # Errors
+    /// What cannot be followed, on one line.
+    pub fn with(mut self, overrides: &Overrides) -> Result<Self, String> {
+        for name in &overrides.only {
+            if !self.workloads.iter().any(|workload| workload.name == *name) {
+                let known: Vec<&str> = self
+                    .workloads
+                    .iter()
+                    .map(|workload| workload.name.as_str())
+                    .collect();
+                return Err(format!(
+                    "plan {} has no workload {name}; it has {}",
+                    self.name,
+                    known.join(", ")
+                ));
+            }
+        }
+        if !overrides.only.is_empty() {
+            self.workloads
+                .retain(|workload| overrides.only.contains(&workload.name));
+        }
+        for name in &overrides.subjects {
+            if !self
+                .workloads
+                .iter()
+                .any(|workload| workload.subjects.contains(name))
+            {
+                return Err(format!("plan {} does not measure {name}", self.name));
+            }
+        }
+        for workload in &mut self.workloads {
+            workload.rounds = overrides.rounds.unwrap_or(workload.rounds);
+            for row in &mut workload.rows {
+                row.load.seconds = overrides.seconds.unwrap_or(row.load.seconds);
+            }
+            if !overrides.subjects.is_empty() {
+                let (reference, control) = (&workload.reference, &workload.control);
+                workload.subjects.retain(|name| {
+                    overrides.subjects.contains(name)
+                        || name == reference
+                        || Some(name) == control.as_ref()
                 });
             }
         }
-        targets
+        self.seed = overrides.seed.unwrap_or(self.seed);
+        self.check()?;
+        Ok(self)
     }
 
-    /// All cells, in the order of the tables: layout, workers, connections, engine, control last.
-    pub fn cells(&self) -> Vec<Cell> {
-        let targets = self.targets();
-        let per_group = self.engines.len() + 1;
-        let mut cells = Vec::new();
-        for group in targets.chunks(per_group) {
-            for &connections in &self.connections {
-                cells.extend(group.iter().map(|&target| Cell {
-                    target,
-                    connections,
-                }));
-            }
+    /// Seconds that the session should take, without repeated rounds.
+    pub fn length_seconds(&self) -> f64 {
+        let workloads = self.workloads.iter().map(Workload::length_seconds);
+        SESSION_OVERHEAD_SECONDS + workloads.sum::<f64>()
+    }
+
+    /// Visits that the session makes, without repeated rounds.
+    pub fn visits(&self) -> u64 {
+        let workloads = self.workloads.iter();
+        workloads
+            .map(|workload| {
+                workload.visits_per_row() * workload.rows.len() as u64 * u64::from(workload.rounds)
+            })
+            .sum()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        if !(1..=9).contains(&self.attempts) {
+            return Err(format!("attempts is {}; write 1 to 9", self.attempts));
         }
-        cells
-    }
-
-    /// The largest number of connections of any cell.
-    pub fn connections_max(&self) -> u32 {
-        self.connections
-            .iter()
-            .copied()
-            .max()
-            .expect("a plan has a number of connections")
-    }
-
-    /// How long the session should take: warm-up, all rounds, and a moment per run to start and stop it.
-    pub fn length_seconds(&self) -> u64 {
-        let warm_up = self.targets().len() as u64 * 1_000;
-        let runs = self.cells().len() as u64 * u64::from(self.rounds);
-        let measured = runs * u64::from(self.seconds) * 1_000;
-        (warm_up + measured + (runs + self.targets().len() as u64) * RUN_OVERHEAD_MS) / 1_000
-    }
-
-    /// The command line that repeats this session; where it finds programs and writes results is left out.
-    pub fn command(&self) -> String {
-        format!(
-            "harness bench --engines {} --workers {} --connections {} --seconds {} --rounds {} --body {} \
-             --load-engine {} --load-threads {} --seed {}",
-            listed(&self.engines),
-            listed(&self.workers),
-            listed(&self.connections),
-            self.seconds,
-            self.rounds,
-            self.body_bytes,
-            self.load_engine,
-            self.load_threads,
-            self.seed
-        )
+        if self.repeats_pct > 300 {
+            return Err(format!(
+                "repeats_pct is {}; write 0 to 300",
+                self.repeats_pct
+            ));
+        }
+        if self.workloads.is_empty() {
+            return Err("no workload; write at least one [[workload]]".into());
+        }
+        let mut names = BTreeSet::new();
+        for workload in &self.workloads {
+            if !names.insert(&workload.name) {
+                return Err(format!(
+                    "workload {} is there twice; rename one",
+                    workload.name
+                ));
+            }
+            check_workload(workload)
+                .map_err(|cause| format!("workload {}: {cause}", workload.name))?;
+        }
+        Ok(())
     }
 }
 
-/// Items with commas between, as the flags take them.
-pub fn listed<T: fmt::Display>(items: &[T]) -> String {
-    items
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+/// The names of the plans in a data folder, sorted.
+pub fn names(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data.join("plans"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            Some(
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".toml")?
+                    .to_owned(),
+            )
+        })
+        .filter(|name| name != "subjects")
+        .collect();
+    names.sort();
+    names
 }
 
-const RUN_OVERHEAD_MS: u64 = 100; // process start, connects, and the looks at /proc
+/// Fills a workload's defaults in.
+fn resolve(file: &File, workload: &FileWorkload) -> Result<Workload, String> {
+    let subjects = workload.subjects.as_ref().unwrap_or(&file.subjects).clone();
+    let reference = workload.reference.as_ref().or(file.reference.as_ref());
+    let reference = reference.ok_or("no reference; write reference = \"SUBJECT\"")?;
+    let mut rows = Vec::new();
+    let by_connections = workload.connections.iter().map(|&count| {
+        let mut table = toml::Table::new();
+        table.insert("name".into(), format!("c{count}").into());
+        table.insert("connections".into(), i64::from(count).into());
+        table
+    });
+    for own in by_connections.chain(workload.row.iter().cloned()) {
+        let mut table = file.load.clone();
+        table.extend(workload.load.clone());
+        table.extend(own);
+        let name = table.remove("name");
+        let name = name
+            .as_ref()
+            .and_then(toml::Value::as_str)
+            .ok_or("a row has no name")?
+            .to_owned();
+        let load: Load = table
+            .try_into()
+            .map_err(|error| format!("row {name}: {}", subject::one_line(&error)))?;
+        rows.push(Row { name, load });
+    }
+    Ok(Workload {
+        name: workload.name.clone(),
+        title: workload.title.clone(),
+        kind: workload.kind.clone(),
+        seats: workload.seats,
+        rounds: workload.rounds.or(file.rounds).unwrap_or(ROUNDS_USUAL),
+        reference: reference.clone(),
+        control: named(workload.control.as_ref(), file.control.as_ref())?,
+        calibrator: named(workload.calibrator.as_ref(), file.calibrator.as_ref())?,
+        subjects,
+        gate: workload.gate.unwrap_or(file.gate),
+        notes: workload.notes.clone(),
+        rows,
+    })
+}
+
+/// What a workload says, else what the plan does.
+fn named(own: Option<&Named>, usual: Option<&Name>) -> Result<Option<Name>, String> {
+    match own {
+        Some(Named::Is(name)) => Ok(Some(name.clone())),
+        Some(Named::Without(false)) => Ok(None),
+        Some(Named::Without(true)) => {
+            Err("control and calibrator are a subject's name, or false".into())
+        }
+        None => Ok(usual.cloned()),
+    }
+}
+
+fn check_workload(workload: &Workload) -> Result<(), String> {
+    check_name(&workload.name)?;
+    if !(1..=ROUNDS_MAX).contains(&workload.rounds) {
+        return Err(format!(
+            "rounds is {}; write 1 to {ROUNDS_MAX}",
+            workload.rounds
+        ));
+    }
+    if workload.subjects.is_empty() {
+        return Err("no subject; write subjects = [...]".into());
+    }
+    let mut seen = BTreeSet::new();
+    for name in &workload.subjects {
+        if name.control || !seen.insert(name) {
+            return Err(format!(
+                "subject {name} is a control or there twice; leave it out"
+            ));
+        }
+    }
+    for name in [Some(&workload.reference), workload.control.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if !seen.contains(name) {
+            return Err(format!(
+                "{name}, which is reference or control, is none of the subjects; add it"
+            ));
+        }
+    }
+    if workload.rows.is_empty() {
+        return Err("no row; write connections = [...] or [[workload.row]]".into());
+    }
+    let mut seen = BTreeSet::new();
+    for row in &workload.rows {
+        if !seen.insert(&row.name) {
+            return Err(format!("row {} is there twice; rename one", row.name));
+        }
+        check_name(&row.name)?;
+        let extra =
+            probe::kind(&workload.kind).map_or(Ok(()), |kind| (kind.length)(&row.load).map(drop));
+        let rate = Share::of(&row.load).map(drop);
+        check_load(&row.load)
+            .and(extra)
+            .and(rate)
+            .map_err(|cause| format!("row {}: {cause}", row.name))?;
+    }
+    Ok(())
+}
+
+fn check_load(load: &Load) -> Result<(), String> {
+    let count = |what: &str, count: u32, most: u32| {
+        let is_in_range = (1..=most).contains(&count);
+        is_in_range
+            .then_some(())
+            .ok_or_else(|| format!("{what} is {count}; write 1 to {most}"))
+    };
+    count("connections", load.connections, 1_000_000)?;
+    count("pipeline", load.pipeline, 1_024)?;
+    count("threads", load.threads, WORKERS_MAX)?;
+    count("backend_workers", load.backend_workers, WORKERS_MAX)?;
+    count("backends", load.backends, BACKENDS_MAX)?;
+    if !(0.1..=3_600.0).contains(&load.seconds) {
+        return Err(format!("seconds is {}; write 0.1 to 3600", load.seconds));
+    }
+    if load.rate.is_some_and(|rate| !(0.1..=1e7).contains(&rate)) {
+        return Err("rate is out of its range; write 0.1 to 10000000".into());
+    }
+    if load.warmup_ms > 600_000 {
+        return Err(format!(
+            "warmup_ms is {}; write at most 600000",
+            load.warmup_ms
+        ));
+    }
+    if !["epoll", "uring", "threads"].contains(&load.engine.as_str()) {
+        return Err(format!(
+            "engine is {:?}; write epoll, uring or threads",
+            load.engine
+        ));
+    }
+    if !load.path.starts_with('/')
+        || load
+            .path
+            .contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(format!("path is {:?}; write /PATH?QUERY", load.path));
+    }
+    Ok(())
+}
+
+/// Names become parts of file names and of keys.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 40 || !name.chars().all(is_plain) {
+        return Err(format!(
+            "{name:?} is no name; write up to 40 small letters, digits and hyphens"
+        ));
+    }
+    Ok(())
+}
+
+fn seed_usual() -> u64 {
+    1
+}
+
+fn attempts_usual() -> u32 {
+    3
+}
+
+fn repeats_usual() -> u32 {
+    10
+}
+
+fn kind_usual() -> String {
+    "load".into()
+}
+
+const ROUNDS_USUAL: u32 = 9;
+const ROUNDS_MAX: u32 = 1_000;
+/// The most backends of a row.
+pub const BACKENDS_MAX: u32 = 512;
+
+const PLAN_BYTES_MAX: u64 = 1 << 20;
+const SESSION_OVERHEAD_SECONDS: f64 = 10.0; // environment, calibration, one request to each, writing
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    /// Two engines, one number of workers, two of connections.
-    pub(crate) fn small() -> Plan {
-        Plan {
-            engines: vec![Engine::Uring, Engine::Epoll],
-            workers: vec![1],
-            connections: vec![1, 100],
-            seconds: 2,
-            rounds: 5,
-            body_bytes: 13,
-            load_engine: Engine::Epoll,
-            load_threads: 1,
-            seed: 7,
-        }
-    }
+    pub(crate) const EXAMPLE: &str = r#"
+        name = "example"
+        title = "An example"
+        rounds = 5
+        reference = "relay-uring"
+        control = "hp-uring"
+        calibrator = "relay-uring"
+        subjects = ["direct", "relay-uring", "hp-uring"]
+        [load]
+        seconds = 1.5
+        [[workload]]
+        name = "small"
+        title = "Small requests"
+        connections = [16, 100]
+        [[workload]]
+        name = "latency"
+        title = "Latency at a rate"
+        control = false
+        load = { rate = 10000.0, warmup_ms = 300 }
+        [[workload.row]]
+        name = "r10k"
+        connections = 100
+        seconds = 3.0
+    "#;
 
     #[test]
-    fn every_group_ends_with_a_copy_of_the_reference() {
-        let names: Vec<String> = small().cells().iter().map(ToString::to_string).collect();
+    fn defaults_are_filled_in_from_plan_to_row() {
+        let plan = Plan::parse(EXAMPLE).unwrap();
+        let [small, latency] = plan.workloads.as_slice() else {
+            panic!("two workloads");
+        };
+        let names: Vec<&str> = small.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["c16", "c100"]);
         assert_eq!(
-            names,
-            [
-                "direct/uring/w1/c1",
-                "direct/epoll/w1/c1",
-                "direct/epoll/w1/c1/aa",
-                "direct/uring/w1/c100",
-                "direct/epoll/w1/c100",
-                "direct/epoll/w1/c100/aa",
-                "proxied/uring/w1/c1",
-                "proxied/epoll/w1/c1",
-                "proxied/epoll/w1/c1/aa",
-                "proxied/uring/w1/c100",
-                "proxied/epoll/w1/c100",
-                "proxied/epoll/w1/c100/aa",
-            ]
+            (
+                small.rounds,
+                small.rows[1].load.connections,
+                small.rows[1].load.seconds
+            ),
+            (5, 100, 1.5)
+        );
+        assert_eq!(small.measured().len(), 4);
+        assert_eq!(small.visits_per_row(), 6);
+        assert_eq!(latency.control, None);
+        assert_eq!(
+            (latency.rows[0].load.rate, latency.rows[0].load.seconds),
+            (Some(10_000.0), 3.0)
         );
     }
 
     #[test]
-    fn the_length_counts_runs_and_warm_up() {
-        // 6 servers for 1 s, 12 cells x 5 rounds x 2 s, and 66 starts of 0.1 s.
-        assert_eq!(small().length_seconds(), 6 + 120 + 6);
+    fn a_resolved_plan_is_its_own_text() {
+        let plan = Plan::parse(EXAMPLE).unwrap();
+        assert_eq!(
+            Plan::parse(&plan.to_text()).unwrap(),
+            plan,
+            "{}",
+            plan.to_text()
+        );
+    }
+
+    #[test]
+    fn the_length_counts_every_visit() {
+        let plan = Plan::parse(EXAMPLE).unwrap();
+        assert_eq!(plan.visits(), 2 * 5 * 6 + 5 * 5);
+        let small = 4.0 * 1.2 + 60.0 * 1.65;
+        let latency = 3.0 * 1.2 + 25.0 * 3.45;
+        assert!((plan.length_seconds() - (10.0 + small + latency)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn overrides_replace_and_leave_out() {
+        let overrides = Overrides {
+            rounds: Some(2),
+            seconds: Some(1.0),
+            seed: Some(9),
+            only: vec!["small".into()],
+            subjects: vec!["direct".parse().unwrap()],
+        };
+        let plan = Plan::parse(EXAMPLE).unwrap().with(&overrides).unwrap();
+        assert_eq!(
+            (plan.workloads.len(), plan.workloads[0].rounds, plan.seed),
+            (1, 2, 9)
+        );
+        assert_eq!(
+            plan.workloads[0].subjects.len(),
+            3,
+            "reference and control stay"
+        );
+        let nobody = Overrides {
+            only: vec!["nobody".into()],
+            ..Overrides::default()
+        };
+        assert!(
+            Plan::parse(EXAMPLE)
+                .unwrap()
+                .with(&nobody)
+                .unwrap_err()
+                .contains("it has small, latency")
+        );
+    }
+
+    #[test]
+    fn a_wrong_plan_says_where() {
+        for (from, to, part) in [
+            ("rounds = 5", "rounds = 0", "workload small: rounds is 0"),
+            ("rounds = 5", "round = 5", "round"),
+            ("[16, 100]", "[16, 16]", "row c16 is there twice"),
+            ("[16, 100]", "[0]", "row c0: connections is 0"),
+            ("[16, 100]", "[]", "no row"),
+            (
+                "name = \"latency\"",
+                "name = \"small\"",
+                "small is there twice",
+            ),
+            ("name = \"latency\"", "name = \"../x\"", "is no name"),
+            ("control = false", "control = true", "or false"),
+            (
+                "control = false",
+                "control = \"nginx\"",
+                "none of the subjects",
+            ),
+            (
+                "rate = 10000.0",
+                "rate = 0.0",
+                "row r10k: rate is out of its range",
+            ),
+            ("rate = 10000.0", "ratte = 1.0", "row r10k: "),
+            ("\"direct\", ", "\"direct\", \"direct\", ", "there twice"),
+            ("seconds = 3.0", "seconds = 0.0", "row r10k: seconds is 0"),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let error = Plan::parse(&EXAMPLE.replace(from, to)).unwrap_err();
+            assert!(error.contains(part), "{to}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_plans_of_this_tree_are_whole() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(names(data).contains(&"bench".to_owned()));
+        let catalogue = subject::Catalogue::read(data).unwrap();
+        for name in names(data) {
+            let plan = Plan::read(&name, data).unwrap();
+            assert_eq!(plan.name, name);
+            assert!(!plan.workloads.is_empty());
+            for workload in &plan.workloads {
+                let known = workload
+                    .started()
+                    .iter()
+                    .any(|name| catalogue.find(name).is_some());
+                assert!(known, "{name}: {}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_plan_names_the_others() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let error = Plan::read("nobody", data).unwrap_err().to_string();
+        assert!(error.contains("bench"), "{error}");
     }
 }

@@ -1,19 +1,25 @@
 //! Child processes that never outlive the harness: how they are started and pinned, what they print, how they end.
 //!
 //! Two outside programs do what Rust has no safe call for. `setpriv` makes the kernel end a child when the harness
-//! ends, however that happens; `taskset` pins. Each is tried once, and used only where it works.
+//! ends, however that happens; `taskset` pins, and what a child starts inherits it. Each is tried once, and used only
+//! where it works. Every child leads a process group, so that a terminal's Ctrl-C reaches the harness alone, and a child
+//! that does not stop is ended with all that it started.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::Error;
+use crate::interrupt::Interrupt;
+use crate::workload::Seats;
 
 /// Which CPUs a program gets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,6 +32,24 @@ pub enum Seat {
     Free,
 }
 
+impl Seat {
+    /// The seat of a measured server.
+    pub fn of_server(seats: Seats) -> Self {
+        match seats {
+            Seats::Split => Self::Server,
+            Seats::Shared => Self::Free,
+        }
+    }
+
+    /// The seat of load and backends.
+    pub fn of_others(seats: Seats) -> Self {
+        match seats {
+            Seats::Split => Self::Others,
+            Seats::Shared => Self::Free,
+        }
+    }
+}
+
 /// Whether server and load can be kept apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Pinning {
@@ -33,28 +57,44 @@ pub enum Pinning {
     Split {
         /// The server's CPU.
         server: u32,
-        /// The rest, as `taskset -c` takes it.
-        others: String,
+        /// The rest, at least one.
+        others: Vec<u32>,
     },
     /// No, for this reason.
     Impossible(&'static str),
 }
 
-/// Starts programs from one folder.
+/// What is started: a program with all that it needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Launch {
+    /// The program as messages name it.
+    pub program: String,
+    /// Where it is; a plain name is looked for in PATH.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables of its environment, beside those of the harness.
+    pub env: BTreeMap<String, String>,
+    /// Its working directory; none: that of the harness.
+    pub dir: Option<PathBuf>,
+}
+
+/// Starts programs.
 #[derive(Debug)]
 pub struct Launcher {
     bin_dir: PathBuf,
     pinning: Pinning,
     ends_with_parent: bool,
+    cpus: Vec<u32>,
 }
 
 impl Launcher {
     /// Finds out what this machine lets us do. `cpus` are those that we may run on, in rising order.
     ///
     /// # Errors
-    /// [`Error::NoProgram`] when a program of the topology is missing.
+    /// [`Error::NoProgram`] when hp-bench or hp-echo, without which nothing is measured, are missing.
     pub fn probe(bin_dir: &Path, cpus: &[u32]) -> Result<Self, Error> {
-        for program in ["hp-echo", "hp-proxy", "hp-bench"] {
+        for program in ["hp-echo", "hp-bench"] {
             let path = bin_dir.join(program);
             if !path.is_file() {
                 return Err(Error::NoProgram { path });
@@ -67,7 +107,7 @@ impl Launcher {
             }
             [server, others @ ..] => Pinning::Split {
                 server: *server,
-                others: crate::plan::listed(others),
+                others: others.to_vec(),
             },
         };
         let ends_with_parent = works(END_WITH_PARENT[0], &END_WITH_PARENT[1..]);
@@ -75,6 +115,7 @@ impl Launcher {
             bin_dir: bin_dir.to_owned(),
             pinning,
             ends_with_parent,
+            cpus: cpus.to_vec(),
         })
     }
 
@@ -88,13 +129,41 @@ impl Launcher {
         self.ends_with_parent
     }
 
+    /// Where one of our programs is.
+    pub fn own(&self, program: &str) -> PathBuf {
+        self.bin_dir.join(program)
+    }
+
+    /// The CPUs of a seat; all where nothing is pinned.
+    pub fn cpus_of(&self, seat: Seat) -> Vec<u32> {
+        match (&self.pinning, seat) {
+            (Pinning::Split { server, .. }, Seat::Server) => vec![*server],
+            (Pinning::Split { others, .. }, Seat::Others) => others.clone(),
+            (Pinning::Split { .. }, Seat::Free) | (Pinning::Impossible(_), _) => self.cpus.clone(),
+        }
+    }
+
     /// Starts one program of the folder.
     ///
     /// # Errors
     /// [`Error::Spawn`] when the kernel refuses.
-    pub fn start(&self, program: &str, args: &[String], seat: Seat) -> Result<Process, Error> {
-        let name = std::iter::once(program).chain(args.iter().map(String::as_str));
-        let name = name.collect::<Vec<_>>().join(" ");
+    pub fn start_own(&self, program: &str, args: &[String], seat: Seat) -> Result<Process, Error> {
+        let launch = Launch {
+            program: program.to_owned(),
+            path: self.own(program),
+            args: args.to_vec(),
+            ..Launch::default()
+        };
+        self.start(&launch, seat)
+    }
+
+    /// Starts a program.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when the kernel refuses.
+    pub fn start(&self, launch: &Launch, seat: Seat) -> Result<Process, Error> {
+        let words = std::iter::once(&launch.program).chain(&launch.args);
+        let name = words.map(String::as_str).collect::<Vec<_>>().join(" ");
 
         let mut words: Vec<String> = Vec::new();
         if self.ends_with_parent {
@@ -102,25 +171,22 @@ impl Launcher {
             words.extend(["sh", "-c", UNLESS_ORPHANED].map(str::to_owned));
             words.push(std::process::id().to_string());
         }
-        let cpus = match (&self.pinning, seat) {
-            (Pinning::Split { server, .. }, Seat::Server) => Some(server.to_string()),
-            (Pinning::Split { others, .. }, Seat::Others) => Some(others.clone()),
-            (Pinning::Split { .. }, Seat::Free) | (Pinning::Impossible(_), _) => None,
-        };
-        if let Some(cpus) = cpus {
+        if matches!(self.pinning, Pinning::Split { .. }) && seat != Seat::Free {
+            let cpus = listed(&self.cpus_of(seat));
             words.extend(["taskset".to_owned(), "-c".to_owned(), cpus]);
         }
-
-        let path = self.bin_dir.join(program);
         let mut command = match words.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
-                command.args(rest).arg(path);
+                command.args(rest).arg(&launch.path);
                 command
             }
-            None => Command::new(path),
+            None => Command::new(&launch.path),
         };
-        command.args(args);
+        command.args(&launch.args).envs(&launch.env);
+        if let Some(dir) = &launch.dir {
+            command.current_dir(dir);
+        }
         Process::start(name, command)
     }
 }
@@ -142,7 +208,8 @@ impl Process {
             command
                 .stdin(Stdio::null())
                 .stdout(stdout.try_clone()?)
-                .stderr(stderr.try_clone()?);
+                .stderr(stderr.try_clone()?)
+                .process_group(0);
             let child = command.spawn()?;
             Ok((stdout, stderr, child))
         };
@@ -168,25 +235,19 @@ impl Process {
         }
         self.asked_to_stop = true;
         // The child is not waited for yet, so its number cannot belong to another process.
-        let pid = self.child.id().to_string();
-        match Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &pid])
-            .status()
-        {
-            Ok(_) | Err(_) => (), // It may have ended by itself; if not, the kill after the wait ends it.
-        }
+        signal("TERM", &self.child.id().to_string());
     }
 
-    /// Waits until the child ends or the deadline passes.
-    pub fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+    /// Waits until the child ends, the deadline passes, or the session is interrupted.
+    pub fn wait_until(&mut self, deadline: Instant, interrupt: &Interrupt) -> Option<ExitStatus> {
         loop {
             if let Some(status) = self.ended() {
                 return Some(status);
             }
-            if clock::now() >= deadline {
+            if clock::now() >= deadline || (interrupt.came() && !self.asked_to_stop) {
                 return None;
             }
-            clock::pause(LOOK_INTERVAL);
+            interrupt.pause(LOOK_INTERVAL);
         }
     }
 
@@ -194,18 +255,45 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::NotReady`] when the child ends first, or the deadline passes.
-    pub fn wait_listening(&mut self, deadline: Instant) -> Result<SocketAddr, Error> {
+    pub fn wait_listening(
+        &mut self,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<SocketAddr, Error> {
+        let addr = self.wait_for(
+            deadline,
+            interrupt,
+            "printed no `listening on ADDR`",
+            parse_listening,
+        )?;
+        Ok(addr)
+    }
+
+    /// Waits until a look gives something; the look gets what the child has printed to stderr.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when the child ends first, or the deadline passes, [`Error::Interrupted`].
+    pub fn wait_for<T>(
+        &mut self,
+        deadline: Instant,
+        interrupt: &Interrupt,
+        late: &str,
+        look: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Error> {
         loop {
             let status = self.ended(); // before the look at stderr, so that its last words count
             let stderr = self.stderr();
-            if let Some(addr) = parse_listening(&stderr) {
-                return Ok(addr);
+            if let Some(found) = look(&stderr) {
+                return Ok(found);
+            }
+            if interrupt.came() {
+                return Err(Error::Interrupted);
             }
             let seen = match status {
                 Some(status) => format!("ended before it listened ({status})"),
-                None if clock::now() >= deadline => "printed no `listening on ADDR` in time".into(),
+                None if clock::now() >= deadline => format!("{late} in time"),
                 None => {
-                    clock::pause(LOOK_INTERVAL);
+                    interrupt.pause(LOOK_INTERVAL);
                     continue;
                 }
             };
@@ -248,9 +336,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.ask_to_stop();
-        if self.wait_until(clock::now() + STOP_TIMEOUT).is_some() {
+        if self
+            .wait_until(clock::now() + STOP_TIMEOUT, &Interrupt::never())
+            .is_some()
+        {
             return;
         }
+        // Not waited for yet: the number is still that of its group.
+        signal("KILL", &format!("-{}", self.child.id()));
         match self.child.kill().and_then(|()| self.child.wait()) {
             Ok(_) | Err(_) => (), // It ended between the wait and the kill, which is what was wanted.
         }
@@ -263,7 +356,8 @@ impl fmt::Display for Pinning {
             Self::Split { server, others } => {
                 write!(
                     out,
-                    "server on CPU {server}, load and backend on CPU {others}"
+                    "server on CPU {server}, load and backend on CPU {}",
+                    listed(others)
                 )
             }
             Self::Impossible(reason) => write!(out, "none ({reason})"),
@@ -293,8 +387,23 @@ fn printed(file: &File) -> String {
     String::from_utf8_lossy(&bytes[..filled]).into_owned()
 }
 
+/// Sends a signal to a process, or to a group where the number has a minus sign. All shells take this form.
+fn signal(signal: &str, whom: &str) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -s \"$0\" -- \"$1\"", signal, whom]);
+    match command.stderr(Stdio::null()).status() {
+        Ok(_) | Err(_) => (), // It may have ended by itself; if not, the kill after the wait ends it.
+    }
+}
+
+/// Items with commas between, as `taskset` takes them.
+pub fn listed<T: fmt::Display>(items: &[T]) -> String {
+    let words: Vec<String> = items.iter().map(ToString::to_string).collect();
+    words.join(",")
+}
+
 /// Whether `program ARGS true` succeeds.
-fn works(program: &str, args: &[&str]) -> bool {
+pub fn works(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command
         .args(args)
@@ -354,7 +463,7 @@ mod tests {
     fn a_child_that_ends_early_is_quoted() {
         let mut child = shell("echo no ring >&2; exit 3");
         let error = child
-            .wait_listening(clock::now() + STOP_TIMEOUT)
+            .wait_listening(clock::now() + STOP_TIMEOUT, &Interrupt::never())
             .unwrap_err()
             .to_string();
         assert!(
@@ -367,7 +476,10 @@ mod tests {
     #[test]
     fn a_silent_child_is_not_waited_for_without_end() {
         let mut child = shell("exec sleep 600");
-        let error = child.wait_listening(clock::now()).unwrap_err().to_string();
+        let error = child
+            .wait_listening(clock::now(), &Interrupt::never())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("printed no `listening on ADDR` in time"),
             "{error}"
@@ -387,5 +499,26 @@ mod tests {
         drop(child);
         assert_eq!(printed(&stderr), "ready\nasked\n");
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn a_child_that_does_not_stop_is_ended_with_all_that_it_started() {
+        let child = shell("trap '' TERM; sleep 600 & echo $! >&2; wait");
+        let stderr = child.stderr.try_clone().unwrap();
+        while printed(&stderr).is_empty() {
+            clock::pause(LOOK_INTERVAL);
+        }
+        let grandchild = printed(&stderr).trim().to_owned();
+        drop(child);
+        let has_ended = || {
+            // Whoever waits for orphans may not have waited for this one yet.
+            let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        };
+        let deadline = clock::now() + STOP_TIMEOUT;
+        while !has_ended() {
+            assert!(clock::now() < deadline, "{grandchild} lives");
+            clock::pause(LOOK_INTERVAL);
+        }
     }
 }

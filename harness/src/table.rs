@@ -9,7 +9,7 @@ pub enum Side {
     Right,
 }
 
-/// Renders a table; every row has one text per column of `head`. A `|` in a text is escaped.
+/// Renders a table; every row has one text per column of `head`. A `|` in a text is escaped, a line's end becomes a blank.
 ///
 /// # Panics
 /// When a row has another number of texts than `head`.
@@ -19,7 +19,7 @@ pub fn render(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
         let mut texts = vec![(*title).to_owned()];
         for row in rows {
             assert_eq!(row.len(), head.len(), "a row has one text per column");
-            texts.push(row[index].replace('|', "\\|"));
+            texts.push(one_line(&row[index]).replace('|', "\\|"));
         }
         columns.push(texts);
     }
@@ -52,10 +52,19 @@ pub fn render(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// The text with a blank for each control character, such as a line's end.
+pub fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).collect()
+}
+
 /// A rounded number with a comma before each group of three digits.
 pub fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
+    let digits = format!("{:.0}", value.abs());
     let mut out = String::new();
+    if value < 0.0 && digits != "0" {
+        out.push('-');
+    }
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index) % 3 == 0 {
             out.push(',');
@@ -88,7 +97,7 @@ mod tests {
         let rows = vec![
             vec!["uring".into(), "9.5".into()],
             vec!["a|b".into(), "48,211".into()],
-            vec!["µ".into(), "—".into()],
+            vec!["µ".into(), "\n—".into()],
         ];
         assert_eq!(
             render(&[("engine", Side::Left), ("req/s", Side::Right)], &rows),
@@ -109,6 +118,9 @@ mod tests {
             (999.0, "999"),
             (48_211.3, "48,211"),
             (1e6, "1,000,000"),
+            (-123.0, "-123"),
+            (-48_211.3, "-48,211"),
+            (-0.4, "0"),
         ] {
             assert_eq!(thousands(value), text);
         }

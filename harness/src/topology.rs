@@ -1,95 +1,250 @@
-//! The servers of a session: every measured server and the backends behind the proxies, all started once, all ended
-//! when the topology is dropped.
+//! The servers of a workload: every subject with the backends behind it, all started once, all ended when the topology
+//! is dropped. A subject that is not there, or does not start, is missing with its reason, and stops nobody else.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::net::SocketAddr;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use hp_core::sys::socket;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock;
 use crate::error::Error;
-use crate::plan::{Engine, Layout, Plan, Target};
-use crate::process::{Launcher, Pinning, Process, Seat};
+use crate::interrupt::Interrupt;
+use crate::peers;
+use crate::process::{Launch, Launcher, Process, Seat, parse_listening};
+use crate::subject::{self, Catalogue, Name, Ready, Role, Subject, Values};
+use crate::wire::{Recorder, Wire};
+use crate::workload::{Load, Workload};
 
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
+    /// What it is.
+    pub name: Name,
+    /// Its role.
+    pub role: Role,
     /// The process, ended with this value.
     pub process: Process,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// All addresses on which it does, at least that one.
+    pub addrs: Vec<SocketAddr>,
+    /// The files that were made for it, as rendered: name and text.
+    pub files: Vec<(String, String)>,
 }
 
-/// All servers of a session.
+/// What starts servers, the same for all of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Starter<'a> {
+    /// Starts processes.
+    pub launcher: &'a Launcher,
+    /// What can be started.
+    pub catalogue: &'a Catalogue,
+    /// Where each subject gets a folder of its own.
+    pub scratch: &'a Path,
+    /// Ends waits early.
+    pub interrupt: &'a Interrupt,
+}
+
+/// All servers of a workload.
 #[derive(Debug)]
 pub struct Topology {
-    servers: BTreeMap<Target, Server>,
-    /// Keyed by the seat of the backend: a pinned proxy has a pinned backend.
-    backends: BTreeMap<Seat, Server>,
+    servers: BTreeMap<(Name, Behind), Server>,
+    backends: BTreeMap<Behind, Vec<Server>>,
+    missing: BTreeMap<Name, String>,
+}
+
+/// What stands behind a proxy, or is the measured server of a direct cell.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Behind {
+    backend: Name,
+    workers: u32,
+    count: u32,
+    body_bytes: u64,
+    flags: Vec<String>,
 }
 
 impl Topology {
-    /// Starts every server of the plan and waits until each one listens.
+    /// Starts every server of the workload and waits until each one listens.
     ///
     /// # Errors
-    /// [`Error::Spawn`] or [`Error::NotReady`] of the first that fails; those before it are ended.
-    pub fn start(plan: &Plan, launcher: &Launcher) -> Result<Self, Error> {
+    /// [`Error::NotReady`] and its like of a backend, without which there is nothing to measure; [`Error::Interrupted`].
+    pub fn start(workload: &Workload, starter: Starter<'_>) -> Result<Self, Error> {
         let mut topology = Self {
             servers: BTreeMap::new(),
             backends: BTreeMap::new(),
+            missing: BTreeMap::new(),
         };
-        for target in plan.targets() {
-            let server = match target.layout {
-                Layout::Direct => {
-                    let seat = server_seat(target);
-                    echo(launcher, plan, (target.workers, target.engine), seat)?
-                }
-                Layout::Proxied => {
-                    let seat = others_seat(target);
-                    let backend = match topology.backends.entry(seat) {
-                        Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(free) => {
-                            free.insert(echo(launcher, plan, (1, plan.load_engine), seat)?)
-                        }
-                    };
-                    proxy(launcher, target, backend.addr)?
-                }
-            };
-            topology.servers.insert(target, server);
+        for row in &workload.rows {
+            topology.start_row(workload, &row.load, starter)?;
         }
         Ok(topology)
     }
 
-    /// Fails when a server that a cell of this target needs has ended.
-    ///
-    /// # Errors
-    /// [`Error::Died`], with what it printed.
-    pub fn check_alive(&mut self, target: Target) -> Result<(), Error> {
-        let backend = self.backends.get_mut(&others_seat(target));
-        let backend = backend.filter(|_| target.layout == Layout::Proxied);
-        for server in self.servers.get_mut(&target).into_iter().chain(backend) {
-            if let Some(status) = server.process.ended() {
-                return Err(Error::Died {
-                    command: server.process.name().to_owned(),
-                    status: status.to_string(),
-                    stderr: server.process.stderr(),
-                });
+    fn start_row(
+        &mut self,
+        workload: &Workload,
+        load: &Load,
+        starter: Starter<'_>,
+    ) -> Result<(), Error> {
+        let behind = Behind::of(load);
+        let (server_seat, others_seat) = (
+            Seat::of_server(workload.seats),
+            Seat::of_others(workload.seats),
+        );
+        for name in workload.started() {
+            let key = (name.clone(), behind.clone());
+            if self.servers.contains_key(&key) || self.missing.contains_key(&name) {
+                continue;
+            }
+            let started = match find(starter, &name) {
+                Err(reason) => Err(reason),
+                Ok(subject) => {
+                    let backends = if subject.role == Role::Backend {
+                        &[]
+                    } else {
+                        self.backends_of(&behind, starter, others_seat)?
+                    };
+                    let addrs: Vec<SocketAddr> = backends
+                        .iter()
+                        .flat_map(|backend| backend.addrs.clone())
+                        .collect();
+                    let order = Order {
+                        subject,
+                        name: &name,
+                        backends: &addrs,
+                        body_bytes: load.body_bytes,
+                        flags: if subject.role == Role::Backend {
+                            &load.backend_flags
+                        } else {
+                            &[]
+                        },
+                        seat: server_seat,
+                        listeners: 1,
+                        number: self.servers.len(),
+                    };
+                    match start(starter, &order) {
+                        Err(Error::Interrupted) => return Err(Error::Interrupted),
+                        other => other.map_err(|error| error.to_string().replace("\n  | ", "; ")),
+                    }
+                }
+            };
+            match started {
+                Ok(server) => drop(self.servers.insert(key, server)),
+                Err(reason) => drop(self.missing.insert(name, reason)),
             }
         }
         Ok(())
     }
 
-    /// The measured server of a target.
-    pub fn server(&self, target: Target) -> &Server {
-        &self.servers[&target]
+    /// Starts the backends of a row, unless an earlier row has the same.
+    fn backends_of(
+        &mut self,
+        behind: &Behind,
+        starter: Starter<'_>,
+        seat: Seat,
+    ) -> Result<&[Server], Error> {
+        if !self.backends.contains_key(behind) {
+            let subject = find(starter, &behind.backend).map_err(|reason| Error::Plan {
+                path: PathBuf::from("backend"),
+                cause: reason,
+            })?;
+            let name = Name {
+                workers: behind.workers,
+                ..behind.backend.clone()
+            };
+            let mut servers = Vec::new();
+            let (processes, listeners) = if subject.listeners {
+                (1, behind.count)
+            } else {
+                (behind.count, 1)
+            };
+            if processes > PROCESSES_MAX {
+                return Err(Error::Plan {
+                    path: PathBuf::from("backends"),
+                    cause: format!(
+                        "{processes} processes of {name}; write at most {PROCESSES_MAX}, or a backend that listens on many addresses"
+                    ),
+                });
+            }
+            for number in 0..processes {
+                let order = Order {
+                    subject,
+                    name: &name,
+                    backends: &[],
+                    body_bytes: behind.body_bytes,
+                    flags: &behind.flags,
+                    seat,
+                    listeners,
+                    number: BACKEND_NUMBERS + self.backends.len() * 64 + number as usize,
+                };
+                servers.push(start(starter, &order)?);
+            }
+            self.backends.insert(behind.clone(), servers);
+        }
+        Ok(self.backends.get(behind).map_or(&[], Vec::as_slice))
     }
 
-    /// The server behind a target's proxy.
-    pub fn backend(&self, target: Target) -> Option<&Server> {
-        match target.layout {
-            Layout::Direct => None,
-            Layout::Proxied => Some(&self.backends[&others_seat(target)]),
+    /// The server of a subject under a load; none when it is missing, or was given up.
+    pub fn server(&self, name: &Name, load: &Load) -> Option<&Server> {
+        self.servers.get(&(name.clone(), Behind::of(load)))
+    }
+
+    /// The backends behind a load's proxies; none where no subject has one.
+    pub fn backends(&self, load: &Load) -> &[Server] {
+        self.backends
+            .get(&Behind::of(load))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Why a subject is not measured, by name.
+    pub fn missing(&self) -> &BTreeMap<Name, String> {
+        &self.missing
+    }
+
+    /// All servers, the backends last.
+    pub fn all(&self) -> impl Iterator<Item = &Server> {
+        self.servers
+            .values()
+            .chain(self.backends.values().flatten())
+    }
+
+    /// How a server ended that should run: the subject's, or one of its backends. It is not measured again.
+    pub fn ended(&mut self, name: &Name, load: &Load) -> Option<String> {
+        let behind = Behind::of(load);
+        let key = (name.clone(), behind.clone());
+        let server = self.servers.get_mut(&key)?;
+        let is_backend = server.role == Role::Backend;
+        let backends = self
+            .backends
+            .get_mut(&behind)
+            .into_iter()
+            .flatten()
+            .filter(|_| !is_backend);
+        for server in std::iter::once(server).chain(backends) {
+            if let Some(status) = server.process.ended() {
+                let stderr = server.process.stderr();
+                let last = stderr
+                    .lines()
+                    .last()
+                    .map(|line| format!(": {line}"))
+                    .unwrap_or_default();
+                let reason = format!("{} ended ({status}){last}", server.name);
+                self.give_up(name, reason.clone());
+                return Some(reason);
+            }
         }
+        None
+    }
+
+    /// Ends a subject's servers; from now on it is missing.
+    pub fn give_up(&mut self, name: &Name, reason: String) {
+        self.servers
+            .retain(|(known, _behind), _server| known != name);
+        self.missing.insert(name.clone(), reason);
     }
 }
 
@@ -97,66 +252,322 @@ impl Drop for Topology {
     fn drop(&mut self) {
         // All are asked before the first is waited for: they drain side by side. Proxies come first, so that no
         // backend leaves them in the middle of an exchange.
-        for server in self.servers.values_mut().chain(self.backends.values_mut()) {
+        for server in self
+            .servers
+            .values_mut()
+            .chain(self.backends.values_mut().flatten())
+        {
             server.process.ask_to_stop();
+        }
+        self.servers.clear();
+    }
+}
+
+impl Behind {
+    fn of(load: &Load) -> Self {
+        Self {
+            backend: load.backend.clone(),
+            workers: load.backend_workers,
+            count: load.backends,
+            body_bytes: load.body_bytes,
+            flags: load.backend_flags.clone(),
         }
     }
 }
 
-/// Where the measured server runs: alone on its CPU when it has one worker.
-pub fn server_seat(target: Target) -> Seat {
-    if target.workers == 1 {
-        Seat::Server
-    } else {
-        Seat::Free
-    }
-}
-
-/// Where the load and the backend of a target run.
-pub fn others_seat(target: Target) -> Seat {
-    if target.workers == 1 {
-        Seat::Others
-    } else {
-        Seat::Free
-    }
-}
-
-/// How a target is pinned, in words for its row.
-pub fn pinning_words(target: Target, pinning: &Pinning) -> String {
-    match (pinning, server_seat(target)) {
-        (Pinning::Split { server, others }, Seat::Server) => format!("CPU {server} / {others}"),
-        (Pinning::Split { .. }, _) => "none".into(),
-        (Pinning::Impossible(reason), _) => format!("none ({reason})"),
-    }
-}
-
-fn echo(
-    launcher: &Launcher,
-    plan: &Plan,
-    (workers, engine): (u32, Engine),
+/// One server that is to be started.
+struct Order<'a> {
+    subject: &'a Subject,
+    name: &'a Name,
+    backends: &'a [SocketAddr],
+    body_bytes: u64,
+    flags: &'a [String],
     seat: Seat,
-) -> Result<Server, Error> {
-    let mut args = server_args(workers, engine);
-    args.extend(["--body".to_owned(), plan.body_bytes.to_string()]);
-    listen(launcher.start("hp-echo", &args, seat)?)
+    /// Addresses on which it listens.
+    listeners: u32,
+    /// Keeps the folders of two servers of one name apart.
+    number: usize,
 }
 
-fn proxy(launcher: &Launcher, target: Target, backend: SocketAddr) -> Result<Server, Error> {
-    let mut args = server_args(target.workers, target.engine);
-    args.extend(["--backend".to_owned(), backend.to_string()]);
-    listen(launcher.start("hp-proxy", &args, server_seat(target))?)
+impl<'a> Order<'a> {
+    /// The backends that the subject gets.
+    fn backends(&self) -> &'a [SocketAddr] {
+        let most = self.subject.backends_max;
+        let most = most.and_then(|most| usize::try_from(most).ok());
+        let count = most.unwrap_or(usize::MAX).min(self.backends.len());
+        self.backends.get(..count).unwrap_or_default()
+    }
 }
 
-fn server_args(workers: u32, engine: Engine) -> Vec<String> {
-    format!("--listen 127.0.0.1:0 --workers {workers} --engine {engine}")
-        .split(' ')
-        .map(str::to_owned)
-        .collect()
+/// The catalogue's entry, where its program is there.
+fn find<'a>(starter: Starter<'a>, name: &Name) -> Result<&'a Subject, String> {
+    let subject = starter.catalogue.find(name).ok_or_else(|| {
+        format!(
+            "no subject of this name; there are {}",
+            starter.catalogue.names()
+        )
+    })?;
+    program_of(subject, starter.launcher).map(|_path| subject)
 }
 
-fn listen(mut process: Process) -> Result<Server, Error> {
-    let addr = process.wait_listening(clock::now() + READY_TIMEOUT)?;
-    Ok(Server { process, addr })
+/// Where a subject's program is.
+///
+/// # Errors
+/// That it is not there, in words for a table.
+pub fn program_of(subject: &Subject, launcher: &Launcher) -> Result<PathBuf, String> {
+    let program = &subject.program;
+    if subject.own {
+        let path = launcher.own(program);
+        return path
+            .is_file()
+            .then_some(path)
+            .ok_or_else(|| format!("{program} is not built"));
+    }
+    let path = std::env::var_os("PATH");
+    let folders = peers::folders(path.as_deref(), &launcher.own(""));
+    peers::find(program, &folders).ok_or_else(|| match subject.install.as_str() {
+        "" => format!("{program} is not installed"),
+        install => format!("{program} is not installed; {install}"),
+    })
+}
+
+fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
+    let Order { subject, name, .. } = order;
+    let path = program_of(subject, starter.launcher).map_err(|cause| Error::Plan {
+        path: PathBuf::from(&subject.program),
+        cause,
+    })?;
+    let folder_name = format!(
+        "{}-{}",
+        order.number,
+        name.to_string().replace(['/', '@'], "-")
+    );
+    let folder = starter.scratch.join(folder_name);
+    fs::create_dir_all(&folder).map_err(|cause| Error::Write {
+        path: folder.clone(),
+        cause,
+    })?;
+    let values = values(order, &folder)?;
+    let failed = |what: &str, cause: String| Error::Plan {
+        path: PathBuf::from(format!("{what} of {name}")),
+        cause,
+    };
+    let files = made_files(order, &values, &folder)?;
+    let mut launch = Launch {
+        program: subject.program.clone(),
+        path,
+        args: arguments(order, &values).map_err(|cause| failed("args", cause))?,
+        dir: (!subject.own).then(|| folder.clone()),
+        ..Launch::default()
+    };
+    for (key, value) in &subject.env {
+        let value = subject::fill(value, &values).map_err(|cause| failed("env", cause))?;
+        launch.env.insert(key.clone(), value);
+    }
+    let mut process = starter.launcher.start(&launch, order.seat)?;
+    let addrs = wait_ready(&mut process, order, &values, starter.interrupt)?;
+    Ok(Server {
+        name: (*name).clone(),
+        role: subject.role,
+        process,
+        addr: *addrs.first().expect("a server listens somewhere"),
+        addrs,
+        files,
+    })
+}
+
+/// Makes a subject's files in its folder; their names and texts.
+fn made_files(
+    order: &Order<'_>,
+    values: &Values,
+    folder: &Path,
+) -> Result<Vec<(String, String)>, Error> {
+    let mut files = Vec::new();
+    for (file, template) in &order.subject.files {
+        let failed = |cause: String| Error::Plan {
+            path: PathBuf::from(format!("{file} of {}", order.name)),
+            cause,
+        };
+        let template = order.subject.templates.join(template);
+        let text = fs::read_to_string(&template).map_err(|cause| failed(cause.to_string()))?;
+        let text = peers::render(&text, values, order.backends())
+            .map_err(|cause| failed(cause.to_string()))?;
+        let path = folder.join(file);
+        fs::write(&path, &text).map_err(|cause| Error::Write { path, cause })?;
+        files.push((file.clone(), text));
+    }
+    Ok(files)
+}
+
+/// The words of a subject's command line; those that name a backend or a listener are repeated for each.
+fn arguments(order: &Order<'_>, values: &Values) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    for arg in &order.subject.args {
+        if arg.contains(LISTENER_WORD) {
+            let listeners = (0..order.listeners).map(listener);
+            words.extend(listeners.map(|addr| arg.replace(LISTENER_WORD, &addr.to_string())));
+        } else {
+            words.extend(peers::words(arg, values, order.backends())?);
+        }
+    }
+    words.extend_from_slice(order.flags);
+    Ok(words)
+}
+
+/// Waits until a server listens; all addresses on which it does.
+fn wait_ready(
+    process: &mut Process,
+    order: &Order<'_>,
+    values: &Values,
+    interrupt: &Interrupt,
+) -> Result<Vec<SocketAddr>, Error> {
+    let deadline = clock::now() + READY_TIMEOUT;
+    match order.subject.ready {
+        Ready::Line => {
+            let late = "printed too few lines `listening on ADDR`";
+            process.wait_for(deadline, interrupt, late, |stderr| {
+                listening(stderr, order.listeners as usize)
+            })
+        }
+        Ready::Port => {
+            let addr = values
+                .get("listen")
+                .and_then(|text| text.parse().ok())
+                .expect("`values` made it of an address");
+            let late = "its port accepted no connection";
+            process.wait_for(deadline, interrupt, late, |_stderr| {
+                accepts(addr).then(|| vec![addr])
+            })
+        }
+    }
+}
+
+/// What a subject makes of one request: it is started alone, before a backend that keeps what comes. None for a backend, and for a
+/// subject that is missing.
+///
+/// # Errors
+/// [`Error::NotReady`] and its like, [`Error::Wire`], [`Error::Interrupted`].
+pub fn wire_of(starter: Starter<'_>, name: &Name) -> Result<Option<Wire>, Error> {
+    let Ok(subject) = find(starter, name) else {
+        return Ok(None);
+    };
+    if subject.role == Role::Backend {
+        return Ok(None);
+    }
+    let recorder = Recorder::bind().map_err(Error::Wire)?;
+    let order = Order {
+        subject,
+        name,
+        backends: &[recorder.addr()],
+        body_bytes: 0,
+        flags: &[],
+        seat: Seat::Free,
+        listeners: 1,
+        number: WIRE_NUMBER,
+    };
+    let server = start(starter, &order)?;
+    let wire = recorder.exchange(server.addr, READY_TIMEOUT);
+    wire.map(Some).map_err(Error::Wire)
+}
+
+/// The address of a backend among many, with a port that the kernel chooses: 127.0.1.1 and on, 250 in each third byte.
+fn listener(index: u32) -> SocketAddr {
+    let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
+    SocketAddr::from(([127, 0, byte(1 + index / 250), byte(1 + index % 250)], 0))
+}
+
+/// The addresses of all whole lines `listening on ADDR`, once there are so many.
+fn listening(stderr: &str, count: usize) -> Option<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    let mut rest = stderr;
+    while let Some((line, after)) = rest.split_once('\n') {
+        addrs.extend(parse_listening(&format!("{line}\n")));
+        rest = after;
+    }
+    (addrs.len() >= count).then_some(addrs)
+}
+
+/// What this server's templates are filled with.
+fn values(order: &Order<'_>, folder: &Path) -> Result<Values, Error> {
+    let listen = match order.subject.ready {
+        Ready::Line => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        Ready::Port => free_addr()?,
+    };
+    let first = order.backends.first();
+    let backends: Vec<String> = order.backends.iter().map(ToString::to_string).collect();
+    Ok(Values::from([
+        ("listen", listen.to_string()),
+        ("host", listen.ip().to_string()),
+        ("port", listen.port().to_string()),
+        (
+            "backend",
+            first.map(ToString::to_string).unwrap_or_default(),
+        ),
+        (
+            "backend_host",
+            first.map(|addr| addr.ip().to_string()).unwrap_or_default(),
+        ),
+        (
+            "backend_port",
+            first
+                .map(|addr| addr.port().to_string())
+                .unwrap_or_default(),
+        ),
+        ("backends", backends.join(",")),
+        ("workers", order.name.workers.to_string()),
+        ("engine", order.subject.engine.clone()),
+        ("body", order.body_bytes.to_string()),
+        ("dir", folder.display().to_string()),
+    ]))
+}
+
+/// An address with a port that nobody had a moment ago.
+fn free_addr() -> Result<SocketAddr, Error> {
+    let spawn = |cause| Error::Spawn {
+        command: "a look for a free port".into(),
+        cause,
+    };
+    let listener = socket::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).map_err(spawn)?;
+    let fd = socket::into_raw(listener);
+    let addr = socket::local_addr(fd).map_err(spawn);
+    socket::close(fd);
+    addr
+}
+
+/// Whether a connection is accepted there.
+fn accepts(addr: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+    socket.is_ok_and(|socket| {
+        socket
+            .connect_timeout(&addr.into(), CONNECT_TIMEOUT)
+            .is_ok()
+    })
 }
 
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+const BACKEND_NUMBERS: usize = 10_000;
+const PROCESSES_MAX: u32 = 64;
+const LISTENER_WORD: &str = "{listener}";
+const WIRE_NUMBER: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_listeners_have_addresses_of_their_own() {
+        let addrs: std::collections::BTreeSet<_> = (0..512).map(listener).collect();
+        assert_eq!(addrs.len(), 512);
+        assert_eq!(listener(0).to_string(), "127.0.1.1:0");
+        assert_eq!(listener(511).to_string(), "127.0.3.12:0");
+    }
+
+    #[test]
+    fn all_lines_are_waited_for() {
+        let text = "listening on 127.0.1.1:5\nengine epoll\nlistening on 127.0.1.2:6\n";
+        assert_eq!(listening(text, 2).map(|addrs| addrs.len()), Some(2));
+        assert_eq!(listening(text, 3), None);
+        assert_eq!(listening("listening on 127.0.1.1:5", 1), None);
+    }
+}

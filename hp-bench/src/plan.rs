@@ -27,7 +27,7 @@ use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::{Choice, TrafficError};
-use cpus::parse_cpus;
+use cpus::{cpus_of, parse_cpus};
 use pace::pace;
 use source::read_traffic;
 use stall::stall;
@@ -482,14 +482,6 @@ fn times(cli: &Cli, choice: &Choice) -> Result<(Duration, Duration), PlanError> 
     let last = entries.last().map_or(Duration::ZERO, |last| last.at);
     let whole = last.saturating_add(Duration::from_millis(1));
     Ok((asked.unwrap_or(whole), Duration::ZERO))
-}
-
-/// How many CPUs threads may use: those that were named, if any were.
-fn cpus_of(named: &[usize], usable: u32) -> u32 {
-    match u32::try_from(named.len()) {
-        Ok(count @ 1..) => count,
-        _ => usable,
-    }
 }
 
 fn sources(text: Option<&str>) -> Result<Vec<IpAddr>, PlanError> {

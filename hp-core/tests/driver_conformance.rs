@@ -31,6 +31,8 @@ mod parking;
 mod peer;
 #[path = "driver_conformance/sending.rs"]
 mod sending;
+#[path = "driver_conformance/splicing.rs"]
+mod splicing;
 #[path = "driver_conformance/tasks.rs"]
 mod tasks;
 
@@ -91,6 +93,12 @@ macro_rules! stamp {
                     sending_to_a_reset_connection_is_an_error_and_no_signal,
                     a_reset_ends_a_flush_that_waits,
                     an_echo_stands_a_peer_that_reads_by_fits_and_starts;
+                splicing:
+                    spliced_bytes_arrive_whole_in_both_directions_at_once,
+                    what_was_written_before_leaves_before_what_is_spliced,
+                    a_splice_that_waits_ends_with_the_deadline_and_with_a_reset,
+                    a_connection_given_up_while_it_splices_leaves_nothing,
+                    a_connection_that_received_is_not_spliced;
                 closing:
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,

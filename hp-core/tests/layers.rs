@@ -52,6 +52,10 @@ const CLOCK_AND_SOCKET_EXCEPTIONS: &[Exception] = &[
         reason: "the one clock of a program without a runtime, which watches other processes",
     },
     Exception {
+        paths: &["harness/src/wire.rs", "harness/src/probe/"],
+        reason: "single messages and idle crowds, looked at one by one: no load, so no runtime",
+    },
+    Exception {
         paths: &["hp-core/src/wire/date.rs"],
         reason: "the type that httpdate formats; it is made from a number, no clock is read",
     },
@@ -100,6 +104,9 @@ const ROOMS_WITHOUT_AWAIT: &[&str] = &[
     "hp-proxy/src/upstream/breaker.rs",
     "hp-proxy/src/upstream/retry_budget.rs",
 ];
+
+/// What a session is derived from, and what people open first.
+const SESSION_FILES: &[&str] = &["README.md", "env.json", "plan.toml", "summary.json"];
 
 const BINARY_CRATES: &[&str] = &["hp_proxy", "hp_echo", "hp_bench", "harness"];
 const BANNED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc"];
@@ -482,7 +489,7 @@ fn results(paths: &[&str]) -> Vec<String> {
     for path in paths.iter().filter(|path| path.starts_with("results/")) {
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
-            ["results", "README.md" | "INDEX.md"] => (),
+            ["results", "README.md" | "INDEX.md" | "index.ndjson"] => (),
             ["results", machine, commit, _, ..]
                 if machine.starts_with(|c: char| c.is_ascii_digit()) =>
             {
@@ -500,6 +507,12 @@ fn results(paths: &[&str]) -> Vec<String> {
             .iter()
             .filter_map(|path| path.strip_prefix(&prefix))
             .collect();
+        // A session has its raw file; a run of the first layout has machine.json.
+        if inside.iter().any(|name| name.starts_with("raw.ndjson")) {
+            let needed = SESSION_FILES.iter().filter(|name| !inside.contains(name));
+            found.extend(needed.map(|name| format!("{prefix}: no {name}")));
+            continue;
+        }
         if !inside.contains(&"machine.json") {
             found.push(format!("{prefix}: no machine.json"));
         }

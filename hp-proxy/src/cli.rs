@@ -1,16 +1,21 @@
-//! Flags and their meaning; the only place that knows a default's text.
+//! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
+mod explain;
+
+use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Backend, Limits, Listen, Plan, Timeouts};
-use crate::config::units;
-use clap::{Parser, ValueEnum};
+use crate::config::plan::{Endpoint, Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
+use crate::config::problem::Report;
+use crate::config::resolve::{HEAD_RANGE, own_name};
+use crate::config::{address, load, schema, show, units};
+use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
 use ipnet::IpNet;
 use std::ffi::OsString;
-use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,12 +24,19 @@ use std::time::Duration;
 #[command(
     name = "hp-proxy",
     version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
     after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h; 0 as a size or number means no limit.\n\
 SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary.\n\
 Exit status: 0 done, 1 failed, 2 misuse."
 )]
 struct Flags {
+    #[command(subcommand)]
+    word: Option<Word>,
+    /// Run what this file says; it takes no other flag.
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    config: Option<PathBuf>,
     /// Address to listen on, or unix:PATH; port 0 takes a free one and prints it; give it again for more.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Vec<String>,
@@ -44,6 +56,9 @@ struct Flags {
     /// Threads, 1 to 1024; with --engine threads those that accept [default: one for each CPU that the process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
+    /// Address for operators: /health and /counters [default: none]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
     /// How sockets are driven: auto (uring where it is allowed, else epoll), uring, epoll, or threads (a thread for each
     /// connection).
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
@@ -117,6 +132,39 @@ struct Flags {
     http10: Http10Flag,
 }
 
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Read a configuration file, resolve its names, and tell everything that is wrong or risky.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print what a configuration file comes to, with every default written out.
+    PrintPlan {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Tell which route of a configuration file takes a request, and why the others do not.
+    Explain {
+        /// The file.
+        file: PathBuf,
+        /// Such as 'GET http://host/path?query -H name:value --from 192.0.2.1'; the method may be left out.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        request: Vec<String>,
+    },
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// To serve.
+    Run(Box<Plan>),
+    /// To print a result.
+    Print(String),
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum UnderscoresFlag {
     Drop,
@@ -139,6 +187,8 @@ pub enum Refusal {
     Misuse(String),
     /// The command line is right, but the world is not: a name does not resolve.
     Failed(String),
+    /// What is wrong with a configuration file.
+    Config(Report),
 }
 
 impl Refusal {
@@ -165,6 +215,13 @@ impl Refusal {
                 eprintln!("hp-proxy: {message}");
                 ExitCode::FAILURE
             }
+            Self::Config(report) => {
+                report
+                    .errors()
+                    .iter()
+                    .for_each(|error| eprintln!("{error}"));
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -189,12 +246,66 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// Reads a command line into a plan; resolves names.
+/// Reads a command line; resolves names, and reads the file that it names.
 ///
 /// # Errors
-/// [`Refusal`], with one line that says what, where and what to do.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
+/// [`Refusal`], with lines that say what, where and what to do.
+pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
     let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
+    Ok(match &flags.word {
+        None => Command::Run(Box::new(match &flags.config {
+            Some(file) => plan_of_file(file)?,
+            None => plan_of_flags(flags)?,
+        })),
+        Some(Word::Check { file }) => Command::Print(describe(file, &plan_of_file(file)?)),
+        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?)),
+        Some(Word::Explain { file, request }) => {
+            let told = explain::explain(&plan_of_file(file)?, &request.join(" "));
+            Command::Print(told.map_err(Refusal::Misuse)?)
+        }
+        Some(Word::Schema) => Command::Print(schema::text()),
+    })
+}
+
+/// Reads a command line that serves into its plan.
+///
+/// # Errors
+/// [`Refusal`]; a command line that asks for something else is misuse.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
+    match command(args)? {
+        Command::Run(plan) => Ok(*plan),
+        Command::Print(_) => Err(Refusal::Misuse(String::from("nothing is to be served"))),
+    }
+}
+
+/// The plan of a file; tells warnings at once.
+fn plan_of_file(file: &Path) -> Result<Plan, Refusal> {
+    let (plan, report) = load(file);
+    let Some(plan) = plan else {
+        return Err(Refusal::Config(report));
+    };
+    for warning in report.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    Ok(plan)
+}
+
+/// What a file comes to, in a line.
+fn describe(file: &Path, plan: &Plan) -> String {
+    let count = |number: usize, what: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{number} {what}{plural}")
+    };
+    format!(
+        "{}: ok: {}, {}, {}\n",
+        file.display(),
+        count(plan.listeners.len(), "listener"),
+        count(plan.routes.len(), "route"),
+        count(plan.upstreams.len(), "upstream"),
+    )
+}
+
+fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let workers = flags.workers.unwrap_or_else(worker::count_for_this_process);
     let shares_out = flags.engine != Engine::Threads; // Threads have one limit together.
     if shares_out && (1..workers).contains(&flags.upstream_conns_max) {
@@ -211,12 +322,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         );
         return Err(Refusal::Misuse(message));
     }
+    let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
+    let admin = admin.transpose()?;
     let listen = listen(&flags)?;
-    let backend = |name: &String| -> Result<Backend, Refusal> {
-        Ok(Backend {
-            name: name.clone(),
-            addr: resolve("--backend", name)?,
-        })
+    let backend = |name: &String| -> Result<Endpoint, Refusal> {
+        Ok(Endpoint::new(name.clone(), resolve("--backend", name)?))
     };
     let backends = flags
         .backends
@@ -224,7 +334,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         .map(backend)
         .collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
-    Ok(Plan {
+    let mut plan = Plan::from(OneRoute {
         listen,
         backends,
         workers,
@@ -232,7 +342,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> 
         forwarding: forwarding_of(flags),
         timeouts,
         limits,
-    })
+    });
+    plan.listeners.extend(admin.map(|address| Listener {
+        address,
+        port: PortUse::Exclusive,
+        socket_mode: None,
+        serves: Serves::Admin,
+        trusted_proxies: Vec::new(),
+    }));
+    Ok(plan)
 }
 
 fn listen(flags: &Flags) -> Result<Listen, Refusal> {
@@ -263,12 +381,6 @@ fn forwarding_of(flags: Flags) -> Forwarding {
             Http10Flag::Refuse => Http10::Refuse,
         },
     }
-}
-
-/// A name that no other proxy of a chain has: two with the same would take each other's requests for loops.
-fn own_name() -> Via {
-    let number: u32 = rand::random();
-    Via::new(&format!("hp-proxy-{number:08x}")).expect("a token")
 }
 
 fn timeouts(flags: &Flags) -> Timeouts {
@@ -306,30 +418,15 @@ fn limits(flags: &Flags) -> Limits {
 }
 
 fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
-    if let Some(unix) = Address::parse_unix(text) {
-        return unix.map_err(|bad| Refusal::Misuse(format!("{flag} {text:?}: {bad}")));
-    }
-    let port_is_number = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !port_is_number {
-        return Err(Refusal::Misuse(format!(
-            "{flag} {text}: this is no address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH"
-        )));
-    }
-    let unknown = |cause: &str| {
-        Refusal::Failed(format!(
-            "{flag} {text}: the name does not resolve ({cause}); check its spelling, or write an address"
-        ))
-    };
-    let mut addrs = text
-        .to_socket_addrs()
-        .map_err(|error| unknown(&error.to_string()))?;
-    let first = addrs.next().map(Address::Tcp);
-    first.ok_or_else(|| unknown("it has no address"))
+    address::resolve(text).map_err(|error| {
+        let message = format!("{flag} {text}: {error}");
+        match error {
+            AddressError::Form | AddressError::Path(_) => Refusal::Misuse(message),
+            AddressError::Unknown(_) => Refusal::Failed(message),
+        }
+    })
 }
 
-const HEAD_RANGE: std::ops::RangeInclusive<u64> = 1024..=1024 * 1024;
 const _: () = assert!(
     FIELDS_CEILING == 256,
     "the help text of --fields-max says so"
@@ -347,12 +444,10 @@ mod tests {
     #[test]
     fn no_flags_listen_on_8080_and_go_to_9001() {
         let plan = check("hp-proxy").unwrap();
-        assert_eq!(plan.listen, SocketAddr::from(([127, 0, 0, 1], 8080)).into());
-        assert_eq!(plan.backends.len(), 1);
-        assert_eq!(
-            plan.backends[0].addr,
-            SocketAddr::from(([127, 0, 0, 1], 9001)).into()
-        );
+        let port = |port| Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(plan.listeners[0].address, port(8080));
+        let endpoints = &plan.upstreams[0].endpoints;
+        assert_eq!((endpoints.len(), &endpoints[0].addr), (1, &port(9001)));
         assert_eq!(
             (plan.timeouts, plan.limits),
             (Timeouts::default(), Limits::default())
@@ -363,8 +458,8 @@ mod tests {
     #[test]
     fn backends_keep_their_order() {
         let plan = check("hp-proxy --backend 127.0.0.1:1 --backend 127.0.0.1:2").unwrap();
-        let ports: Vec<u16> = plan
-            .backends
+        let ports: Vec<u16> = plan.upstreams[0]
+            .endpoints
             .iter()
             .map(|backend| backend.addr.tcp().unwrap().port())
             .collect();
@@ -387,6 +482,39 @@ mod tests {
             "invalid value '5' for '--head-timeout <TIME>': \"5\" has no unit; write 5s or 5ms; \
              hp-proxy --help lists the options"
         );
+    }
+
+    #[test]
+    fn misuse_is_told_apart_from_failure() {
+        let misuse = [
+            "hp-proxy --listen nonsense",
+            "hp-proxy --backend 127.0.0.1:99999",
+            "hp-proxy --backend :80",
+            "hp-proxy --workers 2 --upstream-conns-max 1",
+            "hp-proxy --head-max 5",
+            "hp-proxy --admin x",
+            "hp-proxy --listen unix:",
+        ];
+        for line in misuse {
+            assert!(matches!(check(line), Err(Refusal::Misuse(_))), "{line}");
+        }
+        let unknown = [
+            "hp-proxy tcp",
+            "hp-proxy --config x.toml --workers 2",
+            "hp-proxy check",
+            "hp-proxy --workers 2 check x.toml",
+            "hp-proxy --engine sim",
+            "hp-proxy --threads-max 0",
+            "hp-proxy --head-timeout 5",
+        ];
+        for line in unknown {
+            let Err(Refusal::Clap(error)) = check(line) else {
+                panic!("{line}")
+            };
+            assert!(error.use_stderr(), "{line}");
+        }
+        let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
+        assert!(matches!(unresolved, Err(Refusal::Failed(_))));
     }
 
     #[test]
@@ -417,7 +545,7 @@ mod tests {
             let told = match check(&format!("hp-proxy {flags}")) {
                 Err(Refusal::Clap(error)) => one_line(&error.to_string()),
                 Err(Refusal::Misuse(line) | Refusal::Failed(line)) => line,
-                Ok(plan) => panic!("{flags}: {plan:?}"),
+                other => panic!("{flags}: {other:?}"),
             };
             assert!(
                 told.contains(part) && !told.contains('\n'),
@@ -430,43 +558,20 @@ mod tests {
     fn several_addresses_of_both_kinds_are_listened_on() {
         let line =
             "hp-proxy --listen 127.0.0.1:0 --listen unix:a.sock --reuse-port --socket-mode 660";
-        let listen = check(line).unwrap().listen;
-        let shown: Vec<String> = listen.addresses.iter().map(Address::to_string).collect();
+        let listeners = check(line).unwrap().listeners;
+        let shown: Vec<String> = listeners
+            .iter()
+            .map(|listener| listener.address.to_string())
+            .collect();
         assert_eq!(shown, ["127.0.0.1:0", "unix:a.sock"]);
-        assert_eq!(
-            (listen.port, listen.socket_mode),
-            (PortUse::Shared, Some(0o660))
-        );
+        for listener in listeners {
+            assert_eq!(
+                (listener.port, listener.socket_mode),
+                (PortUse::Shared, Some(0o660))
+            );
+        }
         let plan = check("hp-proxy --backend unix:b.sock").unwrap();
-        assert_eq!(plan.backends[0].addr, Address::Unix("b.sock".into()));
-    }
-
-    #[test]
-    fn misuse_is_told_apart_from_failure() {
-        let misuse = [
-            "hp-proxy --listen nonsense",
-            "hp-proxy --backend 127.0.0.1:99999",
-            "hp-proxy --backend :80",
-            "hp-proxy --workers 2 --upstream-conns-max 1",
-            "hp-proxy --head-max 5",
-        ];
-        for line in misuse {
-            assert!(matches!(check(line), Err(Refusal::Misuse(_))), "{line}");
-        }
-        let unknown = [
-            "hp-proxy tcp",
-            "hp-proxy --admin x",
-            "hp-proxy --engine sim",
-            "hp-proxy --threads-max 0",
-            "hp-proxy --head-timeout 5",
-        ];
-        for line in unknown {
-            let Err(Refusal::Clap(error)) = check(line) else {
-                panic!("{line}")
-            };
-            assert!(error.use_stderr(), "{line}");
-        }
-        let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
-        assert!(matches!(unresolved, Err(Refusal::Failed(_))));
+        let endpoint = &plan.upstreams[0].endpoints[0];
+        assert_eq!(endpoint.addr, Address::Unix("b.sock".into()));
     }
 }

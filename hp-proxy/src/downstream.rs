@@ -1,19 +1,22 @@
 //! Client connections: taken in, served by a task, parked while they idle, and counted when they end.
 
+use crate::config::plan::ListenerId;
 use crate::exchange;
-use crate::shared::Worker;
+use crate::shared::{Arrived, Worker};
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Accepted, Conn, Unparked};
+use hp_core::rt::net::{Conn, Unparked};
 use std::cell::Cell;
 use std::rc::Rc;
 
 /// Serves a connection whose place is reserved with this worker.
-pub(crate) fn adopt(worker: &Rc<Worker>, accepted: Accepted) {
+pub(crate) fn adopt(worker: &Rc<Worker>, arrived: Arrived) {
     enter(Table::Drain, worker.row_of_drain(), "a client connects");
-    match worker.rt().adopt_accepted(accepted) {
+    match worker.rt().adopt_accepted(arrived.accepted) {
         Ok(conn) => {
             worker.conn_began();
-            worker.rt().spawn(serve(Rc::clone(worker), conn, true));
+            worker
+                .rt()
+                .spawn(serve(Rc::clone(worker), conn, (arrived.listener, true)));
         }
         Err(_no_memory) => worker.release_place(), // Closed; nothing was promised to it.
     }
@@ -24,11 +27,12 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
     loop {
         let (conn, tag, why) = worker.rt().next_unparked().await;
         match Parked::of(tag) {
-            Parked::Upstream(endpoint) => worker.upstream().retire(conn, endpoint, why),
-            Parked::Downstream if why == Unparked::News => {
-                worker.rt().spawn(serve(Rc::clone(&worker), conn, false));
+            Parked::Upstream(place) => worker.retire(conn, place, why),
+            Parked::Downstream(listener) if why == Unparked::News => {
+                let serving = serve(Rc::clone(&worker), conn, (listener, false));
+                worker.rt().spawn(serving);
             }
-            Parked::Downstream => {
+            Parked::Downstream(_) => {
                 enter(Table::Drain, worker.row_of_drain(), "an idle connection");
                 drop(conn);
                 worker.conn_ended();
@@ -37,12 +41,12 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
     }
 }
 
-async fn serve(worker: Rc<Worker>, conn: Conn, is_new: bool) {
+async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, bool)) {
     let open = Open {
         worker: Rc::clone(&worker),
         is_parked: Cell::new(false),
     };
-    if exchange::serve(&worker, conn, is_new).await == exchange::Served::Parked {
+    if exchange::serve(&worker, conn, listener, is_new).await == exchange::Served::Parked {
         open.is_parked.set(true);
     }
 }
@@ -63,15 +67,16 @@ impl Drop for Open {
 
 /// Whose a parked connection is.
 enum Parked {
-    Downstream,
-    Upstream(usize),
+    Downstream(ListenerId),
+    /// The upstream's place in the plan, and the endpoint's in the upstream.
+    Upstream((u32, usize)),
 }
 
 impl Parked {
     fn of(tag: u64) -> Self {
-        match tag.checked_sub(crate::upstream::UPSTREAM_TAG) {
-            Some(endpoint) => Self::Upstream(usize::try_from(endpoint).unwrap_or(usize::MAX)),
-            None => Self::Downstream,
+        match crate::upstream::of_tag(tag) {
+            Some(place) => Self::Upstream(place),
+            None => Self::Downstream(ListenerId(u32::try_from(tag).unwrap_or(u32::MAX))),
         }
     }
 }

@@ -9,26 +9,44 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+pub mod route;
 pub mod run;
 pub mod shared;
+#[cfg(feature = "slow-down")]
+mod slow_down;
 mod thread;
 pub mod upstream;
 pub mod worker;
 
+use cli::Command;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Runs the program that a command line asks for. Exit codes: 0 done, 1 failed, 2 misuse.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let plan = match cli::parse(args) {
-        Ok(plan) => plan,
+    let plan = match cli::command(args) {
+        Ok(Command::Run(plan)) => plan,
+        Ok(Command::Print(text)) => return print(&text),
         Err(refusal) => return refusal.report(),
     };
-    match run::run(plan) {
+    match run::run(*plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hp-proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Results go to stdout; a reader that has left needs no more of them.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hp-proxy: cannot write to stdout: {error}");
             ExitCode::FAILURE
         }
     }

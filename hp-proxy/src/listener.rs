@@ -1,20 +1,25 @@
 //! Accepting: each worker from its own socket, and a connection goes to whoever has room, or to a thread of its own.
 
+use crate::config::plan::ListenerId;
 use crate::downstream;
-use crate::shared::{Home, Message, Worker};
+use crate::shared::{Arrived, Home, Message, Worker};
 use hp_core::rt::mesh::Mesh;
-use hp_core::rt::net::{Accepted, Listener, Socket};
+use hp_core::rt::net::{Listener, Socket};
 use hp_core::rt::race::{First, race};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it.
-pub(crate) fn serve(worker: Rc<Worker>, socket: Socket) -> impl Future<Output = ()> {
+pub(crate) fn serve(
+    worker: Rc<Worker>,
+    socket: Socket,
+    id: ListenerId,
+) -> impl Future<Output = ()> {
     let listening = Listening::begin(worker); // A drain that comes before the first turn waits for it, too.
-    async move { accept_all(&listening.0, socket).await }
+    async move { accept_all(&listening.0, socket, id).await }
 }
 
-async fn accept_all(worker: &Rc<Worker>, socket: Socket) {
+async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -22,18 +27,19 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket) {
             return;
         }
     };
-    accept_until_drain(worker, &listener).await;
+    accept_until_drain(worker, &listener, id).await;
     listener.pause();
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
     // As many as can have waited: clients that come meanwhile must not keep it open.
     let waiting = std::iter::from_fn(|| listener.try_accept_raw());
     for accepted in waiting.take(BACKLOG as usize) {
-        place(worker, accepted);
+        let listener = id;
+        place(worker, Arrived { accepted, listener });
     }
 }
 
-async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
+async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
     let mut stalls: u64 = 0;
     loop {
         let next = async {
@@ -44,7 +50,10 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
         };
         match race(next, worker.drain_begun()).await {
             First::Other(()) => return,
-            First::One(Ok(accepted)) => place(worker, accepted),
+            First::One(Ok(accepted)) => {
+                let listener = id;
+                place(worker, Arrived { accepted, listener });
+            }
             First::One(Err(error)) => {
                 worker.row().accept_stalls.add(1);
                 if stalls.is_multiple_of(STALLS_PER_LINE) {
@@ -63,12 +72,12 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener) {
 }
 
 /// Gives a connection to whom it belongs.
-fn place(worker: &Rc<Worker>, accepted: Accepted) {
+fn place(worker: &Rc<Worker>, arrived: Arrived) {
     match worker.home() {
-        Home::Worker(mesh) => balance(worker, mesh, accepted),
+        Home::Worker(mesh) => balance(worker, mesh, arrived),
         Home::Listener(threads) => {
             worker.row().conns_accepted.add(1);
-            match threads.crew.hand_over(accepted) {
+            match threads.crew.hand_over(arrived) {
                 Ok(()) => (),
                 Err(error) => {
                     let stalls = worker.row().accept_stalls.value();
@@ -89,18 +98,18 @@ fn place(worker: &Rc<Worker>, accepted: Accepted) {
 }
 
 /// Serves a connection here, or gives it to a worker that has clearly fewer.
-fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, accepted: Accepted) {
+fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
     let target = mesh.loads().place(worker.id());
     if target == worker.id() {
-        return downstream::adopt(worker, accepted);
+        return downstream::adopt(worker, arrived);
     }
-    match mesh.send(target, Message::Adopt(accepted)) {
+    match mesh.send(target, Message::Adopt(arrived)) {
         Ok(()) => worker.row().conns_moved.add(1),
         Err(message) => {
             mesh.loads().release(target);
-            if let Message::Adopt(accepted) = message {
+            if let Message::Adopt(arrived) = message {
                 mesh.loads().take(worker.id());
-                downstream::adopt(worker, accepted);
+                downstream::adopt(worker, arrived);
             }
         }
     }

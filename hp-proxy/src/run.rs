@@ -1,9 +1,9 @@
 //! The main thread: binds, starts the workers, and answers signals.
 
-use crate::config::plan::Plan;
+use crate::config::plan::{ListenerId, Plan, Serves};
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
-use crate::shared::{Message, SharedPlan, Threads};
+use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
 use crate::upstream::SharedLedger;
 use crate::{thread, worker};
 use hp_core::rt::net::{self, BindError, BindOptions, Bound, SocketName};
@@ -79,17 +79,17 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
     .map_err(RunError::Workers)?;
     let mut names = Vec::new();
     let mut listening = Vec::new();
-    for bound in bound {
+    for (id, (bound, serves)) in (0..).map(ListenerId).zip(bound) {
         for (index, socket) in (0..).zip(bound.sockets) {
-            if workers
-                .mesh()
-                .send(WorkerId(index), Message::Listen(socket))
-                .is_err()
-            {
+            let message = Message::Listen(socket, id);
+            if workers.mesh().send(WorkerId(index), message).is_err() {
                 return Err(RunError::Workers(WorkersError::Died));
             }
         }
-        listening.push(format!("listening on {}\n", bound.address));
+        match serves {
+            Serves::Routes => listening.push(format!("listening on {}\n", bound.address)),
+            Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
+        }
         names.extend(bound.name);
     }
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
@@ -105,21 +105,26 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let ledger = SharedLedger::new(plan.backends.len(), plan.limits.upstream_conns_of_all());
-    let crew = thread::crew(plan, rows, &ledger);
-    Threads { crew, ledger }
+    let upstreams = plan.upstreams.iter().zip(plan.balancing());
+    let of = upstreams
+        .map(|(upstream, balancing)| SharedLedger::new(balancing, upstream.conns_of_all()));
+    let ledgers: SharedLedgers = of.collect();
+    let crew = thread::crew(plan, rows, &ledgers);
+    Threads { crew, ledgers }
 }
 
-/// Binds every address for all workers; what is bound is given back where one cannot be.
-fn bind(plan: &Plan) -> Result<Vec<Bound>, BindError> {
-    let options = BindOptions {
-        count: plan.workers,
-        backlog: BACKLOG,
-        port: plan.listen.port,
-        socket_mode: plan.listen.socket_mode,
-    };
-    let bind = |address| net::bind(address, &options);
-    plan.listen.addresses.iter().map(bind).collect()
+/// Binds every address for all workers, in the order of the plan; what is bound is given back where one cannot be.
+fn bind(plan: &Plan) -> Result<Vec<(Bound, Serves)>, BindError> {
+    let bound = plan.listeners.iter().map(|listener| {
+        let options = BindOptions {
+            count: plan.workers,
+            backlog: BACKLOG,
+            port: listener.port,
+            socket_mode: listener.socket_mode,
+        };
+        Ok((net::bind(&listener.address, &options)?, listener.serves))
+    });
+    bound.collect()
 }
 
 fn obey(
@@ -157,7 +162,9 @@ fn obey(
                 tell_all(&workers, || Message::Drain);
             }
             Some(Signal::Hangup | Signal::User2) => {
-                eprintln!("hp-proxy: there is no configuration file to reload; going on");
+                eprintln!(
+                    "hp-proxy: no configuration file is read again while it runs; going on with its plan"
+                );
             }
         }
     }

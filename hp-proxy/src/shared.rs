@@ -1,18 +1,23 @@
 //! What the tasks of one worker share, or of a thread that serves one connection after another. Lives on its thread; knows
 //! no task.
 
-use crate::config::plan::Plan;
+use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::counters::{Counters, Rows};
+use crate::route::split::Draws;
+use crate::route::table;
+use crate::upstream::balance::Balancing;
 use crate::upstream::{Settings, SharedLedger, Upstream};
+use hp_core::rt::Engine;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
-use hp_core::rt::net::{Accepted, Conn, Socket};
+use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
 use hp_core::rt::race::race;
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::date::{self, DateLine};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::rc::Rc;
 #[expect(
     clippy::disallowed_types,
@@ -25,23 +30,32 @@ use std::time::Duration;
 /// What workers and the main thread tell each other.
 #[derive(Debug)]
 pub enum Message {
-    /// A listening socket for this worker.
-    Listen(Socket),
+    /// A listening socket for this worker, of the listener of that number.
+    Listen(Socket, ListenerId),
     /// A connection that another worker accepted; its place is reserved.
-    Adopt(Accepted),
+    Adopt(Arrived),
     /// Finish what is in flight and end.
     Drain,
     /// End now; what is in flight is reset.
     Cut,
 }
 
+/// A connection, and where it arrived.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Not yet adopted by any runtime.
+    pub accepted: Accepted,
+    /// The listener that took it.
+    pub listener: ListenerId,
+}
+
 /// Threads that serve one connection each, as the listeners see them.
 #[derive(Clone, Debug)]
 pub struct Threads {
     /// Takes accepted connections.
-    pub crew: Crew<Accepted>,
-    /// The crew's connections to backends.
-    pub ledger: SharedLedger,
+    pub crew: Crew<Arrived>,
+    /// The crew's connections, by upstream.
+    pub ledgers: SharedLedgers,
 }
 
 /// Where client connections are served.
@@ -52,7 +66,7 @@ pub(crate) enum Home {
     /// By a crew; this worker only accepts.
     Listener(Threads),
     /// Here, one after another: a thread of the crew.
-    Thread(Rc<Seat<Accepted>>, SharedLedger),
+    Thread(Rc<Seat<Arrived>>, SharedLedgers),
 }
 
 /// What a worker's tasks share. Lives on its thread.
@@ -64,7 +78,15 @@ pub(crate) struct Worker {
     plan: SharedPlan,
     rows: Rows,
     home: Home,
-    upstream: Rc<Upstream>,
+    /// By place in the plan; made when the first request goes there.
+    upstreams: Box<[OnceCell<Rc<Upstream>>]>,
+    /// The plan's table, where threads should not share it.
+    own_table: Option<table::Table>,
+    draws: Cell<Draws>,
+    /// See [`Plan::has_plain_route_only`].
+    has_plain_route: bool,
+    /// That of the first route.
+    first_response_timeout: Duration,
     is_draining: Cell<bool>,
     /// Listeners that may still bring connections.
     listening: Cell<u32>,
@@ -82,35 +104,74 @@ struct Date {
     until: Instant,
 }
 
-/// The plan as threads share it.
+/// The plan as threads share it, with what they share under it.
+#[derive(Clone, Debug)]
 #[expect(
     clippy::disallowed_types,
     reason = "the plan is shared once, when the workers start"
 )]
-pub type SharedPlan = Arc<Plan>;
+pub struct SharedPlan(Arc<(Plan, Box<[Balancing]>)>);
+
+impl SharedPlan {
+    /// Makes what the workers of a plan share.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the plan is shared once, when the workers start"
+    )]
+    pub fn new(plan: Plan) -> Self {
+        let ledgers = match plan.engine {
+            Engine::Threads => 1,
+            _ => plan.workers as usize,
+        };
+        let upstreams = plan.upstreams.iter();
+        let balancing = upstreams
+            .map(|upstream| upstream.balancing(ledgers))
+            .collect();
+        Self(Arc::new((plan, balancing)))
+    }
+
+    /// How requests are spread, by upstream.
+    #[must_use]
+    pub fn balancing(&self) -> &[Balancing] {
+        &self.0.1
+    }
+}
+
+impl Deref for SharedPlan {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0.0
+    }
+}
+
+/// What threads share of their connections, by upstream.
+#[expect(
+    clippy::disallowed_types,
+    reason = "the list is shared once, when the threads are hired"
+)]
+pub type SharedLedgers = Arc<[SharedLedger]>;
 
 impl Worker {
     /// The state of a worker that has no connection yet.
     pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
-        let addrs = plan.backends.iter().map(|backend| backend.addr.clone());
-        let addrs = addrs.collect();
-        let (settings, row) = (upstream_settings(&plan), (rows.clone(), id.0));
-        let upstream = match &home {
-            Home::Worker(_) => {
-                let conns_max = plan.limits.upstream_conns_of(id.0, plan.workers);
-                Upstream::own(rt, addrs, conns_max, settings, row)
-            }
-            Home::Listener(Threads { ledger, .. }) | Home::Thread(_, ledger) => {
-                Upstream::sharing(rt, addrs, ledger.clone(), settings, row)
-            }
-        };
+        // Many threads come and go; a few workers stay.
+        let has_own_table = matches!(home, Home::Worker(_)) && plan.table.has_patterns();
         Rc::new(Self {
             rt: rt.clone(),
             id,
-            plan,
             rows,
             home,
-            upstream,
+            upstreams: plan.upstreams.iter().map(|_| OnceCell::new()).collect(),
+            own_table: has_own_table.then(|| plan.table.clone()),
+            draws: Cell::new(Draws::starting_at(id.0)),
+            has_plain_route: plan.has_plain_route_only(),
+            first_response_timeout: plan
+                .routes
+                .first()
+                .map_or(plan.timeouts.response, |route| route.response_timeout),
+            plan,
             is_draining: Cell::new(false),
             listening: Cell::new(0),
             open: Cell::new(0),
@@ -143,8 +204,87 @@ impl Worker {
         &self.home
     }
 
-    pub(crate) fn upstream(&self) -> &Rc<Upstream> {
-        &self.upstream
+    /// The connections to an upstream of the plan; `None` where there is no such upstream.
+    #[inline]
+    pub(crate) fn upstream(&self, index: u32) -> Option<&Rc<Upstream>> {
+        let place = self.upstreams.get(index as usize)?;
+        match place.get() {
+            Some(upstream) => Some(upstream),
+            None => self.begin_upstream(index, place),
+        }
+    }
+
+    #[cold]
+    fn begin_upstream<'a>(
+        &'a self,
+        index: u32,
+        place: &'a OnceCell<Rc<Upstream>>,
+    ) -> Option<&'a Rc<Upstream>> {
+        let plan = self.plan.upstreams.get(index as usize)?;
+        let addrs = plan
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.addr.clone())
+            .collect();
+        let settings = upstream_settings(plan, &self.plan, index);
+        let (rt, row) = (&self.rt, (self.rows.clone(), self.id.0));
+        let upstream = match &self.home {
+            Home::Worker(_) => {
+                let conns_max = plan.conns_of(self.id.0, self.plan.workers);
+                let balancing = self.plan.balancing().get(index as usize)?;
+                Upstream::own(rt, addrs, (balancing, conns_max), settings, row)
+            }
+            Home::Listener(Threads { ledgers, .. }) | Home::Thread(_, ledgers) => {
+                let ledger = ledgers.get(index as usize)?.clone();
+                Upstream::sharing(rt, addrs, ledger, settings, row)
+            }
+        };
+        Some(place.get_or_init(|| upstream))
+    }
+
+    /// Takes note of a connection to an upstream that came back by itself.
+    pub(crate) fn retire(&self, conn: Conn, (upstream, endpoint): (u32, usize), why: Unparked) {
+        match self.upstream(upstream) {
+            Some(upstream) => upstream.retire(conn, endpoint, why),
+            None => drop(conn), // Of no upstream.
+        }
+    }
+
+    /// The routes.
+    #[inline]
+    pub(crate) fn table(&self) -> &table::Table {
+        self.own_table.as_ref().unwrap_or(&self.plan.table)
+    }
+
+    /// A listener of the plan.
+    #[inline]
+    pub(crate) fn listener(&self, listener: ListenerId) -> Option<&Listener> {
+        self.plan.listeners.get(listener.0 as usize)
+    }
+
+    /// What all workers have counted, for people.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Whether nobody has to look at routes.
+    #[inline]
+    pub(crate) fn has_plain_route(&self) -> bool {
+        self.has_plain_route
+    }
+
+    /// How long the head of an answer may take by the first route.
+    #[inline]
+    pub(crate) fn first_response_timeout(&self) -> Duration {
+        self.first_response_timeout
+    }
+
+    /// A number that decides which share of a split gets a request.
+    #[inline]
+    pub(crate) fn draw(&self) -> u32 {
+        let (draw, next) = self.draws.get().next();
+        self.draws.set(next);
+        draw
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -175,13 +315,15 @@ impl Worker {
     }
 
     /// Keeps an idle connection without a task.
-    pub(crate) fn park(&self, conn: Conn) {
+    pub(crate) fn park(&self, conn: Conn, listener: ListenerId) {
         let kept_for = self
             .plan
             .timeouts
             .keepalive
             .saturating_sub(self.idle_grace());
-        conn.park(DOWNSTREAM_TAG, self.rt.now() + kept_for);
+        #[cfg(feature = "slow-down")]
+        crate::slow_down::per_idle_conn();
+        conn.park(u64::from(listener.0), self.rt.now() + kept_for);
     }
 
     /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its
@@ -280,8 +422,8 @@ impl Worker {
         self.is_draining.set(true);
         self.rt.wake_all();
         self.rt.unpark_all();
-        if let Home::Listener(Threads { ledger, .. }) = &self.home {
-            ledger.close_idle();
+        if let Home::Listener(Threads { ledgers, .. }) = &self.home {
+            ledgers.iter().for_each(SharedLedger::close_idle);
         }
     }
 
@@ -339,18 +481,17 @@ impl Worker {
     }
 }
 
-fn upstream_settings(plan: &Plan) -> Settings {
+fn upstream_settings(upstream: &plan::Upstream, plan: &Plan, index: u32) -> Settings {
     Settings {
-        idle_conns_max: plan.limits.idle_conns_max,
+        index,
+        idle_conns_max: upstream.idle_conns_max,
         queue_len_max: plan.limits.queue_len_max,
-        connect_timeout: plan.timeouts.connect,
-        idle_timeout: plan.timeouts.upstream_idle,
+        connect_timeout: upstream.connect_timeout,
+        idle_timeout: upstream.idle_timeout,
         queue_timeout: plan.timeouts.queue,
     }
 }
 
-/// The tag of a parked client connection; those of backends are greater.
-pub(crate) const DOWNSTREAM_TAG: u64 = 0;
 /// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const TASKS_WITH_GRACE_MAX: u32 = 1024;

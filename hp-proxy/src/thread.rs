@@ -2,10 +2,8 @@
 
 use crate::counters::Rows;
 use crate::downstream;
-use crate::shared::{Home, SharedPlan, Worker};
-use crate::upstream::SharedLedger;
+use crate::shared::{Arrived, Home, SharedLedgers, SharedPlan, Worker};
 use hp_core::rt::crew::{Crew, CrewOptions, Seat};
-use hp_core::rt::net::Accepted;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::WorkerId;
 use hp_core::rt::{Instant, RtOptions};
@@ -13,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// The crew that a plan asks for; it has no thread yet.
-pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledger: &SharedLedger) -> Crew<Accepted> {
+pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledgers: &SharedLedgers) -> Crew<Arrived> {
     let options = CrewOptions {
         threads_max: plan.limits.threads_max,
         idle_timeout: IDLE_TIMEOUT,
@@ -31,22 +29,22 @@ pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledger: &SharedLedger) -> Cre
             eprintln!("hp-proxy: a thread for a connection: {error}; it waits for another thread");
         },
     };
-    let (plan, rows, ledger) = (plan.clone(), rows.clone(), ledger.clone());
+    let (plan, rows, ledgers) = (plan.clone(), rows.clone(), ledgers.clone());
     Crew::new(options, move |seat| {
-        main(seat, plan.clone(), rows.clone(), ledger.clone())
+        main(seat, plan.clone(), rows.clone(), ledgers.clone())
     })
 }
 
 /// A thread's main function: serves until there is nothing to do, or a drain has ended.
-async fn main(seat: Seat<Accepted>, plan: SharedPlan, rows: Rows, ledger: SharedLedger) {
+async fn main(seat: Seat<Arrived>, plan: SharedPlan, rows: Rows, ledgers: SharedLedgers) {
     let seat = Rc::new(seat);
     let rt = seat.rt().clone();
     let id = WorkerId(plan.workers + seat.number());
-    let home = Home::Thread(Rc::clone(&seat), ledger);
+    let home = Home::Thread(Rc::clone(&seat), ledgers);
     let worker = Worker::new(&rt, id, home, plan, rows);
     let mut drain_deadline: Option<Instant> = None;
-    while let Some(accepted) = seat.next().await {
-        downstream::adopt(&worker, accepted);
+    while let Some(arrived) = seat.next().await {
+        downstream::adopt(&worker, arrived);
         match race(worker.all_closed(), seat.end_begun()).await {
             First::One(()) => continue,
             First::Other(()) => worker.start_drain(),

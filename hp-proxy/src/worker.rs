@@ -24,8 +24,10 @@ pub async fn main(
         None => Home::Worker(mesh),
         Some(threads) => {
             if id == KEEPER {
-                let (rt, ledger) = (rt.clone(), threads.ledger.clone());
-                rt.clone().spawn(async move { ledger.keep(&rt).await });
+                for ledger in threads.ledgers.iter() {
+                    let (rt, ledger) = (rt.clone(), ledger.clone());
+                    rt.clone().spawn(async move { ledger.keep(&rt).await });
+                }
             }
             Home::Listener(threads)
         }
@@ -34,10 +36,10 @@ pub async fn main(
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
     loop {
         match mailbox.recv().await {
-            Message::Listen(socket) => {
-                rt.spawn(listener::serve(Rc::clone(&worker), socket));
+            Message::Listen(socket, listener) => {
+                rt.spawn(listener::serve(Rc::clone(&worker), socket, listener));
             }
-            Message::Adopt(accepted) => downstream::adopt(&worker, accepted),
+            Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
             Message::Drain | Message::Cut => break,
         }
     }
@@ -48,9 +50,9 @@ pub async fn main(
     let adopt_rest = async {
         loop {
             match mailbox.recv().await {
-                Message::Adopt(accepted) => downstream::adopt(&worker, accepted),
+                Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
                 Message::Cut => return,
-                Message::Listen(_) | Message::Drain => (), // The drain has begun.
+                Message::Listen(..) | Message::Drain => (), // The drain has begun.
             }
         }
     };

@@ -10,7 +10,8 @@ use hp_core::rt::net::listen;
 use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Backend, Limits, Plan, Timeouts};
+use hp_proxy::config::load_text;
+use hp_proxy::config::plan::{Endpoint, Limits, ListenerId, OneRoute, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
@@ -23,30 +24,72 @@ use std::time::Duration;
 
 #[test]
 fn ten_thousand_warm_requests_allocate_nothing_on_epoll() {
-    check(Engine::Epoll);
+    check(Engine::Epoll, |addr| one_route(Engine::Epoll, addr));
 }
 
 #[test]
 fn ten_thousand_warm_requests_allocate_nothing_on_uring() {
-    check(Engine::Auto); // io_uring wherever that is allowed.
+    // io_uring wherever that is allowed.
+    check(Engine::Auto, |addr| one_route(Engine::Auto, addr));
 }
 
-/// Runs one worker in this process, and is its client and its backend in turn.
-fn check(engine: Engine) {
-    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let plan = Plan {
-        listen: any.into(),
-        backends: vec![Backend {
-            name: String::from("backend"),
-            addr: backend.local_addr().unwrap().into(),
-        }],
+#[test]
+fn ten_thousand_warm_requests_by_routes_allocate_nothing() {
+    check(Engine::Epoll, many_routes);
+}
+
+fn one_route(engine: Engine, backend: SocketAddr) -> Plan {
+    Plan::from(OneRoute {
+        listen: any().into(),
+        backends: vec![Endpoint::new(String::from("backend"), backend.into())],
         workers: 1,
         engine,
         forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
-    };
+    })
+}
+
+/// Routes that look at much, and one for each path of the requests: one plain, the other changing fields and path.
+fn many_routes(backend: SocketAddr) -> Plan {
+    let text = format!(
+        r#"
+        workers = 1
+        engine = "epoll"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [[route]]
+        host = ["a", "*.a"]
+        path_prefix = "/pa"
+        answer = {{ status = 403 }}
+        [[route]]
+        host = "a"
+        path = "/path"
+        headers = {{ Accept = {{ regex = "^.*$" }} }}
+        split = [{{ upstream = "web" }}]
+        request_headers = {{ set = {{ X-Env = "{{client_ip}} {{path}}" }}, remove = ["Cookie"] }}
+        response_headers = {{ set = {{ Server = "{{endpoint}}" }} }}
+        rewrite = "/inner/{{path}}"
+        [[route]]
+        path_prefix = "/"
+        methods = ["POST"]
+        upstream = "web"
+        [upstream.web]
+        endpoints = ["{backend}"]
+        "#
+    );
+    let (plan, report) = load_text("routes.toml", &text, &|_| None);
+    plan.unwrap_or_else(|| panic!("{:?}", report.errors()))
+}
+
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Runs one worker in this process, and is its client and its backend in turn.
+fn check(engine: Engine, plan: impl FnOnce(SocketAddr) -> Plan) {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plan = plan(backend.local_addr().unwrap());
     let options = WorkersOptions {
         count: 1,
         rt: RtOptions {
@@ -63,10 +106,10 @@ fn check(engine: Engine) {
         worker::main(context, plan.clone(), rows.clone(), None)
     };
     let workers = start(&options, main).unwrap();
-    let socket = listen(any, 16).unwrap();
+    let socket = listen(any(), 16).unwrap();
     let addr = socket.local_addr().unwrap();
     let tell = |message| workers.mesh().send(WorkerId(0), message).unwrap();
-    tell(Message::Listen(socket));
+    tell(Message::Listen(socket, ListenerId(0)));
     let counted = (|| {
         let mut clients = Vec::new();
         for _ in 0..3 {

@@ -11,6 +11,8 @@
     reason = "facts are functions of a test, not tests themselves"
 )]
 
+#[path = "e2e/balance.rs"]
+mod balance;
 #[path = "e2e/ends.rs"]
 mod ends;
 #[path = "e2e/forwarding.rs"]
@@ -21,6 +23,8 @@ mod messages;
 mod process;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/routes.rs"]
+mod routes;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/threads.rs"]
@@ -68,6 +72,23 @@ macro_rules! stamp {
             use super::Engine;
 
             facts! { $engine;
+                balance:
+                    requests_are_shared_out_by_weight,
+                    a_backup_is_asked_only_when_nobody_else_can_be,
+                    requests_with_one_key_go_to_one_endpoint,
+                    one_client_s_requests_go_to_one_endpoint_by_its_address,
+                    the_endpoint_with_the_fewest_requests_is_asked,
+                    the_first_endpoint_with_room_is_asked;
+                routes:
+                    each_request_goes_where_its_most_specific_route_leads,
+                    a_request_that_no_route_takes_is_told_so,
+                    another_spelling_of_a_path_goes_around_no_route,
+                    paths_and_fields_are_changed_as_the_route_says,
+                    redirects_and_fixed_answers_come_from_the_proxy,
+                    a_split_gives_each_upstream_its_share,
+                    a_route_has_a_timeout_of_its_own,
+                    operators_have_a_listener_of_their_own,
+                    several_listeners_serve_the_same_routes;
                 messages:
                     get_is_passed_on_and_answered,
                     head_gets_the_length_and_no_content,

@@ -9,7 +9,9 @@ use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Backend, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::config::plan::{
+    Endpoint, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Timeouts,
+};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use std::cell::RefCell;
@@ -172,18 +174,18 @@ fn start_echo(host: &Host, face: Face) -> Mesh<hp_echo::Order> {
 
 fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh<Message> {
     let mesh = Mesh::new(WORKERS);
-    let plan = SharedPlan::new(Plan {
+    let plan = SharedPlan::new(Plan::from(OneRoute {
         listen: listen.into(),
-        backends: vec![Backend {
-            name: String::from("echo"),
-            addr: SocketAddr::from(([10, 0, 0, 3], 9001)).into(),
-        }],
+        backends: vec![Endpoint::new(
+            String::from("echo"),
+            SocketAddr::from(([10, 0, 0, 3], 9001)).into(),
+        )],
         workers: WORKERS,
         engine: Engine::Auto,
         forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: ProxyLimits::default(),
-    });
+    }));
     for id in 0..WORKERS {
         let rt = host.rt(face, &RtOptions::default()).expect("a runtime");
         let context = context(&rt, id, &mesh);
@@ -194,7 +196,10 @@ fn start_proxy(host: &Host, face: Face, listen: SocketAddr, rows: &Rows) -> Mesh
             None,
         ));
         let socket = host.listen(listen, 128).expect("the address is the host's");
-        assert!(mesh.send(WorkerId(id), Message::Listen(socket)).is_ok());
+        assert!(
+            mesh.send(WorkerId(id), Message::Listen(socket, ListenerId(0)))
+                .is_ok()
+        );
     }
     mesh
 }

@@ -35,6 +35,14 @@ pub(super) fn parse_cpus(text: &str) -> Result<Vec<usize>, PlanError> {
     Ok(cpus)
 }
 
+/// How many CPUs threads may use: those that were named, if any were.
+pub(super) fn cpus_of(named: &[usize], usable: u32) -> u32 {
+    match u32::try_from(named.len()) {
+        Ok(count @ 1..) => count,
+        _ => usable,
+    }
+}
+
 /// Numbers of CPUs are below this, as in the kernel's own sets.
 const CPUS_MAX: usize = 1024;
 

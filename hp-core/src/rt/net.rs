@@ -4,7 +4,7 @@ mod address;
 mod bind;
 
 pub use super::buf::Lent;
-pub use super::driver::{File, FilePart, Rx, Socket, Unparked};
+pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 
@@ -104,6 +104,40 @@ impl Conn {
     /// As [`Conn::write`]; `EIO` for good, here or from `flush`, when the file has ended before the part does.
     pub fn write_file(&self, head: &[u8], part: FilePart) -> io::Result<()> {
         self.rt.0.io.borrow_mut().write_file(self.key, head, part)
+    }
+
+    /// Moves what has arrived into a pipe, uncopied, for [`Conn::splice_out`] of another connection; `None` at the peer's end.
+    /// From the first call of either on, this connection receives in no other way.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`]; `Unsupported` when something was received already, and on a simulated kernel; `EMFILE` and its like
+    /// when there is no pipe.
+    pub fn splice_in(
+        &self,
+        pipes: &PipeStore,
+    ) -> impl Future<Output = io::Result<Option<Piped>>> + '_ {
+        let pipes = pipes.clone();
+        poll_fn(move |cx| {
+            self.rt
+                .0
+                .io
+                .borrow_mut()
+                .poll_splice_in(self.key, &pipes, cx)
+        })
+    }
+
+    /// Sends what is in a pipe; waits until the socket has taken all of it. Dropping the future drops what is left.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`]; `Unsupported` as with [`Conn::splice_in`].
+    pub fn splice_out(&self, mut piped: Piped) -> impl Future<Output = io::Result<()>> + '_ {
+        poll_fn(move |cx| {
+            self.rt
+                .0
+                .io
+                .borrow_mut()
+                .poll_splice_out(self.key, &mut piped, cx)
+        })
     }
 
     /// Sends at once what was written in this turn. For whoever takes the time of it.

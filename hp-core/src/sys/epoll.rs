@@ -26,7 +26,8 @@ pub struct Epoll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
     ready: usize,
-    has_pwait2: bool,
+    /// The number of `epoll_pwait2(2)`, until the kernel says that it has no such call.
+    pwait2: Option<libc::c_long>,
 }
 
 impl Epoll {
@@ -45,7 +46,7 @@ impl Epoll {
             fd,
             events,
             ready: 0,
-            has_pwait2: true,
+            pwait2: Some(libc::SYS_epoll_pwait2),
         })
     }
 
@@ -87,22 +88,22 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
-    /// Waits until something is ready or the time is over (`None`: without end; zero: only looks).
+    /// Waits until something is ready or the time is over (`None`: without end; zero: only looks). Where the kernel, or what
+    /// plays it (Valgrind does), has no `epoll_pwait2(2)`, the time is rounded up to a millisecond.
     ///
     /// # Errors
     /// What `epoll_pwait2(2)` answers, but for EINTR, which counts as nothing ready.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.ready = 0;
-        let result = if self.has_pwait2 {
-            self.wait_precise(timeout)
-        } else {
-            self.wait_coarse(timeout)
+        let result = match self.pwait2 {
+            Some(call) => self.wait_precise(call, timeout),
+            None => self.wait_coarse(timeout),
         };
         match result {
             Ok(ready) => self.ready = ready,
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && self.has_pwait2 => {
-                self.has_pwait2 = false; // Linux before 5.11.
-                self.ready = self.wait_coarse(timeout)?;
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && self.pwait2.is_some() => {
+                self.pwait2 = None; // Linux before 5.11.
+                return self.wait(timeout);
             }
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => (),
             Err(error) => return Err(error),
@@ -132,7 +133,7 @@ impl Epoll {
         })
     }
 
-    fn wait_precise(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+    fn wait_precise(&mut self, call: libc::c_long, timeout: Option<Duration>) -> io::Result<usize> {
         let limit = timeout.map(|t| libc::timespec {
             tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::from(t.subsec_nanos()),
@@ -142,7 +143,7 @@ impl Epoll {
         // SAFETY: the events' place is valid for `capacity` entries; the limit is null or lives here; no signal mask.
         let result = unsafe {
             libc::syscall(
-                libc::SYS_epoll_pwait2,
+                call,
                 self.fd.as_raw_fd(),
                 self.events.as_mut_ptr(),
                 capacity,
@@ -180,5 +181,42 @@ impl Epoll {
         // SAFETY: `event` is a valid epoll_event for the duration of the call.
         let result = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), op, fd, &raw mut event) };
         check(result).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::socket;
+    use super::*;
+
+    /// No kernel has a call of this number.
+    const MISSING: libc::c_long = 1 << 20;
+
+    #[test]
+    fn a_kernel_without_the_precise_wait_is_asked_by_the_coarse_one() {
+        let mut epoll = Epoll::new(4).unwrap();
+        epoll.pwait2 = Some(MISSING);
+        let missing = epoll.wait_precise(MISSING, None).unwrap_err();
+        assert_eq!(missing.raw_os_error(), Some(libc::ENOSYS));
+        let (one, other) = socket::pair().unwrap();
+        epoll.add_stream(one.as_raw_fd(), 7).unwrap();
+        epoll.wait(None).unwrap(); // Ready for writing at once, and never asked precisely again.
+        assert_eq!((epoll.ready_len(), epoll.pwait2), (1, None));
+        socket::send(other.as_raw_fd(), &[io::IoSlice::new(b"x")]).unwrap();
+        epoll.wait(None).unwrap();
+        let ready = epoll.ready_at(0).unwrap();
+        assert_eq!(
+            (epoll.ready_len(), ready.token, ready.readable),
+            (1, 7, true)
+        );
+        epoll.wait(Some(Duration::from_nanos(1))).unwrap();
+        assert_eq!(epoll.ready_len(), 0);
+    }
+
+    #[test]
+    fn a_kernel_with_the_precise_wait_keeps_being_asked_by_it() {
+        let mut epoll = Epoll::new(4).unwrap();
+        epoll.wait(Some(Duration::from_nanos(1))).unwrap();
+        assert_eq!(epoll.pwait2, Some(libc::SYS_epoll_pwait2));
     }
 }

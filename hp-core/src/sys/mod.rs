@@ -11,6 +11,7 @@ pub mod event;
 pub mod file;
 pub mod limits;
 pub mod memory;
+pub mod pipe;
 pub mod ppoll;
 pub mod ring;
 pub mod signal;

@@ -273,6 +273,21 @@ fn incomplete_results_are_seen() {
     catches(&results(&all[..3]), "no .md");
     catches(&results(&[all[1], all[3]]), "no .json beside");
     catches(&results(&all[2..]), "no machine.json");
+    let session = "results/2026-01-31-box/1410-abc1234";
+    let full: Vec<String> = [
+        "raw.ndjson.gz",
+        "README.md",
+        "env.json",
+        "plan.toml",
+        "summary.json",
+    ]
+    .iter()
+    .map(|name| format!("{session}/{name}"))
+    .collect();
+    let all: Vec<&str> = full.iter().map(String::as_str).collect();
+    assert!(results(&all).is_empty());
+    catches(&results(&all[..4]), "no summary.json");
+    catches(&results(&[all[0], all[1], all[3], all[4]]), "no env.json");
     catches(
         &results(&["results/bench.json"]),
         "results/DATE-MACHINE/COMMIT",

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Forwarding {
     /// Under what name we stand in Via; a request that has been at this name before is refused.
     pub via: Via,
-    /// Peers whose Forwarded and X-Forwarded-* are believed, and appended to; those of all others are dropped.
+    /// Peers whose Forwarded and X-Forwarded-* are believed, and appended to, on listeners that say nothing else; those of all
+    /// others are dropped.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether Forwarded (RFC 7239) is written besides X-Forwarded-*.
     pub writes_forwarded: bool,
@@ -55,18 +56,18 @@ impl Default for Forwarding {
     }
 }
 
-impl Forwarding {
-    /// Whether what this peer says of others is believed.
-    #[must_use]
-    #[inline]
-    pub fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        !self.trusted_proxies.is_empty() && peer.is_some_and(|peer| self.has(peer.ip()))
-    }
+/// Whether what this peer says of others is believed.
+#[must_use]
+#[inline]
+pub fn trusts(networks: &[IpNet], peer: Option<SocketAddr>) -> bool {
+    !networks.is_empty() && peer.is_some_and(|peer| contains(networks, peer.ip()))
+}
 
-    fn has(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical(); // An IPv4 peer of an IPv6 listener.
-        self.trusted_proxies.iter().any(|net| net.contains(&ip))
-    }
+/// Whether an address lies in one of the networks.
+#[must_use]
+pub fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical(); // An IPv4 peer of an IPv6 listener.
+    networks.iter().any(|net| net.contains(&ip))
 }
 
 /// Reads a network, `10.0.0.0/8`, or one address.
@@ -102,12 +103,9 @@ mod tests {
     use super::*;
 
     fn check(net: &str, peer: &str, expected: bool) {
-        let forwarding = Forwarding {
-            trusted_proxies: vec![network(net).unwrap()],
-            ..Forwarding::default()
-        };
+        let networks = [network(net).unwrap()];
         let peer = peer.parse().unwrap();
-        assert_eq!(forwarding.trusts(Some(peer)), expected, "{net} {peer}");
+        assert_eq!(trusts(&networks, Some(peer)), expected, "{net} {peer}");
     }
 
     #[test]
@@ -123,9 +121,9 @@ mod tests {
 
     #[test]
     fn nobody_is_trusted_by_default() {
-        let forwarding = Forwarding::default();
-        assert!(!forwarding.trusts(Some("127.0.0.1:1".parse().unwrap())));
-        assert!(!forwarding.trusts(None));
+        let networks = Forwarding::default().trusted_proxies;
+        assert!(!trusts(&networks, Some("127.0.0.1:1".parse().unwrap())));
+        assert!(!trusts(&networks, None));
     }
 
     #[test]

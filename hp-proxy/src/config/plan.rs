@@ -1,19 +1,35 @@
 //! The complete, immutable description of what runs. Workers are built from it; nothing reads flags after it.
 
-use crate::config::forwarding::Forwarding;
+use crate::config::forwarding::{self, Forwarding};
+use crate::route::RouteId;
+use crate::route::fields::FieldChanges;
+use crate::route::key::Key;
+use crate::route::rewrite::PathChange;
+use crate::route::rule::Rule;
+use crate::route::split::Split;
+use crate::route::table::Table;
+use crate::route::template::Template;
+use crate::upstream::balance::member::Member;
+use crate::upstream::balance::{self, Balancing, Method};
 use hp_core::rt::Engine;
 use hp_core::rt::net::{Address, PortUse};
 use hp_core::wire::http1::head::HeadLimits;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Everything a run of the proxy needs to know.
+/// Everything a run of the proxy needs to know. Parts name each other by their place here; their names, and the addresses of
+/// listeners and endpoints, tell which parts of two plans are the same.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where clients come in.
-    pub listen: Listen,
-    /// Servers that requests go to, in turn; at least one.
-    pub backends: Vec<Backend>,
+    /// Where it listens; at least one.
+    pub listeners: Vec<Listener>,
+    /// Groups of servers that requests go to; at least one where a route forwards.
+    pub upstreams: Vec<Upstream>,
+    /// What becomes of requests.
+    pub routes: Vec<Route>,
+    /// Which route takes a request.
+    pub table: Table,
     /// Threads, each with a runtime of its own; at least one. With [`Engine::Threads`] they only accept.
     pub workers: u32,
     /// How sockets are driven.
@@ -26,16 +42,131 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+/// A listener's place in the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
+
+/// Where connections are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address to listen on; port 0 takes a free one.
+    pub address: Address,
+    /// With whom the port is shared.
+    pub port: PortUse,
+    /// Permission bits of a Unix socket; `None`: those that the umask leaves.
+    pub socket_mode: Option<u32>,
+    /// What is served there.
+    pub serves: Serves,
+    /// Peers whose Forwarded and X-Forwarded-* are believed there, and appended to; those of all others are dropped.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// The routes.
+    Routes,
+    /// What operators ask the proxy itself.
+    Admin,
+}
+
+/// A group of servers that answer alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in routes.
+    pub name: String,
+    /// The servers; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How they are picked.
+    pub balance: Balance,
+    /// Idle connections kept per worker and endpoint; per endpoint where threads share them.
+    pub idle_conns_max: u32,
+    /// Connections per endpoint, all workers together; 0: no limit.
+    pub conns_max: u32,
+    /// For one connection attempt to an endpoint; then the next one, at last 504.
+    pub connect_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+}
+
+/// How an upstream picks an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// The algorithm.
+    pub method: Method,
+    /// What requests are hashed by; there for the methods that go by a key, and for them alone.
+    pub key: Option<Key>,
+}
+
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct Endpoint {
     /// As the user wrote it, for messages.
     pub name: String,
     /// Where it is.
     pub addr: Address,
+    /// Its share beside the others', 0 to [`WEIGHT_MAX`](crate::upstream::balance::member::WEIGHT_MAX).
+    pub weight: u32,
+    /// Used while no other can be.
+    pub is_backup: bool,
 }
 
-/// Where clients come in.
+impl Endpoint {
+    /// One like any other.
+    #[must_use]
+    pub fn new(name: String, addr: Address) -> Self {
+        Self {
+            name,
+            addr,
+            weight: 1,
+            is_backup: false,
+        }
+    }
+}
+
+/// What becomes of the requests of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// For messages; unique.
+    pub name: String,
+    /// Who answers.
+    pub action: Action,
+    /// What the upstream sees of the path.
+    pub path: PathChange,
+    /// What the upstream sees of the request's fields.
+    pub request: FieldChanges,
+    /// What the client sees of the answer's fields.
+    pub response: FieldChanges,
+    /// From a request sent to the head of its response; then 504.
+    pub response_timeout: Duration,
+}
+
+/// Who answers the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Upstreams, each its share.
+    Forward(Split),
+    /// The proxy, with another place to ask.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// Where to.
+        to: Template,
+    },
+    /// The proxy, always with the same.
+    Answer {
+        /// 200 to 599.
+        status: u16,
+        /// The type of the content; none where there is no content.
+        content_type: String,
+        /// The content.
+        body: Vec<u8>,
+    },
+    /// Nobody for the time being: 503.
+    Maintenance,
+}
+
+/// Where clients of a plan with one route come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Addresses to listen on, at least one; port 0 takes a free one.
@@ -56,6 +187,140 @@ impl From<SocketAddr> for Listen {
     }
 }
 
+/// A plan with one upstream for all requests.
+#[derive(Clone, Debug)]
+pub struct OneRoute {
+    /// Where clients come in.
+    pub listen: Listen,
+    /// Servers that requests go to, in turn; at least one.
+    pub backends: Vec<Endpoint>,
+    /// See [`Plan::workers`].
+    pub workers: u32,
+    /// See [`Plan::engine`].
+    pub engine: Engine,
+    /// See [`Plan::forwarding`].
+    pub forwarding: Forwarding,
+    /// See [`Plan::timeouts`].
+    pub timeouts: Timeouts,
+    /// See [`Plan::limits`].
+    pub limits: Limits,
+}
+
+impl From<OneRoute> for Plan {
+    fn from(one: OneRoute) -> Self {
+        let OneRoute {
+            listen,
+            backends,
+            workers,
+            engine,
+            forwarding,
+            timeouts,
+            limits,
+        } = one;
+        Self {
+            listeners: listen
+                .addresses
+                .into_iter()
+                .map(|address| Listener {
+                    address,
+                    port: listen.port,
+                    socket_mode: listen.socket_mode,
+                    serves: Serves::Routes,
+                    trusted_proxies: forwarding.trusted_proxies.clone(),
+                })
+                .collect(),
+            upstreams: vec![Upstream {
+                name: String::from(NAME),
+                endpoints: backends,
+                balance: Balance::default(),
+                idle_conns_max: limits.idle_conns_max,
+                conns_max: limits.upstream_conns_max,
+                connect_timeout: timeouts.connect,
+                idle_timeout: timeouts.upstream_idle,
+            }],
+            routes: vec![Route {
+                name: String::from(NAME),
+                action: Action::Forward(Split::all_to(0)),
+                path: PathChange::None,
+                request: FieldChanges::default(),
+                response: FieldChanges::default(),
+                response_timeout: timeouts.response,
+            }],
+            table: Table::new(vec![(RouteId(0), Rule::default())]),
+            workers,
+            engine,
+            forwarding,
+            timeouts,
+            limits,
+        }
+    }
+}
+
+/// What the only route and its upstream are called.
+const NAME: &str = "backend";
+
+impl Listener {
+    /// Whether what this peer says of others is believed.
+    #[must_use]
+    #[inline]
+    pub fn trusts(&self, peer: Option<SocketAddr>) -> bool {
+        forwarding::trusts(&self.trusted_proxies, peer)
+    }
+}
+
+impl Upstream {
+    /// Connections per endpoint where all share them; `None`: no limit.
+    #[must_use]
+    pub fn conns_of_all(&self) -> Option<u32> {
+        (self.conns_max > 0).then_some(self.conns_max)
+    }
+
+    /// What its balancers are made from, with so many ledgers; see [`Balancing::new`].
+    #[must_use]
+    pub fn balancing(&self, ledgers: usize) -> Balancing {
+        let member = |endpoint: &Endpoint| {
+            let name_hash = balance::hash(endpoint.name.as_bytes());
+            Member::new(name_hash, endpoint.weight, endpoint.is_backup.into(), None)
+        };
+        let members = self.endpoints.iter().map(member).collect();
+        let seed = balance::hash(self.name.as_bytes());
+        Balancing::new(self.balance.method, members, ledgers, seed)
+    }
+
+    /// How many connections per endpoint one of `workers` workers may have; `None`: no limit. The shares add up to the
+    /// limit, so no worker has to ask another.
+    #[must_use]
+    pub fn conns_of(&self, worker: u32, workers: u32) -> Option<u32> {
+        let all = self.conns_of_all()?;
+        Some(all / workers + u32::from(worker < all % workers))
+    }
+}
+
+impl Route {
+    /// Whether requests pass as they are.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.path == PathChange::None && self.request.is_empty()
+    }
+}
+
+impl Plan {
+    /// Whether all requests and answers pass as they are between clients and the first upstream, by the first route, so that nobody
+    /// has to look at routes.
+    #[must_use]
+    pub fn has_plain_route_only(&self) -> bool {
+        let is_plain = |route: &Route| {
+            route.is_plain()
+                && route.response.is_empty()
+                && route.action == Action::Forward(Split::all_to(0))
+        };
+        let goes_by_key = |upstream: &Upstream| upstream.balance.key.is_some();
+        self.table.sole() == Some(RouteId(0))
+            && self.routes.first().is_some_and(is_plain)
+            && !self.upstreams.first().is_some_and(goes_by_key)
+    }
+}
+
 /// Bounds in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -66,15 +331,15 @@ pub struct Timeouts {
     /// From a request that expects 100 to the proxy's own, where the backend has said nothing; `None`: the backend's is waited
     /// for.
     pub until_continue: Option<Duration>,
-    /// From a request sent to the head of its response; then 504.
+    /// Of a route that says nothing else: from a request sent to the head of its response; then 504.
     pub response: Duration,
-    /// For one connection attempt to a backend; then the next backend, at last 504.
+    /// Of an upstream that says nothing else: for one connection attempt to an endpoint; then the next one, at last 504.
     pub connect: Duration,
     /// How long an idle client connection is kept.
     pub keepalive: Duration,
     /// How long a request waits for a connection when the backends have all that they may have; then 503.
     pub queue: Duration,
-    /// How long an idle backend connection is kept. Below the usual 60 s of servers, so that we close first.
+    /// Of an upstream that says nothing else: how long an idle connection is kept. Below the usual 60 s of servers, so that we close first.
     pub upstream_idle: Duration,
     /// How long nothing may move in a tunnel, in either direction; then both ends are reset.
     pub tunnel: Duration,
@@ -91,11 +356,12 @@ pub struct Limits {
     pub body_rate_min: u64,
     /// Bytes of a request's content; 0: no limit.
     pub body_bytes_max: u64,
-    /// Idle connections kept per worker and backend; per backend where threads share them.
+    /// Of an upstream that says nothing else: idle connections kept per worker and endpoint; per endpoint where threads share
+    /// them.
     pub idle_conns_max: u32,
-    /// Connections per backend, all workers together; 0: no limit.
+    /// Of an upstream that says nothing else: connections per endpoint, all workers together; 0: no limit.
     pub upstream_conns_max: u32,
-    /// Requests of one worker, or of all threads together, that may wait for a backend connection; one more is answered 503 at once.
+    /// Requests of one worker, or of all threads together, that may wait for a connection of one upstream; one more is answered 503 at once.
     pub queue_len_max: u32,
     /// Threads that serve a connection each, with [`Engine::Threads`]; at least one.
     pub threads_max: u32,
@@ -132,40 +398,26 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// Connections per backend where all share them; `None`: no limit.
-    #[must_use]
-    pub fn upstream_conns_of_all(&self) -> Option<u32> {
-        (self.upstream_conns_max > 0).then_some(self.upstream_conns_max)
-    }
-
-    /// How many connections per backend one of `workers` workers may have; `None`: no limit. The shares add up to the
-    /// limit, so no worker has to ask another.
-    #[must_use]
-    pub fn upstream_conns_of(&self, worker: u32, workers: u32) -> Option<u32> {
-        if self.upstream_conns_max == 0 {
-            return None;
-        }
-        let rest = self.upstream_conns_max % workers;
-        Some(self.upstream_conns_max / workers + u32::from(worker < rest))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_shares_of_the_workers_add_up_to_the_limit() {
+        let upstream = |conns_max| Upstream {
+            name: String::new(),
+            endpoints: Vec::new(),
+            balance: Balance::default(),
+            idle_conns_max: 0,
+            conns_max,
+            connect_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+        };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
-            let limits = Limits {
-                upstream_conns_max: limit,
-                ..Limits::default()
-            };
             let shares =
-                (0..workers).map(|worker| limits.upstream_conns_of(worker, workers).unwrap());
+                (0..workers).map(|worker| upstream(limit).conns_of(worker, workers).unwrap());
             assert_eq!(shares.sum::<u32>(), limit);
         }
-        assert_eq!(Limits::default().upstream_conns_of(0, 2), None);
+        assert_eq!(upstream(0).conns_of(0, 2), None);
     }
 }

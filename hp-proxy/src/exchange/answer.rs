@@ -30,6 +30,19 @@ pub(super) enum Own {
     Options,
     /// TRACE ends here: the request as it came. RFC 9110 §9.3.8.
     Trace,
+    /// Its route answers it: a redirect, or always the same.
+    OfRoute,
+    /// It came to a listener for operators.
+    Admin(Page),
+}
+
+/// What operators ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Whether it takes requests.
+    Health,
+    /// What it has counted.
+    Counters,
 }
 
 /// What becomes of the connection after the answer.
@@ -86,6 +99,20 @@ impl Answer {
         error: "proxy_loop_detected",
         details: "the request has been here before",
         fields: "",
+    };
+    /// No route takes the request; or it is for operators, who have no such page. RFC 9209 §2.3.3.
+    pub(super) const NO_ROUTE: Self = Self {
+        status: 404,
+        error: "destination_not_found",
+        details: "no route takes this request",
+        fields: "",
+    };
+    /// RFC 9209 §2.3.4, RFC 9110 §10.2.3.
+    pub(super) const MAINTENANCE: Self = Self {
+        status: 503,
+        error: "destination_unavailable",
+        details: "the route is closed for maintenance",
+        fields: "Retry-After: 60\r\n",
     };
     pub(super) const UNDERSCORE: Self = Self {
         status: 400,
@@ -149,7 +176,7 @@ impl Answer {
 }
 
 impl Connection {
-    fn encode(self, out: &mut Vec<u8>) {
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
         match self {
             Self::Close => encode::field(out, "Connection", b"close"),
             Self::Keep => (),

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::progress::{Expectation, Progress};
 use super::request::Request;
-use super::response::{self, Delivery};
+use super::response::{self, Delivery, Origin};
 use crate::shared::Worker;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
@@ -25,6 +25,8 @@ pub(super) struct Answering<'a> {
     pub(super) client: &'a Conn,
     pub(super) request: &'a Request,
     pub(super) backend: &'a Conn,
+    /// The endpoint's place in its upstream.
+    pub(super) endpoint: usize,
     /// The head that the backend was sent, where it may ask for another protocol.
     pub(super) sent: &'a [u8],
     pub(super) progress: &'a Progress,
@@ -293,7 +295,7 @@ impl Answering<'_> {
             if !is_switch_to_requested(&head.fields, self.sent) {
                 return Err(Failure::Response(ResponseError::UpgradeUnsolicited));
             }
-            response::encode_switch(self.worker, &head, out);
+            response::encode_switch(self.origin(), &head, out);
             Parsed::Final(Begun { facts, keep: false })
         } else {
             let delivery = Delivery::of(request.version, facts.framing);
@@ -301,12 +303,21 @@ impl Answering<'_> {
                 && self.progress.is_uploaded.get()
                 && !delivery.ends_by_close
                 && self.worker.keeps_clients();
-            response::encode_final(self.worker, &head, request, (delivery, keep), out);
+            response::encode_final(self.origin(), &head, request, (delivery, keep), out);
             Parsed::Final(Begun { facts, keep })
         };
         let consumed = head.head_bytes;
         reader.consume(consumed);
         Ok(parsed)
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            worker: self.worker,
+            client: self.client,
+            chosen: self.request.chosen,
+            endpoint: self.endpoint,
+        }
     }
 
     fn pass_interim(&self, out: &mut Vec<u8>) -> Result<(), Failure> {

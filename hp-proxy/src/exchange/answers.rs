@@ -44,7 +44,7 @@ pub fn every() -> Vec<Said> {
 }
 
 /// Answers that no error stands behind.
-fn refusals() -> [Answer; 6] {
+fn refusals() -> [Answer; 8] {
     [
         Answer::REQUEST_TIMEOUT,
         Answer::TUNNEL_REFUSED,
@@ -52,6 +52,8 @@ fn refusals() -> [Answer; 6] {
         Answer::HTTP10_REFUSED,
         Answer::LOOP,
         Answer::UNDERSCORE,
+        Answer::NO_ROUTE,
+        Answer::MAINTENANCE,
     ]
 }
 

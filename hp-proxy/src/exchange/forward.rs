@@ -5,10 +5,11 @@ use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
 use super::progress::Progress;
 use super::request::Request;
+use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Worker;
-use crate::upstream::{AcquireError, Lease};
+use crate::upstream::{AcquireError, Aim, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -61,20 +62,22 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let mut lease = match worker.upstream().take_kept() {
+    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let mut lease = match upstream.take_kept(aim) {
         Some(lease) => lease,
-        None => connect(worker, worker.upstream().acquire()).await?,
+        None => connect(worker, upstream.acquire(aim)).await?,
     };
     let progress = Progress::of(request);
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
-        backend.set_deadline(response_deadline(worker));
+        backend.set_deadline(response_deadline(worker, request));
         let answering = Answering {
             worker,
             client: &client.conn,
             request,
             backend,
+            endpoint: lease.endpoint(),
             sent: head,
             progress: &progress,
         };
@@ -101,10 +104,11 @@ async fn without_content(
                     return Err(given_up(lease, request, failure));
                 }
                 worker.row().retries.add(1);
-                lease = connect(worker, worker.upstream().acquire_fresh(lease)).await?;
+                lease = connect(worker, upstream.acquire_fresh(lease)).await?;
                 continue;
             }
         };
+        lease.note_head();
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, lease, (&mut reader, out)).await);
         }
@@ -135,6 +139,20 @@ fn given_up(lease: Lease, request: &Request, failure: Failure) -> Failure {
     failure
 }
 
+/// The connections that a request's route leads to.
+#[inline]
+fn upstream_of<'w>(worker: &'w Worker, request: &Request) -> Result<&'w Rc<Upstream>, Failure> {
+    let upstream = worker.upstream(request.chosen.upstream);
+    upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
+}
+
+fn aim_of(request: &Request) -> Aim {
+    Aim {
+        key: request.chosen.key,
+        stuck_to: None,
+    }
+}
+
 /// Waits for a connection to a backend.
 async fn connect(
     worker: &Worker,
@@ -149,8 +167,8 @@ async fn connect(
     acquired.map_err(Failure::Acquire)
 }
 
-fn response_deadline(worker: &Worker) -> Option<Instant> {
-    let deadline = worker.rt().now() + worker.plan().timeouts.response;
+fn response_deadline(worker: &Worker, request: &Request) -> Option<Instant> {
+    let deadline = worker.rt().now() + request.chosen.response_timeout;
     (!is_planted(Plant::NoDeadline)).then_some(deadline)
 }
 
@@ -163,7 +181,8 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let lease = connect(worker, worker.upstream().acquire()).await?;
+    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let lease = connect(worker, upstream.acquire(aim)).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
         return Err(Failure::LengthRequired);
@@ -175,6 +194,7 @@ async fn with_content(
             worker,
             client: &client.conn,
             backend: lease.conn(),
+            response_timeout: request.chosen.response_timeout,
             progress: &progress,
         };
         let begins = (Table::Exchange, "Sending", "drain begins");
@@ -187,6 +207,7 @@ async fn with_content(
             client,
             request,
             backend,
+            endpoint: lease.endpoint(),
             sent: &[], // With content nothing else is asked for.
             progress: &progress,
         };
@@ -198,16 +219,11 @@ async fn with_content(
             }
             _ => uploading.beside(answering.head(&mut reader, out)).await??,
         };
+        lease.note_head();
         let deliver = answering.deliver(&begun.facts, &mut reader, out);
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
-            // The answer has begun: there is no other to give.
-            Err(broken_request) => {
-                if broken_request == Failure::ClientGone {
-                    enter(Table::Exchange, "Relaying", "client leaves");
-                }
-                Delivered::ClientGone
-            }
+            Err(broken_request) => cut_off(broken_request),
         };
         (begun, delivered)
     };
@@ -231,6 +247,14 @@ async fn with_content(
         After::Close if !is_whole => After::Linger,
         after => after,
     })
+}
+
+/// A request that breaks when its answer has begun: there is no other to give.
+fn cut_off(broken_request: Failure) -> Delivered {
+    if broken_request == Failure::ClientGone {
+        enter(Table::Exchange, "Relaying", "client leaves");
+    }
+    Delivered::ClientGone
 }
 
 /// What an exchange has in hand when the answer was delivered or broke off.
@@ -320,7 +344,7 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
     }
 }
 
-/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it.
+/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it, or the route has fields for it.
 fn answer_here(
     worker: &Worker,
     client: &Client,
@@ -350,13 +374,29 @@ fn answer_here(
             answer.count(worker);
             answer.encode(&mut out, connection, content, &date);
         }
-        Own::Options | Own::Trace => {
+        Own::Options => {
             worker.row().answered_here.add(1);
-            if *own == Own::Trace {
-                answer::encode_trace(&mut out, connection, &date, reflected);
-            } else {
-                answer::encode_options(&mut out, connection, &date);
-            }
+            answer::encode_options(&mut out, connection, &date);
+        }
+        Own::Trace => {
+            worker.row().answered_here.add(1);
+            answer::encode_trace(&mut out, connection, &date, reflected);
+        }
+        Own::OfRoute => {
+            let made = Made {
+                connection,
+                content,
+                fields: reflected,
+            };
+            made.encode_of_route(worker, request.chosen.route, &mut out);
+        }
+        Own::Admin(page) => {
+            let made = Made {
+                connection,
+                content,
+                fields: &[],
+            };
+            made.encode_page(worker, *page, &mut out);
         }
     }
     let sent = client.conn.write(&out);

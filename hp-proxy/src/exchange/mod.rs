@@ -18,8 +18,10 @@ mod forward;
 mod progress;
 mod request;
 mod response;
+mod routing;
 mod upload;
 
+use crate::config::plan::ListenerId;
 use crate::shared::Worker;
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
@@ -38,6 +40,8 @@ use std::time::Duration;
 #[derive(Debug)]
 struct Client {
     conn: Conn,
+    /// Where it arrived.
+    listener: ListenerId,
     reader: Reader,
 }
 
@@ -67,9 +71,15 @@ pub(crate) enum Served {
 }
 
 /// Serves a client's connection until it idles or ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Served {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    conn: Conn,
+    listener: ListenerId,
+    is_new: bool,
+) -> Served {
     let mut client = Client {
         conn,
+        listener,
         reader: Reader::new(),
     };
     let mut is_first = is_new;
@@ -93,7 +103,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, conn: Conn, is_new: bool) -> Serv
             After::Park if !worker.parks() => break,
             After::Park => {
                 enter(Table::Drain, worker.row_of_drain(), "an idle connection");
-                worker.park(client.conn);
+                worker.park(client.conn, listener);
                 return Served::Parked;
             }
             After::Close => break,
@@ -116,6 +126,8 @@ async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) ->
     match receive_request(worker, client, is_first).await {
         Ok((request, mut head)) => {
             worker.row().requests.add(1);
+            #[cfg(feature = "slow-down")]
+            crate::slow_down::per_request(worker.rt());
             let event = "a request arrives on an open connection";
             enter(Table::Drain, worker.row_of_drain(), event);
             let after = forward::exchange(worker, client, &request, &mut head).await;

@@ -4,7 +4,10 @@ use super::Client;
 use super::answer::{self, Answer, Own};
 use super::error::Failure;
 use super::response::announce_trailers;
+use super::routing::{self, Chosen};
 use crate::config::forwarding::{Forwarding, Http10, Underscores};
+use crate::route::fields::FieldChanges;
+use crate::route::template::Values;
 use crate::shared::Worker;
 use hp_core::rt::net::Conn;
 use hp_core::wire::forwarding::{self, Hop};
@@ -24,6 +27,8 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) facts: RequestFacts,
+    /// Where it goes; the first of each where nobody looked.
+    pub(super) chosen: Chosen,
     /// What it is answered with here, although it was understood.
     pub(super) own: Option<Own>,
 }
@@ -53,28 +58,38 @@ pub(super) fn prepare(
     };
     let facts = head.facts;
     let peer = client.conn.peer_addr();
+    let listener = worker.listener(client.listener);
     let sender = Sender {
         forwarding: &plan.forwarding,
         peer,
-        is_trusted: plan.forwarding.trusts(peer),
+        is_trusted: listener.is_some_and(|listener| listener.trusts(peer)),
     };
-    let own = sender.own_answer(&head, plan.limits.body_bytes_max);
-    match own {
-        None => sender.encode_head(&head, &client.conn, out),
-        Some(Own::Trace) => answer::encode_reflection(&head, out),
-        Some(Own::Refusal(_) | Own::Options) => (),
-    }
+    let mut chosen = Chosen::of_first(worker);
+    let own = match sender.own_answer(&head, plan.limits.body_bytes_max) {
+        None => routing::choose(
+            worker,
+            (client, listener),
+            (&head, &sender),
+            &mut chosen,
+            out,
+        ),
+        Some(Own::Trace) => {
+            answer::encode_reflection(&head, out);
+            Some(Own::Trace)
+        }
+        own => own,
+    };
     let consumed = head.head_bytes;
     client.reader.consume(consumed);
-    Ok(Prepared::Whole(Request { facts, own }))
+    Ok(Prepared::Whole(Request { facts, chosen, own }))
 }
 
 /// Who sent a request, and what is made of it.
-struct Sender<'a> {
+pub(super) struct Sender<'a> {
     forwarding: &'a Forwarding,
-    peer: Option<SocketAddr>,
+    pub(super) peer: Option<SocketAddr>,
     /// Whether what it says of others is believed.
-    is_trusted: bool,
+    pub(super) is_trusted: bool,
 }
 
 impl Sender<'_> {
@@ -110,13 +125,49 @@ impl Sender<'_> {
         Some(Own::Refusal(refusal))
     }
 
-    fn encode_head(&self, head: &RequestHead<'_, '_>, client: &Conn, out: &mut Vec<u8>) {
+    /// Writes the head as it came.
+    pub(super) fn encode_head(&self, head: &RequestHead<'_, '_>, client: &Conn, out: &mut Vec<u8>) {
         encode::request_line(out, head.method, head.target.path_and_query());
-        // The target's authority decides (RFC 9112 §3.2.2); a client of HTTP/1.0 that names none means whom it spoke to.
-        match head.authority {
-            Some(authority) => encode::field(out, "Host", authority.as_bytes()),
-            None => encode_own_address(client, out),
+        encode_host(head, client, out);
+        self.encode_fields(head, |_name| false, out);
+        self.encode_rest(head, out);
+        encode::end_of_head(out);
+    }
+
+    /// Writes the head with what its route changes: `path_and_query` is what it goes for, and begins with a slash.
+    pub(super) fn encode_changed_head(
+        &self,
+        (head, client): (&RequestHead<'_, '_>, &Conn),
+        path_and_query: &[u8],
+        (changes, values): (&FieldChanges, &Values<'_>),
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(head.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(path_and_query);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        match &changes.host {
+            None => encode_host(head, client, out),
+            Some(host) => {
+                out.extend_from_slice(b"Host: ");
+                host.expand(values, out);
+                out.extend_from_slice(b"\r\n");
+            }
         }
+        self.encode_fields(head, |name| changes.removes(name), out);
+        encode_added(changes, values, out);
+        self.encode_rest(head, out);
+        encode::end_of_head(out);
+    }
+
+    /// Writes the fields that travel on, but for those that the route removes.
+    #[inline]
+    fn encode_fields(
+        &self,
+        head: &RequestHead<'_, '_>,
+        is_removed: impl Fn(&str) -> bool,
+        out: &mut Vec<u8>,
+    ) {
         let is_trace = head.method == Method::Trace;
         for (kind, name, value) in head.fields.end_to_end() {
             let is_passed = match kind {
@@ -126,10 +177,14 @@ impl Sender<'_> {
                 FieldName::MaxForwards => head.facts.hops_left.is_none(),
                 kind => !is_replaced(kind),
             };
-            if is_passed {
+            if is_passed && !is_removed(name) {
                 encode::field(out, name, value);
             }
         }
+    }
+
+    /// Writes what the proxy says itself: framing, what is asked of the next hop, and who asks.
+    fn encode_rest(&self, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
         match head.facts.framing {
             BodyFraming::Empty => (),
             BodyFraming::Length(length) => encode::content_length(out, length),
@@ -156,7 +211,6 @@ impl Sender<'_> {
             encode::field(out, "Max-Forwards", encode::decimal(left, &mut space));
         }
         self.encode_origin(head, out);
-        encode::end_of_head(out);
     }
 
     /// Says who asks and by what way. What a client that is not trusted said of that was dropped.
@@ -203,6 +257,25 @@ impl Sender<'_> {
     fn passes(&self, name: &str) -> bool {
         let is_dropped = self.forwarding.underscores == Underscores::Drop && name.contains('_');
         !is_dropped && (self.is_trusted || !forwarding::is_claim_of_origin(name))
+    }
+}
+
+/// The target's authority decides (RFC 9112 §3.2.2); a client of HTTP/1.0 that names none means whom it spoke to.
+#[inline]
+fn encode_host(head: &RequestHead<'_, '_>, client: &Conn, out: &mut Vec<u8>) {
+    match head.authority {
+        Some(authority) => encode::field(out, "Host", authority.as_bytes()),
+        None => encode_own_address(client, out),
+    }
+}
+
+/// Appends the fields that a route adds.
+pub(super) fn encode_added(changes: &FieldChanges, values: &Values<'_>, out: &mut Vec<u8>) {
+    for (name, value) in &changes.added {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        value.expand(values, out);
+        out.extend_from_slice(b"\r\n");
     }
 }
 

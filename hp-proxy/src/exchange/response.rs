@@ -1,7 +1,11 @@
 //! The answer as the client will see it: written anew in the version and framing that it understands.
 
+use super::request::encode_added;
+use super::routing::Chosen;
+use crate::route::template::Values;
 use crate::shared::Worker;
 use hp_core::http::body::BodyCoding;
+use hp_core::rt::net::Conn;
 use hp_core::wire::header::{FieldName, Fields};
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::framing::ResponseFraming;
@@ -37,18 +41,64 @@ impl Delivery {
     }
 }
 
+/// Where an answer comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a Conn,
+    pub(super) chosen: Chosen,
+    /// The endpoint's place in its upstream.
+    pub(super) endpoint: usize,
+}
+
+impl Origin<'_> {
+    /// Appends the fields of the answer, with what its route changes.
+    #[inline]
+    fn encode_fields(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+        if self.chosen.changes_answer {
+            self.encode_changed(head, out);
+        } else {
+            encode_fields(self.worker, head, out);
+        }
+    }
+
+    #[cold]
+    fn encode_changed(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+        let plan = self.worker.plan();
+        let Some(route) = plan.routes.get(self.chosen.route.0 as usize) else {
+            return; // Never: it was chosen.
+        };
+        for (_, name, value) in head.fields.end_to_end() {
+            if !route.response.removes(name) {
+                encode::field(out, name, value);
+            }
+        }
+        let upstream = plan.upstreams.get(self.chosen.upstream as usize);
+        let endpoint = upstream.and_then(|upstream| upstream.endpoints.get(self.endpoint));
+        let values = Values {
+            client: self.client.peer_addr().map(|peer| peer.ip().to_canonical()),
+            endpoint: endpoint.map_or("", |endpoint| &endpoint.name),
+            route: &route.name,
+            upstream: upstream.map_or("", |upstream| &upstream.name),
+            ..Values::default()
+        };
+        encode_added(&route.response, &values, out);
+        out.extend_from_slice(plan.forwarding.via.line(head.version));
+    }
+}
+
 /// Appends the head of a final answer.
 pub(super) fn encode_final(
-    worker: &Worker,
+    origin: Origin<'_>,
     head: &ResponseHead<'_, '_>,
     request: &RequestFacts,
     (delivery, keep): (Delivery, bool),
     out: &mut Vec<u8>,
 ) {
     encode::status_line(out, head.status, head.reason);
-    encode_fields(worker, head, out);
+    origin.encode_fields(head, out);
     if !head.fields.has(FieldName::Date) {
-        out.extend_from_slice(&worker.date_line()); // RFC 9110 §6.6.1: when it was received.
+        out.extend_from_slice(&origin.worker.date_line()); // RFC 9110 §6.6.1: when it was received.
     }
     if head.status == 426 && head.fields.has(FieldName::Upgrade) {
         encode_upgrade(head, out); // It must say what is required. RFC 9110 §15.5.22.
@@ -77,9 +127,9 @@ pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: 
 }
 
 /// Appends the head after which the connection is a tunnel.
-pub(super) fn encode_switch(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+pub(super) fn encode_switch(origin: Origin<'_>, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
-    encode_fields(worker, head, out);
+    origin.encode_fields(head, out);
     encode_upgrade(head, out);
     encode::end_of_head(out);
 }

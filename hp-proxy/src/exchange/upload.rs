@@ -13,6 +13,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 /// How an upload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(super) struct Ends<'a> {
     pub(super) worker: &'a Worker,
     pub(super) client: &'a Conn,
     pub(super) backend: &'a Conn,
+    /// From the request sent to the head of its answer.
+    pub(super) response_timeout: Duration,
     pub(super) progress: &'a Progress,
 }
 
@@ -73,7 +76,7 @@ async fn send(
     let rate_min = worker.plan().limits.body_rate_min;
     let mut client_pace = Pace::new(body_timeout, rate_min);
     let mut backend_pace = Pace::of_pauses(body_timeout);
-    let response_deadline = || Some(worker.rt().now() + worker.plan().timeouts.response);
+    let response_deadline = || Some(worker.rt().now() + ends.response_timeout);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }

@@ -11,11 +11,14 @@
     reason = "threads that serve one connection each share their backends; workers do not"
 )]
 
-use super::balance::round_robin::RoundRobin;
+use super::balance::in_flight::InFlight;
+use super::balance::{Ask, Balancer, Balancing};
 use super::queue::Queue;
 use super::window::{Stall, Window};
 use hp_core::rt::net::{Conn, ParkKey, Released};
 use hp_core::rt::{Instant, Rt};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -28,7 +31,10 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Ledger {
     endpoints: Vec<Endpoint>,
-    turn: RoundRobin,
+    balancer: Balancer,
+    rng: StdRng,
+    /// Where several ledgers count the same endpoints: what is in flight at them, and this one's row.
+    in_flight: Option<(InFlight, usize)>,
     queue: Queue,
     conns_max: Option<u32>,
     /// To be woken when the ledger is nobody's any more.
@@ -68,17 +74,29 @@ pub(super) enum Taken {
 }
 
 impl Ledger {
-    /// Nothing is connected yet; the first turn is the endpoint's of that number.
-    pub(super) fn new(endpoints: usize, conns_max: Option<u32>, first: usize) -> Self {
+    /// Nothing is connected yet. `number`: the ledger's among those that count the same endpoints.
+    pub(super) fn new(balancing: &Balancing, conns_max: Option<u32>, number: usize) -> Self {
         Self {
-            endpoints: (0..endpoints).map(|_| Endpoint::default()).collect(),
-            turn: RoundRobin::starting_at(first),
+            endpoints: (0..balancing.len()).map(|_| Endpoint::default()).collect(),
+            balancer: Balancer::of(balancing, number),
+            rng: StdRng::seed_from_u64(balancing.seed_of(number)),
+            in_flight: balancing.in_flight().map(|rows| (rows.clone(), number)),
             queue: Queue::default(),
             conns_max,
             woken: None,
             keeper: None,
             is_closing: false,
         }
+    }
+
+    /// Whether answers are to be observed.
+    pub(super) fn times_answers(&self) -> bool {
+        self.balancer.wants_times()
+    }
+
+    /// An endpoint has answered, so long after it was chosen.
+    pub(super) fn observe(&mut self, endpoint: usize, now: Instant, took: Duration) {
+        self.balancer.observe(endpoint, now, took);
     }
 
     /// A number for a new request.
@@ -91,32 +109,42 @@ impl Ledger {
         self.queue.len()
     }
 
-    /// The idle connection of the endpoint whose turn it is, unless others wait; it stays its turn.
-    pub(super) fn take_kept(&mut self) -> Option<(usize, Idle)> {
+    /// An idle connection of the endpoint that is picked, unless others wait; nothing is used up until [`Ledger::commit`].
+    pub(super) fn take_kept(&mut self, ask: Ask) -> Option<(usize, Idle)> {
         if self.queue.len() > 0 {
             return None;
         }
-        let endpoint = self.turn.next(self.endpoints.len());
+        let endpoint = self.peek(ask)?;
         Some((endpoint, self.take_idle(endpoint)?))
     }
 
     /// The connection that was put back last.
     pub(super) fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
-        self.endpoints[endpoint].idle.pop_back()
+        let idle = self.endpoints[endpoint].idle.pop_back()?;
+        self.publish(endpoint);
+        Some(idle)
     }
 
-    /// The turn was used.
-    pub(super) fn end_turn(&mut self) {
-        self.turn.pick(self.endpoints.len());
+    /// The pick was used.
+    pub(super) fn commit(&mut self, endpoint: usize, now: Instant) {
+        self.balancer.commit(endpoint, now);
     }
 
-    /// The endpoint whose turn it is, or the next one that can take a request now.
-    pub(super) fn choose(&mut self) -> Option<usize> {
-        let count = self.endpoints.len();
-        let first = self.turn.pick(count);
-        (first..first + count)
-            .map(|position| position % count)
-            .find(|endpoint| self.is_free(*endpoint))
+    /// The endpoint that takes a request now.
+    pub(super) fn choose(&mut self, ask: Ask) -> Option<usize> {
+        let endpoint = self.peek(ask)?;
+        self.balancer.commit(endpoint, ask.now);
+        Some(endpoint)
+    }
+
+    fn peek(&mut self, ask: Ask) -> Option<usize> {
+        let endpoints = &self.endpoints;
+        let load = |endpoint: usize| match &self.in_flight {
+            None => endpoints[endpoint].in_flight(),
+            Some((rows, _)) => rows.total(endpoint),
+        };
+        let is_free = |endpoint: usize| endpoints[endpoint].is_free(self.conns_max);
+        self.balancer.peek(ask, load, is_free, &mut self.rng)
     }
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.
@@ -124,19 +152,17 @@ impl Ledger {
         if let Some(idle) = self.take_idle(endpoint) {
             return Taken::Idle(idle);
         }
-        if !self.has_room(endpoint) {
+        if !self.endpoints[endpoint].has_room(self.conns_max) {
             return Taken::Nothing;
         }
         self.begin(endpoint);
         Taken::Room
     }
 
-    /// Begins a connection to the first endpoint after this one that has room for it.
-    pub(super) fn begin_after(&mut self, endpoint: usize) -> Option<usize> {
-        let count = self.endpoints.len();
-        let next = (endpoint + 1..endpoint + count)
-            .map(|position| position % count)
-            .find(|other| self.has_room(*other))?;
+    /// Begins a connection to another endpoint than those that were tried, where one has room for it.
+    pub(super) fn begin_instead_of(&mut self, tried: &[usize]) -> Option<usize> {
+        let has_room = |endpoint: usize| self.endpoints[endpoint].has_room(self.conns_max);
+        let next = self.balancer.instead(tried, has_room)?;
         self.begin(next);
         Some(next)
     }
@@ -170,6 +196,7 @@ impl Ledger {
     /// A connection has ended.
     pub(super) fn close(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open -= 1;
+        self.publish(endpoint);
         self.grant_next();
     }
 
@@ -180,8 +207,14 @@ impl Ledger {
         }
         let kept = &mut self.endpoints[endpoint].idle;
         kept.push_back(idle);
-        if kept.len() > max as usize {
-            return kept.pop_front();
+        let surplus = if kept.len() > max as usize {
+            kept.pop_front()
+        } else {
+            None
+        };
+        self.publish(endpoint);
+        if surplus.is_some() {
+            return surplus;
         }
         if let Some(keeper) = self.keeper.take() {
             keeper.wake();
@@ -197,6 +230,7 @@ impl Ledger {
             Idle::Loose(..) => true,
         };
         self.endpoints[endpoint].idle.retain(is_other);
+        self.publish(endpoint);
     }
 
     /// Takes a place in the queue. What became free since the request found nothing is granted at once.
@@ -229,8 +263,13 @@ impl Ledger {
 
     /// Grants the next one where there is more than one took: a window grows by many at once.
     pub(super) fn pass_on(&mut self) {
-        if self.queue.len() > 0 && (0..self.endpoints.len()).any(|endpoint| self.is_free(endpoint))
-        {
+        if self.queue.len() == 0 {
+            return;
+        }
+        let may_take = |endpoint: usize| {
+            self.endpoints[endpoint].is_free(self.conns_max) && self.balancer.is_eligible(endpoint)
+        };
+        if (0..self.endpoints.len()).any(may_take) {
             self.grant_next();
         }
     }
@@ -270,16 +309,13 @@ impl Ledger {
     fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
         self.endpoints[endpoint].window.begin();
+        self.publish(endpoint);
     }
 
-    fn is_free(&self, endpoint: usize) -> bool {
-        !self.endpoints[endpoint].idle.is_empty() || self.has_room(endpoint)
-    }
-
-    /// Whether one more connection may be opened.
-    fn has_room(&self, endpoint: usize) -> bool {
-        let Endpoint { open, window, .. } = &self.endpoints[endpoint];
-        self.conns_max.is_none_or(|max| *open < max) && window.has_room()
+    fn publish(&self, endpoint: usize) {
+        if let Some((rows, row)) = &self.in_flight {
+            rows.publish(*row, endpoint, self.endpoints[endpoint].in_flight());
+        }
     }
 
     fn wake(&mut self, waker: Option<Waker>) {
@@ -306,10 +342,27 @@ impl Ledger {
     }
 }
 
+impl Endpoint {
+    /// Connections that carry a request, or are made for one.
+    fn in_flight(&self) -> u32 {
+        let idle = u32::try_from(self.idle.len()).unwrap_or(u32::MAX);
+        self.open.saturating_sub(idle)
+    }
+
+    fn is_free(&self, conns_max: Option<u32>) -> bool {
+        !self.idle.is_empty() || self.has_room(conns_max)
+    }
+
+    /// Whether one more connection may be opened.
+    fn has_room(&self, conns_max: Option<u32>) -> bool {
+        conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
+    }
+}
+
 /// Whose a ledger is.
 #[derive(Debug)]
 pub(super) enum Books {
-    Own(RefCell<Ledger>),
+    Own(Box<RefCell<Ledger>>),
     Shared(SharedLedger),
 }
 
@@ -339,8 +392,8 @@ impl SharedLedger {
     /// A ledger in which nothing is connected yet. `conns_max` connections to each endpoint, all threads together; `None`:
     /// no limit.
     #[must_use]
-    pub fn new(endpoints: usize, conns_max: Option<u32>) -> Self {
-        Self(Arc::new(Mutex::new(Ledger::new(endpoints, conns_max, 0))))
+    pub fn new(balancing: &Balancing, conns_max: Option<u32>) -> Self {
+        Self(Arc::new(Mutex::new(Ledger::new(balancing, conns_max, 0))))
     }
 
     /// Closes what idles, and lets nothing idle any more. For a drain.
@@ -412,15 +465,21 @@ mod tests {
         }
     }
 
+    const ASK: Ask = Ask {
+        now: Instant::START,
+        key: None,
+        stuck_to: None,
+    };
+
     fn take(ledger: &mut Ledger) -> Option<usize> {
-        let endpoint = ledger.choose()?;
+        let endpoint = ledger.choose(ASK)?;
         assert!(matches!(ledger.take(endpoint), Taken::Room));
         Some(endpoint)
     }
 
     #[test]
     fn endpoints_take_turns_and_the_limit_holds() {
-        let mut ledger = Ledger::new(2, Some(2), 1);
+        let mut ledger = Ledger::new(&Balancing::even(2), Some(2), 1);
         let taken: Vec<_> = (0..5).map(|_| take(&mut ledger)).collect();
         assert_eq!(taken, [Some(1), Some(0), Some(1), Some(0), None]);
         ledger.give_up(1);
@@ -430,7 +489,7 @@ mod tests {
 
     #[test]
     fn what_became_free_before_a_place_was_taken_is_not_lost() {
-        let mut ledger = Ledger::new(1, Some(1), 0);
+        let mut ledger = Ledger::new(&Balancing::even(1), Some(1), 0);
         assert_eq!(take(&mut ledger), Some(0));
         let number = ledger.number();
         assert_eq!(take(&mut ledger), None);
@@ -442,7 +501,7 @@ mod tests {
 
     #[test]
     fn whoever_is_granted_is_woken_once_the_ledger_is_free() {
-        let shared = SharedLedger::new(1, Some(1));
+        let shared = SharedLedger::new(&Balancing::even(1), Some(1));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         shared.with(|ledger| {

@@ -8,5 +8,5 @@ mod queue;
 mod window;
 
 pub use ledger::SharedLedger;
-pub(crate) use pool::UPSTREAM_TAG;
-pub use pool::{AcquireError, Lease, Settings, Upstream};
+pub(crate) use pool::of_tag;
+pub use pool::{AcquireError, Aim, Lease, Settings, Upstream};

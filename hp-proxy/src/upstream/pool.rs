@@ -1,7 +1,8 @@
-//! One runtime's connections to all backends: kept ones last in, first out; the oldest idle one goes when there are too many.
+//! One runtime's connections to one upstream: kept ones last in, first out; the oldest idle one goes when there are too many.
 //!
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
+use super::balance::{Ask, Balancing};
 use super::dial::{Dialled, classify, is_ours};
 use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
@@ -27,11 +28,15 @@ pub struct Upstream {
     pub(super) settings: Settings,
     /// By endpoint: what this runtime last heard of it was HTTP/1.0.
     speaks_http10: Vec<Cell<bool>>,
+    /// Whether balancing wants to know how long endpoints take.
+    times_answers: bool,
 }
 
 /// What may be done with the backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The upstream's number, below 2^31; it comes back with parked connections.
+    pub index: u32,
     /// Idle connections kept to one backend.
     pub idle_conns_max: u32,
     /// Requests that may wait.
@@ -60,18 +65,18 @@ pub enum AcquireError {
 }
 
 impl Upstream {
-    /// The backends as one worker sees them; nothing is connected yet. `addrs` has at least one address; `conns_max`
-    /// connections to each, at least 1, `None`: no limit. `row` is the number of the worker and of its row.
+    /// The backends as one worker sees them; nothing is connected yet. `addrs` has at least one address, and `balancing` a member
+    /// for each; `conns_max` connections to each, at least 1, `None`: no limit. `row` is the number of the worker and of its row.
     #[must_use]
     pub fn own(
         rt: &Rt,
         addrs: Vec<Address>,
-        conns_max: Option<u32>,
+        (balancing, conns_max): (&Balancing, Option<u32>),
         settings: Settings,
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
-        let ledger = Ledger::new(addrs.len(), conns_max, row as usize);
-        let books = Books::Own(RefCell::new(ledger));
+        let ledger = Ledger::new(balancing, conns_max, row as usize);
+        let books = Books::Own(Box::new(RefCell::new(ledger)));
         Self::with(rt, addrs, books, settings, (rows, row))
     }
 
@@ -101,6 +106,7 @@ impl Upstream {
             rows,
             addrs,
             speaks_http10,
+            times_answers: books.with(|ledger| ledger.times_answers()),
             books,
             settings,
         })
@@ -109,11 +115,13 @@ impl Upstream {
     /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
     /// others wait already.
     #[must_use]
-    pub fn take_kept(self: &Rc<Self>) -> Option<Lease> {
-        let (endpoint, mut idle) = self.books.with(Ledger::take_kept)?;
+    pub fn take_kept(self: &Rc<Self>, aim: Aim) -> Option<Lease> {
+        let ask = self.ask(aim);
+        let (endpoint, mut idle) = self.books.with(|ledger| ledger.take_kept(ask))?;
         loop {
             if let Some(conn) = self.revive(endpoint, idle) {
-                self.books.with(Ledger::end_turn); // Only a turn that was used is over.
+                // Only a turn that was used is over.
+                self.books.with(|ledger| ledger.commit(endpoint, ask.now));
                 return Some(self.reuse(endpoint, conn));
             }
             idle = self.books.with(|ledger| ledger.take_idle(endpoint))?;
@@ -124,11 +132,11 @@ impl Upstream {
     ///
     /// # Errors
     /// [`AcquireError`].
-    pub async fn acquire(self: &Rc<Self>) -> Result<Lease, AcquireError> {
+    pub async fn acquire(self: &Rc<Self>, aim: Aim) -> Result<Lease, AcquireError> {
         let (number, waiting) = self
             .books
             .with(|ledger| (ledger.number(), ledger.waiting()));
-        let mut wish = Wish::new(number);
+        let mut wish = Wish::new(number, aim);
         if waiting == 0
             && let Some(lease) = self.take_turn(&mut wish).await?
         {
@@ -155,7 +163,7 @@ impl Upstream {
     /// # Errors
     /// [`AcquireError`].
     pub async fn acquire_fresh(self: &Rc<Self>, dead: Lease) -> Result<Lease, AcquireError> {
-        let mut wish = Wish::new(self.books.with(Ledger::number));
+        let mut wish = Wish::new(self.books.with(Ledger::number), Aim::default());
         let mut opening = Opening::instead_of(dead);
         loop {
             // It has waited in the queue once; so it dials on, until its doubled patience is the timeout itself.
@@ -204,7 +212,7 @@ impl Upstream {
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
         // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
-        while let Some(endpoint) = self.books.with(Ledger::choose) {
+        while let Some(endpoint) = self.choose(wish.aim) {
             let opening = match self.take(endpoint) {
                 Found::Kept(conn) => {
                     self.books.with(Ledger::pass_on);
@@ -221,6 +229,20 @@ impl Upstream {
             }
         }
         Ok(None)
+    }
+
+    fn choose(&self, aim: Aim) -> Option<usize> {
+        let ask = self.ask(aim);
+        self.books.with(|ledger| ledger.choose(ask))
+    }
+
+    fn ask(&self, aim: Aim) -> Ask {
+        let Aim { key, stuck_to } = aim;
+        Ask {
+            now: self.rt.now(),
+            key,
+            stuck_to,
+        }
     }
 
     /// What an endpoint has.
@@ -263,6 +285,7 @@ impl Upstream {
             endpoint,
             conn: Some(conn),
             reused: true,
+            since: self.rt.now(),
         }
     }
 
@@ -274,7 +297,7 @@ impl Upstream {
     ) -> Result<Lease, Missed> {
         let row = self.rows.of(self.row);
         let mut opening = first;
-        let mut tried = 1;
+        let mut tried = Vec::new();
         loop {
             let error = match self.dial(opening.endpoint, wish).await {
                 Ok(Dialled::Connected(conn, took)) => {
@@ -286,17 +309,15 @@ impl Upstream {
             };
             enter(Table::Exchange, "Connecting", "backend leaves or fails");
             row.upstream_connect_errors.add(1);
-            if is_ours(&error) || tried == self.addrs.len() {
+            if is_ours(&error) {
                 return Err(Missed::Failed(classify(&error)));
             }
-            let next = self
-                .books
-                .with(|ledger| ledger.begin_after(opening.endpoint));
+            tried.push(opening.endpoint);
+            let next = self.books.with(|ledger| ledger.begin_instead_of(&tried));
             let Some(endpoint) = next else {
                 return Err(Missed::Failed(classify(&error)));
             };
             opening = Opening::of(self, endpoint);
-            tried += 1;
         }
     }
 
@@ -309,7 +330,7 @@ impl Upstream {
     fn put_back(&self, conn: Conn, endpoint: usize) {
         let deadline = self.rt.now() + self.settings.idle_timeout;
         let idle = match &self.books {
-            Books::Own(_) => Idle::Parked(conn.park(UPSTREAM_TAG | endpoint as u64, deadline)),
+            Books::Own(_) => Idle::Parked(conn.park(tag(self.settings.index, endpoint), deadline)),
             Books::Shared(_) => match conn.release() {
                 Ok(released) => Idle::Loose(released, deadline),
                 Err(conn) => {
@@ -336,12 +357,34 @@ impl Upstream {
     }
 }
 
-/// The tag of a parked connection that belongs to an endpoint.
-pub(crate) const UPSTREAM_TAG: u64 = 1 << 63;
+/// The tag of a parked connection that belongs to an endpoint of an upstream.
+fn tag(upstream: u32, endpoint: usize) -> u64 {
+    UPSTREAM_TAG | u64::from(upstream) << u32::BITS | endpoint as u64
+}
+
+/// The upstream and the endpoint that a parked connection belongs to; `None` for a client's.
+pub(crate) fn of_tag(tag: u64) -> Option<(u32, usize)> {
+    let place = tag.checked_sub(UPSTREAM_TAG)?;
+    let endpoint = usize::try_from(place & u64::from(u32::MAX)).ok()?;
+    Some((u32::try_from(place >> u32::BITS).ok()?, endpoint))
+}
+
+/// Marks the tags of connections to upstreams; those of clients are smaller.
+const UPSTREAM_TAG: u64 = 1 << 63;
+
+/// Where a request should go, if it matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aim {
+    /// What it is hashed by, where the upstream's method wants it.
+    pub key: Option<u64>,
+    /// The endpoint that its client is bound to.
+    pub stuck_to: Option<usize>,
+}
 
 /// One request's wish for a connection.
 #[derive(Debug)]
 pub(super) struct Wish {
+    aim: Aim,
     /// Its place among all, by the order of coming.
     number: u64,
     /// Attempts that stalled: its patience doubles with each, also when it waited meanwhile.
@@ -349,8 +392,12 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    fn new(number: u64) -> Self {
-        Self { number, stalls: 0 }
+    fn new(number: u64, aim: Aim) -> Self {
+        Self {
+            aim,
+            number,
+            stalls: 0,
+        }
     }
 }
 
@@ -444,6 +491,7 @@ impl Opening {
             endpoint: self.endpoint,
             conn: Some(conn),
             reused: false,
+            since: self.upstream.rt.now(),
         }
     }
 }
@@ -464,6 +512,7 @@ pub struct Lease {
     endpoint: usize,
     conn: Option<Conn>,
     reused: bool,
+    since: Instant,
 }
 
 impl Lease {
@@ -478,10 +527,26 @@ impl Lease {
             .expect("the connection leaves only with the lease")
     }
 
+    /// The endpoint's place in its upstream.
+    #[must_use]
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Whether an earlier exchange used it: it may have died since, unnoticed.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// The head of the endpoint's answer has come: that is how long it takes to answer.
+    #[inline]
+    pub fn note_head(&self) {
+        if self.upstream.times_answers {
+            let now = self.upstream.rt.now();
+            let books = &self.upstream.books;
+            books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
+        }
     }
 
     /// Remembers in which version the endpoint answered.

@@ -23,6 +23,8 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 pub(crate) struct Proxy {
     engine: Engine,
     pub(crate) addr: SocketAddr,
+    /// Of the second listener, and of the one for operators, where there are such.
+    others: BTreeMap<&'static str, SocketAddr>,
     child: Child,
     stderr: Receiver<String>,
 }
@@ -48,7 +50,41 @@ impl Proxy {
 
     pub(crate) fn start_as_it_is(engine: Engine, flags: &str) -> Self {
         let flags = format!("--listen 127.0.0.1:0 {} {flags}", engine.flag());
-        let mut child = spawn(&flags);
+        Self::follow(engine, &flags)
+    }
+
+    /// A proxy with one worker that does what a file says, called `hp-proxy`; listens on one address more than the file says.
+    pub(crate) fn start_from_file(engine: Engine, text: &str) -> Self {
+        let name = engine.flag().trim_start_matches("--engine ");
+        let listener = "[[listener]]\naddress = \"127.0.0.1:0\"";
+        let globals = format!("workers = 1\nvia = \"hp-proxy\"\nengine = \"{name}\"");
+        // What is no table has to come before the first.
+        let (keys, tables) = text.split_at(text.find('[').unwrap());
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{globals}\n{keys}\n{listener}\n{tables}").unwrap();
+        let mut proxy = Self::follow(engine, &format!("--config {}", file.path().display()));
+        if tables.contains("[[listener]]") {
+            let line = proxy.says("listening on ");
+            proxy
+                .others
+                .insert("second", line["listening on ".len()..].parse().unwrap());
+        }
+        proxy
+    }
+
+    /// A new client of the second listener.
+    pub(crate) fn client_of_second_listener(&self) -> Peer {
+        Peer::new(TcpStream::connect_timeout(&self.others["second"], BOUND).unwrap())
+    }
+
+    /// A new client of the listener for operators.
+    pub(crate) fn client_of_admin(&self) -> Peer {
+        Peer::new(TcpStream::connect_timeout(&self.others["admin"], BOUND).unwrap())
+    }
+
+    /// Starts the program, and waits until it listens.
+    fn follow(engine: Engine, flags: &str) -> Self {
+        let mut child = spawn(flags);
         let (lines, stderr) = mpsc::channel();
         let reader = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -58,10 +94,18 @@ impl Proxy {
         let mut proxy = Self {
             engine,
             addr: "0.0.0.0:0".parse().unwrap(),
+            others: BTreeMap::new(),
             child,
             stderr,
         };
-        let line = proxy.says("listening on ");
+        let line = loop {
+            let line = proxy.says(" on ");
+            match line.strip_prefix("hp-proxy: admin on ") {
+                Some(addr) => proxy.others.insert("admin", addr.parse().unwrap()),
+                None if line.starts_with("listening on ") => break line,
+                None => None,
+            };
+        };
         proxy.addr = line["listening on ".len()..].parse().unwrap();
         proxy
     }

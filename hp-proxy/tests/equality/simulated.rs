@@ -8,7 +8,7 @@ use hp_core::rt::net::{self, Listener, Rx};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::config::plan::{Endpoint as Server, Limits as ProxyLimits, OneRoute, Plan, Timeouts};
 use hp_proxy::shared::Message;
 use std::cell::RefCell;
 use std::io;
@@ -78,18 +78,15 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
 
 /// The plan that the program has without flags.
 fn plan() -> Plan {
-    Plan {
+    Plan::from(OneRoute {
         listen: PROXY.into(),
-        backends: vec![Server {
-            name: BACKEND.to_string(),
-            addr: BACKEND.into(),
-        }],
+        backends: vec![Server::new(BACKEND.to_string(), BACKEND.into())],
         workers: 1,
         engine: Engine::Auto,
         forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: ProxyLimits::default(),
-    }
+    })
 }
 
 struct Simulated {

@@ -2,10 +2,9 @@
 
 use hp_core::rt::Rt;
 use hp_core::rt::mesh::{Mesh, WorkerId};
-use hp_core::rt::net::Address;
 use hp_core::rt::sim::Host;
 use hp_core::rt::worker::Context;
-use hp_proxy::config::plan::Plan;
+use hp_proxy::config::plan::{ListenerId, Plan};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
@@ -22,7 +21,7 @@ pub(crate) struct OneWorker {
 impl OneWorker {
     /// Listens where its plan says.
     pub(crate) fn start(host: &Host, rt: Rt, plan: Plan) -> io::Result<Self> {
-        let addr = plan.listen.addresses.first().and_then(Address::tcp);
+        let addr = plan.listeners.first().and_then(|first| first.address.tcp());
         let addr = addr.ok_or(io::ErrorKind::Unsupported)?; // The simulated kernel has no other.
         let socket = host.listen(addr, 128)?;
         let proxy = Self {
@@ -42,7 +41,7 @@ impl OneWorker {
             worker::main(context, plan, Rows::new(1, 0), None).await;
             has_ended.set(true);
         });
-        proxy.tell(Message::Listen(socket));
+        proxy.tell(Message::Listen(socket, ListenerId(0)));
         Ok(proxy)
     }
 

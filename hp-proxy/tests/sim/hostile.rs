@@ -30,6 +30,8 @@ pub(crate) struct Bounds {
     pub(crate) body_bytes_max: usize,
     /// It takes no HTTP/1.0, and no underscore in the name of a field.
     pub(crate) is_strict: bool,
+    /// Its routes look at hosts, and take two of them.
+    pub(crate) has_routes: bool,
 }
 
 /// A message, by the number of its request.
@@ -44,7 +46,8 @@ pub(crate) fn request_head(index: usize, id: u64, bounds: Bounds) -> (Verdict, S
     let always = REQUEST_HEADS.iter();
     let large = LARGE_HEADS.iter().filter(|_| bounds.body_bytes_max > 0);
     let strict = STRICT_HEADS.iter().filter(|_| bounds.is_strict);
-    let menu: Vec<&RequestHead> = always.chain(large).chain(strict).collect();
+    let routed = ROUTED_HEADS.iter().filter(|_| bounds.has_routes);
+    let menu: Vec<&RequestHead> = always.chain(large).chain(strict).chain(routed).collect();
     let (status, details, text) = *menu[index % menu.len()];
     (Verdict { status, details }, text(id, bounds))
 }
@@ -85,7 +88,12 @@ pub(crate) fn blames_answer_head(verdict: Verdict) -> bool {
 
 /// Says whether the request itself is blamed, and not when it came.
 pub(crate) fn blames_request(verdict: Verdict) -> bool {
-    let head = [&REQUEST_HEADS[..], &LARGE_HEADS, &STRICT_HEADS];
+    let head = [
+        &REQUEST_HEADS[..],
+        &LARGE_HEADS,
+        &STRICT_HEADS,
+        &ROUTED_HEADS,
+    ];
     let head = head
         .into_iter()
         .flatten()
@@ -232,6 +240,16 @@ const LARGE_HEADS: [RequestHead; 1] = [(TOO_LARGE.status, TOO_LARGE.details, |id
     let head = format!("POST /{id} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n");
     head + &"x".repeat(length)
 })];
+
+/// Where the proxy has routes.
+const ROUTED_HEADS: [RequestHead; 2] = [
+    (404, "no route takes this request", |id, _| {
+        format!("GET /{id} HTTP/1.1\r\nHost: nowhere\r\n\r\n")
+    }),
+    (503, "the route is closed for maintenance", |id, _| {
+        format!("GET /x/../{id} HTTP/1.1\r\nHost: CLOSED:80\r\n\r\n")
+    }),
+];
 
 /// Where the proxy is strict.
 const STRICT_HEADS: [RequestHead; 2] = [

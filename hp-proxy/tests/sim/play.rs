@@ -16,8 +16,15 @@ use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_core::wire::http1::head::HeadLimits;
 use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
-use hp_proxy::config::plan::{Backend as Server, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::config::plan::{
+    Action, Endpoint as Server, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Route, Timeouts,
+    Upstream,
+};
 use hp_proxy::counters::{Counters, Rows};
+use hp_proxy::route::RouteId;
+use hp_proxy::route::rule::{HostRule, PathRule, Rule};
+use hp_proxy::route::split::Split;
+use hp_proxy::route::table::Table;
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
@@ -85,7 +92,8 @@ pub(crate) enum Tell {
 /// What did not hold, in a line each.
 pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut chance = Chance::new(seed);
-    let scene = Scene::draw(&mut chance);
+    let mut scene = Scene::draw(&mut chance);
+    scene.bounds.has_routes = seed % 2 == 1; // Not drawn: the other runs stay as they were.
     let profile = if scene.is_calm {
         Profile::calm()
     } else {
@@ -125,6 +133,43 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     })
 }
 
+/// The same with a route for the host that all requests are for, whose upstreams share the backends out, and one that is closed.
+fn with_routes(mut plan: Plan) -> Plan {
+    let mut first = plan.upstreams.remove(0);
+    let rest = first.endpoints.split_off(1);
+    let mut shares = vec![(0, 1)];
+    if !rest.is_empty() {
+        shares.push((1, 2));
+    }
+    let second = Upstream {
+        name: String::from("second"),
+        endpoints: rest,
+        ..first.clone()
+    };
+    plan.upstreams = [first, second]
+        .into_iter()
+        .filter(|upstream| !upstream.endpoints.is_empty())
+        .collect();
+    let mut open = plan.routes.remove(0);
+    open.action = Action::Forward(Split::new(&shares).expect("one has a share"));
+    let closed = Route {
+        name: String::from("closed"),
+        action: Action::Maintenance,
+        ..open.clone()
+    };
+    plan.routes = vec![open, closed];
+    let rule = |host: &str, path| Rule {
+        host: HostRule::Is(host.to_owned()),
+        path,
+        ..Rule::default()
+    };
+    plan.table = Table::new(vec![
+        (RouteId(0), rule("sim", PathRule::Prefix(String::from("/")))),
+        (RouteId(1), rule("closed", PathRule::Any)),
+    ]);
+    plan
+}
+
 impl Scene {
     fn draw(chance: &mut Chance) -> Self {
         let is_well_behaved = chance.one_in(2);
@@ -152,6 +197,7 @@ impl Scene {
                     0
                 },
                 is_strict: chance.one_in(8),
+                has_routes: false,
             },
             queue_len_max: if !is_well_behaved && chance.one_in(4) {
                 1
@@ -274,7 +320,7 @@ impl Stage {
         (listen, backends): (SocketAddr, Vec<Server>),
     ) {
         let workers = self.mesh.workers();
-        let plan = SharedPlan::new(Plan {
+        let plan = Plan::from(OneRoute {
             listen: listen.into(),
             backends,
             workers,
@@ -308,6 +354,11 @@ impl Stage {
                 ..ProxyLimits::default()
             },
         });
+        let plan = SharedPlan::new(if scene.bounds.has_routes {
+            with_routes(plan)
+        } else {
+            plan
+        });
         self.rows = Rows::new(workers, 0);
         self.workers_left.set(workers);
         for id in (0..workers).map(WorkerId) {
@@ -325,7 +376,7 @@ impl Stage {
                 left.set(left.get() - 1);
             });
             let socket = host.listen(listen, 128).expect("the address is the host's");
-            self.tell(id, Message::Listen(socket));
+            self.tell(id, Message::Listen(socket, ListenerId(0)));
             self.workers.push(rt);
         }
     }
@@ -442,10 +493,7 @@ impl Stage {
 
 fn server(host: IpAddr) -> Server {
     let addr = SocketAddr::from((host, 8000));
-    Server {
-        name: addr.to_string(),
-        addr: addr.into(),
-    }
+    Server::new(addr.to_string(), addr.into())
 }
 
 /// What can be sent in a bearable number of pieces.

@@ -6,7 +6,9 @@ use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Backend, Limits as ProxyLimits, Plan, Timeouts};
+use hp_proxy::config::plan::{
+    Endpoint, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Timeouts,
+};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use hp_proxy::worker;
@@ -37,19 +39,19 @@ pub(crate) struct Hosts {
 
 impl Lab {
     /// One worker with the defaults of the program, but for what `change` changes.
-    pub(crate) fn new(face: Face, change: impl FnOnce(&mut Plan, &Hosts)) -> Self {
+    pub(crate) fn new(face: Face, change: impl FnOnce(&mut OneRoute, &Hosts)) -> Self {
         let world = World::new(1, &Profile::calm());
         let hosts = Hosts {
             clients: world.host([10, 0, 0, 1]),
             proxy: world.host([10, 0, 0, 2]),
             backends: world.host([10, 0, 0, 3]),
         };
-        let mut plan = Plan {
+        let mut plan = OneRoute {
             listen: proxy_addr().into(),
-            backends: vec![Backend {
-                name: backend_addr().to_string(),
-                addr: backend_addr().into(),
-            }],
+            backends: vec![Endpoint::new(
+                backend_addr().to_string(),
+                backend_addr().into(),
+            )],
             workers: 1,
             engine: Engine::Auto,
             forwarding: Forwarding::default(),
@@ -67,7 +69,7 @@ impl Lab {
             mailbox: mesh.mailbox(id),
             mesh: mesh.clone(),
         };
-        let plan = SharedPlan::new(plan);
+        let plan = SharedPlan::new(Plan::from(plan));
         let has_drained = Rc::new(Cell::new(false));
         let told = Rc::clone(&has_drained);
         proxy.spawn(async move {
@@ -75,7 +77,8 @@ impl Lab {
             told.set(true);
         });
         let socket = hosts.proxy.listen(proxy_addr(), 4096).unwrap();
-        mesh.send(id, Message::Listen(socket)).unwrap();
+        mesh.send(id, Message::Listen(socket, ListenerId(0)))
+            .unwrap();
         let backends = start(&hosts.backends);
         let socket = hosts.backends.listen(backend_addr(), 4096).unwrap();
         let listener = Rc::new(backends.listener(socket).unwrap());

@@ -23,6 +23,11 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
+    /// Whether it is that of this machine.
+    pub(crate) fn is_real(&self) -> bool {
+        matches!(self, Self::Real)
+    }
+
     /// The monotonic clock.
     pub(crate) fn now(&self) -> Instant {
         match self {

@@ -79,6 +79,8 @@ pub(crate) struct ConnSlot {
     pub(crate) full_reads: u8,
     /// Something written in this turn waits in the outbox.
     pub(crate) has_letter: bool,
+    /// Bytes leave it through pipes, and are not received.
+    pub(crate) is_spliced: bool,
 }
 
 /// What a readiness driver remembers between edges.
@@ -134,6 +136,7 @@ impl ConnSlot {
             kernel: Kernel::default(),
             full_reads: 0,
             has_letter: false,
+            is_spliced: false,
         }
     }
 

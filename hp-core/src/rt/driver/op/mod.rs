@@ -9,3 +9,4 @@ pub(super) mod park;
 pub(super) mod recv;
 pub(super) mod send;
 mod send_file;
+pub(super) mod splice;

@@ -124,7 +124,7 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        if slot.rx_end.is_some() {
+        if slot.rx_end.is_some() || slot.is_spliced {
             return;
         }
         match &mut self.driver {
@@ -186,7 +186,7 @@ impl Io {
             return;
         };
         let is_awaited = slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. });
-        if is_awaited && !slot.has_news() && !slot.kernel.starved {
+        if is_awaited && !slot.is_spliced && !slot.has_news() && !slot.kernel.starved {
             self.try_recv(key);
         }
     }

@@ -126,6 +126,16 @@ impl Uring {
         slot.kernel.recv_armed = true;
     }
 
+    /// Waits until bytes, the end or an error are there, for whoever splices: this takes the place of a receive.
+    pub(super) fn arm_readable(&mut self, key: Key, slot: &mut ConnSlot) {
+        enter(Table::Operation, slot.recv_row(), "somebody arms it");
+        if !slot.kernel.recv_armed {
+            self.ring
+                .poll_readable(slot.fd, Token::new(READABLE, key).bits());
+            slot.kernel.recv_armed = true;
+        }
+    }
+
     /// Waits for room in the socket, or for the outcome of a connection attempt.
     pub(super) fn arm_writable(&mut self, key: Key, slot: &mut ConnSlot) {
         if slot.kernel.poll_armed {
@@ -153,7 +163,13 @@ impl Uring {
     /// Asks for the end of everything that the kernel holds for a connection.
     pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.recv_armed {
-            // Only one of the two is armed; the other cancel finds nothing, which is harmless.
+            if slot.is_spliced {
+                self.ring.cancel(
+                    Token::new(READABLE, key).bits(),
+                    Token::new(CANCEL, key).bits(),
+                );
+            }
+            // Only one of them is armed; another cancel finds nothing, which is harmless.
             self.ring.cancel(
                 Token::new(RECV_HEAD, key).bits(),
                 Token::new(CANCEL, key).bits(),
@@ -265,6 +281,11 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
                 became_writable(io, key);
             }
         }
+        READABLE => {
+            if let Some(key) = conn() {
+                became_readable(io, key);
+            }
+        }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
         BELL => {
             remote.bell().silence();
@@ -338,6 +359,17 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
     io.announce_rx(key);
 }
 
+fn became_readable(io: &mut Io, key: Key) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    enter(Table::Operation, slot.recv_row(), "the final answer");
+    slot.kernel.recv_armed = false;
+    slot.readiness.readable = true;
+    io.announce_rx(key);
+    io.free_if_quiet(key);
+}
+
 fn became_writable(io: &mut Io, key: Key) {
     let Some(slot) = io.conns.get_mut(key) else {
         return;
@@ -395,6 +427,7 @@ const WRITABLE: u8 = 3;
 const ACCEPT: u8 = 4;
 const BELL: u8 = 5;
 const CANCEL: u8 = 6;
+const READABLE: u8 = 7;
 /// Completions that one turn spreads at most.
 const SPREAD_MAX: usize = 32;
 /// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make

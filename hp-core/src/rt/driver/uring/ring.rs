@@ -52,6 +52,15 @@ impl Ring {
         }
     }
 
+    /// See [`ring::Ring::poll_readable`]. Nobody splices on a simulated kernel.
+    pub(super) fn poll_readable(&mut self, fd: RawFd, user_data: u64) {
+        match self {
+            Self::Real(ring) => ring.poll_readable(fd, user_data),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => unreachable!("splicing is refused on a simulated kernel"),
+        }
+    }
+
     /// Waits once until the bell rings.
     pub(super) fn poll_bell(&mut self, bell: RawFd, user_data: u64) {
         match self {

@@ -1,0 +1,183 @@
+//! The gate between two revisions, and the look that every check takes: what is counted first, what is measured second.
+//!
+//! ```text
+//! compare:  revisions ──► counters ──► rounds ──► rule ──► table, exit 3 on a loss
+//! smoke:                  counters ──► baseline ──► exit 1 on a loss
+//! ```
+
+mod cli;
+pub mod revisions;
+pub mod rounds;
+pub mod rule;
+pub mod smoke;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::counters::{self, Counter, Counters, Seats, Subject};
+use crate::machine;
+use cli::{Compare, Word};
+use revisions::Revisions;
+use rounds::Role;
+use rule::{Finding, Verdict};
+
+/// Whether a command line is one of the gate's own.
+pub fn is_asked_for(words: &[OsString]) -> bool {
+    words
+        .get(1)
+        .and_then(|word| word.to_str())
+        .is_some_and(|word| matches!(word, "compare" | "counters" | "smoke"))
+}
+
+/// Runs a command line of the gate: 0 no loss, 1 could not judge, or a smoke that failed, 2 misuse, 3 a loss.
+pub fn main(words: Vec<OsString>) -> ExitCode {
+    let word = match cli::parse(words) {
+        Ok(word) => word,
+        Err(refusal) => return refusal,
+    };
+    let done = match word {
+        Word::Compare(compare) => run_compare(&compare),
+        Word::Counters(asked) => {
+            let subject = asked.subject();
+            counters::has_programs(&asked.bin_dir).map(|()| {
+                counters::read(&subject, &asked.counters(), |line| println!("{line}"));
+                0
+            })
+        }
+        Word::Smoke(asked) => run_smoke(&asked.places(), asked.write),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(reason) => {
+            eprintln!("harness: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_smoke(places: &smoke::Places, write: bool) -> Result<u8, String> {
+    if write {
+        smoke::write_baseline(places, |line| println!("{line}"))?;
+        return Ok(0);
+    }
+    let failures = smoke::check(places, |line| println!("{line}"))?;
+    if failures > 0 {
+        return Err(format!("{failures} of the lines above are failures"));
+    }
+    Ok(0)
+}
+
+fn run_compare(compare: &Compare) -> Result<u8, String> {
+    counters::has_programs(&compare.bin_dir)?;
+    let mut revisions = Revisions::new()?;
+    let mut program_of = |name: &str, revision: &str, folder: &Option<PathBuf>| match folder {
+        Some(folder) => Ok(folder.join("hp-proxy")),
+        None => revisions.build(name, revision, &compare.target_dir()),
+    };
+    let base = program_of("base", &compare.base, &compare.base_bin)?;
+    let head = program_of("head", &compare.head, &compare.head_bin)?;
+    let are_built = compare.base_bin.is_none() && compare.head_bin.is_none();
+    let reasons = if are_built {
+        rule::accepted_reasons(&revisions::messages_between(&compare.base, &compare.head)?)
+    } else {
+        Vec::new() // Programs from folders have no commits between them.
+    };
+
+    let subject = |program: &PathBuf, env: &[(String, String)], engine: &str| Subject {
+        program: program.clone(),
+        args: ["--workers", "1", "--engine", engine]
+            .map(str::to_owned)
+            .to_vec(),
+        env: env.to_vec(),
+        bin_dir: compare.bin_dir.clone(),
+        body_bytes: 13,
+    };
+    let of = |engine: &str| {
+        (
+            subject(&base, &compare.base_env, engine),
+            subject(&head, &compare.head_env, engine),
+        )
+    };
+    let mut findings = Vec::new();
+    if !compare.skip_counters {
+        for (engine, counters) in COUNTED {
+            findings.extend(count_both(&of(engine), engine, counters));
+        }
+        rule::accept(&mut findings, &reasons);
+    }
+    findings.extend(measure(compare, &of(&compare.engine))?);
+    for reason in reasons {
+        println!("bench-accept: {reason}");
+    }
+    print!("{}", rule::table(&findings));
+    let losses = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Fail);
+    println!("{} losses", losses.count());
+    Ok(rule::exit_code(&findings))
+}
+
+/// Counts both. What would be a loss is counted once more, and the lesser count of each holds: a busy machine adds, and never
+/// takes away.
+fn count_both((base, head): &(Subject, Subject), engine: &str, wanted: &[Counter]) -> Vec<Finding> {
+    let read = |name: &str, subject: &Subject, wanted: &[Counter]| -> Counters {
+        counters::read(subject, wanted, |line| {
+            eprintln!("{name} {engine:6} {line}");
+        })
+    };
+    let place = format!("hp-{engine}");
+    let mut found = [read("base", base, wanted), read("head", head, wanted)];
+    let [base_counts, head_counts] = &found;
+    let in_doubt = rule::losses(base_counts, head_counts);
+    for ((name, subject), counts) in [("base", base), ("head", head)].into_iter().zip(&mut found) {
+        for (counter, again) in read(name, subject, &in_doubt) {
+            let first = counts.remove(&counter);
+            counts.insert(counter, again.or_less(first));
+        }
+    }
+    let [base, head] = found;
+    rule::judge_counters(&place, &base, &head)
+}
+
+/// Visits both in rounds, and the base twice.
+fn measure(compare: &Compare, (base, head): &(Subject, Subject)) -> Result<Vec<Finding>, String> {
+    let session = rounds::Session {
+        rounds: compare.rounds,
+        seconds: compare.seconds,
+        seats: seats(),
+    };
+    let relay = Subject {
+        program: compare.bin_dir.join("hp-relay"),
+        args: vec![String::from("--engine"), compare.engine.clone()],
+        ..base.clone()
+    };
+    let subject_of = |role: Role| match role {
+        Role::Base | Role::Control => base.clone(),
+        Role::Head => head.clone(),
+        Role::Relay => relay.clone(),
+    };
+    let mut findings = Vec::new();
+    for workload in compare.workloads() {
+        let rounds = rounds::run(&session, &workload, subject_of, |line| eprintln!("{line}"))
+            .map_err(|reason| format!("{}: {reason}", workload.name))?;
+        findings.extend(rounds::judge(&workload, &rounds));
+    }
+    Ok(findings)
+}
+
+/// The server has a CPU of its own where there are two, and where they can be given.
+fn seats() -> Seats {
+    match machine::cpus_allowed().as_slice() {
+        [others, server, ..] if counters::is_installed("taskset") => Seats {
+            server: Some(*server),
+            others: Some(*others),
+        },
+        _ => Seats::default(),
+    }
+}
+
+const COUNTED: [(&str, &[Counter]); 2] = [
+    ("epoll", &Counter::ALL),
+    ("uring", &[Counter::Syscalls, Counter::IdleBytes]),
+];

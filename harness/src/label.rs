@@ -1,0 +1,297 @@
+//! The rules, written before any run, by which a visit is void, a round is repeated, and a row is labelled with the side
+//! that limited it. Each is a function of figures alone.
+//!
+//! | seen | what follows |
+//! | --- | --- |
+//! | a failure, an unexpected status, fewer connections or answers than asked, Little's law broken | the visit is VOID |
+//! | steal above 2 %, foreign processes above 3 % of a CPU, calibrators 5 % apart or 3 MAD off | the round is repeated |
+//! | the same after the last attempt | it stays, flagged |
+//! | the measured server used 95 % of its CPUs | PROXY (BACKEND where it is the backend) |
+//! | load and backend used 90 % of theirs, or the load's threads 95 % of what they can | CLIENT or BACKEND |
+//! | a schedule was not kept, or the load says that it was late itself | CLIENT |
+//! | none of these, all on CPUs of their own | LATENCY |
+//! | the direct run brought less than 1.5 times the answers | flagged: load or backend are too near |
+
+use hp_bench::result::Document;
+
+use crate::raw::{Limit, Record};
+use crate::subject::Role;
+use crate::workload::{Load, Seats};
+
+/// What the programs of a visit may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seating {
+    /// Whether servers and load share all CPUs.
+    pub seats: Seats,
+    /// CPUs of the measured server, at least 1.
+    pub server_cpus: u32,
+    /// CPUs of load and backend together, at least 1.
+    pub others_cpus: u32,
+}
+
+/// Why a run must not be averaged; empty when it may. A server that drops work is not fast.
+pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) -> Vec<String> {
+    let asked = load.connections;
+    let mut reasons = Vec::new();
+    if document.interrupted {
+        reasons.push("the load was interrupted".to_owned());
+    }
+    let failures = document
+        .errors
+        .iter()
+        .filter(|&(class, &count)| class != REUSE_CLASS && count > 0);
+    let failures: Vec<String> = failures
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect();
+    if !failures.is_empty() {
+        reasons.push(format!("errors: {}", failures.join(", ")));
+    }
+    for (class, count) in document
+        .status
+        .iter()
+        .filter(|&(class, &count)| class != "2xx" && count > 0)
+    {
+        reasons.push(format!("{count} answers were {class}"));
+    }
+    let answers = document.run.responses;
+    let due = load
+        .rate
+        .map_or(f64::MAX, |rate| rate * load.seconds * RATE_KEPT);
+    if (answers as f64) < f64::from(asked).min(due.floor()) {
+        reasons.push(format!("{answers} answers on {asked} connections"));
+    }
+    if document.plan.connections != asked {
+        reasons.push(format!(
+            "the load ran {} connections, not {asked}",
+            document.plan.connections
+        ));
+    }
+    let keeps_connections = load.reuse == 0 && !load.close;
+    if let Some(least) = document
+        .run
+        .connections_min
+        .filter(|&least| least < u64::from(asked) && keeps_connections)
+    {
+        reasons.push(format!("only {least} of {asked} connections stayed open"));
+    }
+    if load.warmup_ms == 0 && document.plan.warmup_s > 0.0 {
+        reasons.push("the load left its warm-up out of the count, the CPU time has it".to_owned());
+    }
+    if !["50", "99"]
+        .iter()
+        .all(|name| document.latency_ns.p.contains_key(*name))
+    {
+        reasons.push("the load reported no latency".to_owned());
+    }
+    reasons.extend(littles_law(load, document));
+    match exit_code {
+        Some(0) => (),
+        Some(_) if !reasons.is_empty() => (), // The reasons above are what the code stands for.
+        Some(code) => reasons.push(format!("the load ended with exit code {code}")),
+        None => reasons.push("the load was ended by a signal".to_owned()),
+    }
+    reasons
+}
+
+/// In a closed loop on kept connections the answers per second times the mean latency are the requests under way: never more
+/// than connections have places, but for those that were under way when the window began, each at most as long as the
+/// longest that was counted. What is 3 % above has a broken clock or count behind it.
+///
+/// Fewer are no fault: a connection rests from its answer until the load's turn is over, in which all that came together is
+/// looked at before anything leaves.
+pub fn littles_law(load: &Load, document: &Document) -> Option<String> {
+    let is_closed = load.rate.is_none() && load.reuse == 0 && !load.close && load.flags.is_empty();
+    let mean_s = document.latency_ns.mean as f64 / 1e9;
+    let answers = document.run.responses;
+    let window_s = document.run.elapsed_s;
+    // With few answers per connection, those under way at the end are a part of the whole.
+    if !is_closed || mean_s <= 0.0 || window_s <= 0.0 || answers < 100 * u64::from(load.connections)
+    {
+        return None;
+    }
+    let places = f64::from(load.connections) * f64::from(load.pipeline);
+    let edge = document.latency_ns.max as f64 / 1e9 / window_s;
+    let begin_edge = if load.warmup_ms > 0 { edge } else { 0.0 }; // Without a warm-up nothing was under way before.
+    let most = places / mean_s * (1.0 + LITTLE_SHARE + begin_edge);
+    let rps = document.run.rps;
+    (rps > most).then(|| {
+        format!(
+            "{rps:.0} answers per second are more than {places:.0} requests under way of {:.0} µs each can be",
+            mean_s * 1e6
+        )
+    })
+}
+
+/// Which side was the limit of a visit; none where nothing tells.
+pub fn limit(record: &Record, load: &Load, role: Role, seating: Seating) -> Option<Limit> {
+    if !record.counts() {
+        return Some(Limit::Void);
+    }
+    let document = record.load.as_ref()?;
+    let window_ns = document.run.elapsed_s * 1e9;
+    if window_ns <= 0.0 {
+        return None;
+    }
+    // What was used before the window, by connecting, is small beside it, and counts towards saturation.
+    let share =
+        |cpu_ns: Option<u64>, cpus: u32| cpu_ns.map(|ns| ns as f64 / window_ns / f64::from(cpus));
+    let server = share(record.server.cpu_ns, seating.server_cpus)?;
+    let client = share(record.client.cpu_ns, 1)?;
+    let backend = share(record.backend.cpu_ns, 1).unwrap_or(0.0);
+    if seating.seats == Seats::Split && server >= SERVER_FULL {
+        return Some(if role == Role::Backend {
+            Limit::Backend
+        } else {
+            Limit::Proxy
+        });
+    }
+    let busier = if client >= backend {
+        Limit::Client
+    } else {
+        Limit::Backend
+    };
+    if seating.seats == Seats::Split
+        && (client + backend) / f64::from(seating.others_cpus) >= OTHERS_FULL
+    {
+        return Some(busier);
+    }
+    if client / f64::from(load.threads.min(load.connections)) >= SERVER_FULL {
+        return Some(Limit::Client);
+    }
+    if load.rate.is_some() {
+        let was_late = document
+            .run
+            .rate_ratio
+            .is_some_and(|ratio| ratio < RATE_KEPT)
+            || document.verdict.limited_by.as_deref() == Some("client");
+        return was_late.then_some(Limit::Client);
+    }
+    let everything = server * f64::from(seating.server_cpus) + client + backend;
+    let is_full = seating.seats == Seats::Shared
+        && everything / f64::from(seating.server_cpus) >= OTHERS_FULL;
+    (!is_full).then_some(Limit::Latency)
+}
+
+/// What a reader has to know of one visit.
+pub fn flags(record: &Record) -> Vec<String> {
+    let mut flags = disturbances(record);
+    let reused = record
+        .load
+        .as_ref()
+        .and_then(|load| load.errors.get(REUSE_CLASS))
+        .copied()
+        .unwrap_or(0);
+    if reused > 0 {
+        flags.push(format!(
+            "REUSE {reused} kept connections were closed just when they were used again"
+        ));
+    }
+    flags
+}
+
+/// Who else used the machine during a visit, beyond what a round may have.
+pub fn disturbances(record: &Record) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(steal) = record
+        .machine
+        .steal_pct
+        .filter(|&steal| steal > STEAL_PCT_MAX)
+    {
+        found.push(format!("STEAL {steal:.1} % of the machine's time"));
+    }
+    let elapsed_ns = record.machine.elapsed_ns.max(1) as f64;
+    let foreign_pct = record.machine.foreign_cpu_ns.unwrap_or(0) as f64 * 100.0 / elapsed_ns;
+    if foreign_pct > FOREIGN_PCT_MAX {
+        found.push(format!(
+            "FOREIGN processes used {foreign_pct:.1} % of a CPU"
+        ));
+    }
+    found
+}
+
+/// Why a round has to be repeated; empty when it stands. `earlier` are the calibrators' costs per request in rounds of
+/// the same row that stand.
+pub fn rejections(round: &[Record], earlier: &[f64]) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for record in round {
+        let found = disturbances(record);
+        reasons.extend(
+            found
+                .iter()
+                .map(|what| format!("{what}, at {}", record.subject)),
+        );
+    }
+    let costs = calibrator_costs(round);
+    if let [first, last] = costs[..] {
+        let apart = (first / last).max(last / first) - 1.0;
+        if apart > CALIBRATORS_APART {
+            reasons.push(format!(
+                "CALIBRATOR moved by {:.1} % inside the round",
+                apart * 100.0
+            ));
+        }
+    }
+    if let Some((median, scale)) = median_and_scale(earlier) {
+        // A row whose calibrators agree to the last digit must not reject everything else.
+        let bound = (3.0 * scale).max(median * CALIBRATORS_APART);
+        if let Some(far) = costs.iter().find(|cost| (**cost - median).abs() > bound) {
+            let off = (far / median - 1.0) * 100.0;
+            reasons.push(format!("CALIBRATOR was {off:+.1} % off its median"));
+        }
+    }
+    reasons
+}
+
+/// The costs per request of a round's calibrators, in their order.
+pub fn calibrator_costs(round: &[Record]) -> Vec<f64> {
+    let calibrators = round.iter().filter(|record| record.is_calibrator());
+    calibrators
+        .filter_map(Record::server_cpu_ns_per_request)
+        .collect()
+}
+
+/// Says that load and backend are too near to what they are to measure: a closed loop's direct answers per second are
+/// less than 1.5 times those through the subject.
+pub fn near_direct(direct_rps: f64, rps: f64) -> Option<String> {
+    let is_near = rps > 0.0 && direct_rps < DIRECT_FACTOR * rps;
+    is_near.then(|| {
+        format!(
+            "NEAR-DIRECT the direct run brought {:.2} times the answers",
+            direct_rps / rps
+        )
+    })
+}
+
+/// The median and the median absolute deviation from it, scaled to a normal distribution's sigma; none below five values.
+pub fn median_and_scale(values: &[f64]) -> Option<(f64, f64)> {
+    if values.len() < 5 {
+        return None;
+    }
+    let median = middle(values.to_vec())?;
+    let away = values.iter().map(|value| (value - median).abs()).collect();
+    Some((median, middle(away)? * MAD_TO_SIGMA))
+}
+
+/// The middle value, or the mean of the two in the middle.
+pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get((values.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+/// hp-bench's name for a kept connection that the server closed while it was idle; it is tried again, and no failure.
+const REUSE_CLASS: &str = "eof_idle_reuse";
+const LITTLE_SHARE: f64 = 0.03;
+const SERVER_FULL: f64 = 0.95;
+const OTHERS_FULL: f64 = 0.90;
+const RATE_KEPT: f64 = 0.995;
+const STEAL_PCT_MAX: f64 = 2.0;
+const FOREIGN_PCT_MAX: f64 = 3.0;
+const CALIBRATORS_APART: f64 = 0.05;
+const DIRECT_FACTOR: f64 = 1.5;
+const MAD_TO_SIGMA: f64 = 1.4826;
+
+#[cfg(test)]
+#[path = "label/tests.rs"]
+mod tests;

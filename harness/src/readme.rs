@@ -1,0 +1,139 @@
+//! The README's section about performance, made from the committed results between two comments.
+//!
+//! For each question of [`SHOWN`] the newest session that answers it is shown, with links to its page and raw file. While
+//! no session answers any, the newest table of the first layout stands there.
+
+use std::fs;
+use std::path::Path;
+
+use crate::derive::{self, PAGE_FILE};
+use crate::error::Error;
+use crate::index::{self, Entry};
+use crate::page;
+use crate::raw::RAW_FILE;
+use crate::summary::{Row, Summary, Workload};
+
+/// The README with its section made anew.
+///
+/// # Errors
+/// [`Error::Read`] when README or results cannot be read, or the comments are not there once each, in order.
+pub fn renewed(readme: &Path, results: &Path) -> Result<String, Error> {
+    let text = derive::text(readme)?;
+    let failed = |cause: &str| Error::Read {
+        path: readme.to_owned(),
+        cause: cause.to_owned(),
+    };
+    let missing = || {
+        failed(&format!(
+            "it lacks the lines {BEGIN:?} and {END:?}, once each, in this order"
+        ))
+    };
+    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
+    let (_old, after) = rest.split_once(END).ok_or_else(missing)?;
+    if after.contains(BEGIN) || after.contains(END) {
+        return Err(missing());
+    }
+    let link = results.file_name().map(|name| name.to_string_lossy());
+    let link = link.ok_or_else(|| failed("the results' folder has no name"))?;
+    Ok(format!(
+        "{before}{BEGIN}\n\n{}\n{END}{after}",
+        section(results, &link)?
+    ))
+}
+
+/// Writes the README where its section is stale, and says whether it was.
+///
+/// # Errors
+/// As [`renewed`], and [`Error::Write`].
+pub fn renew(readme: &Path, results: &Path) -> Result<bool, Error> {
+    let text = renewed(readme, results)?;
+    if derive::text(readme)? == text {
+        return Ok(false);
+    }
+    fs::write(readme, text).map_err(|cause| Error::Write {
+        path: readme.to_owned(),
+        cause,
+    })?;
+    Ok(true)
+}
+
+/// The section; `link` is the results' folder as seen from the README.
+fn section(results: &Path, link: &str) -> Result<String, Error> {
+    let mut entries = index::entries(results)?;
+    entries.sort_by(|a, b| (&b.started, &b.folder).cmp(&(&a.started, &a.folder)));
+    let mut sessions: Vec<(Entry, Summary)> = Vec::new();
+    for entry in entries
+        .into_iter()
+        .filter(|entry| !entry.commit.ends_with("-dirty"))
+    {
+        let summary = index::summary(&results.join(&entry.folder))?;
+        sessions.push((entry, summary));
+    }
+    let mut parts = vec![INTRODUCTION.replace("RESULTS", link)];
+    for name in SHOWN {
+        let newest = sessions.iter().find_map(|(entry, summary)| {
+            let mut workloads = summary.workloads.iter();
+            let workload = workloads.find(|workload| workload.name == *name)?;
+            Some((entry, workload, tables(workload)?))
+        });
+        if let Some((entry, workload, tables)) = newest {
+            let folder = format!("{link}/{}", entry.folder);
+            parts.push(format!(
+                "**{}** ([tables and plots]({folder}/{PAGE_FILE}), [raw data]({folder}/{RAW_FILE}); {}, commit `{}`, {}):\n\n{tables}",
+                workload.title, entry.machine, entry.commit, entry.started
+            ));
+        }
+    }
+    if parts.len() == 1 {
+        parts.extend(first_layout(results, link));
+    }
+    Ok(parts.join("\n"))
+}
+
+/// A workload as a reader of the README wants it: ratios of cost by load, latency at a rate, or memory.
+fn tables(workload: &Workload) -> Option<String> {
+    let closed: Vec<&Row> = workload.rows.iter().filter(|row| !row.is_paced()).collect();
+    let found = [
+        page::cost_matrix(workload, &closed),
+        page::latency_table(workload),
+        page::memory_table(workload),
+    ];
+    let tables: Vec<String> = found.into_iter().flatten().collect();
+    (!tables.is_empty()).then(|| tables.join("\n"))
+}
+
+/// The first table of the newest `floor.md`, what stands before it there, and its link.
+fn first_layout(results: &Path, link: &str) -> Option<String> {
+    let newest = index::first_layout(results)
+        .into_iter()
+        .find(|folder| results.join(folder).join(FLOOR_FILE).is_file())?;
+    let path = results.join(&newest).join(FLOOR_FILE);
+    let text = derive::text(&path).ok()?;
+    let is_table = |line: &&str| line.starts_with('|');
+    let before = text.lines().skip(1).take_while(|line| !is_table(line));
+    let before: Vec<&str> = before.collect();
+    let table: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !is_table(line))
+        .take_while(is_table)
+        .collect();
+    Some(format!(
+        "{}\n\n{}\n\nThe page and its raw data: [{FLOOR_FILE}]({link}/{newest}/{FLOOR_FILE}).\n",
+        table.join("\n"),
+        before.join("\n").trim()
+    ))
+}
+
+/// Workloads that the README shows, by the plans' names for them, in this order.
+pub const SHOWN: &[&str] = &["small", "body-64k", "churn", "latency", "idle"];
+
+/// Begins the section.
+pub const BEGIN: &str = "<!-- performance: written by `make bench-readme` -->";
+/// Ends it.
+pub const END: &str = "<!-- performance: end -->";
+
+const FLOOR_FILE: &str = "floor.md";
+const INTRODUCTION: &str = "\
+The machine and all raw data lie beside each table ([how to read them](RESULTS/README.md), [all sessions](RESULTS/INDEX.md)). Compare only
+numbers of one table. A ratio is the median of paired rounds, with its 95 % interval.
+";

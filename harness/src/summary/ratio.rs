@@ -1,0 +1,203 @@
+//! Ratios of paired rounds, with their intervals, and what they allow to be said.
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::{cost_us, percentile_ns};
+use super::grid::{CellGrid, RowGrid};
+use super::rounded;
+use crate::raw::Record;
+use crate::stats::{Interval, Resampler};
+
+/// A subject's quantity by a reference's: below 1 the subject has less of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Ratio {
+    /// What is compared.
+    pub of: Quantity,
+    /// The reference.
+    pub against: String,
+    /// The median of the paired ratios.
+    pub ratio: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+    /// Rounds in which both count.
+    pub pairs: u32,
+    /// What may be said; none for a control.
+    pub verdict: Option<Verdict>,
+    /// The pairs' logarithms, in order of rounds; not in files.
+    #[serde(skip)]
+    pub logs: Vec<f64>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantity {
+    /// CPU time of the measured server per complete answer.
+    Cost,
+    /// 99th percentile of the latency, of loads at a rate.
+    P99,
+}
+
+/// What a ratio allows to be said.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Less, beyond doubt and beyond noise.
+    Less,
+    /// More, beyond doubt and beyond noise.
+    More,
+    /// Neither.
+    Tie,
+    /// Fewer than [`PAIRS_MIN`] pairs, or no A/A control to tell noise from effect.
+    Unknown,
+}
+
+impl Verdict {
+    /// In a word, or two.
+    pub fn words(self, of: Quantity) -> &'static str {
+        match (self, of) {
+            (Self::Less, Quantity::Cost) => "cheaper",
+            (Self::More, Quantity::Cost) => "dearer",
+            (Self::Less, Quantity::P99) => "lower",
+            (Self::More, Quantity::P99) => "higher",
+            (Self::Tie, _) => "tie",
+            (Self::Unknown, _) => "no verdict",
+        }
+    }
+}
+
+impl Quantity {
+    fn of(self, record: &Record) -> Option<f64> {
+        match self {
+            Self::Cost => cost_us(record),
+            Self::P99 => percentile_ns(record, "99").filter(|_nanos| record.params.rate.is_some()),
+        }
+    }
+}
+
+/// Each control of the row against what it is a second process of.
+pub(super) fn noise(row: &RowGrid<'_>, resampler: &Resampler) -> Vec<Ratio> {
+    let mut noise = Vec::new();
+    for control in row.cells.iter().filter(|cell| cell.control) {
+        let own = control.subject.strip_suffix(CONTROL).unwrap_or_default();
+        let Some(own) = row.cell(own).filter(|own| !own.control) else {
+            continue;
+        };
+        for of in [Quantity::Cost, Quantity::P99] {
+            noise.extend(
+                paired(of, control, own, resampler)
+                    .map(|(interval, logs)| ratio(of, own.subject, interval, logs, None)),
+            );
+        }
+    }
+    noise
+}
+
+/// A cell against each of the references; a control is judged nowhere.
+pub(super) fn all(
+    row: &RowGrid<'_>,
+    cell: &CellGrid<'_>,
+    references: &[String],
+    noise: &[Ratio],
+    resampler: &Resampler,
+) -> Vec<Ratio> {
+    let mut ratios = Vec::new();
+    for reference in references.iter().filter(|name| *name != cell.subject) {
+        let Some(against) = row.cell(reference) else {
+            continue;
+        };
+        for of in [Quantity::Cost, Quantity::P99] {
+            let Some((interval, logs)) = paired(of, cell, against, resampler) else {
+                continue;
+            };
+            let verdict = judge(interval, floor(of, noise), logs.len());
+            let verdict = (!cell.control).then_some(verdict);
+            ratios.push(ratio(of, reference, interval, logs, verdict));
+        }
+    }
+    ratios
+}
+
+fn ratio(
+    of: Quantity,
+    against: &str,
+    interval: Interval,
+    logs: Vec<f64>,
+    verdict: Option<Verdict>,
+) -> Ratio {
+    let Interval { mid, low, high } = interval.map(|log| rounded(log.exp()));
+    Ratio {
+        of,
+        against: against.to_owned(),
+        ratio: mid,
+        low,
+        high,
+        pairs: u32::try_from(logs.len()).unwrap_or(u32::MAX),
+        verdict,
+        logs,
+    }
+}
+
+/// The interval of the log ratios of rounds in which both count; none when either failed, or there is no such round.
+///
+/// Two visits are a pair when they are of one attempt, too: a repeated round that broke off has left some cells with the
+/// attempt before.
+fn paired(
+    of: Quantity,
+    cell: &CellGrid<'_>,
+    against: &CellGrid<'_>,
+    resampler: &Resampler,
+) -> Option<(Interval, Vec<f64>)> {
+    if cell.has_failed() || against.has_failed() {
+        return None;
+    }
+    let mut logs = Vec::new();
+    for mine in cell.counted() {
+        let key = (mine.round, mine.attempt);
+        let other = against
+            .counted()
+            .find(|other| (other.round, other.attempt) == key);
+        let quantities = other.and_then(|other| Some((of.of(mine)?, of.of(other)?)));
+        logs.extend(quantities.map(|(mine, other)| (mine / other).ln()));
+    }
+    let interval = resampler.median(&logs)?;
+    Some((interval, logs))
+}
+
+/// The smallest log ratio that is an effect: 2 %, or twice the half width of an A/A interval, or the end of that
+/// interval that is farther from 1, whichever is largest; none without a control.
+fn floor(of: Quantity, noise: &[Ratio]) -> Option<f64> {
+    let of_quantity = noise.iter().filter(|ratio| ratio.of == of);
+    of_quantity
+        .filter(|ratio| ratio.low > 0.0)
+        .map(|ratio| {
+            let (low, high) = (ratio.low.ln(), ratio.high.ln());
+            (high - low).max(high.abs()).max(low.abs())
+        })
+        .reduce(f64::max)
+        .map(|noise| noise.max(EFFECT_MIN.ln()))
+}
+
+/// Less or more is said only where the interval excludes 1 and the effect is larger than the noise.
+fn judge(log: Interval, floor: Option<f64>, pairs: usize) -> Verdict {
+    let Some(floor) = floor.filter(|_floor| pairs >= PAIRS_MIN) else {
+        return Verdict::Unknown;
+    };
+    if log.mid.abs() <= floor {
+        Verdict::Tie
+    } else if log.high < 0.0 {
+        Verdict::Less
+    } else if log.low > 0.0 {
+        Verdict::More
+    } else {
+        Verdict::Tie
+    }
+}
+
+/// Below five pairs a bootstrap interval is narrower than what it stands for.
+pub const PAIRS_MIN: usize = 5;
+
+const EFFECT_MIN: f64 = 1.02;
+const CONTROL: &str = "/aa";

@@ -1,0 +1,400 @@
+//! Whole sessions, driven against small fakes of our programs.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's own files and processes; any failure is a failed test"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use harness::clock;
+use harness::plan::Plan;
+use harness::raw::{self, RAW_FILE, Record};
+use harness::session::Environment;
+
+/// A server that listens in words only, burns a little CPU, and notes its number.
+const SERVER: &str = r#"#!/bin/sh
+case "$1" in --version) echo "$(basename "$0") 9.9"; exit 0;; esac
+echo $$ >> "$(dirname "$0")/pids"
+echo "$(basename "$0") $*" >> "$(dirname "$0")/calls"
+echo "listening on 127.0.0.1:9001" >&2
+while :; do sleep 0.05; done
+"#;
+
+/// A load generator that reports 50 answers on each of its connections at once.
+const LOAD: &str = r#"#!/bin/sh
+echo "$(basename "$0") $*" >> "$(dirname "$0")/calls"
+cat <<END
+{"schema": "hp-bench/1", "tool": {"name": "hp-bench"}, "started": "2026-11-20T23:10:00Z", "interrupted": false,
+ "target": {"url": "$1"}, "plan": {"mode": "closed", "connections": $3},
+ "run": {"elapsed_s": 0.1, "requests": $((50 * $3)), "responses": $((50 * $3)), "rps": $((500 * $3)), "connections_min": $3},
+ "status": {"2xx": $((50 * $3))}, "errors": {ERRORS},
+ "latency_ns": {"clock": "service", "mean": 90000, "max": 9000000, "p": {"50": 100000, "99": 900000}},
+ "client": {"cpu_ns": 1000000}}
+END
+"#;
+
+const PLAN: &str = r#"
+name = "small-plan"
+title = "A plan of a test"
+seed = 5
+rounds = 2
+attempts = 1
+reference = "hp-uring"
+control = "hp-uring"
+calibrator = "relay-uring"
+subjects = ["direct", "relay-uring", "hp-uring"]
+[load]
+seconds = 0.1
+[[workload]]
+name = "small"
+title = "Small requests"
+connections = [2, 16]
+"#;
+
+/// A folder with our programs, one for results, and one that is a git repository.
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new(echo: &str, proxy: &str, load: &str) -> Self {
+        let lab = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for (name, script) in [("hp-echo", echo), ("hp-proxy", proxy), ("hp-bench", load)] {
+            let path = lab.folder.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(lab.folder.path().join("plan.toml"), PLAN).unwrap();
+        fs::create_dir(lab.tree()).unwrap();
+        fs::write(lab.tree().join("source"), "one").unwrap();
+        for words in [
+            "init -q",
+            "add source",
+            "-c user.name=a -c user.email=a@b commit -q --no-gpg-sign -m one",
+        ] {
+            let status = Command::new("git")
+                .args(words.split(' '))
+                .current_dir(lab.tree())
+                .status();
+            assert!(status.unwrap().success(), "{words}");
+        }
+        lab
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    fn command(&self, flags: &[&str]) -> Command {
+        let at = |name: &str| self.folder.path().join(name).into_os_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command
+            .arg("bench")
+            .arg("--bin-dir")
+            .arg(self.folder.path());
+        command.arg("--out").arg(at("results"));
+        command.arg("--plan").arg(at("plan.toml"));
+        command.args(["--data", env!("CARGO_MANIFEST_DIR")]);
+        command.args(flags).stdin(Stdio::null());
+        command.current_dir(self.tree());
+        command
+    }
+
+    fn bench(&self, flags: &[&str]) -> Output {
+        self.command(flags).output().unwrap()
+    }
+
+    /// The only session below the results' folder.
+    fn session(&self) -> PathBuf {
+        let hosts = folders(&self.folder.path().join("results"));
+        assert_eq!(hosts.len(), 1, "{hosts:?}");
+        let sessions = folders(&hosts[0]);
+        assert_eq!(sessions.len(), 1, "{sessions:?}");
+        sessions[0].clone()
+    }
+
+    fn records(&self) -> Vec<Record> {
+        raw::read(&self.session().join(RAW_FILE)).unwrap()
+    }
+
+    fn noted(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for every server that ever started to be gone.
+    fn check_no_orphan(&self) {
+        let pids = self.noted("pids");
+        assert!(!pids.is_empty());
+        for pid in pids {
+            wait_for(&format!("the end of {pid}"), || !is_alive(&pid));
+        }
+    }
+}
+
+#[test]
+fn a_session_leaves_its_folder_and_no_process() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    let output = lab.bench(&["--network", "host"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(
+        stderr.contains("1 workloads, 24 visits, about "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("missing: relay-uring (hp-relay is not built)"),
+        "{stderr}"
+    );
+    lab.check_no_orphan();
+
+    let records = lab.records();
+    assert_eq!(
+        records.len(),
+        2 * 2 * 3,
+        "two rounds of two rows of all that is there"
+    );
+    for round in [1, 2] {
+        for row in ["c2", "c16"] {
+            let mut subjects: Vec<&str> = records
+                .iter()
+                .filter(|record| record.round == round && record.row == row)
+                .map(|record| record.subject.as_str())
+                .collect();
+            subjects.sort_unstable();
+            assert_eq!(subjects, ["direct", "hp-uring", "hp-uring/aa"]);
+        }
+    }
+    for record in &records {
+        assert!(record.counts(), "{record:?}");
+        assert_eq!(record.control, record.subject == "hp-uring/aa");
+        assert_eq!(record.backend.cpu_ns.is_some(), record.subject != "direct");
+        assert!(record.server.cpu_ns.is_some() && record.server.pss_kib.is_some());
+        assert!(record.machine.elapsed_ns > 0);
+    }
+
+    let plan = fs::read_to_string(lab.session().join("plan.toml")).unwrap();
+    assert_eq!(Plan::parse(&plan), Plan::parse(PLAN));
+    let environment = Environment::read(&lab.session()).unwrap();
+    assert!(environment.course.finished);
+    assert_eq!(environment.course.visits, 12);
+    assert_eq!(
+        environment.subjects["hp-uring"].version.as_deref(),
+        Some("hp-proxy 9.9")
+    );
+    assert_eq!(
+        environment.subjects["relay-uring"].missing.as_deref(),
+        Some("hp-relay is not built")
+    );
+    assert!(!environment.network.own && !environment.source.dirty);
+    let name = lab
+        .session()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    assert!(
+        name.ends_with(&format!("-{}", environment.source.commit)),
+        "{name}"
+    );
+}
+
+#[test]
+fn nothing_that_is_committed_names_this_machine() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    assert_eq!(lab.bench(&["--network", "host"]).status.code(), Some(0));
+    let folder = lab.folder.path().display().to_string();
+    for file in ["env.json", "plan.toml"] {
+        let text = fs::read_to_string(lab.session().join(file)).unwrap();
+        assert!(!text.contains(&folder), "{file}: {text}");
+        assert!(!text.contains(env!("CARGO_MANIFEST_DIR")), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_session_has_a_network_of_its_own_or_says_why_not() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    let output = lab.bench(&["--rounds", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let network = Environment::read(&lab.session()).unwrap().network;
+    assert!(network.own || network.reason.is_some(), "{network:?}");
+    if network.own && network.reason.is_none() {
+        assert_eq!(network.congestion.as_deref(), Some("cubic"));
+    }
+    lab.check_no_orphan();
+}
+
+#[test]
+fn what_fails_twice_is_not_visited_again() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", r#""reset": 3"#));
+    let output = lab.bench(&["--network", "host", "--rounds", "4"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "nothing counts: {stderr}");
+    assert!(stderr.contains("VOID: errors: reset 3"), "{stderr}");
+    assert!(stderr.contains("hp-uring failed twice on c16"), "{stderr}");
+    let records = lab.records();
+    assert_eq!(records.len(), 2 * 2 * 3);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.void == ["errors: reset 3"])
+    );
+}
+
+#[test]
+fn a_subject_that_does_not_start_stops_nobody_else() {
+    let proxy = "#!/bin/sh\necho 'no ring' >&2\nexit 3\n";
+    let lab = Lab::new(SERVER, proxy, &LOAD.replace("ERRORS", ""));
+    let output = lab.bench(&["--network", "host"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(lab.records().len(), 2 * 2);
+    let environment = Environment::read(&lab.session()).unwrap();
+    let reason = environment.subjects["hp-uring"].missing.clone().unwrap();
+    assert!(
+        reason.contains("ended before it listened (exit status: 3)") && reason.contains("no ring"),
+        "{reason}"
+    );
+    lab.check_no_orphan();
+}
+
+#[test]
+fn a_server_that_ends_is_void_and_then_missing() {
+    let proxy = SERVER.replace("while :; do sleep 0.05; done", "echo 'out of rings' >&2");
+    let lab = Lab::new(SERVER, &proxy, &LOAD.replace("ERRORS", ""));
+    let output = lab.bench(&["--network", "host"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let environment = Environment::read(&lab.session()).unwrap();
+    let reason = environment.subjects["hp-uring"].missing.clone().unwrap();
+    assert!(
+        reason.contains("ended (exit status: 0): out of rings"),
+        "{reason}"
+    );
+    let others = lab.records();
+    assert!(
+        others
+            .iter()
+            .all(|record| record.subject == "direct" || !record.counts()),
+        "{others:?}"
+    );
+}
+
+#[test]
+fn sources_that_differ_from_their_commit_are_refused() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    fs::write(lab.tree().join("source"), "two").unwrap();
+    let output = lab.bench(&["--network", "host"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("differs from its commit"), "{stderr}");
+    assert!(lab.noted("pids").is_empty(), "nothing was started");
+
+    assert_eq!(
+        lab.bench(&["--network", "host", "--force", "--rounds", "1"])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert!(lab.session().to_string_lossy().ends_with("-dirty"));
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let lab = Lab::new(SERVER, SERVER, "");
+    fs::remove_file(lab.folder.path().join("hp-bench")).unwrap();
+    let output = lab.bench(&["--network", "host"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("hp-bench: no such program; run `cargo build --release`"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn misuse_is_exit_code_2() {
+    let lab = Lab::new(SERVER, SERVER, "");
+    assert_eq!(lab.bench(&["--rounds", "none"]).status.code(), Some(2));
+    assert_eq!(lab.bench(&["--only", "nobody"]).status.code(), Some(2));
+    assert_eq!(
+        lab.bench(&["--inside", "net:[1]"]).status.code(),
+        Some(2),
+        "this network was not made by the harness"
+    );
+}
+
+/// The signal goes to the harness alone, as from a service manager; a terminal would send it to its whole group.
+#[test]
+fn an_interrupted_session_keeps_what_it_saw_and_leaves_no_process() {
+    let slow = LOAD.replace("ERRORS", "").replace(
+        "cat <<END",
+        "[ $(wc -l < $(dirname $0)/calls) -lt 20 ] || exec sleep 600\ncat <<END",
+    );
+    for (signal, code) in [("INT", Some(130)), ("TERM", Some(143)), ("KILL", None)] {
+        let lab = Lab::new(SERVER, SERVER, &slow);
+        let mut harness = lab
+            .command(&["--network", "host", "--rounds", "50"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the load", || lab.noted("calls").len() >= 20);
+        send(signal, &harness);
+        assert_eq!(harness.wait().unwrap().code(), code, "{signal}");
+        lab.check_no_orphan();
+        if code.is_some() {
+            assert!(!lab.records().is_empty(), "{signal}");
+            assert!(!Environment::read(&lab.session()).unwrap().course.finished);
+        }
+    }
+}
+
+#[test]
+fn plans_are_listed_with_their_lengths() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    let output = command
+        .args(["plans", "--data", env!("CARGO_MANIFEST_DIR")])
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        stdout.lines().any(|line| line.starts_with("bench ")),
+        "{stdout}"
+    );
+}
+
+fn send(signal: &str, child: &Child) {
+    let pid = child.id().to_string();
+    let status = Command::new("sh")
+        .args(["-c", "kill -$0 $1", signal, &pid])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// A zombie that its new parent has not waited for has ended.
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_name, rest)| !rest.starts_with('Z'))
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let deadline = clock::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(clock::now() < deadline, "{what} did not come");
+        clock::pause(Duration::from_millis(10));
+    }
+}
+
+fn folders(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_dir()).collect()
+}

@@ -1,0 +1,57 @@
+//! Pipes between sockets: pages move from one to the other without being copied to a program and back.
+
+use super::{check, check_len};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// A pipe that never blocks.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// Makes one that holds what the kernel gives it room for, usually 16 pieces.
+    ///
+    /// # Errors
+    /// What `pipe2(2)` answers: `EMFILE`, `ENFILE` when descriptors run out.
+    pub fn new() -> io::Result<Self> {
+        let mut ends = [-1; 2];
+        // SAFETY: `ends` is a place for two descriptors.
+        let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
+        check(made)?;
+        let [read, write] = ends;
+        // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
+        let read = unsafe { OwnedFd::from_raw_fd(read) };
+        // SAFETY: the same.
+        let write = unsafe { OwnedFd::from_raw_fd(write) };
+        Ok(Self { read, write })
+    }
+
+    /// Moves what a non-blocking socket has received into the pipe; 0 is the end of the peer's data.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there, or the pipe is full; `ConnectionReset` and its like.
+    pub fn fill_from(&self, socket: RawFd) -> io::Result<usize> {
+        splice(socket, self.write.as_raw_fd(), BYTES_MAX)
+    }
+
+    /// Moves at most `bytes` out of the pipe to a non-blocking socket.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket takes none now, or the pipe is empty; `BrokenPipe`, `ConnectionReset` and their like.
+    pub fn empty_into(&self, socket: RawFd, bytes: usize) -> io::Result<usize> {
+        splice(self.read.as_raw_fd(), socket, bytes)
+    }
+}
+
+fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    let (here, there) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: neither descriptor has an offset, so both places may be null; the call touches no other memory of ours.
+    check_len(unsafe { libc::splice(from, here, to, there, bytes, flags) })
+}
+
+/// More than any pipe takes at once.
+const BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,161 @@
+//! Routes: what each takes, what it does, and whether they can be told apart.
+
+mod action;
+mod rules;
+
+use super::upstreams::Named;
+use super::{Names, Resolver};
+use crate::config::file::Section;
+use crate::config::plan::{Action, Route, Upstream};
+use crate::config::problem::Place;
+use crate::route::RouteId;
+use crate::route::rule::{HostRule, PathRule, Rule};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The routes, and by which rules they take requests.
+#[derive(Default)]
+pub(super) struct Resolved {
+    pub(super) routes: Vec<Route>,
+    pub(super) rules: Vec<(RouteId, Rule)>,
+}
+
+/// The upstreams that routes can name.
+type Upstreams<'u> = &'u [(Upstream, Named)];
+
+impl Resolver<'_> {
+    /// `default_timeout` is that of a route that says nothing else; `is_closed` puts all of them into maintenance.
+    pub(super) fn routes(
+        &mut self,
+        upstreams: Upstreams<'_>,
+        (default_timeout, is_closed): (Duration, bool),
+    ) -> Resolved {
+        let sections: Vec<Section> = self.all("route").cloned().collect();
+        let mut resolved = Resolved::default();
+        let mut names = Names::new();
+        let mut places = Vec::new();
+        if sections.is_empty() && self.report.is_clean() {
+            let root = self.file.roots.first();
+            let place = root.map_or_else(Place::default, |root| root.place.clone());
+            self.report.error(
+                &place,
+                "there is no route; write [[route]] with an upstream",
+            );
+        }
+        for (id, section) in (0..).map(RouteId).zip(&sections) {
+            let rules = self.rules(section);
+            let groups = rules.first().and_then(|rule| match &rule.path {
+                PathRule::Matches(pattern) => Some(pattern.groups()),
+                PathRule::Any | PathRule::Prefix(_) | PathRule::Is(_) => None,
+            });
+            let action = self.action(section, &rules, groups, upstreams);
+            resolved.routes.push(Route {
+                name: self.name(section, &rules, &mut names),
+                path: self.path_change(section, &rules, groups),
+                request: self.request_changes(section, groups),
+                response: self.response_changes(section, groups),
+                response_timeout: section.time("timeout").unwrap_or(default_timeout),
+                action: if is_closed {
+                    Action::Maintenance
+                } else {
+                    action
+                },
+            });
+            for rule in rules {
+                resolved.rules.push((id, rule));
+                places.push(section.place.clone());
+            }
+        }
+        if self.bound_groups(&resolved.rules, &places) {
+            self.refuse_overlaps(&resolved.rules, &places);
+        }
+        resolved
+    }
+
+    fn name(&mut self, section: &Section, rules: &[Rule], names: &mut Names) -> String {
+        if let Some((name, place)) = section.text("name") {
+            if let Some(first) = names.get(name) {
+                let at = self.report.line_of(first);
+                self.report.error(
+                    place,
+                    format!(
+                        "{name:?} is the name of the route at {at} already; give it another one"
+                    ),
+                );
+            }
+            if !is_plain_text(name) {
+                self.report.error(
+                    place,
+                    "a name has letters, digits, spaces and punctuation of ASCII only",
+                );
+            }
+            names.insert(name.to_owned(), place.clone());
+            return name.to_owned();
+        }
+        let rule = rules.first();
+        let shown = rule.map_or_else(String::new, |rule| match (&rule.host, &rule.path) {
+            (HostRule::Any, path) => path.to_string(),
+            (host, PathRule::Any) => host.to_string(),
+            (host, path) => format!("{host} {path}"),
+        });
+        let numbered = (2..).map(|number| format!("{shown} #{number}"));
+        let mut candidates = std::iter::once(shown.clone()).chain(numbered);
+        let name = candidates
+            .find(|name| !names.contains_key(name))
+            .unwrap_or(shown);
+        names.insert(name.clone(), section.place.clone());
+        name
+    }
+
+    /// Whether groups are small: a request is compared with the rules of one host and literal one after the other, and these are
+    /// compared with each other.
+    fn bound_groups(&mut self, rules: &[(RouteId, Rule)], places: &[Place]) -> bool {
+        let mut is_bounded = true;
+        let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
+        for ((_, rule), place) in rules.iter().zip(places) {
+            let key = (rule.host.to_string(), rule.path.literal());
+            let count = counts.entry(key).or_default();
+            *count += 1;
+            if *count == GROUP_MAX + 1 {
+                let reason = format!(
+                    "more than {GROUP_MAX} routes have this host and path, or expressions that begin alike; \
+                     tell them apart by their paths"
+                );
+                self.report.error(place, reason);
+                is_bounded = false;
+            }
+        }
+        is_bounded
+    }
+
+    fn refuse_overlaps(&mut self, rules: &[(RouteId, Rule)], places: &[Place]) {
+        let mut groups: BTreeMap<(String, String), Vec<(&Rule, &Place)>> = BTreeMap::new();
+        for ((_, rule), place) in rules.iter().zip(places) {
+            let key = (rule.host.to_string(), rule.path.to_string());
+            groups.entry(key).or_default().push((rule, place));
+        }
+        for group in groups.values() {
+            for (index, (rule, place)) in group.iter().enumerate() {
+                let earlier = group.get(..index).unwrap_or_default();
+                let Some((_, first)) = earlier.iter().find(|(other, _)| other.overlaps(rule))
+                else {
+                    continue;
+                };
+                let at = self.report.line_of(first);
+                let reason = format!(
+                    "overlaps with the route at {at}: a request may match both, and neither is more specific; \
+                     add a condition to one of them"
+                );
+                self.report.error(place, reason);
+            }
+        }
+    }
+}
+
+/// Whether a text can stand in a field and in a line for people.
+fn is_plain_text(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// Rules of one host and literal.
+const GROUP_MAX: u32 = 1024;

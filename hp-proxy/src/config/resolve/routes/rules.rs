@@ -1,0 +1,227 @@
+//! Which requests a route takes.
+
+use super::Resolver;
+use crate::config::file::{Section, Value};
+use crate::config::forwarding;
+use crate::config::problem::Place;
+use crate::route::path;
+use crate::route::rule::{Condition, HostRule, PathRule, Pattern, Rule};
+use hp_core::wire::token;
+use hp_core::wire::uri::{Authority, is_path_and_query};
+
+impl Resolver<'_> {
+    /// One rule for each of the route's hosts.
+    pub(super) fn rules(&mut self, section: &Section) -> Vec<Rule> {
+        let rule = Rule {
+            host: HostRule::Any,
+            path: self.path_rule(section),
+            methods: self.methods(section),
+            headers: self.conditions(section, "headers"),
+            query: self.conditions(section, "query"),
+            client_ips: self.client_ips(section),
+        };
+        if section.entry("host").is_none() {
+            return vec![rule];
+        }
+        let mut rules = Vec::new();
+        for (text, place) in section.texts("host") {
+            match host_rule(text) {
+                Ok(host) => rules.push(Rule {
+                    host,
+                    ..rule.clone()
+                }),
+                Err(reason) => self.report.error(place, format!("{text:?} {reason}")),
+            }
+        }
+        if section.list("host").is_empty() {
+            let place = section.place_of("host");
+            self.report
+                .error(place, "no host is listed; leave host out for any");
+        }
+        rules
+    }
+
+    fn path_rule(&mut self, section: &Section) -> PathRule {
+        let keys = ["path", "path_prefix", "path_regex"];
+        let given: Vec<&str> = keys
+            .into_iter()
+            .filter(|key| section.entry(key).is_some())
+            .collect();
+        if let [_, second, ..] = given.as_slice() {
+            let reason = format!(
+                "{} say where one is enough; keep one of them",
+                given.join(" and ")
+            );
+            self.report.error(section.place_of(second), reason);
+        }
+        if let Some((text, place)) = section.text("path") {
+            self.check_path(text, place);
+            return PathRule::Is(text.to_owned());
+        }
+        if let Some((text, place)) = section.text("path_prefix") {
+            self.check_path(text, place);
+            return PathRule::Prefix(text.to_owned());
+        }
+        match section.text("path_regex") {
+            None => PathRule::Any,
+            Some((text, place)) => match Pattern::new(text) {
+                Ok(pattern) => PathRule::Matches(pattern),
+                Err(reason) => {
+                    self.report.error(
+                        place,
+                        format!("{text:?} is no regular expression: {reason}"),
+                    );
+                    PathRule::Any
+                }
+            },
+        }
+    }
+
+    /// A path that no request has would be without effect.
+    pub(super) fn check_path(&mut self, text: &str, place: &Place) {
+        if !text.starts_with('/') {
+            self.report.error(
+                place,
+                format!("{text:?} begins with no slash; write \"/{text}\""),
+            );
+        } else if text.contains('?') {
+            let reason =
+                format!("{text:?} has a query; write what it asks for as query = {{ ... }}");
+            self.report.error(place, reason);
+        } else if !is_path_and_query(text.as_bytes()) {
+            let reason =
+                format!("{text:?} has a letter that no path has; write it percent-encoded");
+            self.report.error(place, reason);
+        } else if path::normal(text) != text {
+            let normal = path::normal(text);
+            self.report.error(
+                place,
+                format!("{text:?} is not in normal form; write {normal:?}"),
+            );
+        }
+    }
+
+    fn methods(&mut self, section: &Section) -> Vec<String> {
+        let mut methods: Vec<String> = Vec::new();
+        for (text, place) in section.texts("methods") {
+            let upper = text.to_ascii_uppercase();
+            if !token::is_token(text.as_bytes()) {
+                self.report.error(place, format!("{text:?} is no method"));
+            } else if text == "CONNECT" {
+                self.report.error(
+                    place,
+                    "CONNECT opens a tunnel and takes no route; leave it out",
+                );
+            } else if text != upper && STANDARD_METHODS.contains(&upper.as_str()) {
+                self.report.error(
+                    place,
+                    format!("the case of a method matters; write {upper:?}"),
+                );
+            } else if methods.iter().any(|other| other == text) {
+                self.report.error(place, format!("{text} is listed twice"));
+            } else {
+                methods.push(text.to_owned());
+            }
+        }
+        if section.entry("methods").is_some() && section.list("methods").is_empty() {
+            self.report.error(
+                section.place_of("methods"),
+                "no method is listed; leave methods out for any",
+            );
+        }
+        methods
+    }
+
+    fn client_ips(&mut self, section: &Section) -> Vec<ipnet::IpNet> {
+        let mut networks = Vec::new();
+        for (text, place) in section.texts("client_ip") {
+            match forwarding::network(text) {
+                Ok(network) => networks.push(network),
+                Err(reason) => self.report.error(place, reason),
+            }
+        }
+        if section.entry("client_ip").is_some() && section.list("client_ip").is_empty() {
+            self.report.error(
+                section.place_of("client_ip"),
+                "no network is listed; leave client_ip out for any",
+            );
+        }
+        networks
+    }
+
+    fn conditions(&mut self, section: &Section, key: &str) -> Vec<(String, Condition)> {
+        let mut conditions: Vec<(String, Condition)> = Vec::new();
+        for (name, entry) in section.map(key) {
+            let is_header = key == "headers";
+            if is_header && !token::is_token(name.as_bytes()) {
+                self.report
+                    .error(&entry.place, format!("{name:?} is no name of a field"));
+            }
+            if is_header && name.eq_ignore_ascii_case("host") {
+                self.report
+                    .error(&entry.place, "write host = ... in the route instead");
+            }
+            let is_same =
+                |(other, _): &(String, Condition)| is_header && other.eq_ignore_ascii_case(name);
+            if conditions.iter().any(is_same) {
+                self.report
+                    .error(&entry.place, format!("{name} is listed twice"));
+            }
+            let condition = match &entry.value {
+                Value::Text(text) => Some(Condition::Is(text.clone())),
+                Value::Section(section) => self.condition(section),
+                _ => None,
+            };
+            conditions.extend(condition.map(|condition| (name.clone(), condition)));
+        }
+        conditions
+    }
+
+    fn condition(&mut self, section: &Section) -> Option<Condition> {
+        match (section.flag("present"), section.text("regex")) {
+            (true, None) => Some(Condition::Present),
+            (false, Some((text, place))) => match Pattern::new(text) {
+                Ok(pattern) => Some(Condition::Matches(pattern)),
+                Err(reason) => {
+                    self.report.error(
+                        place,
+                        format!("{text:?} is no regular expression: {reason}"),
+                    );
+                    None
+                }
+            },
+            (true, Some(_)) | (false, None) => {
+                let reason = "write { present = true } or { regex = \"...\" }, or the value itself";
+                self.report.error(&section.place, reason);
+                None
+            }
+        }
+    }
+}
+
+fn host_rule(text: &str) -> Result<HostRule, &'static str> {
+    if text == "*" {
+        return Err("takes every host; leave host out");
+    }
+    let (name, is_wildcard) = text
+        .strip_prefix("*.")
+        .map_or((text, false), |name| (name, true));
+    if name.contains('*') {
+        return Err("has a * that is not its first label; write \"*.example.test\"");
+    }
+    let parsed = Authority::parse(name.as_bytes()).ok_or("is no host")?;
+    if parsed.host().len() != name.len() {
+        return Err("has a port; routes look at the host alone");
+    }
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    Ok(if is_wildcard {
+        HostRule::Below(name)
+    } else {
+        HostRule::Is(name)
+    })
+}
+
+/// RFC 9110 §9.3, RFC 5789.
+const STANDARD_METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+];

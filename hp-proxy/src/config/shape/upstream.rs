@@ -1,0 +1,109 @@
+//! What a upstream may say.
+
+use super::{ANY_COUNT, Kind, Shape, key};
+use crate::upstream::balance::member::WEIGHT_MAX;
+
+pub(super) const UPSTREAM: Shape = Shape {
+    name: "upstream",
+    keys: &[
+        key(
+            "endpoints",
+            Kind::List(&Kind::OneOf(&[Kind::Text, Kind::Section(&ENDPOINT)])),
+            "",
+            "The servers; at least one.",
+        ),
+        key(
+            "balance",
+            Kind::OneOf(&[Kind::Text, Kind::Section(&HASH)]),
+            "\"round_robin\"",
+            "Which server is next: round_robin, least_conn, least_time, random, p2c or first, or by a key.",
+        ),
+        key(
+            "idle_conns_max",
+            ANY_COUNT,
+            "",
+            "Idle connections kept per worker and endpoint.",
+        ),
+        key(
+            "max_conns",
+            ANY_COUNT,
+            "",
+            "Connections per endpoint, all workers together; more wait in the queue. 0: no limit.",
+        ),
+        key(
+            "connect_timeout",
+            Kind::Time,
+            "",
+            "Time for a connection to an endpoint; counted from the dial, TLS included.",
+        ),
+        key(
+            "idle_timeout",
+            Kind::Time,
+            "",
+            "How long an idle connection is kept.",
+        ),
+        key(
+            "sticky",
+            Kind::Section(&STICKY),
+            "",
+            "Keeps a client with its server by a cookie.",
+        ),
+    ],
+};
+
+const ENDPOINT: Shape = Shape {
+    name: "endpoint",
+    keys: &[
+        key(
+            "address",
+            Kind::Text,
+            "",
+            "HOST:PORT or unix:PATH of the server.",
+        ),
+        key(
+            "weight",
+            Kind::Count(0, WEIGHT_MAX as u64),
+            "1",
+            "Its share of requests beside the others'; 0: none.",
+        ),
+        key(
+            "slow_start",
+            Kind::Time,
+            "",
+            "How long its share grows after it came.",
+        ),
+        key(
+            "backup",
+            Kind::Flag,
+            "false",
+            "Used when no other server can be.",
+        ),
+    ],
+};
+
+const HASH: Shape = Shape {
+    name: "hash",
+    keys: &[
+        key(
+            "hash",
+            Kind::Text,
+            "",
+            "What decides: client_ip, uri, header:NAME, cookie:NAME or query:KEY.",
+        ),
+        key(
+            "method",
+            Kind::Choice(&["maglev", "rendezvous"]),
+            "\"maglev\"",
+            "How it decides.",
+        ),
+    ],
+};
+
+const STICKY: Shape = Shape {
+    name: "sticky",
+    keys: &[
+        key("cookie", Kind::Text, "", "Name of the cookie."),
+        key("max_age", Kind::Time, "", "How long a client keeps it."),
+        key("key", Kind::Text, "", "Secret that signs it."),
+    ],
+};

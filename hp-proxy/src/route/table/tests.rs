@@ -1,0 +1,251 @@
+use super::*;
+use crate::route::rule::{Condition, Pattern};
+use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
+use hp_core::wire::http1::request::parse_request;
+use proptest::prelude::*;
+
+/// What a request in text is to the table, as the proxy sees it.
+fn with_facts<T>(text: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
+    let mut scratch = HeaderScratch::new();
+    let parsed = parse_request(text.as_bytes(), &HeadLimits::default(), &mut scratch);
+    let Ok(Parse::Complete(head)) = parsed else {
+        panic!("{text}: {parsed:?}");
+    };
+    look(&Facts {
+        host: head.authority.map_or(b"", |authority| authority.host()),
+        path: head.target.path(),
+        query: head.target.query(),
+        method: head.method.as_str(),
+        fields: &head.fields,
+        client: Some("192.0.2.7".parse().unwrap()),
+    })
+}
+
+fn request(method: &str, host: &str, target: &str, fields: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+}
+
+/// Each rule is a line: `HOST PATH CONDITION...`, where `-` is any.
+fn rule(line: &str) -> Rule {
+    let mut words = line.split(' ');
+    let host = match words.next().unwrap() {
+        "-" => HostRule::Any,
+        name => match name.strip_prefix("*.") {
+            Some(name) => HostRule::Below(name.to_owned()),
+            None => HostRule::Is(name.to_owned()),
+        },
+    };
+    let path = match words.next().unwrap() {
+        "-" => PathRule::Any,
+        path => match (path.strip_prefix('='), path.strip_prefix('~')) {
+            (Some(path), _) => PathRule::Is(path.to_owned()),
+            (_, Some(path)) => PathRule::Matches(Pattern::new(path).unwrap()),
+            _ => PathRule::Prefix(path.to_owned()),
+        },
+    };
+    let mut rule = Rule {
+        host,
+        path,
+        ..Rule::default()
+    };
+    for word in words {
+        let (kind, value) = word.split_once(':').unwrap();
+        let pair = || {
+            let (name, value) = value.split_once('=').unwrap_or((value, ""));
+            let condition = match value {
+                "" => Condition::Present,
+                value => Condition::Is(value.to_owned()),
+            };
+            (name.to_owned(), condition)
+        };
+        match kind {
+            "m" => rule.methods.extend(value.split(',').map(str::to_owned)),
+            "h" => rule.headers.push(pair()),
+            "q" => rule.query.push(pair()),
+            "c" => rule.client_ips.push(value.parse().unwrap()),
+            _ => panic!("{word}"),
+        }
+    }
+    rule
+}
+
+fn table(lines: &[&str]) -> Table {
+    let numbered = (0..).map(RouteId).zip(lines.iter().map(|line| rule(line)));
+    Table::new(numbered.collect())
+}
+
+/// The rule that wins, whatever the order of the rules.
+fn check(lines: &[&str], request: &str, expected: Option<&str>) {
+    for turn in 0..lines.len() {
+        let mut turned = lines.to_vec();
+        turned.rotate_left(turn);
+        let table = table(&turned);
+        with_facts(request, |facts| {
+            let found = table
+                .find(facts)
+                .map(|winner| turned[winner.route.0 as usize]);
+            assert_eq!(found, expected, "{request:?} of {turned:?}");
+            let explained = table.explain(facts);
+            let mut won = explained
+                .iter()
+                .filter(|(_, _, verdict)| *verdict == Verdict::Wins);
+            let won = won.next().map(|(route, ..)| turned[route.0 as usize]);
+            assert_eq!(won, expected, "explained: {request:?} of {turned:?}");
+        });
+    }
+}
+
+#[test]
+fn the_most_specific_host_wins_among_those_whose_path_fits() {
+    let lines = ["a.test -", "*.a.test -", "*.b.a.test /x/", "- /x/", "- -"];
+    let check =
+        |host, target, expected| check(&lines, &request("GET", host, target, ""), Some(expected));
+    check("a.test", "/", "a.test -");
+    check("A.TEST:8080", "/x/", "a.test -");
+    check("a.test.", "/", "a.test -");
+    check("c.a.test", "/x/", "*.a.test -");
+    check("c.b.a.test", "/x/1", "*.b.a.test /x/");
+    check("c.b.a.test", "/y", "*.a.test -");
+    check("other", "/x/1", "- /x/");
+    check("other", "/x", "- -");
+    check("aa.test", "/", "- -");
+}
+
+#[test]
+fn the_longest_literal_wins_and_then_the_exacter_kind() {
+    let lines = [
+        "- =/u/7",
+        "- ~^/u/([0-9]+)$",
+        "- /u/",
+        "- /u/7",
+        "- ~^/(u|v)/7$",
+        "- -",
+    ];
+    let check = |target, expected| check(&lines, &request("GET", "a", target, ""), Some(expected));
+    check("/u/7", "- =/u/7");
+    check("/u/8", "- ~^/u/([0-9]+)$");
+    check("/u/x", "- /u/");
+    check("/u/7/x", "- /u/7");
+    check("/u/77/x", "- /u/");
+    check("/v/7", "- ~^/(u|v)/7$");
+    check("/w", "- -");
+}
+
+#[test]
+fn conditions_make_a_route_more_specific() {
+    let lines = [
+        "- / m:GET",
+        "- / m:GET,PUT",
+        "- / m:GET h:X-A=1",
+        "- / h:X-A=1 q:k",
+        "- / h:X-A=1",
+        "- / q:k=v",
+        "- / c:192.0.2.0/24",
+        "- / c:192.0.0.0/16",
+        "- /",
+    ];
+    let check = |method, target, fields, expected| {
+        check(
+            &lines,
+            &request(method, "a", target, fields),
+            Some(expected),
+        );
+    };
+    check("GET", "/", "", "- / m:GET");
+    check("PUT", "/", "Content-Length: 0\r\n", "- / m:GET,PUT");
+    check("GET", "/", "x-a: 1\r\n", "- / m:GET h:X-A=1");
+    check("DELETE", "/?k", "X-A: 1\r\n", "- / h:X-A=1 q:k");
+    check("DELETE", "/", "X-A: 1\r\n", "- / h:X-A=1");
+    check("DELETE", "/?a&k=v", "", "- / q:k=v");
+    check("DELETE", "/?kk=v", "", "- / c:192.0.2.0/24");
+}
+
+#[test]
+fn where_nothing_fits_there_is_no_route() {
+    check(&["a.test /x"], &request("GET", "a.test", "/y", ""), None);
+    check(
+        &["a.test /x", "- / m:PUT"],
+        &request("GET", "b", "/x", ""),
+        None,
+    );
+    check(&["- /"], "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", None);
+    check(
+        &["- /", "- -"],
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        Some("- -"),
+    );
+}
+
+#[test]
+fn one_route_for_everything_is_found_without_a_look() {
+    assert_eq!(table(&["- -"]).sole(), Some(RouteId(0)));
+    assert_eq!(table(&["- /"]).sole(), None);
+    assert_eq!(table(&["- -", "a -"]).sole(), None);
+    assert_eq!(table(&[]).sole(), None);
+}
+
+#[test]
+fn hosts_of_any_length_are_looked_for() {
+    let long = "a".repeat(300);
+    check(
+        &["*.a -", "- -"],
+        &request("GET", &long, "/", ""),
+        Some("- -"),
+    );
+    check(
+        &["*.a -"],
+        &request("GET", &format!("{long}.a"), "/", ""),
+        None,
+    );
+}
+
+/// Words that often meet.
+fn lines() -> impl Strategy<Value = Vec<String>> {
+    let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t", "b.a.t"]);
+    let path = prop::sample::select(vec![
+        "-",
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "=/a",
+        "=/a/b",
+        "~^/a/?.*b",
+        "~b$",
+    ]);
+    let conditions = prop::sample::select(vec![
+        "",
+        " m:GET",
+        " h:X=1",
+        " q:k",
+        " h:X q:k=1",
+        " c:192.0.2.7/32",
+    ]);
+    let line =
+        (host, path, conditions).prop_map(|(host, path, rest)| format!("{host} {path}{rest}"));
+    prop::collection::vec(line, 0..12)
+}
+
+proptest! {
+    #[test]
+    fn the_index_finds_what_a_look_at_all_rules_finds(
+        lines in lines(),
+        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", "t", "x.a.t", "z"]),
+        target in prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/ab", "/a?k=1", "/a/b?k", "/c"]),
+        fields in prop::sample::select(vec!["", "X: 1\r\n", "X: 2\r\n"]),
+    ) {
+        let mut kept: Vec<&str> = Vec::new();
+        for line in &lines {
+            if !kept.iter().any(|other| rule(other).overlaps(&rule(line))) {
+                kept.push(line);
+            }
+        }
+        let table = table(&kept);
+        with_facts(&request("GET", host, target, fields), |facts| {
+            let found = table.find(facts).map(|winner| winner.route);
+            let explained = table.explain(facts);
+            let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
+            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {host} {target} {fields}");
+        });
+    }
+}
