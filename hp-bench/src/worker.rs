@@ -103,6 +103,13 @@ pub async fn work(
     listeners
         .window_start_ns
         .store(fleet.window.from.get().as_nanos(), Ordering::Relaxed);
+    let begin = fleet.until(fleet.window.begin.get());
+    if let First::Other(()) = race(begin, gate.stopped()).await {
+        return Outcome {
+            record: fleet.record.take(),
+            started_wall_ns: None,
+        };
+    }
     let seconds = Seconds {
         worker: context.id.0,
         outlet: listeners.outlet,
@@ -217,7 +224,6 @@ async fn connect_all(fleet: &Rc<Fleet>, conns: u32) -> Opened {
 
 /// Keeps every connection at work until the plan's end or a signal, and waits for the last answers.
 async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, seconds: &Seconds, opened: Opened) {
-    fleet.until(fleet.window.begin.get()).await;
     let latch = Rc::new(Latch::default());
     for (idx, conn) in opened.into_iter().enumerate() {
         let (fleet, ticket) = (Rc::clone(fleet), latch.ticket());

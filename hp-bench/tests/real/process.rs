@@ -1,5 +1,6 @@
 //! Exit statuses, and what goes to which stream.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
@@ -150,6 +151,39 @@ fn interrupted_run_reports_what_it_has() {
             assert!(json["run"]["responses"].as_u64().unwrap() > 0, "{json}");
             assert!(json["run"]["elapsed_s"].as_f64().unwrap() < 30.0, "{json}");
         }
+    }
+}
+
+/// The wait for `--start-at` was deaf to messages, so that only SIGKILL ended it.
+#[test]
+fn a_signal_ends_the_wait_for_the_start() {
+    for engine in ENGINES {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hp-bench"))
+            .args([&addr, "2", "1", "--engine", engine])
+            .args(["-t", "2", "--start-at", "2100-01-01T00:00:00Z"])
+            .args(["--json", "-"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _conns = [listener.accept().unwrap(), listener.accept().unwrap()];
+        let kill = format!("kill -INT {}", child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut said = String::new();
+        let pipe = child.stdout.as_mut().unwrap();
+        pipe.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(json["interrupted"], true);
+        assert_eq!(json["run"]["requests"], 0);
     }
 }
 
