@@ -59,6 +59,8 @@ pub(crate) struct Fleet {
     /// Connections that were begun, to take the local addresses in turn.
     sources_used: Cell<usize>,
     worker: u32,
+    /// When each connection was opened last.
+    opened_at: Vec<Cell<Instant>>,
     flights: Vec<RefCell<Flights>>,
     /// Connections whose exchange is to stop; none where that was not asked for.
     stops: Vec<Cell<bool>>,
@@ -147,6 +149,7 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
+            opened_at: (0..conns).map(|_| Cell::new(Instant::START)).collect(),
             flights: (0..conns).map(|_| RefCell::default()).collect(),
             stops: match plan.stall {
                 Some(_) => (0..conns).map(|_| Cell::new(false)).collect(),
@@ -291,6 +294,7 @@ impl Fleet {
                     .borrow_mut()
                     .connected(now - begun);
                 self.health.up(idx, now, &self.window);
+                self.opened_at[idx].set(now);
                 return Ok(conn);
             }
             Err(error) => connect_class(&error),
@@ -482,6 +486,13 @@ impl Fleet {
     /// The one whose answer comes next.
     pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
         self.flights[idx].borrow().oldest()
+    }
+
+    /// How long the connection had been open when the oldest request under way on it was sent.
+    pub(crate) fn unused(&self, idx: usize) -> Duration {
+        self.oldest(idx).map_or(Duration::ZERO, |oldest| {
+            oldest.sent - self.opened_at[idx].get()
+        })
     }
 
     /// A request is sent.

@@ -23,7 +23,7 @@ pub enum ErrorClass {
     LocalPorts,
     /// No free file descriptor for the connection.
     LocalFds,
-    /// A kept connection was closed just when it was used again; the request is repeated.
+    /// A kept connection, or one that had waited for its first request, was closed just when it was used; the request is repeated.
     EofIdleReuse,
     /// The connection ended before its answer was complete.
     EofEarly,
