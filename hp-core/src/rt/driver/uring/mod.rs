@@ -6,7 +6,7 @@ mod buffers;
 mod probe;
 mod ring;
 
-use super::slot::{ConnSlot, Phase, RxEnd};
+use super::slot::{self, ConnSlot, Phase, RxEnd};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -327,11 +327,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         return;
     };
     enter(Table::Operation, slot.recv_row(), answer(&completion));
-    slot.kernel.recv_armed = completion.more;
-    slot.kernel.nonempty = completion.nonempty;
-    // With more in the socket, the receive goes on to it, and to what is behind it.
-    let is_first = slot.kernel.is_first && !completion.nonempty;
-    slot.kernel.is_first &= completion.nonempty;
+    let is_first = note_received(&mut slot.kernel, completion);
     if slot.phase == Phase::Closing {
         if lent.is_some() {
             enter(Table::Connection, "Closing", "bytes arrive");
@@ -386,6 +382,16 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         },
     }
     io.announce_rx(key);
+}
+
+/// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.
+fn note_received(kernel: &mut slot::Kernel, completion: Completion) -> bool {
+    kernel.recv_armed = completion.more;
+    kernel.nonempty = completion.nonempty;
+    // With more in the socket, the receive goes on to it, and to what is behind it.
+    let is_first = kernel.is_first && !completion.nonempty;
+    kernel.is_first &= completion.nonempty;
+    is_first
 }
 
 /// Looks for a reset behind the first bytes of a receive that goes on.
