@@ -65,6 +65,7 @@ macro_rules! stamp {
                     a_receive_dropped_after_every_poll_loses_nothing,
                     the_end_comes_once_after_all_data_and_again_if_asked_again,
                     an_error_comes_after_all_data,
+                    an_error_is_found_behind_data_that_came_before_the_receive,
                     the_end_stays_the_end_when_a_reset_follows,
                     bytes_put_back_come_first,
                     readable_takes_nothing,

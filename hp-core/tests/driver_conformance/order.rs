@@ -1,6 +1,8 @@
 //! What is sent arrives once, whole and in order, whoever stops waiting for it.
 
-use crate::lab::{Chance, check, data, exactly, once, options, pair, seeds, tiny, within_turns};
+use crate::lab::{
+    Chance, PATIENCE, check, data, exactly, once, options, pair, seeds, tiny, within_turns,
+};
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, join, race};
@@ -106,6 +108,22 @@ pub(crate) fn an_error_comes_after_all_data(engine: Engine) {
                 let error = conn.recv().await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             }
+        }
+    });
+}
+
+/// On io_uring the kernel tells of everything that is there when a receive is armed as one event: the multishot receive took the
+/// bytes and then waited for another event, which never came.
+pub(crate) fn an_error_is_found_behind_data_that_came_before_the_receive(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for len in [1, 5000, 20_000] {
+            let (conn, mut peer) = pair(&rt).await;
+            peer.write_all(&Text(3).bytes(0, len)).unwrap();
+            peer::reset(peer);
+            conn.set_deadline(Some(rt.precise_now() + PATIENCE / 4)); // Reached by the mistake only.
+            Text(3).check(0, &exactly(&conn, len).await);
+            let error = conn.recv().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{len}");
         }
     });
 }

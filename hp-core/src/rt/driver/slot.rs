@@ -101,6 +101,8 @@ pub(crate) struct Kernel {
     pub(crate) poll_armed: bool,
     /// The last receive left data in the socket.
     pub(crate) nonempty: bool,
+    /// The armed receive has not come to the end of what was there when it was armed.
+    pub(crate) is_first: bool,
     /// In the queue of receives that found no buffer.
     pub(crate) starved: bool,
 }

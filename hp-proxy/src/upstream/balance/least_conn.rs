@@ -1,49 +1,57 @@
-//! Whoever has the fewest requests in flight for its weight; among equals in turn.
+//! Whoever has the fewest requests in flight for its weight; among equals in turn, as often as their weights say.
 
 use super::Choice;
+use super::member::Member;
+use super::round_robin::RoundRobin;
+use hp_core::rt::Instant;
 
-/// Where the search begins.
+/// Whose turn it is among equals.
 #[derive(Clone, Debug)]
 pub struct LeastConn {
-    next: usize,
+    turns: RoundRobin,
 }
 
 impl LeastConn {
-    /// The first among equals is the member of that number.
+    /// Among so many members; the first turn is that of `first`, where weights are equal.
     #[must_use]
-    pub fn starting_at(first: usize) -> Self {
-        Self { next: first }
+    pub fn new(members: usize, first: usize) -> Self {
+        Self {
+            turns: RoundRobin::new(members, first),
+        }
     }
 
     pub(super) fn peek<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
         &self,
         choice: &Choice<'_, L, U>,
     ) -> Option<usize> {
-        let first = self.next.checked_rem(choice.len())?;
-        let mut best: Option<usize> = None;
-        for member in choice.takers_from(first) {
-            if best.is_none_or(|best| bears_less(choice, member, best)) {
-                best = Some(member);
+        let mut takers = choice.takers_from(0);
+        let first = takers.next()?;
+        let lesser = |best, taker| {
+            if bears_less(choice, taker, best) {
+                taker
+            } else {
+                best
             }
-        }
-        best
+        };
+        let least = takers.fold(first, lesser);
+        self.turns
+            .richest(choice, |taker| !bears_less(choice, least, taker))
     }
 
-    pub(super) fn commit(&mut self, picked: usize) {
-        self.next = picked + 1;
+    pub(super) fn commit(&mut self, members: &[Member], group: u32, picked: usize, now: Instant) {
+        self.turns.commit(members, group, picked, now);
     }
 }
 
-/// Whether one would bear less than another with this request, each for its weight.
+/// Whether one bears less than another, each for its weight.
 pub(super) fn bears_less<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
     choice: &Choice<'_, L, U>,
     one: usize,
     other: usize,
 ) -> bool {
-    let with_this = |member| u128::from((choice.load)(member)) + 1;
+    let load = |member| u128::from((choice.load)(member));
     // a / x < b / y, without dividing: weights are above 0 for whoever may be picked.
-    with_this(one) * u128::from(choice.weight(other))
-        < with_this(other) * u128::from(choice.weight(one))
+    load(one) * u128::from(choice.weight(other)) < load(other) * u128::from(choice.weight(one))
 }
 
 #[cfg(test)]
@@ -54,10 +62,10 @@ mod tests {
     #[test]
     fn the_least_loaded_for_its_weight_is_picked() {
         let mut bench = Bench::new(balancer(Method::LeastConn, weighted(&[1, 3, 1]), 0));
+        bench.loads = vec![2, 4, 2];
+        assert_eq!(bench.peek(), Some(1)); // 4/3 is less than 2/1.
         bench.loads = vec![1, 4, 2];
-        assert_eq!(bench.peek(), Some(1)); // 5/3 is less than 2/1 and 3/1.
-        bench.loads = vec![1, 6, 2];
-        assert_eq!(bench.peek(), Some(0)); // 2/1 is less than 7/3 and 3/1.
+        assert_eq!(bench.peek(), Some(0)); // 1/1 is less than 4/3.
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Balancer {
         let count = members.len();
         let algorithm = match (&balancing.by_key, balancing.method) {
             (Some(by_key), _) => by_key.clone(),
-            (None, Method::LeastConn) => Algorithm::LeastConn(LeastConn::starting_at(first)),
+            (None, Method::LeastConn) => Algorithm::LeastConn(LeastConn::new(count, first)),
             (None, Method::LeastTime) => Algorithm::LeastTime(LeastTime::new(count, first)),
             (None, Method::Random) => Algorithm::Random(Random::default()),
             (None, Method::P2c) => Algorithm::P2c(P2c::default()),
@@ -225,7 +225,7 @@ impl Balancer {
         let Some(group) = self.group() else { return };
         match &mut self.algorithm {
             Algorithm::RoundRobin(turns) => turns.commit(&self.members, group, member, now),
-            Algorithm::LeastConn(least) => least.commit(member),
+            Algorithm::LeastConn(least) => least.commit(&self.members, group, member, now),
             Algorithm::LeastTime(least) => least.commit(member),
             Algorithm::Random(lots) => lots.commit(),
             Algorithm::P2c(lots) => lots.commit(),

@@ -27,6 +27,7 @@ impl P2c {
             }
         };
         self.drawn = Some((one, other));
+        // Equals: the one that was drawn first, which weights decided.
         Some(if bears_less(choice, other, one) {
             other
         } else {

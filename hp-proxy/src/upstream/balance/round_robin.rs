@@ -32,9 +32,18 @@ impl RoundRobin {
         &self,
         choice: &Choice<'_, L, U>,
     ) -> Option<usize> {
+        self.richest(choice, |_| true)
+    }
+
+    /// Whose turn it is among some of those who may be picked.
+    pub(super) fn richest<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
+        &self,
+        choice: &Choice<'_, L, U>,
+        is_among: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let mut best: Option<(i64, usize)> = None;
         for (member, credit) in self.credits.iter().enumerate() {
-            if choice.may_take(member) {
+            if choice.may_take(member) && is_among(member) {
                 let rich = credit + signed(choice.weight(member));
                 if best.is_none_or(|(most, _)| rich > most) {
                     best = Some((rich, member));

@@ -167,6 +167,17 @@ fn load_follows_weights_where_load_decides() {
 }
 
 #[test]
+fn shares_follow_weights_where_load_decides_and_there_is_none() {
+    for method in [Method::LeastConn, Method::P2c] {
+        let mut bench = Bench::new(balancer(method, weighted(&[3, 1]), 0));
+        bench.ends_at_once = true;
+        let heavy = (0..20_000).filter(|_| bench.serve() == Some(0)).count();
+        let share = heavy as f64 / 20_000.0;
+        assert!((share - 0.75).abs() < 0.01, "{method:?} {share}");
+    }
+}
+
+#[test]
 fn nobody_starves() {
     for method in ALL {
         let mut bench = Bench::new(balancer(method, weighted(&[1, 1, 50]), 0));

@@ -6,7 +6,7 @@ mod buffers;
 mod probe;
 mod ring;
 
-use super::slot::{ConnSlot, Phase, RxEnd};
+use super::slot::{self, ConnSlot, Phase, RxEnd};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -124,6 +124,7 @@ impl Uring {
         };
         self.ring.recv(entry, Token::new(kind, key).bits());
         slot.kernel.recv_armed = true;
+        slot.kernel.is_first = true;
     }
 
     /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first.
@@ -326,8 +327,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         return;
     };
     enter(Table::Operation, slot.recv_row(), answer(&completion));
-    slot.kernel.recv_armed = completion.more;
-    slot.kernel.nonempty = completion.nonempty;
+    let is_first = note_received(&mut slot.kernel, completion);
     if slot.phase == Phase::Closing {
         if lent.is_some() {
             enter(Table::Connection, "Closing", "bytes arrive");
@@ -356,7 +356,11 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
                     }
                 }
             }
+            if is_first && completion.more {
+                find_failure(io, key);
+            }
         }
+        _ if slot.rx_end.is_some() => (), // The end that was found first stays.
         0 => slot.end_rx(slot.end_of_data()),
         error => match -error {
             libc::ENOBUFS => {
@@ -378,6 +382,30 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         },
     }
     io.announce_rx(key);
+}
+
+/// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.
+fn note_received(kernel: &mut slot::Kernel, completion: Completion) -> bool {
+    kernel.recv_armed = completion.more;
+    kernel.nonempty = completion.nonempty;
+    // With more in the socket, the receive goes on to it, and to what is behind it.
+    let is_first = kernel.is_first && !completion.nonempty;
+    kernel.is_first &= completion.nonempty;
+    is_first
+}
+
+/// Looks for a reset behind the first bytes of a receive that goes on.
+///
+/// Bytes and a reset that are both there when a receive is armed are one event to the kernel. The receive takes the bytes, and unlike a
+/// FIN, the reset is no reason to it to try again: it waits for another event, which never comes.
+fn find_failure(io: &mut Io, key: Key) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    match io.kernel.take_error(slot.fd) {
+        Ok(()) => (),
+        Err(error) => slot.end_rx(RxEnd::Failed(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
 }
 
 fn became_readable(io: &mut Io, key: Key) {
