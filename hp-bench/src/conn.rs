@@ -309,7 +309,7 @@ impl Fleet {
 
     /// Counts what a broken connection leaves without an answer. What may be sent again is held.
     fn count(&self, idx: usize, breakdown: Breakdown, held: &mut VecDeque<Due>) -> ErrorClass {
-        let class = breakdown.class();
+        let class = breakdown.class(self.unused(idx));
         let now = self.rt.precise_now();
         let mut is_first = true;
         while let Some(flight) = self.arrive(idx) {
@@ -365,9 +365,14 @@ impl Breakdown {
         }
     }
 
-    fn class(self) -> ErrorClass {
+    /// Which failure that is of a connection that was open for `unused` before its oldest request without an answer.
+    ///
+    /// A server may close a connection that has idled, whether that has had an answer or not. The request that it met is sent once
+    /// more, on a new connection that has not idled: there the same end is an error.
+    fn class(self, unused: Duration) -> ErrorClass {
+        let has_idled = self.answers > 0 || unused >= IDLED_MIN;
         match self.failure {
-            Failure::Closed(Came::Nothing) | Failure::Reset(Came::Nothing) if self.answers > 0 => {
+            Failure::Closed(Came::Nothing) | Failure::Reset(Came::Nothing) if has_idled => {
                 ErrorClass::EofIdleReuse
             }
             Failure::Closed(_) => ErrorClass::EofEarly,
@@ -402,6 +407,8 @@ async fn send_slowly(conn: &Conn, bytes: &[u8], per_second: u64) -> io::Result<(
 /// Most that one slow connection holds of a long request.
 const SEND_BYTES_MAX: usize = 256 * KIB;
 const SLOW_PIECES_PER_SECOND: u64 = 20;
+/// From here on a connection without a request has idled. A server that closes it sooner has not waited for one.
+const IDLED_MIN: Duration = Duration::from_millis(100);
 /// After a failure; doubled while connecting fails again, so that a dead target costs nothing.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(640);
@@ -433,7 +440,8 @@ mod tests {
     #[test]
     fn closing_a_kept_connection_is_no_fault_of_the_answer() {
         let check = |failure, answers, want| {
-            assert_eq!(Breakdown { failure, answers }.class(), want);
+            let unused = IDLED_MIN.saturating_sub(Duration::from_nanos(1));
+            assert_eq!(Breakdown { failure, answers }.class(unused), want);
         };
         check(Failure::Closed(Came::Nothing), 1, ErrorClass::EofIdleReuse);
         check(Failure::Reset(Came::Nothing), 1, ErrorClass::EofIdleReuse);
@@ -441,5 +449,21 @@ mod tests {
         check(Failure::Closed(Came::Part), 1, ErrorClass::EofEarly);
         check(Failure::Reset(Came::Part), 1, ErrorClass::Reset);
         check(Failure::Reset(Came::Nothing), 0, ErrorClass::Reset);
+    }
+
+    #[test]
+    fn closing_a_connection_that_waited_for_its_first_request_is_no_fault() {
+        let check = |failure, want| {
+            let first = Breakdown {
+                failure,
+                answers: 0,
+            };
+            assert_eq!(first.class(IDLED_MIN), want);
+        };
+        check(Failure::Closed(Came::Nothing), ErrorClass::EofIdleReuse);
+        check(Failure::Reset(Came::Nothing), ErrorClass::EofIdleReuse);
+        check(Failure::Closed(Came::Part), ErrorClass::EofEarly);
+        check(Failure::Reset(Came::Part), ErrorClass::Reset);
+        check(Failure::TimedOut, ErrorClass::Timeout);
     }
 }

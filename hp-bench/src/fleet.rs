@@ -3,10 +3,10 @@
 //! Must not know: what is said on a connection.
 
 mod connect_class;
+mod pace;
 mod stall;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ use crate::record::{Answer, Clock, ErrorClass, Record, Times};
 use crate::request::Request;
 use crate::response::ResponseRules;
 use crate::samples::Samples;
-use crate::schedule::{Arrivals, Dice, Timetable};
+use crate::schedule::{Arrivals, Dice};
 
 use connect_class::connect_class;
 pub(crate) use stall::Stop;
@@ -59,12 +59,16 @@ pub(crate) struct Fleet {
     /// Connections that were begun, to take the local addresses in turn.
     sources_used: Cell<usize>,
     worker: u32,
+    /// When each connection was opened last.
+    opened_at: Vec<Cell<Instant>>,
     flights: Vec<RefCell<Flights>>,
     /// Connections whose exchange is to stop; none where that was not asked for.
     stops: Vec<Cell<bool>>,
     dice: RefCell<Dice>,
     /// Counted requests that may still be sent.
     left: Cell<u64>,
+    /// Arrivals drawn by chance that were given up one by one.
+    given_up_singly: Cell<u32>,
     /// Hash of the first body of each request.
     bodies: RefCell<Vec<Option<u64>>>,
     /// The last counted answer.
@@ -147,6 +151,7 @@ impl Fleet {
             address,
             sources_used: Cell::new(worker as usize),
             worker,
+            opened_at: (0..conns).map(|_| Cell::new(Instant::START)).collect(),
             flights: (0..conns).map(|_| RefCell::default()).collect(),
             stops: match plan.stall {
                 Some(_) => (0..conns).map(|_| Cell::new(false)).collect(),
@@ -154,6 +159,7 @@ impl Fleet {
             },
             dice: RefCell::new(Dice::new(plan.seed ^ u64::from(worker) << 40)),
             left: Cell::new(plan.requests_share(worker)),
+            given_up_singly: Cell::new(0),
             bodies: RefCell::new(vec![None; plan.requests.len()]),
             last_answer: Cell::new(Instant::START),
             has_failed: Cell::new(false),
@@ -291,6 +297,7 @@ impl Fleet {
                     .borrow_mut()
                     .connected(now - begun);
                 self.health.up(idx, now, &self.window);
+                self.opened_at[idx].set(now);
                 return Ok(conn);
             }
             Err(error) => connect_class(&error),
@@ -393,87 +400,6 @@ impl Fleet {
         left > 0
     }
 
-    /// Hands out the requests of a common schedule until the end; see [`crate::pacer`].
-    pub(crate) async fn pace(&self) {
-        let Some(meeting) = &self.meeting else {
-            return;
-        };
-        let Some(mut timetable) = Timetable::new(&self.plan, self.worker) else {
-            return meeting.end();
-        };
-        let limits = timetable.limits(&self.plan);
-        let begin = self.window.begin.get();
-        let mut not_before = Instant::START;
-        while let Some(since) = timetable.due() {
-            let at = begin + since;
-            if at >= self.window.stop.get() {
-                break;
-            }
-            self.precisely_until(at.max(not_before)).await;
-            let mut able = at.max(not_before);
-            if limits.is_too_late(timetable.backlog_at(self.rt.now() - begin)) {
-                self.never_sent(at, self.rt.now());
-                timetable.advance();
-                continue;
-            }
-            if meeting.all_busy() {
-                meeting.somebody_free().await;
-                able = able.max(self.plan.stamp.now(&self.rt));
-            }
-            if self.is_over() || meeting.is_over() || !self.spend(at) {
-                break;
-            }
-            let request = timetable
-                .request()
-                .unwrap_or_else(|| self.plan.choice.draw(&mut self.dice.borrow_mut()));
-            let is_given = meeting.give(Due { at, able, request });
-            debug_assert!(is_given);
-            timetable.advance();
-            if let Some(factor) = limits.catch_up {
-                let rate = timetable.rate_at(self.rt.now() - begin) * factor;
-                let gap = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::ZERO);
-                not_before = self.rt.precise_now() + gap;
-            }
-        }
-        // What was due and found no free connection belongs to the response times as well.
-        let end = self.window.end.get();
-        while let Some(at) = timetable
-            .due()
-            .map(|since| begin + since)
-            .filter(|at| *at < end)
-        {
-            if self.left.get() == 0 {
-                break;
-            }
-            self.never_sent(at, self.given_up_at());
-            timetable.advance();
-        }
-        meeting.end();
-    }
-
-    /// At the end of a connection's task: what it should have sent and did not.
-    pub(crate) fn leave(&self, idx: usize, held: VecDeque<Due>) {
-        if self.plan.pace == Pace::Closed {
-            return;
-        }
-        let (begin, end) = (self.window.begin.get(), self.window.end.get());
-        let given = self.meeting.as_ref().and_then(|meeting| meeting.given(idx));
-        for due in held.into_iter().chain(given) {
-            self.never_sent(due.at, self.given_up_at());
-        }
-        if let Some(own) = self.own_schedules.get(idx) {
-            let mut own = own.borrow_mut();
-            while let Some(at) = own.due().map(|since| begin + since).filter(|at| *at < end) {
-                self.never_sent(at, end);
-                own.advance();
-            }
-        }
-    }
-
-    fn never_sent(&self, at: Instant, now: Instant) {
-        self.record_of(at).borrow_mut().never_sent(now - at);
-    }
-
     /// How many requests of a connection are under way.
     pub(crate) fn flights(&self, idx: usize) -> usize {
         self.flights[idx].borrow().len()
@@ -482,6 +408,13 @@ impl Fleet {
     /// The one whose answer comes next.
     pub(crate) fn oldest(&self, idx: usize) -> Option<Flight> {
         self.flights[idx].borrow().oldest()
+    }
+
+    /// How long the connection had been open when the oldest request under way on it was sent.
+    pub(crate) fn unused(&self, idx: usize) -> Duration {
+        self.oldest(idx).map_or(Duration::ZERO, |oldest| {
+            oldest.sent - self.opened_at[idx].get()
+        })
     }
 
     /// A request is sent.

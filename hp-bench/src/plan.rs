@@ -248,8 +248,9 @@ impl Plan {
         self.output.csv.as_ref().map(|_file| SAMPLES_MAX / threads)
     }
 
-    /// The same at one rate, for a time.
+    /// The same at one rate, for a time in which all its connections are opened.
     pub fn at_rate(&self, rate: f64, duration: Duration) -> Self {
+        let duration = duration.max(Duration::from_millis(1));
         let pace = match &self.pace {
             Pace::Rate(pace) => pace.clone(),
             Pace::Closed | Pace::Recorded => RatePlan::default(),
@@ -260,7 +261,8 @@ impl Plan {
                 rate: Rate::constant(rate),
                 ..pace
             }),
-            duration: duration.max(Duration::from_millis(1)),
+            duration,
+            ramp_conns: self.ramp_conns.min(self.warmup + duration),
             ..self.clone()
         }
     }
@@ -501,6 +503,11 @@ fn check_times(cli: &Cli, duration: Duration, warmup: Duration) -> Result<(), Pl
         if time < min || time > max {
             return Err(flag(name, format!("out of range; give {range}")));
         }
+    }
+    // The rest would never be opened, and the result would name connections that there were not.
+    if load.ramp_conns > warmup + duration {
+        let cause = "longer than the load; give at most the warm-up and the duration together";
+        return Err(flag("--ramp-conns", cause));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub enum ErrorClass {
     LocalPorts,
     /// No free file descriptor for the connection.
     LocalFds,
-    /// A kept connection was closed just when it was used again; the request is repeated.
+    /// A kept connection, or one that had waited for its first request, was closed just when it was used; the request is repeated.
     EofIdleReuse,
     /// The connection ended before its answer was complete.
     EofEarly,
@@ -290,14 +290,20 @@ impl Record {
         }
     }
 
-    /// Counts a request that was due and never sent. What it waited is a lower bound of its response time, and the
+    /// Counts requests that were due and never sent. What they waited is a lower bound of their response time, and the
     /// service knows nothing of it.
-    pub fn never_sent(&mut self, waited: Duration) {
-        self.unsent += 1;
+    pub fn never_sent(&mut self, waited: Duration, count: u64) {
+        self.unsent += count;
         if self.clock == Clock::Response {
-            self.censored += 1;
-            self.times.headline.saturating_record(nanos(waited));
+            self.censored += count;
+            let headline = &mut self.times.headline;
+            headline.saturating_record_n(nanos(waited), count);
         }
+    }
+
+    /// The shortest time that is the same value as this one to the histograms.
+    pub fn shortest_like(&self, waited: Duration) -> Duration {
+        Duration::from_nanos(self.times.headline.lowest_equivalent(nanos(waited)))
     }
 
     fn sample(&mut self, times: &Times) {
@@ -520,7 +526,7 @@ mod tests {
     #[test]
     fn request_that_was_never_sent_shows_in_the_response_time_alone() {
         let mut record = Record::with_clock(Clock::Response);
-        record.never_sent(Duration::from_secs(1));
+        record.never_sent(Duration::from_secs(1), 1);
         assert_eq!(record.latency().len(), 1);
         assert_eq!(record.service().len(), 0);
         assert_eq!((record.censored, record.unsent), (1, 1));

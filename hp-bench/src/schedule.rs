@@ -174,6 +174,31 @@ impl Arrivals {
         };
     }
 
+    /// Passes over the next `count`, as if all were at even distances.
+    pub(crate) fn skip(&mut self, count: u64) {
+        self.count += self.stride * float(count);
+    }
+
+    /// How many are due before a time and not taken, as if all were at even distances.
+    pub(crate) fn due_before(&self, at: Duration) -> u64 {
+        let places = whole(((self.rate.count_at(at) - self.count) / self.stride).ceil());
+        // The count of a time may be wrong in its last digit; the times of the next to it say which is the first not before.
+        let is_before = |place: u64| {
+            let due = self.rate.time_of(self.count + self.stride * float(place));
+            due.is_some_and(|due| due < at)
+        };
+        let first = places.saturating_sub(1);
+        let count = (first..=places)
+            .take_while(|place| is_before(*place))
+            .count();
+        first + count as u64
+    }
+
+    /// Whether their distances are drawn by chance.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.arrival == Arrival::Poisson
+    }
+
     /// About how many of this share are due at a time and not taken.
     pub(crate) fn backlog_at(&self, at: Duration) -> f64 {
         (self.rate.count_at(at) - self.count) / self.stride
@@ -272,14 +297,6 @@ impl Timetable {
         }
     }
 
-    /// About how many are due at a time and not taken.
-    pub(crate) fn backlog_at(&self, at: Duration) -> f64 {
-        match self {
-            Self::Rate(arrivals) => arrivals.backlog_at(at),
-            Self::Recorded { .. } => 0.0,
-        }
-    }
-
     /// Requests per second of this thread at a time.
     pub(crate) fn rate_at(&self, at: Duration) -> f64 {
         match self {
@@ -290,9 +307,10 @@ impl Timetable {
 }
 
 impl Lateness {
-    /// Whether the oldest request of such a backlog is given up.
-    pub(crate) fn is_too_late(&self, backlog: f64) -> bool {
-        self.backlog_max.is_some_and(|max| backlog > max + 1.0)
+    /// How many of the oldest requests of such a backlog are given up.
+    pub(crate) fn excess(&self, backlog: f64) -> u64 {
+        self.backlog_max
+            .map_or(0, |max| whole((backlog - (max + 1.0)).ceil()))
     }
 }
 
@@ -328,6 +346,24 @@ impl Dice {
         let unit = ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64; // In (0, 1].
         -unit.ln()
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests fit a float whole"
+)]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Of a whole number; what is below 0 is 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the conversion keeps to the range, and the number is whole"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 #[cfg(test)]
@@ -414,6 +450,46 @@ mod tests {
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
         let variance = squares / 1e5 - mean * mean;
         assert!((variance - 1.0).abs() < 0.05, "{variance}");
+    }
+
+    #[test]
+    fn as_many_are_due_before_a_time_as_one_by_one() {
+        let rates = [
+            Rate::constant(200.0),
+            Rate::constant(0.3),
+            Rate::constant(1e8),
+            Rate::new(&[(seconds(0.001), 0.0, 1e6)]),
+            Rate::new(&[(seconds(0.001), 3e5, 3e5), (seconds(0.001), 7e5, 7e5)]),
+        ];
+        for rate in rates.map(Rc::new) {
+            for (index, shares) in [(0, 1), (2, 3)] {
+                let all = Arrivals::new(Rc::clone(&rate), Arrival::Uniform, index, shares, 0);
+                for micros in [0, 1, 10, 333, 1000, 1500, 3000] {
+                    let at = Duration::from_micros(micros);
+                    let mut one_by_one = all.clone();
+                    let mut count = 0;
+                    while one_by_one.due().is_some_and(|due| due < at) {
+                        one_by_one.advance();
+                        count += 1;
+                    }
+                    assert_eq!(all.due_before(at), count, "{rate:?} {index} {micros}");
+                    let mut skipped = all.clone();
+                    skipped.skip(count);
+                    assert_eq!(skipped.due(), one_by_one.due());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn backlog_beyond_its_bound_is_excess() {
+        let limits = Lateness {
+            backlog_max: Some(5.0),
+            catch_up: None,
+        };
+        for (backlog, want) in [(-1.0, 0), (6.0, 0), (6.1, 1), (7.0, 1), (1e8, 99_999_994)] {
+            assert_eq!(limits.excess(backlog), want, "{backlog}");
+        }
     }
 
     #[test]

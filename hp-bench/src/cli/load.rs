@@ -49,7 +49,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "X")]
     pub catch_up: Option<f64>,
 
-    /// Open the connections evenly over this time instead of all before the load
+    /// Open the connections evenly over this time instead of all before the load; at most the warm-up and the duration together
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "0")]
     pub ramp_conns: Duration,
 

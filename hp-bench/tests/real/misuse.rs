@@ -61,6 +61,10 @@ fn words_that_mean_nothing_are_exit_two() {
             &[at, "-R", "5", "--catch-up", "nan"],
             &["--catch-up", "1 or more"],
         ),
+        (
+            &[at, "-d", "500ms", "--ramp-conns", "1501ms"],
+            &["--ramp-conns", "longer than the load", "warm-up"],
+        ),
         (&[at, "--src", ""], &["--src", "127.0.0.2-127.0.0.9"]),
         (&[at, "--start-at", "yesterday"], &["seconds since 1970"]),
         (&[at, "-H", ""], &["Name: value"]),

@@ -115,42 +115,54 @@ fn misuse_is_one_line_and_exit_two() {
 #[test]
 fn interrupted_run_reports_what_it_has() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        for engine in ENGINES {
-            let (addr, requests) = serve(Script::Answer(OK));
-            let child = Command::new(env!("CARGO_BIN_EXE_hp-bench"))
-                .args([
-                    &addr.to_string(),
-                    "2",
-                    "60",
-                    "--warmup",
-                    "0",
-                    "--json",
-                    "-",
-                    "--engine",
-                    engine,
-                ])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            while requests.load(Ordering::Relaxed) == 0 {
-                std::thread::yield_now();
-            }
-            let kill = format!("kill -{signal} {}", child.id());
-            assert!(
-                Command::new("sh")
-                    .args(["-c", &kill])
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.status.code(), Some(code));
-            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(json["interrupted"], true);
-            assert!(json["run"]["responses"].as_u64().unwrap() > 0, "{json}");
-            assert!(json["run"]["elapsed_s"].as_f64().unwrap() < 30.0, "{json}");
+        check_interrupted(signal, code, &[]);
+    }
+}
+
+/// The pacer gave up what was too late without a turn for the signal's message.
+#[test]
+fn a_signal_ends_a_run_at_a_rate_beyond_reach() {
+    check_interrupted("INT", 130, &["-R", "100M"]);
+    check_interrupted("INT", 130, &["-R", "100M", "--max-backlog", "1"]);
+}
+
+fn check_interrupted(signal: &str, code: i32, flags: &[&str]) {
+    for engine in ENGINES {
+        let (addr, requests) = serve(Script::Answer(OK));
+        let child = Command::new(env!("CARGO_BIN_EXE_hp-bench"))
+            .args([
+                &addr.to_string(),
+                "2",
+                "60",
+                "--warmup",
+                "0",
+                "--json",
+                "-",
+                "--engine",
+                engine,
+            ])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while requests.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
         }
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["interrupted"], true);
+        assert!(json["run"]["responses"].as_u64().unwrap() > 0, "{json}");
+        assert!(json["run"]["elapsed_s"].as_f64().unwrap() < 30.0, "{json}");
     }
 }
 

@@ -90,6 +90,29 @@ fn rate_beyond_the_connections_is_told_from_a_slow_client() {
     }
 }
 
+/// The pacer gave up one by one, without a turn for anybody else: the run ended minutes late.
+#[test]
+fn every_request_of_a_rate_beyond_reach_is_sent_or_counted_as_unsent() {
+    for flags in [
+        &["-R", "100M"][..],
+        &["-R", "100M", "--max-backlog", "1"],
+        &["-R", "100M", "--pacing", "conn"],
+        &["-R", "100M", "--catch-up", "10"],
+        &["-R", "100M", "--arrival", "poisson", "--max-backlog", "1"],
+    ] {
+        load(Script::Answer(OK), flags, |code, json| {
+            assert_eq!(code, Some(0), "{flags:?}: {json}");
+            let done = number(json, "/run/responses") + number(json, "/latency_ns/censored");
+            let off_max = if flags.contains(&"poisson") {
+                30_000
+            } else {
+                0
+            };
+            assert!(done.abs_diff(30_000_000) <= off_max, "{flags:?}: {json}");
+        });
+    }
+}
+
 #[test]
 fn backlog_has_a_bound() {
     let (addr, _requests) = serve(Script::Silence);

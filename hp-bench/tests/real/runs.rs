@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use crate::server::{Script, bench, load, serve};
+use crate::server::{ENGINES, Script, bench, load, serve};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -185,6 +185,25 @@ fn server_that_closes_a_kept_connection_is_not_blamed() {
         assert!(number(json, "/errors/eof_idle_reuse") > 0, "{json}");
         assert!(number(json, "/run/responses") > 0, "{json}");
     });
+}
+
+/// At a slow rate, servers with a time limit for the first request made the run void.
+#[test]
+fn server_that_closes_a_connection_which_waited_for_its_first_request_is_not_blamed() {
+    for engine in ENGINES {
+        let (addr, _requests) = serve(Script::CloseFirst(3, OK));
+        let addr = addr.to_string();
+        // One request in the warm-up, which nothing preceded, and two in the window, for connections that have waited.
+        let load = [
+            &addr, "3", "-t", "1", "-R", "5", "--warmup", "200ms", "-d", "400ms",
+        ];
+        let output = bench(&[&load[..], &["--json", "-", "--engine", engine]].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{engine}: {json}");
+        let repeated = number(&json, "/errors/eof_idle_reuse");
+        assert_eq!(repeated, 2, "{engine}: {json}");
+        assert_eq!(number(&json, "/run/responses"), 2, "{engine}: {json}");
+    }
 }
 
 pub(crate) fn number(json: &Value, pointer: &str) -> u64 {

@@ -21,6 +21,8 @@ pub(crate) enum Script {
     AnswerAndClose(&'static str),
     /// Sends these bytes, and closes when the next request comes.
     AnswerOnce(&'static str),
+    /// Closes as many connections as it is told as soon as they come; sends these bytes on the later ones.
+    CloseFirst(usize, &'static str),
     /// Sends a body that is another one for each request.
     Numbered,
     /// Sends nothing, ever.
@@ -33,9 +35,14 @@ pub(crate) fn serve(script: Script) -> (SocketAddr, &'static AtomicU64) {
     let addr = listener.local_addr().unwrap();
     let requests: &AtomicU64 = Box::leak(Box::default());
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
+        for (number, stream) in listener.incoming().enumerate() {
             let stream = stream.unwrap();
-            std::thread::spawn(move || converse(stream, script, requests));
+            match script {
+                Script::CloseFirst(count, _) if number < count => drop(stream),
+                _ => drop(std::thread::spawn(move || {
+                    converse(stream, script, requests);
+                })),
+            }
         }
     });
     (addr, requests)
@@ -65,7 +72,10 @@ fn converse(mut stream: impl Read + Write, script: Script, requests: &AtomicU64)
         let text = match script {
             Script::Numbered => numbered.as_str(),
             Script::AnswerOnce(_) if answers > 0 => return,
-            Script::Answer(text) | Script::AnswerAndClose(text) | Script::AnswerOnce(text) => text,
+            Script::Answer(text)
+            | Script::AnswerAndClose(text)
+            | Script::AnswerOnce(text)
+            | Script::CloseFirst(_, text) => text,
             Script::Silence => continue,
         };
         if stream.write_all(text.as_bytes()).is_err() {
