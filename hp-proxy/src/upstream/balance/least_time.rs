@@ -1,5 +1,5 @@
 //! Whoever should answer first: peak EWMA. An endpoint's time jumps up with a slow answer at once and comes down over
-//! [`MEMORY`]; it is multiplied by what is in flight there. One that nobody has asked for long is forgotten to be slow, so it is tried again.
+//! ten seconds; it is multiplied by what is in flight there. One that nobody has asked for long is forgotten to be slow, so it is tried again.
 
 use super::Choice;
 use hp_core::rt::Instant;

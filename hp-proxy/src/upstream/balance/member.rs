@@ -66,7 +66,7 @@ impl Member {
         self.weight
     }
 
-    /// Its weight now, in units of 1/[`WEIGHT_UNIT`]: what was given, or less while it starts slowly. 0 only where 0 was given.
+    /// Its weight now, in units of 1/256: what was given, or less while it starts slowly. 0 only where 0 was given.
     #[must_use]
     pub fn weight_at(&self, now: Instant) -> u64 {
         let full = u64::from(self.weight) * WEIGHT_UNIT;
