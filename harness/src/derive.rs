@@ -151,7 +151,7 @@ pub fn setting(path: &Path) -> Result<Setting, Error> {
     })
 }
 
-/// Reads a text of at most [`TEXT_BYTES_MAX`].
+/// Reads a text of at most 16 MiB.
 ///
 /// # Errors
 /// [`Error::Read`].

@@ -59,7 +59,7 @@ impl Calibrate {
 #[derive(Clone, Debug, Parser)]
 #[command(name = "hp-bench compare", bin_name = "hp-bench compare", version, after_help = AFTER_COMPARE)]
 pub struct Compare {
-    /// Two or more targets: HOST:PORT, http://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]
+    /// Two or more targets: HOST:PORT, http://HOST:PORT/PATH or unix:/SOCKET:/PATH
     #[arg(required = true, value_name = "TARGET", num_args = 2..=TARGETS_MAX)]
     pub targets: Vec<Target>,
 
