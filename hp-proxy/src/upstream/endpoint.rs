@@ -4,6 +4,7 @@ use super::balance;
 use super::window::Window;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
+use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
 
 /// Who an endpoint is: the same in two plans when both its name and its address are.
@@ -76,7 +77,7 @@ impl Endpoint {
 
     /// Whether its slot can be another endpoint's.
     pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && self.open == 0
+        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.
