@@ -50,7 +50,7 @@ fn the_end_of_an_answer_reaches_a_client_whose_socket_is_full() {
     check(0);
 }
 
-/// Plans follow one another in the middle of the run (every third and fourth seed), and no request may fail for it: where nothing
+/// Plans follow one another in the middle of the run (two seeds of four), and no request may fail for it: where nothing
 /// goes wrong otherwise, every answer is whole and every count exact.
 #[test]
 fn plans_that_follow_fail_no_request() {

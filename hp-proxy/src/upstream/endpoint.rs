@@ -2,6 +2,7 @@
 
 use super::balance;
 use super::window::Window;
+use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
 use hp_core::rt::plant::{Plant, is_planted};
@@ -38,6 +39,8 @@ pub(super) struct Endpoint {
     /// Its place in the plan, and among the balancer's members; `None`: it is gone, and its connections end.
     pub(super) member: Option<usize>,
     pub(super) open: u32,
+    /// Those of them that are tunnels.
+    pub(super) tunnels: u32,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
@@ -61,18 +64,27 @@ impl Endpoint {
             identity,
             member: Some(member),
             open: 0,
+            tunnels: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
         }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.identity.name.clone()
+    pub(super) fn name(&self) -> &str {
+        &self.identity.name
     }
 
     pub(super) fn addr(&self) -> Address {
         self.identity.addr.clone()
+    }
+
+    pub(super) fn conns(&self) -> Conns {
+        Conns {
+            in_use: u64::from(self.in_flight()),
+            tunnels: u64::from(self.tunnels),
+            idle: self.idle.len() as u64,
+        }
     }
 
     /// Whether its slot can be another endpoint's.

@@ -120,12 +120,14 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
         let found = found.join("\n  ");
         return Err(format!("{found}\n  in {scene:?}\n  faults {struck:?}"));
     }
+    let mut ways = ways::count(&stage.ledger, stage.rows());
+    ways.insert(String::from("plan followed"), stage.reloads_done.get());
     Ok(Report {
         conns: stage.ledger.conns.get(),
         requests: stage.ledger.requests(),
         time,
         faults,
-        ways: ways::count(&stage.ledger, stage.rows()),
+        ways,
         hash,
     })
 }
@@ -214,6 +216,7 @@ struct Stage {
     /// The first plan, before it was given routes, and the latest.
     plans: Option<(Plan, RefCell<SharedPlan>)>,
     reloads: RefCell<Reloads>,
+    reloads_done: Cell<u64>,
 }
 
 impl Stage {
@@ -235,6 +238,7 @@ impl Stage {
             has_drained_early: Cell::new(false),
             plans: None,
             reloads: RefCell::new(Reloads::of(seed, scene.bounds.has_routes)),
+            reloads_done: Cell::new(0),
         };
         let servers = stage.set_backends(world, chance, scene);
         stage.set_proxy(&proxy_host, scene, chance, (proxy, servers));
@@ -417,6 +421,7 @@ impl Stage {
             self.tell(WorkerId(id), Message::Follow(Box::new(message)));
         }
         latest.replace(next);
+        self.reloads_done.set(self.reloads_done.get() + 1);
     }
 
     fn tell(&self, worker: WorkerId, message: Message) {
