@@ -2,11 +2,13 @@
 
 pub mod balance;
 mod dial;
+pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
 mod pool;
 mod queue;
+mod ways;
 mod window;
 
 pub use endpoint::Identity;
