@@ -3,11 +3,13 @@
 pub mod balance;
 mod books;
 mod dial;
+pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
 mod pool;
 mod queue;
+mod ways;
 mod window;
 
 pub use books::SharedLedger;
