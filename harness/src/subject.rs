@@ -97,6 +97,9 @@ pub struct Subject {
     /// The most backends that it can forward to; none: as many as there are.
     #[serde(default)]
     pub backends_max: Option<u32>,
+    /// The signal on which it reads its configuration anew: one of [`RELOAD_SIGNALS`].
+    #[serde(default)]
+    pub reload: Option<String>,
     /// Where it comes from, for the line that says that it is missing.
     #[serde(default)]
     pub install: String,
@@ -307,6 +310,13 @@ fn subjects_of(text: &str) -> Result<Option<BTreeMap<String, Subject>>, String> 
                 subject.program
             ));
         }
+        let is_known = |signal: &String| RELOAD_SIGNALS.contains(&signal.as_str());
+        if let Some(signal) = subject.reload.as_ref().filter(|signal| !is_known(signal)) {
+            return Err(format!(
+                "subject {name}: reload {signal:?}; write one of {}",
+                RELOAD_SIGNALS.join(", ")
+            ));
+        }
     }
     Ok(listing.subject)
 }
@@ -318,6 +328,8 @@ pub fn one_line(error: &toml::de::Error) -> String {
     words.join(" ")
 }
 
+/// Signals by which programs are told to read their configuration anew.
+pub const RELOAD_SIGNALS: [&str; 3] = ["HUP", "USR1", "USR2"];
 /// The most workers of one subject.
 pub const WORKERS_MAX: u32 = 1024;
 
@@ -410,6 +422,10 @@ mod tests {
             (
                 "[subject.a]\nrole = \"proxy\"\nprogram = \"x\"\nargz = []\n",
                 "argz",
+            ),
+            (
+                "[subject.a]\nrole = \"proxy\"\nprogram = \"x\"\nreload = \"KILL\"\n",
+                "HUP, USR1, USR2",
             ),
             (
                 "[subject.\"a@w2\"]\nrole = \"proxy\"\nprogram = \"x\"\n",

@@ -34,6 +34,10 @@ pub struct Server {
     pub addrs: Vec<SocketAddr>,
     /// The files that were made for it, as rendered: name and text.
     pub files: Vec<(String, String)>,
+    /// The signal on which it reads its configuration anew; none where that is not known.
+    pub reload: Option<String>,
+    /// Where a row asks for several instances, all but this one.
+    pub more: Vec<Self>,
 }
 
 /// What starts servers, the same for all of a session.
@@ -65,6 +69,8 @@ struct Behind {
     count: u32,
     body_bytes: u64,
     flags: Vec<String>,
+    /// Of each subject before it.
+    instances: u32,
 }
 
 impl Topology {
@@ -91,9 +97,9 @@ impl Topology {
         starter: Starter<'_>,
     ) -> Result<(), Error> {
         let behind = Behind::of(load);
-        let (server_seat, others_seat) = (
+        let (server_seat, backend_seat) = (
             Seat::of_server(workload.seats),
-            Seat::of_others(workload.seats),
+            Seat::of_backend(workload.seats),
         );
         for name in workload.started() {
             let key = (name.clone(), behind.clone());
@@ -106,13 +112,13 @@ impl Topology {
                     let backends = if subject.role == Role::Backend {
                         &[]
                     } else {
-                        self.backends_of(&behind, starter, others_seat)?
+                        self.backends_of(&behind, starter, backend_seat)?
                     };
                     let addrs: Vec<SocketAddr> = backends
                         .iter()
                         .flat_map(|backend| backend.addrs.clone())
                         .collect();
-                    let order = Order {
+                    let order = |number| Order {
                         subject,
                         name: &name,
                         backends: &addrs,
@@ -124,9 +130,18 @@ impl Topology {
                         },
                         seat: server_seat,
                         listeners: 1,
-                        number: self.servers.len(),
+                        number,
                     };
-                    match start(starter, &order) {
+                    let first = self.servers.len();
+                    let numbers = (1..behind.instances as usize)
+                        .map(|instance| INSTANCE_NUMBERS + first * 8 + instance);
+                    let started = start(starter, &order(first)).and_then(|mut server| {
+                        for number in numbers {
+                            server.more.push(start(starter, &order(number))?);
+                        }
+                        Ok(server)
+                    });
+                    match started {
                         Err(Error::Interrupted) => return Err(Error::Interrupted),
                         other => other.map_err(|error| error.to_string().replace("\n  | ", "; ")),
                     }
@@ -224,20 +239,11 @@ impl Topology {
             .into_iter()
             .flatten()
             .filter(|_| !is_backend);
-        for server in std::iter::once(server).chain(backends) {
-            if let Some(status) = server.process.ended() {
-                let stderr = server.process.stderr();
-                let last = stderr
-                    .lines()
-                    .last()
-                    .map(|line| format!(": {line}"))
-                    .unwrap_or_default();
-                let reason = format!("{} ended ({status}){last}", server.name);
-                self.give_up(name, reason.clone());
-                return Some(reason);
-            }
-        }
-        None
+        let reason = std::iter::once(server)
+            .chain(backends)
+            .find_map(Server::ended)?;
+        self.give_up(name, reason.clone());
+        Some(reason)
     }
 
     /// Ends a subject's servers; from now on it is missing.
@@ -258,8 +264,27 @@ impl Drop for Topology {
             .chain(self.backends.values_mut().flatten())
         {
             server.process.ask_to_stop();
+            for instance in &mut server.more {
+                instance.process.ask_to_stop();
+            }
         }
         self.servers.clear();
+    }
+}
+
+impl Server {
+    /// How it ended, or another instance of it, which should run.
+    fn ended(&mut self) -> Option<String> {
+        let Some(status) = self.process.ended() else {
+            return self.more.iter_mut().find_map(Self::ended);
+        };
+        let stderr = self.process.stderr();
+        let last = stderr
+            .lines()
+            .last()
+            .map(|line| format!(": {line}"))
+            .unwrap_or_default();
+        Some(format!("{} ended ({status}){last}", self.name))
     }
 }
 
@@ -271,6 +296,7 @@ impl Behind {
             count: load.backends,
             body_bytes: load.body_bytes,
             flags: load.backend_flags.clone(),
+            instances: load.instances,
         }
     }
 }
@@ -373,6 +399,8 @@ fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
         addr: *addrs.first().expect("a server listens somewhere"),
         addrs,
         files,
+        reload: subject.reload.clone(),
+        more: Vec::new(),
     })
 }
 
@@ -547,6 +575,7 @@ fn accepts(addr: SocketAddr) -> bool {
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const BACKEND_NUMBERS: usize = 10_000;
+const INSTANCE_NUMBERS: usize = 20_000;
 const PROCESSES_MAX: u32 = 64;
 const LISTENER_WORD: &str = "{listener}";
 const WIRE_NUMBER: usize = 100_000;
