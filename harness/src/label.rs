@@ -38,16 +38,7 @@ pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) ->
     if document.interrupted {
         reasons.push("the load was interrupted".to_owned());
     }
-    let failures = document
-        .errors
-        .iter()
-        .filter(|&(class, &count)| class != REUSE_CLASS && count > 0);
-    let failures: Vec<String> = failures
-        .map(|(class, count)| format!("{class} {count}"))
-        .collect();
-    if !failures.is_empty() {
-        reasons.push(format!("errors: {}", failures.join(", ")));
-    }
+    reasons.extend(failures(document));
     for (class, count) in document
         .status
         .iter()
@@ -93,6 +84,19 @@ pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) ->
         None => reasons.push("the load was ended by a signal".to_owned()),
     }
     reasons
+}
+
+/// The failures of a run by class; a kept connection that the server closed while it was idle is none, since the request was sent
+/// again.
+pub fn failures(document: &Document) -> Option<String> {
+    let failures = document
+        .errors
+        .iter()
+        .filter(|&(class, &count)| class != REUSE_CLASS && count > 0);
+    let failures: Vec<String> = failures
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect();
+    (!failures.is_empty()).then(|| format!("errors: {}", failures.join(", ")))
 }
 
 /// Requests under way in a closed loop on kept connections, by Little's law, and the most that can be.

@@ -78,7 +78,10 @@ fn the_index_lists_what_is_there() {
     }
     let committed = fs::read_to_string(results.join("INDEX.md")).unwrap();
     let content = index::content(&results).unwrap();
-    assert!(committed == content, "INDEX.md is stale: run `make bench-readme`");
+    assert!(
+        committed == content,
+        "INDEX.md is stale: run `make bench-readme`"
+    );
 }
 
 #[test]
@@ -86,7 +89,10 @@ fn the_readme_says_what_the_results_say() {
     let path = root().join("README.md");
     let committed = fs::read_to_string(&path).unwrap();
     let renewed = readme::renewed(&path, &results()).unwrap();
-    assert!(committed == renewed, "README.md is stale: run `make bench-readme`");
+    assert!(
+        committed == renewed,
+        "README.md is stale: run `make bench-readme`"
+    );
 }
 
 const SESSION_BYTES_MAX: u64 = 2 << 20;

@@ -9,14 +9,13 @@
 use std::fs;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::idle::{self, Point};
 use super::memory::KernelMemory;
 use super::{note, number};
 use crate::clock;
 use crate::cpu;
 use crate::error::Error;
+use crate::label;
 use crate::load::{self, Scene};
 use crate::process::{Process, Seat};
 use crate::raw::{Record, Usage};
@@ -232,12 +231,10 @@ fn end(scene: &Scene<'_>, holders: &mut [Process], record: &mut Record) -> Resul
                     .push(format!("a holder gave no document ({status}; {cause})"));
             }
             (Some(_status), Ok(document)) => {
-                let errors: u64 = document.errors.values().sum();
-                if errors > 0 {
-                    record
-                        .void
-                        .push(format!("a holder met errors: {}", json!(document.errors)));
-                }
+                let failures = label::failures(&document);
+                record
+                    .void
+                    .extend(failures.map(|what| format!("a holder met {what}")));
             }
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! `extra`: `every_s` (between two reloads, from the load's start).
 //!
-//! By which signal a subject reloads is in its catalogue entry; one without is void here. That it did reload is told by its
-//! log, which the session keeps, and where workers are processes by how many of them there were.
+//! By which signal a subject reloads is in its catalogue entry; one without is void here. Whether it did reload is not seen from
+//! outside: its log tells, which the session keeps, and where workers are processes how many of them there were.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,19 +50,19 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
     let roots = scene.roots();
     let before = Look::take(&roots, clock::monotonic_ns());
     let mut running = Running::start(scene)?;
-    let (mut reloads, mut processes) = (0_u32, BTreeSet::from_iter(cpu::tree(pid)));
+    let (mut signals, mut processes) = (0_u32, BTreeSet::from_iter(cpu::tree(pid)));
     while running.goes_on_until(clock::now() + every, scene.interrupt) {
         scene.server.process.signal(signal);
-        reloads += 1;
+        signals += 1;
         processes.extend(cpu::tree(pid));
     }
     let outcome = running.end(scene.interrupt)?;
     let after = Look::take(&roots, clock::monotonic_ns());
     processes.extend(cpu::tree(pid));
     scene.fill_usage(&before, &after, record);
-    note(record, "reloads", reloads);
+    note(record, "signals_sent", signals);
     note(record, "processes_seen", processes.len());
-    if reloads == 0 {
+    if signals == 0 {
         record
             .void
             .push("the load ended before the first reload; write a shorter extra.every_s".into());
