@@ -226,9 +226,11 @@ fn end(scene: &Scene<'_>, holders: &mut [Process], record: &mut Record) -> Resul
         match (ended, load::parse_document(&holder.stdout())) {
             (None, _) => record.void.push("a holder did not end".into()),
             (Some(status), Err(cause)) => {
-                record
-                    .void
-                    .push(format!("a holder gave no document ({status}; {cause})"));
+                let stderr = holder.stderr();
+                let last = stderr.lines().last().unwrap_or_default();
+                record.void.push(format!(
+                    "a holder gave no document ({status}; {cause}): {last}"
+                ));
             }
             (Some(_status), Ok(document)) => {
                 let failures = label::failures(&document);

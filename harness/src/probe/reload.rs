@@ -1,4 +1,5 @@
-//! Reloading under load: the row's load runs at its rate, and the server is told again and again to read its configuration anew. No
+//! Reloading under load: the row's load runs at its rate, and the server is told again and again to read its configuration anew, which is another one
+//! each time where its template names `{turn}`. No
 //! request may fail, and what the slowest one waited is told.
 //!
 //! `extra`: `every_s` (between two reloads, from the load's start).
@@ -39,21 +40,26 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
             return Ok(());
         }
     };
-    let Some(signal) = &scene.server.reload else {
+    if scene.server.reload.is_none() {
         let name = &scene.server.name;
         record.void.push(format!(
             "RELOAD is not known of {name}: its catalogue entry names no signal"
         ));
         return Ok(());
-    };
+    }
     let pid = scene.server.process.pid();
     let roots = scene.roots();
     let before = Look::take(&roots, clock::monotonic_ns());
     let mut running = Running::start(scene)?;
-    let (mut signals, mut processes) = (0_u32, BTreeSet::from_iter(cpu::tree(pid)));
+    let (mut signals, mut processes) = (0_usize, BTreeSet::from_iter(cpu::tree(pid)));
     while running.goes_on_until(clock::now() + every, scene.interrupt) {
-        scene.server.process.signal(signal);
         signals += 1;
+        if let Err(cause) = scene.server.reload(signals) {
+            record
+                .void
+                .push(format!("the configuration could not be written ({cause})"));
+            break;
+        }
         processes.extend(cpu::tree(pid));
     }
     let outcome = running.end(scene.interrupt)?;
