@@ -1,5 +1,6 @@
 //! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
+mod ahead;
 mod check;
 mod explain;
 
@@ -162,6 +163,18 @@ enum Word {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         request: Vec<String>,
     },
+    /// Tell what a running proxy would change if its file were this one, and which connections that touches. Exit status 1: it
+    /// cannot be followed.
+    Plan {
+        /// The file.
+        file: PathBuf,
+        /// Where the running proxy has its listener for operators [default: where the file has it]
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: Option<String>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -173,6 +186,8 @@ pub enum Command {
     Run(Box<Plan>, Source),
     /// To print a result.
     Print(String),
+    /// To print a result, and to fail for what it says.
+    PrintAndFail(String),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -282,6 +297,15 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
             let told = explain::explain(&plan_of_file(file)?.0, &request.join(" "));
             Command::Print(told.map_err(Refusal::Misuse)?)
         }
+        Some(Word::Plan { file, admin, json }) => {
+            let (plan, _watch) = plan_of_file(file)?;
+            let ahead = ahead::look(plan, admin.as_deref(), *json)?;
+            if ahead.can_be_done {
+                Command::Print(ahead.text)
+            } else {
+                Command::PrintAndFail(ahead.text)
+            }
+        }
         Some(Word::Schema) => Command::Print(schema::text()),
     })
 }
@@ -293,7 +317,9 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
     match command(args)? {
         Command::Run(plan, _source) => Ok(*plan),
-        Command::Print(_) => Err(Refusal::Misuse(String::from("nothing is to be served"))),
+        Command::Print(_) | Command::PrintAndFail(_) => {
+            Err(Refusal::Misuse(String::from("nothing is to be served")))
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use std::task::{Poll, Waker};
 pub enum Command {
     /// Read the configuration file again, and run what it says.
     Reload,
+    /// Tell what is connected where, in JSON.
+    Live,
     /// Tell what runs, as a configuration file that says everything but secrets.
     Plan,
 }

@@ -10,6 +10,7 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+pub mod live;
 mod names;
 pub mod reload;
 pub mod resolver;
@@ -33,6 +34,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (plan, source) = match cli::command(args) {
         Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
+        Ok(Command::PrintAndFail(text)) => {
+            print(&text);
+            return ExitCode::FAILURE;
+        }
         Err(refusal) => return refusal.report(),
     };
     match run::run(*plan, source) {

@@ -8,6 +8,7 @@ use crate::config::show;
 use crate::config::watch::Watch;
 use crate::control::{Answer, Command, Control, Verdict};
 use crate::counters::Rows;
+use crate::live::Live;
 use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
@@ -98,8 +99,25 @@ impl Running {
     pub(crate) fn answer(&mut self, command: &Command) -> Answer {
         match command {
             Command::Reload => self.reload(),
+            Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
         }
+    }
+
+    /// What is connected where; without workers that do not answer in time.
+    fn live(&self) -> Live {
+        let mut live = Live::default();
+        self.plan.count_shared(&mut live);
+        let (who_asks, told) = mpsc::channel();
+        run::tell_all(&self.workers, || Message::Tell(who_asks.clone()));
+        drop(who_asks);
+        for _ in 0..self.workers.mesh().workers() {
+            match told.recv_timeout(TOLD_WITHIN) {
+                Ok(more) => live.add(more),
+                Err(_late) => break,
+            }
+        }
+        live
     }
 
     /// Reads the file again because somebody wants it who reads the log.
@@ -165,12 +183,14 @@ impl Running {
         answer
     }
 
-    /// Follows names that lead elsewhere.
-    pub(crate) fn look_at_servers(&mut self) {
+    /// Follows names that lead elsewhere. Whether anything was heard of names.
+    pub(crate) fn look_at_servers(&mut self) -> bool {
+        let has_heard = self.servers.hear_news();
         if let Some(plan) = self.servers.changed(&self.plan) {
             let answer = self.follow(plan);
             eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
         }
+        has_heard
     }
 
     /// Follows a plan, or says why that cannot be.
@@ -246,5 +266,7 @@ fn indented(text: &str) -> String {
     })
 }
 
+/// How long is waited for a worker that has to count.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long is waited for workers that do not take the plan up at once.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 
 use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::control::Control;
+use crate::live::Live;
 use crate::upstream::balance::Balancing;
 use crate::upstream::{Identity, Settings, SharedLedger};
 use hp_core::rt::Engine;
@@ -166,6 +167,15 @@ impl SharedPlan {
     pub(crate) fn ledgers(&self) -> impl Iterator<Item = &SharedLedger> {
         let upstreams = self.0.upstreams.iter();
         upstreams.filter_map(|upstream| upstream.ledger.as_ref())
+    }
+
+    /// Takes up the connections that threads share.
+    pub(crate) fn count_shared(&self, live: &mut Live) {
+        for upstream in &*self.0.upstreams {
+            if let Some(ledger) = &upstream.ledger {
+                live.add_upstream(&upstream.plan.name, ledger.conns());
+            }
+        }
     }
 
     /// The same of upstreams that the plan before did not have.

@@ -3,8 +3,10 @@
 use super::balance;
 use super::ways::Ways;
 use super::window::Window;
+use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
+use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -66,6 +68,8 @@ pub(super) struct Endpoint {
     /// Its place in the plan, and among the balancer's members; `None`: it is gone, and its connections end.
     pub(super) member: Option<usize>,
     pub(super) open: u32,
+    /// Those of them that are tunnels.
+    pub(super) tunnels: u32,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
@@ -91,6 +95,7 @@ impl Endpoint {
             identity,
             member: Some(member),
             open: 0,
+            tunnels: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
@@ -104,17 +109,25 @@ impl Endpoint {
         self.ways.follow(identity.ways(), first)
     }
 
-    pub(super) fn name(&self) -> String {
-        self.identity.name.clone()
+    pub(super) fn name(&self) -> &str {
+        &self.identity.name
     }
 
     pub(super) fn addr(&self) -> Address {
         self.identity.addr.clone()
     }
 
+    pub(super) fn conns(&self) -> Conns {
+        Conns {
+            in_use: u64::from(self.in_flight()),
+            tunnels: u64::from(self.tunnels),
+            idle: self.idle.len() as u64,
+        }
+    }
+
     /// Whether its slot can be another endpoint's.
     pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && self.open == 0
+        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.
@@ -131,5 +144,23 @@ impl Endpoint {
     /// Whether one more connection may be opened.
     pub(super) fn has_room(&self, conns_max: Option<u32>) -> bool {
         conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
+    }
+}
+
+/// Puts an endpoint into a slot that is nobody's, else into a new one.
+pub(super) fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
+    match endpoints
+        .iter_mut()
+        .enumerate()
+        .find(|(_, slot)| slot.is_free_slot())
+    {
+        Some((slot, free)) => {
+            *free = endpoint;
+            slot
+        }
+        None => {
+            endpoints.push(endpoint);
+            endpoints.len() - 1
+        }
     }
 }

@@ -13,10 +13,11 @@
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
-use super::endpoint::{Endpoint, Identity, Idle};
+use super::endpoint::{Endpoint, Identity, Idle, place};
 use super::queue::Queue;
 use super::ways::Ways;
 use super::window::Stall;
+use crate::live::Conns;
 use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
@@ -151,11 +152,26 @@ impl Ledger {
             .collect()
     }
 
+    /// Connections by endpoint.
+    pub(super) fn conns(&self) -> Vec<(String, Conns)> {
+        let used = self.endpoints.iter().filter(|one| !one.is_free_slot());
+        used.map(|one| (one.name().to_owned(), one.conns()))
+            .collect()
+    }
+
+    /// A connection to an endpoint is a tunnel now.
+    pub(super) fn begin_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels += 1;
+    }
+
+    /// A tunnel has ended; its connection is closed apart from that.
+    pub(super) fn end_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels -= 1;
+    }
+
     /// What an endpoint is called.
-    pub(super) fn name(&self, endpoint: usize) -> String {
-        self.endpoints
-            .get(endpoint)
-            .map_or_else(String::new, Endpoint::name)
+    pub(super) fn name(&self, endpoint: usize) -> &str {
+        self.endpoints.get(endpoint).map_or("", Endpoint::name)
     }
 
     /// Where an endpoint is.
@@ -468,24 +484,6 @@ impl Ledger {
     }
 }
 
-/// Puts an endpoint into a slot that is nobody's, else into a new one.
-fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
-    match endpoints
-        .iter_mut()
-        .enumerate()
-        .find(|(_, slot)| slot.is_free_slot())
-    {
-        Some((slot, free)) => {
-            *free = endpoint;
-            slot
-        }
-        None => {
-            endpoints.push(endpoint);
-            endpoints.len() - 1
-        }
-    }
-}
-
 /// Whose a ledger is.
 #[derive(Debug)]
 pub(super) enum Books {
@@ -534,6 +532,12 @@ impl SharedLedger {
     pub fn close_idle(&self) {
         let closed = self.with(Ledger::close_idle);
         self.close_all(closed);
+    }
+
+    /// Connections by endpoint.
+    #[must_use]
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.with(|ledger| ledger.conns())
     }
 
     fn close_all(&self, closed: Vec<(usize, Idle)>) {

@@ -12,7 +12,7 @@ mod ways;
 mod window;
 
 pub use endpoint::Identity;
-pub use lease::Lease;
+pub use lease::{Lease, Tunnel};
 pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};

@@ -9,6 +9,7 @@ use super::lease::{Lease, Opening};
 use super::ledger::{Books, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
+use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
@@ -151,10 +152,15 @@ impl Upstream {
         self.settings.get()
     }
 
-    /// What an endpoint is called, by its slot.
+    /// Connections by endpoint, those included of endpoints that are gone and finish what they carry.
     #[must_use]
-    pub fn endpoint_name(&self, endpoint: usize) -> String {
-        self.books.with(|ledger| ledger.name(endpoint))
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.books.with(|ledger| ledger.conns())
+    }
+
+    /// Does something with what an endpoint is called, by its slot.
+    pub fn with_name_of(&self, endpoint: usize, act: impl FnOnce(&str)) {
+        self.books.with(|ledger| act(ledger.name(endpoint)));
     }
 
     /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
