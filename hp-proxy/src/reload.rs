@@ -183,12 +183,14 @@ impl Running {
         answer
     }
 
-    /// Follows names that lead elsewhere.
-    pub(crate) fn look_at_servers(&mut self) {
+    /// Follows names that lead elsewhere. Whether anything was heard of names.
+    pub(crate) fn look_at_servers(&mut self) -> bool {
+        let has_heard = self.servers.hear_news();
         if let Some(plan) = self.servers.changed(&self.plan) {
             let answer = self.follow(plan);
             eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
         }
+        has_heard
     }
 
     /// Follows a plan, or says why that cannot be.
