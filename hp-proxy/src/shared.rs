@@ -6,6 +6,7 @@ use crate::counters::{Counters, Rows};
 use crate::route::split::Draws;
 use crate::route::table;
 use crate::upstream::balance::Balancing;
+use crate::upstream::sticky::Cookies;
 use crate::upstream::{Settings, SharedLedger, Upstream};
 use hp_core::rt::Engine;
 use hp_core::rt::crew::{Crew, Seat};
@@ -110,7 +111,18 @@ struct Date {
     clippy::disallowed_types,
     reason = "the plan is shared once, when the workers start"
 )]
-pub struct SharedPlan(Arc<(Plan, Box<[Balancing]>)>);
+pub struct SharedPlan(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    plan: Plan,
+    /// By upstream.
+    balancing: Box<[Balancing]>,
+    /// By upstream.
+    cookies: Box<[Option<Cookies>]>,
+    /// Whether any upstream has cookies.
+    is_sticky: bool,
+}
 
 impl SharedPlan {
     /// Makes what the workers of a plan share.
@@ -128,13 +140,34 @@ impl SharedPlan {
         let balancing = upstreams
             .map(|upstream| upstream.balancing(ledgers))
             .collect();
-        Self(Arc::new((plan, balancing)))
+        let upstreams = plan.upstreams.iter();
+        let cookies: Box<[_]> = upstreams
+            .map(|upstream| upstream.cookies(&plan.process_key))
+            .collect();
+        Self(Arc::new(Parts {
+            is_sticky: cookies.iter().any(Option::is_some),
+            plan,
+            balancing,
+            cookies,
+        }))
     }
 
     /// How requests are spread, by upstream.
     #[must_use]
     pub fn balancing(&self) -> &[Balancing] {
-        &self.0.1
+        &self.0.balancing
+    }
+
+    /// The cookies that keep clients with endpoints of an upstream; `None` where nothing does.
+    #[must_use]
+    pub fn cookies(&self, upstream: u32) -> Option<&Cookies> {
+        self.0.cookies.get(upstream as usize)?.as_ref()
+    }
+
+    /// Whether any upstream has cookies.
+    #[must_use]
+    pub fn is_sticky(&self) -> bool {
+        self.0.is_sticky
     }
 }
 
@@ -142,7 +175,7 @@ impl Deref for SharedPlan {
     type Target = Plan;
 
     fn deref(&self) -> &Plan {
-        &self.0.0
+        &self.0.plan
     }
 }
 
@@ -192,7 +225,7 @@ impl Worker {
         self.id
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &SharedPlan {
         &self.plan
     }
 

@@ -15,6 +15,8 @@
 mod balance;
 #[path = "e2e/ends.rs"]
 mod ends;
+#[path = "e2e/example.rs"]
+mod example;
 #[path = "e2e/forwarding.rs"]
 mod forwarding;
 #[path = "e2e/messages.rs"]
@@ -25,6 +27,8 @@ mod process;
 mod refusals;
 #[path = "e2e/routes.rs"]
 mod routes;
+#[path = "e2e/sticky.rs"]
+mod sticky;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/threads.rs"]
@@ -79,6 +83,15 @@ macro_rules! stamp {
                     one_client_s_requests_go_to_one_endpoint_by_its_address,
                     the_endpoint_with_the_fewest_requests_is_asked,
                     the_first_endpoint_with_room_is_asked;
+                example:
+                    the_whole_example_does_what_it_says,
+                    the_example_changes_requests_as_it_says;
+                sticky:
+                    a_client_stays_with_the_endpoint_that_answered_it_first,
+                    cookies_that_are_not_ours_bind_nobody,
+                    a_client_whose_endpoint_is_gone_is_bound_anew,
+                    a_client_stays_on_its_side_of_a_split,
+                    groups_are_asked_in_the_order_of_their_priority;
                 routes:
                     each_request_goes_where_its_most_specific_route_leads,
                     a_request_that_no_route_takes_is_told_so,

@@ -9,6 +9,7 @@ use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
 use crate::upstream::balance::Method;
+use crate::upstream::sticky::{SameSite, Sticky};
 use hp_core::rt::net::PortUse;
 use hp_core::wire::forwarding::is_credential;
 use std::fmt::{self, Display, Write};
@@ -276,6 +277,9 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     let endpoints: Vec<String> = upstream.endpoints.iter().map(endpoint_text).collect();
     writeln!(out, "endpoints = [{}]", endpoints.join(", "))?;
     writeln!(out, "balance = {}", balance_text(&upstream.balance))?;
+    if let Some(sticky) = &upstream.sticky {
+        writeln!(out, "sticky = {}", sticky_text(sticky))?;
+    }
     writeln!(out, "idle_conns_max = {}", upstream.idle_conns_max)?;
     writeln!(out, "max_conns = {}", upstream.conns_max)?;
     writeln!(
@@ -292,11 +296,47 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
 
 fn endpoint_text(endpoint: &Endpoint) -> String {
     let name = quoted(&endpoint.name);
-    match (endpoint.weight, endpoint.is_backup) {
-        (1, false) => name,
-        (weight, false) => format!("{{ address = {name}, weight = {weight} }}"),
-        (weight, true) => format!("{{ address = {name}, weight = {weight}, backup = true }}"),
+    let mut more = String::new();
+    if endpoint.weight != 1 || endpoint.is_backup {
+        more += &format!(", weight = {}", endpoint.weight);
     }
+    if endpoint.priority != 0 {
+        more += &format!(", priority = {}", endpoint.priority);
+    }
+    if let Some(time) = endpoint.slow_start {
+        more += &format!(", slow_start = {}", quoted(time_text(time)));
+    }
+    if endpoint.is_backup {
+        more += ", backup = true";
+    }
+    if more.is_empty() {
+        name
+    } else {
+        format!("{{ address = {name}{more} }}")
+    }
+}
+
+fn sticky_text(sticky: &Sticky) -> String {
+    let max_age = sticky.max_age.map(time_text).map(quoted);
+    let max_age = max_age.map_or_else(String::new, |time| format!(", max_age = {time}"));
+    let same_site = match sticky.same_site {
+        SameSite::Lax => "lax",
+        SameSite::None => "none",
+        SameSite::Strict => "strict",
+    };
+    let key = if sticky.key.is_some() {
+        format!(", key = {}", quoted(NOT_SHOWN))
+    } else {
+        String::new()
+    };
+    format!(
+        "{{ cookie = {}{max_age}, path = {}, secure = {}, http_only = {}, same_site = {}{key} }}",
+        quoted(&sticky.cookie),
+        quoted(&sticky.path),
+        sticky.is_secure,
+        sticky.is_http_only,
+        quoted(same_site),
+    )
 }
 
 fn balance_text(balance: &Balance) -> String {

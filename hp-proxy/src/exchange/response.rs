@@ -52,7 +52,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Appends the fields of the answer, with what its route changes.
+    /// Appends the fields of the answer, with what its route changes, and the cookie that its upstream gives.
     #[inline]
     fn encode_fields(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         if self.chosen.changes_answer {
@@ -83,6 +83,11 @@ impl Origin<'_> {
             ..Values::default()
         };
         encode_added(&route.response, &values, out);
+        if self.chosen.aim.stuck_to != Some(self.endpoint)
+            && let Some(cookies) = plan.cookies(self.chosen.upstream)
+        {
+            out.extend_from_slice(cookies.line(self.endpoint)); // From now on this one is the client's.
+        }
         out.extend_from_slice(plan.forwarding.via.line(head.version));
     }
 }

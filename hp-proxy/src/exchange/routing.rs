@@ -7,10 +7,11 @@ use crate::config::forwarding;
 use crate::config::plan::{Action, Listener, Route, Serves};
 use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
+use crate::route::split::Split;
 use crate::route::template::Values;
 use crate::route::{Facts, RouteId, path};
 use crate::shared::Worker;
-use crate::upstream::balance;
+use crate::upstream::{Aim, balance};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::request::RequestHead;
@@ -28,8 +29,8 @@ pub(super) struct Chosen {
     pub(super) response_timeout: Duration,
     /// The route changes the fields of answers.
     pub(super) changes_answer: bool,
-    /// What its upstream hashes it by.
-    pub(super) key: Option<u64>,
+    /// What its upstream hashes it by, and the endpoint that a cookie binds it to.
+    pub(super) aim: Aim,
 }
 
 impl Chosen {
@@ -41,7 +42,7 @@ impl Chosen {
             upstream: 0,
             response_timeout: worker.first_response_timeout(),
             changes_answer: false,
-            key: None,
+            aim: Aim::default(),
         }
     }
 }
@@ -86,10 +87,22 @@ fn choose_among_many(
     chosen.response_timeout = route.response_timeout;
     chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
-        chosen.upstream = split.pick(|| worker.draw());
+        let bound = worker
+            .plan()
+            .is_sticky()
+            .then(|| bound_to(worker, split, &facts))
+            .flatten();
+        chosen.upstream = match bound {
+            Some((upstream, endpoint)) => {
+                chosen.aim.stuck_to = Some(endpoint);
+                upstream
+            }
+            None => split.pick(|| worker.draw()),
+        };
+        chosen.changes_answer |= worker.plan().cookies(chosen.upstream).is_some();
         let upstream = worker.plan().upstreams.get(chosen.upstream as usize);
         let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
-        chosen.key = key.and_then(|key| key.hash(&facts, balance::hash));
+        chosen.aim.key = key.and_then(|key| key.hash(&facts, balance::hash));
         let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);
@@ -108,6 +121,16 @@ fn choose_among_many(
         ..seen.values(&facts, winner.rule)
     };
     act(worker, (client, head, sender), (route, &values), out)
+}
+
+/// The upstream and the endpoint that a cookie binds a request to, among those that its route leads to: a client stays on its
+/// side of a split.
+#[cold]
+fn bound_to(worker: &Worker, split: &Split, facts: &Facts<'_>) -> Option<(u32, usize)> {
+    split.shares().find_map(|(upstream, _weight)| {
+        let cookies = worker.plan().cookies(upstream)?;
+        Some((upstream, cookies.endpoint_of(facts.fields)?))
+    })
 }
 
 /// Does what a route does that is not plain.

@@ -5,6 +5,7 @@ mod dial;
 mod ledger;
 mod pool;
 mod queue;
+pub mod sticky;
 mod window;
 
 pub use ledger::SharedLedger;

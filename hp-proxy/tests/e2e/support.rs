@@ -72,9 +72,21 @@ impl Proxy {
         proxy
     }
 
+    /// A proxy that does what a file says, and nothing else.
+    pub(crate) fn start_from_file_as_it_is(engine: Engine, text: &str) -> Self {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{text}").unwrap();
+        Self::follow(engine, &format!("--config {}", file.path().display()))
+    }
+
     /// A new client of the second listener.
     pub(crate) fn client_of_second_listener(&self) -> Peer {
         Peer::new(TcpStream::connect_timeout(&self.others["second"], BOUND).unwrap())
+    }
+
+    /// Where operators ask.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.others["admin"]
     }
 
     /// A new client of the listener for operators.

@@ -1,6 +1,7 @@
 //! From what the files say to the plan: names are looked up, defaults filled in, and everything that is wrong is told at once.
 
 mod routes;
+mod sticky;
 mod upstreams;
 
 use super::address;
@@ -9,6 +10,7 @@ use super::forwarding::{self, Forwarding, Http10, Underscores};
 use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
 use super::problem::{Place, Report};
 use crate::route::table::Table;
+use crate::upstream::sticky::Secret;
 use hp_core::rt::net::{Address, PortUse, parse_socket_mode};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
@@ -50,6 +52,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
         forwarding,
         timeouts,
         limits,
+        process_key: Secret::random(),
     })
 }
 

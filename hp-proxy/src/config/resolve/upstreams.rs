@@ -102,6 +102,7 @@ impl Resolver<'_> {
             name: name.to_owned(),
             endpoints,
             balance: self.balance(section),
+            sticky: self.sticky(section),
             idle_conns_max: section
                 .count("idle_conns_max")
                 .unwrap_or(limits.idle_conns_max),
@@ -114,14 +115,10 @@ impl Resolver<'_> {
     }
 
     fn endpoint(&mut self, entry: &Entry) -> Option<Endpoint> {
-        let (mut weight, mut is_backup) = (1, false);
+        let section = entry.section();
         let (text, place) = match &entry.value {
             Value::Section(section) => match section.text("address") {
-                Some(found) => {
-                    weight = section.count("weight").unwrap_or(weight);
-                    is_backup = section.flag("backup");
-                    found
-                }
+                Some(found) => found,
                 None => {
                     self.missing(section, "address", "the HOST:PORT of the server");
                     return None;
@@ -135,12 +132,14 @@ impl Resolver<'_> {
                 .error(place, format!("{text:?}: no server has port 0"));
             return None;
         }
-        Some(Endpoint {
-            name: text.to_owned(),
-            addr,
-            weight,
-            is_backup,
-        })
+        let mut endpoint = Endpoint::new(text.to_owned(), addr);
+        if let Some(section) = section {
+            endpoint.weight = section.count("weight").unwrap_or(endpoint.weight);
+            endpoint.priority = section.count("priority").unwrap_or(endpoint.priority);
+            endpoint.is_backup = section.flag("backup");
+            endpoint.slow_start = section.time("slow_start");
+        }
+        Some(endpoint)
     }
 
     fn balance(&mut self, section: &Section) -> Balance {
