@@ -1,5 +1,6 @@
 //! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
+mod ctl;
 mod explain;
 
 use crate::config::address::AddressError;
@@ -152,6 +153,8 @@ enum Word {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         request: Vec<String>,
     },
+    /// Ask a running proxy how its endpoints are, or change them.
+    Ctl(ctl::Ctl),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -252,17 +255,18 @@ fn one_line(text: &str) -> String {
 /// [`Refusal`], with lines that say what, where and what to do.
 pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
     let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
-    Ok(match &flags.word {
+    Ok(match flags.word {
         None => Command::Run(Box::new(match &flags.config {
             Some(file) => plan_of_file(file)?,
             None => plan_of_flags(flags)?,
         })),
-        Some(Word::Check { file }) => Command::Print(describe(file, &plan_of_file(file)?)),
-        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?)),
+        Some(Word::Check { file }) => Command::Print(describe(&file, &plan_of_file(&file)?)),
+        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(&file)?)),
         Some(Word::Explain { file, request }) => {
-            let told = explain::explain(&plan_of_file(file)?, &request.join(" "));
+            let told = explain::explain(&plan_of_file(&file)?, &request.join(" "));
             Command::Print(told.map_err(Refusal::Misuse)?)
         }
+        Some(Word::Ctl(ctl)) => Command::Print(ctl::run(ctl)?),
         Some(Word::Schema) => Command::Print(schema::text()),
     })
 }

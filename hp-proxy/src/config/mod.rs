@@ -5,6 +5,7 @@
 pub mod address;
 pub mod file;
 pub mod forwarding;
+pub mod overlay;
 pub mod plan;
 pub mod problem;
 pub mod resolve;
