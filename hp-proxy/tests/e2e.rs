@@ -13,6 +13,8 @@
 
 #[path = "e2e/balance.rs"]
 mod balance;
+#[path = "e2e/changes.rs"]
+mod changes;
 #[path = "e2e/ends.rs"]
 mod ends;
 #[path = "e2e/example.rs"]
@@ -25,6 +27,8 @@ mod messages;
 mod process;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/reload.rs"]
+mod reload;
 #[path = "e2e/routes.rs"]
 mod routes;
 #[path = "e2e/sticky.rs"]
@@ -83,6 +87,15 @@ macro_rules! stamp {
                     one_client_s_requests_go_to_one_endpoint_by_its_address,
                     the_endpoint_with_the_fewest_requests_is_asked,
                     the_first_endpoint_with_room_is_asked;
+                changes:
+                    endpoints_come_and_go_while_requests_are_in_flight,
+                    a_drained_endpoint_keeps_the_clients_that_are_bound_to_it,
+                    an_endpoint_that_is_out_finishes_what_it_has,
+                    weights_change_the_shares,
+                    a_route_is_closed_and_opened_again,
+                    what_cannot_be_changed_is_told,
+                    what_is_kept_outlives_a_reload,
+                    the_command_line_has_the_same_verbs;
                 example:
                     the_whole_example_does_what_it_says,
                     the_example_changes_requests_as_it_says;
@@ -185,6 +198,18 @@ macro_rules! stamp {
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
+                reload:
+                    a_route_that_changes_leads_the_next_request_of_an_open_connection,
+                    an_upstream_that_goes_finishes_what_is_in_flight,
+                    an_endpoint_that_goes_is_asked_nothing_and_the_others_keep_their_connections,
+                    a_setting_that_changes_keeps_idle_connections,
+                    listeners_come_and_go,
+                    a_listener_that_cannot_be_bound_changes_nothing,
+                    a_tunnel_of_a_route_that_stays_lives_through_twenty_reloads,
+                    a_bad_file_changes_nothing_and_says_why,
+                    a_storm_of_reloads_fails_no_request,
+                    a_file_that_is_watched_is_followed_when_it_is_renamed_over,
+                    operators_reload_by_a_request;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

@@ -1,4 +1,5 @@
-//! What operators ask of a running proxy and change of it: the requests of its admin listener, and a client that makes them.
+//! What operators ask of a running proxy and change of it: orders that its admin listener gets, what it tells, and a client.
 
 pub mod client;
 pub mod order;
+pub mod status;

@@ -225,6 +225,16 @@ impl Overlay {
         plan
     }
 
+    /// Nothing of this goes with the next reload.
+    pub fn keep_all(&mut self) {
+        self.endpoints
+            .values_mut()
+            .for_each(|changed| changed.hold = Hold::Kept);
+        self.routes
+            .values_mut()
+            .for_each(|(_, hold)| *hold = Hold::Kept);
+    }
+
     /// The file was read again: what holds no longer goes. Gives a line for each change that was to be kept and has no place in the
     /// new file.
     pub fn reload(&mut self, file: &Plan) -> Vec<String> {

@@ -9,6 +9,7 @@ use crate::route::rule::Rule;
 use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
+use crate::upstream::Identity;
 use crate::upstream::balance::member::{Member, Standing};
 use crate::upstream::balance::{self, Balancing, Method};
 use crate::upstream::sticky::{Cookies, Secret, Sticky};
@@ -46,8 +47,8 @@ pub struct Plan {
     pub process_key: Secret,
 }
 
-/// A listener's place in the plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A listener's number; it stays the same from plan to plan, and in the first plan it is its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
 /// Where connections are taken.
@@ -119,7 +120,7 @@ pub struct Endpoint {
     pub is_backup: bool,
     /// How long its weight grows when it comes back; `None`: it has all of it at once.
     pub slow_start: Option<Duration>,
-    /// Whether it is given requests; no file says that, operators do while it runs.
+    /// Whether it is given requests.
     pub standing: Standing,
 }
 
@@ -132,12 +133,6 @@ impl Endpoint {
     pub fn group(&self) -> u32 {
         let after_all_others = u32::from(self.is_backup) * (PRIORITY_MAX + 1);
         self.priority + after_all_others
-    }
-
-    /// What stays the same while it is the same: as it was named, and where that is.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        format!("{}\0{}", self.name, self.addr)
     }
 
     /// One like any other.
@@ -325,11 +320,9 @@ impl Upstream {
 
     /// The cookies that keep clients with its endpoints; `None` where nothing does.
     #[must_use]
-    pub fn cookies(&self, process_key: &Secret) -> Option<Cookies> {
+    pub fn cookies(&self, process_key: &Secret, endpoints: &[Identity]) -> Option<Cookies> {
         let sticky = self.sticky.as_ref()?;
-        let identities: Vec<String> = self.endpoints.iter().map(Endpoint::identity).collect();
-        let identities = identities.iter().map(String::as_bytes);
-        Some(Cookies::new(sticky, process_key, &self.name, identities))
+        Some(Cookies::new(sticky, process_key, &self.name, endpoints))
     }
 
     /// How many connections per endpoint one of `workers` workers may have; `None`: no limit. The shares add up to the

@@ -3,7 +3,7 @@
 use super::request::encode_added;
 use super::routing::Chosen;
 use crate::route::template::Values;
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::http::body::BodyCoding;
 use hp_core::rt::net::Conn;
 use hp_core::wire::header::{FieldName, Fields};
@@ -44,10 +44,10 @@ impl Delivery {
 /// Where an answer comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
-    pub(super) worker: &'a Worker,
+    pub(super) worker: &'a Generation,
     pub(super) client: &'a Conn,
     pub(super) chosen: Chosen,
-    /// The endpoint's place in its upstream.
+    /// The endpoint's slot in its upstream.
     pub(super) endpoint: usize,
 }
 
@@ -74,19 +74,21 @@ impl Origin<'_> {
             }
         }
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
-        let endpoint = upstream.and_then(|upstream| upstream.endpoints.get(self.endpoint));
+        let conns = self.worker.upstream(self.chosen.upstream);
+        let endpoint = conns.map(|conns| conns.endpoint_name(self.endpoint));
         let values = Values {
             client: self.client.peer_addr().map(|peer| peer.ip().to_canonical()),
-            endpoint: endpoint.map_or("", |endpoint| &endpoint.name),
+            endpoint: endpoint.as_deref().unwrap_or_default(),
             route: &route.name,
             upstream: upstream.map_or("", |upstream| &upstream.name),
             ..Values::default()
         };
         encode_added(&route.response, &values, out);
-        if self.chosen.aim.stuck_to != Some(self.endpoint)
-            && let Some(cookies) = plan.cookies(self.chosen.upstream)
+        if let Some(cookies) = self.worker.shared_plan().cookies(self.chosen.upstream)
+            && let Some(endpoint) = conns.and_then(|conns| conns.endpoint_hash(self.endpoint))
+            && self.chosen.aim.bound_to != Some(endpoint)
         {
-            out.extend_from_slice(cookies.line(self.endpoint)); // From now on this one is the client's.
+            out.extend_from_slice(cookies.line(endpoint)); // From now on this one is the client's.
         }
         out.extend_from_slice(plan.forwarding.via.line(head.version));
     }
@@ -125,7 +127,7 @@ pub(super) fn encode_final(
 }
 
 /// Appends the head of an interim answer, 100 or 103 for instance.
-pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+pub(super) fn encode_interim(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
     encode_fields(worker, head, out);
     encode::end_of_head(out);
@@ -146,7 +148,7 @@ fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::field(out, "Connection", b"upgrade");
 }
 
-fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+fn encode_fields(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for (_, name, value) in head.fields.end_to_end() {
         encode::field(out, name, value);
     }

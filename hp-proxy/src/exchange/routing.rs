@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::answer::{Answer, Connection, Content, Own, Page};
+use super::operators;
 use super::request::{Sender, encode_added};
 use crate::config::forwarding;
 use crate::config::plan::{Action, Listener, Route, Serves};
@@ -10,7 +11,7 @@ use crate::route::rule::{PathRule, Rule};
 use crate::route::split::Split;
 use crate::route::template::Values;
 use crate::route::{Facts, RouteId, path};
-use crate::shared::Worker;
+use crate::shared::Generation;
 use crate::upstream::{Aim, balance};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
@@ -36,7 +37,7 @@ pub(super) struct Chosen {
 impl Chosen {
     /// The first of each, with what the first route says.
     #[inline]
-    pub(super) fn of_first(worker: &Worker) -> Self {
+    pub(super) fn of_first(worker: &Generation) -> Self {
         Self {
             route: RouteId(0),
             upstream: 0,
@@ -51,14 +52,14 @@ impl Chosen {
 /// `out` then holds the field lines of that answer.
 #[inline]
 pub(super) fn choose(
-    worker: &Worker,
+    worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
     (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
     chosen: &mut Chosen,
     out: &mut Vec<u8>,
 ) -> Option<Own> {
     if listener.is_some_and(|listener| listener.serves == Serves::Admin) {
-        return Some(page(head.target.path()));
+        return Some(operators::page(head, out));
     }
     if worker.has_plain_route() {
         sender.encode_head(head, &client.conn, out);
@@ -69,7 +70,7 @@ pub(super) fn choose(
 
 /// The same for a plan with more than one plain route.
 fn choose_among_many(
-    worker: &Worker,
+    worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
     (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
     chosen: &mut Chosen,
@@ -87,19 +88,20 @@ fn choose_among_many(
     chosen.response_timeout = route.response_timeout;
     chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
-        let bound = worker
-            .plan()
-            .is_sticky()
-            .then(|| bound_to(worker, split, &facts))
-            .flatten();
+        let bound = if worker.shared_plan().is_sticky() {
+            bound_to(worker, split, &facts)
+        } else {
+            None
+        };
         chosen.upstream = match bound {
             Some((upstream, endpoint)) => {
-                chosen.aim.stuck_to = Some(endpoint);
+                chosen.aim.bound_to = Some(endpoint);
                 upstream
             }
             None => split.pick(|| worker.draw()),
         };
-        chosen.changes_answer |= worker.plan().cookies(chosen.upstream).is_some();
+        let cookies = worker.shared_plan().cookies(chosen.upstream);
+        chosen.changes_answer |= cookies.is_some();
         let upstream = worker.plan().upstreams.get(chosen.upstream as usize);
         let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
         chosen.aim.key = key.and_then(|key| key.hash(&facts, balance::hash));
@@ -126,16 +128,16 @@ fn choose_among_many(
 /// The upstream and the endpoint that a cookie binds a request to, among those that its route leads to: a client stays on its
 /// side of a split.
 #[cold]
-fn bound_to(worker: &Worker, split: &Split, facts: &Facts<'_>) -> Option<(u32, usize)> {
+fn bound_to(worker: &Generation, split: &Split, facts: &Facts<'_>) -> Option<(u32, u64)> {
     split.shares().find_map(|(upstream, _weight)| {
-        let cookies = worker.plan().cookies(upstream)?;
+        let cookies = worker.shared_plan().cookies(upstream)?;
         Some((upstream, cookies.endpoint_of(facts.fields)?))
     })
 }
 
 /// Does what a route does that is not plain.
 fn act(
-    worker: &Worker,
+    worker: &Generation,
     (client, head, sender): (&Client, &RequestHead<'_, '_>, &Sender<'_>),
     (route, values): (&Route, &Values<'_>),
     out: &mut Vec<u8>,
@@ -177,7 +179,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn of(
-        worker: &Worker,
+        worker: &Generation,
         listener: Option<&Listener>,
         head: &RequestHead<'_, 'a>,
         sender: &Sender<'_>,
@@ -246,14 +248,6 @@ fn client_of(
     Some(client)
 }
 
-fn page(path: &str) -> Own {
-    match path {
-        "/health" => Own::Admin(Page::Health),
-        "/counters" => Own::Admin(Page::Counters),
-        _ => Own::Refusal(Answer::NO_ROUTE),
-    }
-}
-
 /// What an answer that the proxy makes of its plan, or of what it knows, is made with.
 pub(super) struct Made<'a> {
     pub(super) connection: Connection,
@@ -264,7 +258,7 @@ pub(super) struct Made<'a> {
 
 impl Made<'_> {
     /// Appends and counts what a route answers.
-    pub(super) fn encode_of_route(&self, worker: &Worker, route: RouteId, out: &mut Vec<u8>) {
+    pub(super) fn encode_of_route(&self, worker: &Generation, route: RouteId, out: &mut Vec<u8>) {
         let action = worker.plan().routes.get(route.0 as usize);
         match action.map(|route| &route.action) {
             Some(Action::Redirect { status, .. }) => self.encode(worker, *status, ("", &[]), out),
@@ -279,19 +273,36 @@ impl Made<'_> {
         }
     }
 
-    /// Appends and counts what operators ask.
-    pub(super) fn encode_page(&self, worker: &Worker, page: Page, out: &mut Vec<u8>) {
+    /// Appends and counts what operators ask; `told` is what the main thread has said, if it was asked.
+    pub(super) fn encode_page(
+        &self,
+        worker: &Generation,
+        (page, told): (Page, &[u8]),
+        out: &mut Vec<u8>,
+    ) {
+        let counters;
         let (status, text) = match page {
-            Page::Health if worker.is_draining() => (503, String::from("draining\n")),
-            Page::Health => (200, String::from("ok\n")),
-            Page::Counters => (200, worker.rows().to_string()),
+            Page::Health if worker.is_draining() => (503, &b"draining\n"[..]),
+            Page::Health => (200, &b"ok\n"[..]),
+            Page::Counters => {
+                counters = worker.rows().to_string();
+                (200, counters.as_bytes())
+            }
+            Page::Asked => (500, &[][..]), // Never: it is answered with what was told.
+            Page::Told(status) => (status, told),
         };
-        self.encode(worker, status, (PLAIN_TEXT, text.as_bytes()), out);
+        // What is told for people never begins with a brace.
+        let content_type = if text.starts_with(b"{") {
+            "application/json"
+        } else {
+            PLAIN_TEXT
+        };
+        self.encode(worker, status, (content_type, text), out);
     }
 
     fn encode(
         &self,
-        worker: &Worker,
+        worker: &Generation,
         status: u16,
         (content_type, body): (&str, &[u8]),
         out: &mut Vec<u8>,

@@ -8,6 +8,7 @@
 //! its address, and nobody makes one without the key. It is no secret of one client: whoever has one can give it to others, who
 //! get nothing by it but the endpoint.
 
+use super::endpoint::Identity;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -84,15 +85,17 @@ impl fmt::Debug for Secret {
 pub struct Cookies {
     name: String,
     signer: Signer,
-    /// By endpoint, in the plan's order.
+    /// By the endpoint's hash, sorted.
     endpoints: Box<[Bound]>,
-    /// Sorted; with the endpoint's place.
+    /// Sorted; with the endpoint's place among those.
     by_id: Box<[(Id, usize)]>,
 }
 
 /// What a cookie that stands for an endpoint is made of.
 #[derive(Debug)]
 struct Bound {
+    /// See [`Identity::hash`].
+    endpoint: u64,
     identity: Box<[u8]>,
     /// The whole field line that gives a client the cookie.
     line: Box<[u8]>,
@@ -101,27 +104,29 @@ struct Bound {
 type Id = [u8; ID_BYTES];
 
 impl Cookies {
-    /// For the endpoints of an upstream in the plan's order, each by what stays the same while it is the same endpoint. The key
-    /// is that of `sticky`, or else `of_process`.
+    /// For the endpoints of an upstream. The key is that of `sticky`, or else `of_process`.
     #[must_use]
-    pub fn new<'e>(
+    pub fn new(
         sticky: &Sticky,
         of_process: &Secret,
         upstream: &str,
-        identities: impl Iterator<Item = &'e [u8]>,
+        endpoints: &[Identity],
     ) -> Self {
         let key = sticky.key.as_ref().unwrap_or(of_process);
         let signer = Signer::new(key, upstream);
-        let bound = |identity: &[u8]| {
-            let token = signer.token(identity);
-            let line = line(sticky, &token).into_bytes().into_boxed_slice();
+        let mut identities: Vec<&Identity> = endpoints.iter().collect();
+        identities.sort_by_key(|identity| identity.hash());
+        let tokens = identities.into_iter().map(|identity| {
+            let text = identity.to_string().into_bytes().into_boxed_slice();
+            let token = signer.token(&text);
             let bound = Bound {
-                identity: identity.into(),
-                line,
+                endpoint: identity.hash(),
+                identity: text,
+                line: line(sticky, &token).into_bytes().into_boxed_slice(),
             };
             (token.id, bound)
-        };
-        let (ids, endpoints): (Vec<Id>, Vec<Bound>) = identities.map(bound).unzip();
+        });
+        let (ids, endpoints): (Vec<Id>, Vec<Bound>) = tokens.unzip();
         let mut by_id: Vec<(Id, usize)> = ids.into_iter().zip(0..).collect();
         by_id.sort_unstable();
         Self {
@@ -132,10 +137,10 @@ impl Cookies {
         }
     }
 
-    /// The endpoint that a request is bound to: that of the first cookie with our name that we could have made. A request may carry
+    /// The endpoint that a request is bound to, by its hash: that of the first cookie with our name that we could have made. A request may carry
     /// as many as its head has room for; all others are passed over.
     #[must_use]
-    pub fn endpoint_of(&self, fields: &Fields<'_, '_>) -> Option<usize> {
+    pub fn endpoint_of(&self, fields: &Fields<'_, '_>) -> Option<u64> {
         let others = fields.iter().filter(|(kind, ..)| *kind == FieldName::Other);
         let cookies = others.filter(|(_, name, _)| name.eq_ignore_ascii_case("cookie"));
         let mut values = cookies.flat_map(|(.., field)| cookie::values(field, &self.name));
@@ -144,13 +149,16 @@ impl Cookies {
 
     /// The field line, with its end, that binds a client to an endpoint; empty where there is no such endpoint.
     #[must_use]
-    pub fn line(&self, endpoint: usize) -> &[u8] {
-        let bound = self.endpoints.get(endpoint);
+    pub fn line(&self, endpoint: u64) -> &[u8] {
+        let place = self
+            .endpoints
+            .binary_search_by_key(&endpoint, |bound| bound.endpoint);
+        let bound = place.ok().and_then(|place| self.endpoints.get(place));
         bound.map_or(&[][..], |bound| &*bound.line)
     }
 
     /// The endpoint that one cookie stands for.
-    fn read(&self, value: &[u8]) -> Option<usize> {
+    fn read(&self, value: &[u8]) -> Option<u64> {
         if value.len() != TOKEN_CHARS {
             return None;
         }
@@ -159,11 +167,10 @@ impl Cookies {
         let (id, tag) = bytes.get(..length)?.split_first_chunk::<ID_BYTES>()?;
         // Ids are no secrets: only the tag tells whether we made it.
         let place = self.by_id.binary_search_by(|(other, _)| other.cmp(id));
-        let (_, endpoint) = *self.by_id.get(place.ok()?)?;
-        let bound = self.endpoints.get(endpoint)?;
-        self.signer
-            .has_signed(&bound.identity, tag)
-            .then_some(endpoint)
+        let (_, place) = *self.by_id.get(place.ok()?)?;
+        let bound = self.endpoints.get(place)?;
+        let is_ours = self.signer.has_signed(&bound.identity, tag);
+        is_ours.then_some(bound.endpoint)
     }
 }
 
@@ -259,6 +266,7 @@ const _: () = assert!(TOKEN_BYTES.is_multiple_of(3), "no padding");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hp_core::rt::net::Address;
     use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
     use hp_core::wire::http1::request::parse_request;
     use proptest::prelude::*;
@@ -275,10 +283,18 @@ mod tests {
         }
     }
 
+    fn identity(name: &str) -> Identity {
+        Identity::new(name, Address::Unix(name.into()))
+    }
+
+    fn hash(name: &str) -> u64 {
+        identity(name).hash()
+    }
+
     fn cookies_of(sticky: &Sticky, upstream: &str, endpoints: &[&str]) -> Cookies {
         let process = Secret::new("of this process");
-        let identities = endpoints.iter().map(|name| name.as_bytes());
-        Cookies::new(sticky, &process, upstream, identities)
+        let identities: Vec<Identity> = endpoints.iter().map(|name| identity(name)).collect();
+        Cookies::new(sticky, &process, upstream, &identities)
     }
 
     fn cookies(endpoints: &[&str]) -> Cookies {
@@ -286,13 +302,13 @@ mod tests {
     }
 
     /// The pair of name and value that a client sends.
-    fn pair(cookies: &Cookies, endpoint: usize) -> String {
-        let line = std::str::from_utf8(cookies.line(endpoint)).unwrap();
+    fn pair(cookies: &Cookies, endpoint: &str) -> String {
+        let line = std::str::from_utf8(cookies.line(hash(endpoint))).unwrap();
         let value = line.strip_prefix("Set-Cookie: ").unwrap();
         value.split_once(';').unwrap().0.to_owned()
     }
 
-    fn bound(cookies: &Cookies, lines: &str) -> Option<usize> {
+    fn bound(cookies: &Cookies, lines: &str) -> Option<u64> {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         let limits = HeadLimits {
             head_bytes_max: 1 << 20,
@@ -310,15 +326,15 @@ mod tests {
     fn an_endpoint_is_found_by_its_own_cookie() {
         let names = ["10.0.0.1:80", "10.0.0.2:80", "unix:/run/a.sock"];
         let cookies = cookies(&names);
-        for endpoint in 0..3 {
+        for endpoint in names {
             let pair = pair(&cookies, endpoint);
             assert_eq!(
                 bound(&cookies, &format!("Cookie: {pair}\r\n")),
-                Some(endpoint)
+                Some(hash(endpoint))
             );
             assert_eq!(
                 bound(&cookies, &format!("cookie: a=b; {pair} ;c=d\r\n")),
-                Some(endpoint)
+                Some(hash(endpoint))
             );
             assert!(!names.iter().any(|name| pair.contains(name)));
         }
@@ -328,8 +344,8 @@ mod tests {
     #[test]
     fn a_cookie_is_of_its_key_its_upstream_and_its_endpoint() {
         let ours = cookies(&["a", "b"]);
-        let cookie = format!("Cookie: {}\r\n", pair(&ours, 0));
-        assert_eq!(bound(&cookies(&["b", "a"]), &cookie), Some(1));
+        let cookie = format!("Cookie: {}\r\n", pair(&ours, "a"));
+        assert_eq!(bound(&cookies(&["b", "a"]), &cookie), Some(hash("a")));
         assert_eq!(bound(&cookies(&["b", "c"]), &cookie), None);
         assert_eq!(
             bound(&cookies_of(&sticky(), "api", &["a", "b"]), &cookie),
@@ -349,20 +365,20 @@ mod tests {
         };
         let of_process = cookies_of(&no_key, "web", &["a", "b"]);
         assert_eq!(bound(&of_process, &cookie), None);
-        let own = format!("Cookie: {}\r\n", pair(&of_process, 1));
-        assert_eq!(bound(&of_process, &own), Some(1));
+        let own = format!("Cookie: {}\r\n", pair(&of_process, "b"));
+        assert_eq!(bound(&of_process, &own), Some(hash("b")));
     }
 
     #[test]
     fn of_several_cookies_the_first_good_one_counts() {
         let cookies = cookies(&["a", "b"]);
-        let (a, b) = (pair(&cookies, 0), pair(&cookies, 1));
+        let (a, b) = (pair(&cookies, "a"), pair(&cookies, "b"));
         let bad = "hp_route=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for (lines, expected) in [
-            (format!("Cookie: {bad}; {b}; {a}\r\n"), Some(1)),
+            (format!("Cookie: {bad}; {b}; {a}\r\n"), Some(hash("b"))),
             (
                 format!("Cookie: {bad}\r\nCookie: {a}\r\nCookie: {b}\r\n"),
-                Some(0),
+                Some(hash("a")),
             ),
             (
                 format!("Cookie: {bad}; hp_route=; hp_route; hp_route=x\r\n"),
@@ -370,7 +386,7 @@ mod tests {
             ),
             (
                 format!("Cookie: {}{a}\r\n", format!("{bad};").repeat(900)),
-                Some(0),
+                Some(hash("a")),
             ),
             (format!("X-Cookie: {a}\r\n"), None),
             (String::from("Cookie:\r\n"), None),
@@ -382,7 +398,7 @@ mod tests {
     #[test]
     fn a_cookie_with_one_wrong_bit_is_foreign() {
         let cookies = cookies(&["a"]);
-        let pair = pair(&cookies, 0);
+        let pair = pair(&cookies, "a");
         let value = pair.strip_prefix("hp_route=").unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(value).unwrap();
         assert_eq!(bytes.len(), TOKEN_BYTES);
@@ -398,7 +414,7 @@ mod tests {
     fn a_line_says_what_the_plan_says() {
         let line = |sticky: &Sticky| {
             let cookies = cookies_of(sticky, "web", &["a"]);
-            let line = String::from_utf8(cookies.line(0).to_vec()).unwrap();
+            let line = String::from_utf8(cookies.line(hash("a")).to_vec()).unwrap();
             let (_pair, attributes) = line.split_once("; ").unwrap();
             attributes.to_owned()
         };

@@ -7,6 +7,7 @@ use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
 use crate::upstream::balance::Method;
+use crate::upstream::balance::member::Standing;
 use std::cell::Cell;
 
 /// What holds for an upstream that says nothing else.
@@ -138,6 +139,11 @@ impl Resolver<'_> {
             endpoint.priority = section.count("priority").unwrap_or(endpoint.priority);
             endpoint.is_backup = section.flag("backup");
             endpoint.slow_start = section.time("slow_start");
+            endpoint.standing = match section.text("standing") {
+                Some(("drain", _)) => Standing::Draining,
+                Some(("out", _)) => Standing::Out,
+                _ => Standing::Serving, // The default; its shape has told of all other words.
+            };
         }
         Some(endpoint)
     }

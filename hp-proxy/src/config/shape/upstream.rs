@@ -80,6 +80,12 @@ const ENDPOINT: Shape = Shape {
             "Used while no server with a lower number can be.",
         ),
         key(
+            "standing",
+            Kind::Choice(&["active", "drain", "out"]),
+            "\"active\"",
+            "Whether it is given requests; drain: only those that a sticky cookie binds to it; out: none.",
+        ),
+        key(
             "backup",
             Kind::Flag,
             "false",

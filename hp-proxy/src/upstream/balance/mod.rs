@@ -114,11 +114,6 @@ impl Balancing {
         Self::new(Method::RoundRobin, members, 1, 0)
     }
 
-    /// How many members there are.
-    pub(super) fn len(&self) -> usize {
-        self.members.len()
-    }
-
     /// The lots of one ledger.
     pub(super) fn seed_of(&self, ledger: usize) -> u64 {
         self.seed.wrapping_add(ledger as u64)
@@ -176,6 +171,34 @@ impl Balancer {
             (None, _) => Algorithm::RoundRobin(RoundRobin::new(count, first)),
         };
         Self { members, algorithm }
+    }
+
+    /// One that comes after another. Members that stay go on where they were and, where the method stays, so does what is known of
+    /// them; those that are new start slowly where they are to;
+    /// `was` says where each was before.
+    #[must_use]
+    pub fn after(
+        (before, was): (&Self, &[Option<usize>]),
+        balancing: &Balancing,
+        first: usize,
+        now: Instant,
+    ) -> Self {
+        let mut next = Self::of(balancing, first);
+        for (member, was) in next.members.iter_mut().zip(was) {
+            match was.and_then(|was| before.members.get(was)) {
+                Some(known) => member.follow(known, now),
+                None => member.come(now),
+            }
+        }
+        match (&mut next.algorithm, &before.algorithm) {
+            (Algorithm::RoundRobin(next), Algorithm::RoundRobin(before)) => {
+                next.follow(before, was)
+            }
+            (Algorithm::LeastConn(next), Algorithm::LeastConn(before)) => next.follow(before, was),
+            (Algorithm::LeastTime(next), Algorithm::LeastTime(before)) => next.follow(before, was),
+            _ => (), // Lots and tables know nothing of the past.
+        }
+        next
     }
 
     /// Who should take a request: somebody in service with room for it. `None`: nobody has room, or nobody is in service.
