@@ -59,9 +59,8 @@ pub async fn main(
             match mailbox.recv().await {
                 Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
                 Message::Cut => return,
-                Message::Listen(..) | Message::Follow(_) | Message::Survey(_) | Message::Drain => {
-                    ()
-                } // The drain has begun.
+                // The drain has begun.
+                Message::Listen(..) | Message::Follow(_) | Message::Survey(_) | Message::Drain => {}
             }
         }
     };

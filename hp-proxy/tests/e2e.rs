@@ -94,6 +94,7 @@ macro_rules! stamp {
                     weights_change_the_shares,
                     a_route_is_closed_and_opened_again,
                     what_cannot_be_changed_is_told,
+                    an_order_is_bounded,
                     what_is_kept_outlives_a_reload,
                     the_command_line_has_the_same_verbs;
                 example:

@@ -450,98 +450,58 @@ mod tests {
         assert_eq!(closed, Ok(Order { act, hold }));
     }
 
-    #[test]
-    fn what_is_not_understood_is_told() {
-        let endpoints = "POST /upstreams/web/endpoints";
-        let endpoint = "PATCH /upstreams/web/endpoints/a:1";
-        let rows = [
-            ("GET /nothing", "", 404, "no such page"),
-            ("POST /upstreams", "", 404, "no such page"),
-            ("POST /upstreams/web/endpoints/", "{}", 405, "DELETE, PATCH"),
-            ("PUT /upstreams/web/endpoints", "{}", 405, "takes POST"),
-            ("GET /routes/x/maintenance", "", 405, "takes POST"),
-            (endpoints, "", 422, "no JSON object"),
-            (
-                endpoints,
-                "[\"a:1\", 1, 0, false, null, false]",
-                422,
-                "no JSON object",
-            ),
-            (endpoints, "{}", 422, "missing field `address`"),
-            (
-                endpoints,
-                r#"{"address": "a:1", "colour": 1}"#,
-                422,
-                "unknown field `colour`",
-            ),
-            (
-                endpoints,
-                r#"{"address": "a:1", "address": "b:1"}"#,
-                422,
-                "duplicate field",
-            ),
-            (
-                endpoints,
-                r#"{"address": "a:1"} x"#,
-                422,
-                "trailing characters",
-            ),
-            (
-                endpoints,
-                r#"{"address": "a:1", "weight": 1001}"#,
-                422,
-                "0 to 1000",
-            ),
-            (endpoints, r#"{"address": "a:1", "weight": -1}"#, 422, "-1"),
-            (
-                endpoints,
-                r#"{"address": "a:1", "slow_start": "30"}"#,
-                422,
-                "30s",
-            ),
-            (endpoint, "{}", 422, "nothing is to be changed"),
-            (
-                endpoint,
-                r#"{"standing": "asleep"}"#,
-                422,
-                "`active`, `drain`, `out`",
-            ),
-            (
-                "PATCH /upstreams/web/endpoints/a:1?x",
-                "{}",
-                422,
-                "leave it out",
-            ),
-            (
-                "PATCH /upstreams/%zz/endpoints/a:1",
-                "{}",
-                422,
-                "two digits",
-            ),
-            ("PATCH /upstreams/%ff/endpoints/a:1", "{}", 422, "UTF-8"),
-            ("PATCH /upstreams//endpoints/a:1", "{}", 422, "empty"),
-            ("PATCH /upstreams/%0a/endpoints/a:1", "{}", 422, "controls"),
-            (
-                "DELETE /upstreams/web/endpoints/a:1",
-                "{}",
-                422,
-                "?keep=true",
-            ),
-            (
-                "DELETE /upstreams/web/endpoints/a:1?keep",
-                "",
-                422,
-                "keep=true",
-            ),
-            ("POST /routes/x/maintenance", r#"{"on": 1}"#, 422, "boolean"),
-        ];
-        for (line, body, status, part) in rows {
+    fn check_refused(line: &str, rows: &[(&str, u16, &str)]) {
+        for (body, status, part) in rows {
             let error = ask(line, body).unwrap_err();
             let told = error.to_string();
-            assert_eq!(error.status(), status, "{line} {body}: {told}");
+            assert_eq!(error.status(), *status, "{line} {body}: {told}");
             assert!(told.contains(part), "{line} {body}: {told}");
             assert!(!told.contains('\n'), "{line} {body}: {told}");
         }
+    }
+
+    #[test]
+    fn what_is_no_order_is_refused() {
+        for (line, status, part) in [
+            ("GET /nothing", 404, "no such page"),
+            ("POST /upstreams", 404, "no such page"),
+            ("POST /upstreams/web/endpoints/", 405, "DELETE, PATCH"),
+            ("PUT /upstreams/web/endpoints", 405, "takes POST"),
+            ("GET /routes/x/maintenance", 405, "takes POST"),
+            ("PATCH /upstreams/web/endpoints/a:1?x", 422, "leave it out"),
+            ("PATCH /upstreams/%zz/endpoints/a:1", 422, "two digits"),
+            ("PATCH /upstreams/%ff/endpoints/a:1", 422, "UTF-8"),
+            ("PATCH /upstreams//endpoints/a:1", 422, "empty"),
+            ("PATCH /upstreams/%0a/endpoints/a:1", 422, "controls"),
+            ("DELETE /upstreams/web/endpoints/a:1", 422, "?keep=true"),
+        ] {
+            check_refused(line, &[("{}", status, part)]);
+        }
+        let keep = "DELETE /upstreams/web/endpoints/a:1?keep";
+        check_refused(keep, &[("", 422, "keep=true")]);
+    }
+
+    #[test]
+    fn content_that_is_not_understood_is_refused() {
+        let endpoints = [
+            ("", 422, "no JSON object"),
+            ("[\"a:1\", 1, 0, false, null, false]", 422, "no JSON object"),
+            ("{}", 422, "missing field `address`"),
+            (r#"{"address": "a:1", "colour": 1}"#, 422, "field `colour`"),
+            (r#"{"address": "a", "address": "b"}"#, 422, "duplicate"),
+            (r#"{"address": "a:1"} x"#, 422, "trailing characters"),
+            (r#"{"address": "a:1", "weight": 1001}"#, 422, "0 to 1000"),
+            (r#"{"address": "a:1", "weight": -1}"#, 422, "-1"),
+            (r#"{"address": "a:1", "slow_start": "30"}"#, 422, "30s"),
+        ];
+        check_refused("POST /upstreams/web/endpoints", &endpoints);
+        let endpoint = [
+            ("{}", 422, "nothing is to be changed"),
+            (r#"{"standing": "asleep"}"#, 422, "`active`, `drain`, `out`"),
+        ];
+        check_refused("PATCH /upstreams/web/endpoints/a:1", &endpoint);
+        let route = [(r#"{"on": 1}"#, 422, "boolean")];
+        check_refused("POST /routes/x/maintenance", &route);
     }
 
     #[test]

@@ -285,13 +285,25 @@ pub(crate) fn what_cannot_be_changed_is_told(engine: Engine) {
             "{line}: {answered} {told}"
         );
     }
-    let large = json!({ "address": "x".repeat(70_000) });
-    assert_eq!(
-        order(&proxy, "POST /upstreams/web/endpoints", &large).0,
-        413
-    );
     assert_eq!(shown(&proxy), [(only, String::from("active"), 1)]);
     assert_eq!(asked(&mut proxy.client(), &backends, "").0, 0);
+}
+
+pub(crate) fn an_order_is_bounded(engine: Engine) {
+    let backends = backends(1);
+    let proxy = started(engine, &backends, 1, "");
+    let line = "POST /upstreams/web/endpoints";
+    let large = json!({ "address": "x".repeat(70_000) });
+    assert_eq!(order(&proxy, line, &large).0, 413);
+    let mut admin = proxy.client_of_admin();
+    admin.send(format!(
+        "{line} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    for _ in 0..9 {
+        admin.send(format!("2000\r\n{}\r\n", "x".repeat(0x2000)));
+    }
+    assert_eq!(admin.response().status(), 413);
+    assert_eq!(shown(&proxy).len(), 1);
 }
 
 pub(crate) fn what_is_kept_outlives_a_reload(engine: Engine) {
