@@ -127,3 +127,21 @@ impl Endpoint {
         conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
     }
 }
+
+/// Puts an endpoint into a slot that is nobody's, else into a new one.
+pub(super) fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
+    match endpoints
+        .iter_mut()
+        .enumerate()
+        .find(|(_, slot)| slot.is_free_slot())
+    {
+        Some((slot, free)) => {
+            *free = endpoint;
+            slot
+        }
+        None => {
+            endpoints.push(endpoint);
+            endpoints.len() - 1
+        }
+    }
+}

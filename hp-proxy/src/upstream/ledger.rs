@@ -13,7 +13,7 @@
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
-use super::endpoint::{Endpoint, Identity, Idle, Surveyed};
+use super::endpoint::{Endpoint, Identity, Idle, Surveyed, place};
 use super::pool::Aim;
 use super::queue::Queue;
 use super::window::Stall;
@@ -474,24 +474,6 @@ impl Ledger {
             }
         }
         useless
-    }
-}
-
-/// Puts an endpoint into a slot that is nobody's, else into a new one.
-fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
-    match endpoints
-        .iter_mut()
-        .enumerate()
-        .find(|(_, slot)| slot.is_free_slot())
-    {
-        Some((slot, free)) => {
-            *free = endpoint;
-            slot
-        }
-        None => {
-            endpoints.push(endpoint);
-            endpoints.len() - 1
-        }
     }
 }
 
