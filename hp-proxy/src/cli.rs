@@ -1,5 +1,6 @@
 //! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
+mod ahead;
 mod ctl;
 mod explain;
 
@@ -161,6 +162,18 @@ enum Word {
     },
     /// Ask a running proxy how its endpoints are, or change them.
     Ctl(ctl::Ctl),
+    /// Tell what a running proxy would change if its file were this one, and which connections that touches. Exit status 1: it
+    /// cannot be followed.
+    Plan {
+        /// The file.
+        file: PathBuf,
+        /// Where the running proxy has its listener for operators [default: where the file has it]
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: Option<String>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -172,6 +185,8 @@ pub enum Command {
     Run(Box<Plan>, Source),
     /// To print a result.
     Print(String),
+    /// To print a result, and to fail for what it says.
+    PrintAndFail(String),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -280,6 +295,15 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
             Command::Print(told.map_err(Refusal::Misuse)?)
         }
         Some(Word::Ctl(ctl)) => Command::Print(ctl::run(ctl)?),
+        Some(Word::Plan { file, admin, json }) => {
+            let (plan, _watch) = plan_of_file(&file)?;
+            let ahead = ahead::look(plan, admin.as_deref(), json)?;
+            if ahead.can_be_done {
+                Command::Print(ahead.text)
+            } else {
+                Command::PrintAndFail(ahead.text)
+            }
+        }
         Some(Word::Schema) => Command::Print(schema::text()),
     })
 }
@@ -291,7 +315,9 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
     match command(args)? {
         Command::Run(plan, _source) => Ok(*plan),
-        Command::Print(_) => Err(Refusal::Misuse(String::from("nothing is to be served"))),
+        Command::Print(_) | Command::PrintAndFail(_) => {
+            Err(Refusal::Misuse(String::from("nothing is to be served")))
+        }
     }
 }
 

@@ -26,8 +26,10 @@ pub enum Command {
     Reload(Hold),
     /// Change something of what runs.
     Change(Order),
-    /// Tell how the endpoints are doing.
+    /// Tell how the endpoints are doing, in JSON.
     Upstreams,
+    /// Tell what is connected where, in JSON.
+    Live,
     /// Tell what runs, as a configuration file that says everything but secrets.
     Plan,
 }

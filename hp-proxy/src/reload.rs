@@ -2,7 +2,7 @@
 //! followed changes nothing. Runs on the main thread.
 
 use crate::admin::order::Order;
-use crate::admin::status::{self, Counts};
+use crate::admin::status;
 use crate::config::difference::Difference;
 use crate::config::load;
 use crate::config::overlay::{ChangeError, Hold, Overlay};
@@ -11,6 +11,7 @@ use crate::config::show;
 use crate::config::watch::Watch;
 use crate::control::{Answer, Command, Control, Verdict};
 use crate::counters::Rows;
+use crate::live::Live;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
 use hp_core::rt::net::{BindError, Bound, SocketName};
@@ -105,6 +106,7 @@ impl Running {
     pub(crate) fn answer(&mut self, command: &Command) -> Answer {
         match command {
             Command::Reload(hold) => self.reload(*hold),
+            Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
             Command::Change(order) => self.change(order.clone()),
             Command::Upstreams => self.tell_upstreams(),
@@ -133,27 +135,24 @@ impl Running {
 
     /// How the endpoints are doing, of all workers together.
     fn tell_upstreams(&self) -> Answer {
-        let mut counts = Counts::default();
-        for (upstream, surveyed) in self.plan.survey() {
-            counts.add(&upstream, &surveyed);
-        }
-        let (sender, receiver) = mpsc::channel();
-        for worker in 0..self.workers.mesh().workers() {
-            let message = Message::Survey(sender.clone());
-            match self.workers.mesh().send(WorkerId(worker), message) {
-                Ok(()) => (),
-                Err(_ended) => (), // Its death is told by `join`.
-            }
-        }
-        drop(sender);
-        // Ends when all have told, or when one takes too long.
-        while let Ok(surveyed) = receiver.recv_timeout(SURVEYED_WITHIN) {
-            for (upstream, surveyed) in surveyed {
-                counts.add(&upstream, &surveyed);
-            }
-        }
-        let text = status::upstreams(&self.plan, &self.overlay, &counts);
+        let text = status::upstreams(&self.plan, &self.overlay, &self.live());
         Answer::new(Verdict::Done, format!("{text}\n"))
+    }
+
+    /// What is connected where; without workers that do not answer in time.
+    fn live(&self) -> Live {
+        let mut live = Live::default();
+        self.plan.count_shared(&mut live);
+        let (who_asks, told) = mpsc::channel();
+        run::tell_all(&self.workers, || Message::Tell(who_asks.clone()));
+        drop(who_asks);
+        for _ in 0..self.workers.mesh().workers() {
+            match told.recv_timeout(TOLD_WITHIN) {
+                Ok(more) => live.add(more),
+                Err(_late) => break,
+            }
+        }
+        live
     }
 
     /// Reads the file again because somebody wants it who reads the log.
@@ -311,7 +310,7 @@ fn indented(text: &str) -> String {
     })
 }
 
-/// How long is waited for what workers know of their connections.
-const SURVEYED_WITHIN: Duration = Duration::from_secs(1);
+/// How long is waited for a worker that has to count.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long is waited for workers that do not take the plan up at once.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);

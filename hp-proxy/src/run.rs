@@ -140,7 +140,8 @@ fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
             LOOK_AT_WORKERS
         };
         let signal = signals.wait_for_or(control.bell(), look);
-        match signal.map_err(RunError::Signals)? {
+        let signal = signal.map_err(RunError::Signals)?;
+        match signal {
             None => (),
             Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", running.rows),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
@@ -154,15 +155,18 @@ fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
                 running.names.clear(); // From now on a successor may have them.
                 tell_all(&running.workers, || Message::Drain);
             }
-            Some(Signal::Hangup | Signal::User2) if is_draining => (),
-            Some(Signal::Hangup | Signal::User2) => running.reload_for_operators(),
+            Some(Signal::Hangup) if is_draining => (), // There is nothing to follow it with.
+            Some(Signal::Hangup) => running.reload_for_operators(),
+            Some(Signal::User2) => (), // Not blocked: it does not come here.
         }
-        if !is_draining {
-            running.look_at_files();
-            while let Some(asked) = control.next() {
-                let answer = running.answer(&asked.command);
-                asked.answer(answer);
-            }
+        let mut was_idle = signal.is_none();
+        while let Some(asked) = control.next() {
+            was_idle = false;
+            let answer = running.answer(&asked.command);
+            asked.answer(answer);
+        }
+        if was_idle && !is_draining {
+            running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
         }
     }
 }
@@ -180,7 +184,7 @@ fn cut(workers: Workers<Message, ()>, threads: Option<&Threads>) -> RunError {
     }
 }
 
-fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
+pub(crate) fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
     for worker in 0..workers.mesh().workers() {
         match workers.mesh().send(WorkerId(worker), message()) {
             Ok(()) => (),

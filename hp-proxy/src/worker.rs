@@ -1,6 +1,7 @@
 //! One worker: it serves until a drain has ended.
 
 use crate::counters::Rows;
+use crate::live::Live;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
@@ -8,6 +9,7 @@ use hp_core::rt::Rt;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, WorkerId};
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 
 /// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
 pub async fn main(
@@ -43,10 +45,7 @@ pub async fn main(
                 drop(before);
                 worker.follow(*next);
             }
-            Message::Survey(told) => match told.send(worker.survey()) {
-                Ok(()) => (),
-                Err(_gone) => (), // Nobody waits any more.
-            },
+            Message::Tell(who_asks) => tell(&worker, &who_asks),
             Message::Drain | Message::Cut => break,
         }
     }
@@ -59,8 +58,8 @@ pub async fn main(
             match mailbox.recv().await {
                 Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
                 Message::Cut => return,
-                // The drain has begun.
-                Message::Listen(..) | Message::Follow(_) | Message::Survey(_) | Message::Drain => {}
+                Message::Tell(who_asks) => tell(&worker, &who_asks),
+                Message::Listen(..) | Message::Follow(_) | Message::Drain => (), // The drain has begun.
             }
         }
     };
@@ -86,6 +85,13 @@ fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a Share
     for ledger in ledgers {
         let (keeper, ledger) = (rt.clone(), ledger.clone());
         rt.spawn(async move { ledger.keep(&keeper).await });
+    }
+}
+
+fn tell(worker: &Worker, who_asks: &Sender<Live>) {
+    match who_asks.send(worker.live()) {
+        Ok(()) => (),
+        Err(_gone) => (), // It waited long enough.
     }
 }
 

@@ -210,7 +210,8 @@ macro_rules! stamp {
                     a_bad_file_changes_nothing_and_says_why,
                     a_storm_of_reloads_fails_no_request,
                     a_file_that_is_watched_is_followed_when_it_is_renamed_over,
-                    operators_reload_by_a_request;
+                    operators_reload_by_a_request,
+                    a_plan_is_told_before_it_is_followed;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

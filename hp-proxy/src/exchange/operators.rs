@@ -118,8 +118,9 @@ fn command(line: &str, body: &[u8]) -> Result<Command, (u16, String)> {
         },
         (_, "/reload") => told(405, "this changes something; use POST"),
         ("GET" | "HEAD", "/plan") => Ok(Command::Plan),
+        ("GET" | "HEAD", "/live") => Ok(Command::Live),
         ("GET" | "HEAD", "/upstreams") => Ok(Command::Upstreams),
-        (_, "/plan" | "/upstreams") => told(405, "this can only be read; use GET"),
+        (_, "/plan" | "/live" | "/upstreams") => told(405, "this can only be read; use GET"),
         _ => {
             let asked = Asked {
                 method,

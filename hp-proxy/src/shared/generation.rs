@@ -2,8 +2,9 @@
 //! newest. A generation lives as long as a request does.
 
 use super::plan::{KnownListener, SharedUpstream};
-use super::{Home, Local, SharedPlan, Survey, Worker};
+use super::{Home, Local, SharedPlan, Worker};
 use crate::config::plan::{ListenerId, Plan};
+use crate::live::Live;
 use crate::route::table;
 use crate::upstream::{SharedLedger, Upstream};
 use hp_core::rt::net::Conn;
@@ -159,6 +160,15 @@ impl Generation {
         })
     }
 
+    /// Takes up the connections of a worker's own upstreams.
+    pub(super) fn count_upstreams(&self, live: &mut Live) {
+        for (cell, upstream) in self.upstreams.iter().zip(&self.plan.upstreams) {
+            if let (Home::Worker(_), Some(conns)) = (self.home(), cell.get()) {
+                live.add_upstream(&upstream.name, conns.conns());
+            }
+        }
+    }
+
     /// The routes.
     #[inline]
     pub(crate) fn table(&self) -> &table::Table {
@@ -206,15 +216,6 @@ impl Generation {
             (false, false) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
             (false, false) => keepalive.min(IDLE_GRACE),
         }
-    }
-
-    /// How the endpoints of this worker's own upstreams are doing.
-    pub(crate) fn survey(&self) -> Survey {
-        let named = self.plan.upstreams.iter().zip(&self.upstreams);
-        let begun = named.filter_map(|(named, cell)| Some((&named.name, cell.get()?)));
-        begun
-            .map(|(name, upstream)| (name.clone(), upstream.survey()))
-            .collect()
     }
 
     /// Closes what idles of the connections that threads share.

@@ -1,9 +1,9 @@
 //! A plan as threads share it, with what they share under it. What stays the same from one plan to the next is handed on: an
 //! upstream by its name, an endpoint by name and address, a listener by address.
 
-use super::Survey;
 use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::control::Control;
+use crate::live::Live;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
 use crate::upstream::{Identity, Settings, SharedLedger};
@@ -188,14 +188,13 @@ impl SharedPlan {
         upstreams.filter_map(|upstream| upstream.ledger.as_ref())
     }
 
-    /// How the endpoints of upstreams are doing whose connections threads share.
-    pub(crate) fn survey(&self) -> Survey {
-        let shared = self.0.upstreams.iter();
-        let ledgers =
-            shared.filter_map(|shared| Some((&shared.plan.name, shared.ledger.as_ref()?)));
-        ledgers
-            .map(|(name, ledger)| (name.clone(), ledger.survey()))
-            .collect()
+    /// Takes up the connections that threads share.
+    pub(crate) fn count_shared(&self, live: &mut Live) {
+        for upstream in &*self.0.upstreams {
+            if let Some(ledger) = &upstream.ledger {
+                live.add_upstream(&upstream.plan.name, ledger.conns());
+            }
+        }
     }
 
     /// The same of upstreams that the plan before did not have.

@@ -2,8 +2,10 @@
 
 use super::balance;
 use super::window::Window;
+use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
+use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -43,17 +45,6 @@ impl fmt::Display for Identity {
     }
 }
 
-/// How an endpoint is doing, in one ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Surveyed {
-    /// See [`Identity::hash`].
-    pub endpoint: u64,
-    /// Connections that carry a request, or are made for one.
-    pub in_flight: u32,
-    /// Connections that wait for a request.
-    pub idle: u32,
-}
-
 /// What is known of an endpoint. It has its slot in the ledger from the plan that brings it to its last connection.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -61,6 +52,8 @@ pub(super) struct Endpoint {
     /// Its place in the plan, and among the balancer's members; `None`: it is gone, and its connections end.
     pub(super) member: Option<usize>,
     pub(super) open: u32,
+    /// Those of them that are tunnels.
+    pub(super) tunnels: u32,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
@@ -84,31 +77,32 @@ impl Endpoint {
             identity,
             member: Some(member),
             open: 0,
+            tunnels: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
         }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.identity.name.clone()
+    pub(super) fn name(&self) -> &str {
+        &self.identity.name
     }
 
     pub(super) fn addr(&self) -> Address {
         self.identity.addr.clone()
     }
 
-    /// Whether its slot can be another endpoint's.
-    pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && self.open == 0
+    pub(super) fn conns(&self) -> Conns {
+        Conns {
+            in_use: u64::from(self.in_flight()),
+            tunnels: u64::from(self.tunnels),
+            idle: self.idle.len() as u64,
+        }
     }
 
-    pub(super) fn survey(&self) -> Surveyed {
-        Surveyed {
-            endpoint: self.identity.hash(),
-            in_flight: self.in_flight(),
-            idle: u32::try_from(self.idle.len()).unwrap_or(u32::MAX),
-        }
+    /// Whether its slot can be another endpoint's.
+    pub(super) fn is_free_slot(&self) -> bool {
+        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.

@@ -13,10 +13,11 @@
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
-use super::endpoint::{Endpoint, Identity, Idle, Surveyed, place};
+use super::endpoint::{Endpoint, Identity, Idle, place};
 use super::pool::Aim;
 use super::queue::Queue;
 use super::window::Stall;
+use crate::live::Conns;
 use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
@@ -147,11 +148,26 @@ impl Ledger {
             .collect()
     }
 
+    /// Connections by endpoint.
+    pub(super) fn conns(&self) -> Vec<(String, Conns)> {
+        let used = self.endpoints.iter().filter(|one| !one.is_free_slot());
+        used.map(|one| (one.name().to_owned(), one.conns()))
+            .collect()
+    }
+
+    /// A connection to an endpoint is a tunnel now.
+    pub(super) fn begin_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels += 1;
+    }
+
+    /// A tunnel has ended; its connection is closed apart from that.
+    pub(super) fn end_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels -= 1;
+    }
+
     /// What an endpoint is called.
-    pub(super) fn name(&self, endpoint: usize) -> String {
-        self.endpoints
-            .get(endpoint)
-            .map_or_else(String::new, Endpoint::name)
+    pub(super) fn name(&self, endpoint: usize) -> &str {
+        self.endpoints.get(endpoint).map_or("", Endpoint::name)
     }
 
     /// Where an endpoint is.
@@ -251,15 +267,6 @@ impl Ledger {
     pub(super) fn hash(&self, endpoint: usize) -> Option<u64> {
         let endpoint = self.endpoints.get(endpoint)?;
         Some(endpoint.identity.hash())
-    }
-
-    /// How the endpoints of the plan are doing.
-    pub(super) fn survey(&self) -> Vec<Surveyed> {
-        let slots = self.slots.iter();
-        slots
-            .filter_map(|slot| self.endpoints.get(*slot))
-            .map(Endpoint::survey)
-            .collect()
     }
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.
@@ -521,16 +528,16 @@ impl SharedLedger {
         self.close_all(closed);
     }
 
-    /// How its endpoints are doing.
-    #[must_use]
-    pub fn survey(&self) -> Vec<Surveyed> {
-        self.with(|ledger| ledger.survey())
-    }
-
     /// Closes what idles, and lets nothing idle any more. For a drain, or for an upstream that is gone.
     pub fn close_idle(&self) {
         let closed = self.with(Ledger::close_idle);
         self.close_all(closed);
+    }
+
+    /// Connections by endpoint.
+    #[must_use]
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.with(|ledger| ledger.conns())
     }
 
     fn close_all(&self, closed: Vec<(usize, Idle)>) {

@@ -10,8 +10,8 @@ mod queue;
 pub mod sticky;
 mod window;
 
-pub use endpoint::{Identity, Surveyed};
-pub use lease::Lease;
+pub use endpoint::Identity;
+pub use lease::{Lease, Tunnel};
 pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};

@@ -4,11 +4,12 @@
 
 use super::balance::Balancing;
 use super::dial::{Dialled, classify, is_ours};
-use super::endpoint::{Identity, Idle, Surveyed};
+use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
 use super::ledger::{Books, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
+use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
@@ -156,16 +157,15 @@ impl Upstream {
         self.books.with(|ledger| ledger.hash(endpoint))
     }
 
-    /// How its endpoints are doing.
+    /// Connections by endpoint, those included of endpoints that are gone and finish what they carry.
     #[must_use]
-    pub fn survey(&self) -> Vec<Surveyed> {
-        self.books.with(|ledger| ledger.survey())
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.books.with(|ledger| ledger.conns())
     }
 
-    /// What an endpoint is called, by its slot.
-    #[must_use]
-    pub fn endpoint_name(&self, endpoint: usize) -> String {
-        self.books.with(|ledger| ledger.name(endpoint))
+    /// Does something with what an endpoint is called, by its slot.
+    pub fn with_name_of(&self, endpoint: usize, act: impl FnOnce(&str)) {
+        self.books.with(|ledger| act(ledger.name(endpoint)));
     }
 
     /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
