@@ -89,11 +89,6 @@ impl Proxy {
         Peer::new(TcpStream::connect_timeout(&self.others["second"], BOUND).unwrap())
     }
 
-    /// Where operators ask.
-    pub(crate) fn admin_addr(&self) -> SocketAddr {
-        self.others["admin"]
-    }
-
     /// A new client of the listener for operators.
     pub(crate) fn client_of_admin(&self) -> Peer {
         Peer::new(TcpStream::connect_timeout(&self.others["admin"], BOUND).unwrap())
