@@ -1,16 +1,17 @@
 //! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
 mod ahead;
+mod check;
 mod ctl;
 mod explain;
 
 use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Endpoint, Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
+use crate::config::plan::{Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
 use crate::config::watch::Watch;
-use crate::config::{address, load, schema, show, units};
+use crate::config::{address, load, names, schema, show, units};
 use crate::reload::Source;
 use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::rt::net::{self, Address, PortUse};
@@ -54,7 +55,7 @@ struct Flags {
     /// Share the port with other servers of the same user that say so, too.
     #[arg(long)]
     reuse_port: bool,
-    /// A server that requests go to, HOST:PORT or unix:PATH; give it again for more, they take turns.
+    /// A server that requests go to, HOST:PORT, unix:PATH or srv:NAME; give it again for more, they take turns.
     #[arg(
         long = "backend",
         value_name = "HOST:PORT",
@@ -144,6 +145,9 @@ struct Flags {
 enum Word {
     /// Read a configuration file, resolve its names, and tell everything that is wrong or risky.
     Check {
+        /// Fail where a name does not resolve, which is only told otherwise.
+        #[arg(long)]
+        strict_names: bool,
         /// The file.
         file: PathBuf,
     },
@@ -288,7 +292,9 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
             }
             None => Command::Run(Box::new(plan_of_flags(flags)?), Source::default()),
         },
-        Some(Word::Check { file }) => Command::Print(describe(&file, &plan_of_file(&file)?.0)),
+        Some(Word::Check { file, strict_names }) => {
+            Command::Print(check::check(&file, strict_names)?)
+        }
         Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(&file)?.0)),
         Some(Word::Explain { file, request }) => {
             let told = explain::explain(&plan_of_file(&file)?.0, &request.join(" "));
@@ -334,21 +340,6 @@ fn plan_of_file(file: &Path) -> Result<(Plan, Watch), Refusal> {
     Ok((plan, watch))
 }
 
-/// What a file comes to, in a line.
-fn describe(file: &Path, plan: &Plan) -> String {
-    let count = |number: usize, what: &str| {
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{number} {what}{plural}")
-    };
-    format!(
-        "{}: ok: {}, {}, {}\n",
-        file.display(),
-        count(plan.listeners.len(), "listener"),
-        count(plan.routes.len(), "route"),
-        count(plan.upstreams.len(), "upstream"),
-    )
-}
-
 fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let workers = flags.workers.unwrap_or_else(worker::count_for_this_process);
     let shares_out = flags.engine != Engine::Threads; // Threads have one limit together.
@@ -369,24 +360,21 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
     let admin = admin.transpose()?;
     let listen = listen(&flags)?;
-    let backend = |name: &String| -> Result<Endpoint, Refusal> {
-        Ok(Endpoint::new(name.clone(), resolve("--backend", name)?))
-    };
-    let backends = flags
-        .backends
-        .iter()
-        .map(backend)
-        .collect::<Result<_, _>>()?;
+    let backends = flags.backends.iter().map(|text| backend(text));
+    let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
     let mut plan = Plan::from(OneRoute {
         listen,
-        backends,
+        backends: Vec::new(),
         workers,
         engine: flags.engine,
         forwarding: forwarding_of(flags),
         timeouts,
         limits,
     });
+    for upstream in &mut plan.upstreams {
+        upstream.come_from(backends.clone());
+    }
     plan.listeners.extend(admin.map(|address| Listener {
         address,
         port: PortUse::Exclusive,
@@ -463,13 +451,23 @@ fn limits(flags: &Flags) -> Limits {
 }
 
 fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
-    address::resolve(text).map_err(|error| {
-        let message = format!("{flag} {text}: {error}");
-        match error {
-            AddressError::Form | AddressError::Path(_) => Refusal::Misuse(message),
-            AddressError::Unknown(_) => Refusal::Failed(message),
+    address::resolve(text).map_err(|error| refusal(flag, text, &error))
+}
+
+/// A server; its name is looked up while the proxy runs.
+fn backend(text: &str) -> Result<names::Source, Refusal> {
+    let at = address::endpoint(text).map_err(|error| refusal("--backend", text, &error))?;
+    Ok(names::Source::written(text, at))
+}
+
+fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
+    let message = format!("{flag} {text}: {error}");
+    match error {
+        AddressError::Form | AddressError::Path(_) | AddressError::Name(_) => {
+            Refusal::Misuse(message)
         }
-    })
+        AddressError::Unknown(_) => Refusal::Failed(message),
+    }
 }
 
 /// What a file says in its own words.
@@ -591,8 +589,9 @@ mod tests {
             };
             assert!(error.use_stderr(), "{line}");
         }
-        let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
+        let unresolved = check("hp-proxy --listen no-such-host.invalid:80");
         assert!(matches!(unresolved, Err(Refusal::Failed(_))));
+        assert!(check("hp-proxy --backend no-such-host.invalid:80").is_ok());
     }
 
     #[test]
@@ -617,7 +616,9 @@ mod tests {
             ("--listen unix:", "unix:/run/hp.sock"),
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
-            ("--backend no-such-host.invalid:80", "check its spelling"),
+            ("--listen no-such-host.invalid:80", "check its spelling"),
+            ("--backend 300.1.1.1:80", "does not end in digits"),
+            ("--backend srv:", "labels of 1 to 63"),
         ];
         for (flags, part) in rows {
             let told = match check(&format!("hp-proxy {flags}")) {

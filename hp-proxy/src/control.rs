@@ -134,6 +134,11 @@ impl Control {
         .await
     }
 
+    /// Wakes the main thread, for whoever has left something for it elsewhere.
+    pub fn ring(&self) {
+        self.0.bell.ring();
+    }
+
     fn push(&self, asked: Asked) -> Result<(), Asked> {
         let mut state = lock(&self.0.state);
         if state.is_closed || state.asked.len() >= ASKED_MAX {

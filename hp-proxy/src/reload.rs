@@ -12,6 +12,7 @@ use crate::config::watch::Watch;
 use crate::control::{Answer, Command, Control, Verdict};
 use crate::counters::Rows;
 use crate::live::Live;
+use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
 use hp_core::rt::net::{BindError, Bound, SocketName};
@@ -45,6 +46,8 @@ pub(crate) struct Running {
     pub(crate) rows: Rows,
     pub(crate) workers: Workers<Message, ()>,
     pub(crate) threads: Option<Threads>,
+    /// Names of servers.
+    servers: Names,
     /// Of Unix sockets that are listened on.
     pub(crate) names: Vec<(ListenerId, SocketName)>,
 }
@@ -55,7 +58,7 @@ type Listened = (ListenerId, Bound, Serves);
 impl Running {
     /// Workers that run, and listen on nothing yet.
     pub(crate) fn new(
-        plan: SharedPlan,
+        (plan, servers): (SharedPlan, Names),
         source: Source,
         (control, rows): (Control, Rows),
         (workers, threads): (Workers<Message, ()>, Option<Threads>),
@@ -69,6 +72,7 @@ impl Running {
             rows,
             workers,
             threads,
+            servers,
             names: Vec::new(),
         }
     }
@@ -206,15 +210,37 @@ impl Running {
         if hold == Hold::Kept {
             overlay.keep_all();
         }
+        self.look_up_and_follow(plan, overlay)
+    }
+
+    /// Follows a plan whose names were not looked up, with what operators have changed.
+    fn look_up_and_follow(&mut self, mut plan: Plan, mut overlay: Overlay) -> Answer {
+        if let Err(error) = self.servers.complete(&mut plan) {
+            return Answer::new(Verdict::Refused, format!("{error}\n"));
+        }
         let dropped = overlay.reload(&plan);
         let mut answer = self.follow(overlay.over(&plan));
         if answer.verdict == Verdict::Done {
             (self.file, self.overlay) = (plan, overlay);
+            self.servers.settle(&self.plan);
             dropped
                 .iter()
                 .for_each(|line| answer.text += &format!("{line}\n"));
+        } else {
+            self.servers.stay(&self.plan);
         }
         answer
+    }
+
+    /// Follows names that lead elsewhere.
+    pub(crate) fn look_at_servers(&mut self) {
+        if let Some(file) = self.servers.changed(&self.file) {
+            let answer = self.follow(self.overlay.over(&file));
+            if answer.verdict == Verdict::Done {
+                self.file = file;
+            }
+            eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
+        }
     }
 
     /// Follows a plan, or says why that cannot be.

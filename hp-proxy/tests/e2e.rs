@@ -23,6 +23,11 @@ mod example;
 mod forwarding;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "names/server.rs"]
+#[allow(dead_code, reason = "the tests of the resolver use all of it")]
+mod name_server;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/process.rs"]
 mod process;
 #[path = "e2e/refusals.rs"]
@@ -106,6 +111,12 @@ macro_rules! stamp {
                     a_client_whose_endpoint_is_gone_is_bound_anew,
                     a_client_stays_on_its_side_of_a_split,
                     groups_are_asked_in_the_order_of_their_priority;
+                names:
+                    the_servers_of_a_service_come_and_go_with_its_records,
+                    a_name_that_does_not_resolve_stops_nothing,
+                    without_any_server_a_request_is_503_until_its_name_resolves,
+                    of_two_families_the_one_that_answers_is_used,
+                    a_name_in_a_new_file_is_looked_up_before_the_file_is_followed;
                 routes:
                     each_request_goes_where_its_most_specific_route_leads,
                     a_request_that_no_route_takes_is_told_so,

@@ -7,6 +7,7 @@
 
 pub mod cookie;
 pub mod date;
+pub mod dns;
 pub mod forwarding;
 pub mod header;
 pub mod http1;

@@ -278,7 +278,8 @@ impl Overlay {
     /// Removals that would leave a new file's upstream without anybody do not hold.
     fn drop_what_empties(&mut self, file: &Plan, lines: &mut Vec<String>) {
         for upstream in &file.upstreams {
-            if self.refuse_weightless(file, upstream.name.clone()).is_err() {
+            let is_changed = self.endpoints.keys().any(|(of, _)| *of == upstream.name);
+            if is_changed && self.refuse_weightless(file, upstream.name.clone()).is_err() {
                 lines.push(format!(
                     "what was changed of upstream {} would leave it without endpoints; it is dropped",
                     upstream.name

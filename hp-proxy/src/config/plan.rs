@@ -1,6 +1,7 @@
 //! The complete, immutable description of what runs. Workers are built from it; nothing reads flags after it.
 
 use crate::config::forwarding::{self, Forwarding};
+use crate::config::names::{Dns, Source};
 use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
 use crate::route::key::Key;
@@ -45,6 +46,8 @@ pub struct Plan {
     /// Signs the cookies of upstreams that have no key of their own. A plan that takes the place of another one keeps it: clients
     /// have such cookies.
     pub process_key: Secret,
+    /// How names of servers are looked up.
+    pub dns: Dns,
 }
 
 /// A listener's number; it stays the same from plan to plan, and in the first plan it is its place.
@@ -80,8 +83,10 @@ pub enum Serves {
 pub struct Upstream {
     /// Its name in routes.
     pub name: String,
-    /// The servers; at least one.
+    /// The servers; none while no name of `sources` resolves, else at least one.
     pub endpoints: Vec<Endpoint>,
+    /// What the endpoints come from, where one of them has a name that is looked up; else nothing.
+    pub sources: Vec<Source>,
     /// How they are picked.
     pub balance: Balance,
     /// How clients are kept with their endpoints; `None`: not at all.
@@ -108,10 +113,12 @@ pub struct Balance {
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// As the user wrote it, for messages.
+    /// As the user wrote it, or as a name server says it, for messages.
     pub name: String,
     /// Where it is.
     pub addr: Address,
+    /// Other addresses of the same server, dialled where `addr` does not answer; none of them is `addr`.
+    pub others: Vec<SocketAddr>,
     /// Its share beside the others', 0 to [`WEIGHT_MAX`](crate::upstream::balance::member::WEIGHT_MAX).
     pub weight: u32,
     /// Used while nobody with a lower number can be, 0 to [`PRIORITY_MAX`].
@@ -141,6 +148,7 @@ impl Endpoint {
         Self {
             name,
             addr,
+            others: Vec::new(),
             weight: 1,
             priority: 0,
             is_backup: false,
@@ -258,6 +266,7 @@ impl From<OneRoute> for Plan {
             upstreams: vec![Upstream {
                 name: String::from(NAME),
                 endpoints: backends,
+                sources: Vec::new(),
                 balance: Balance::default(),
                 sticky: None,
                 idle_conns_max: limits.idle_conns_max,
@@ -280,6 +289,7 @@ impl From<OneRoute> for Plan {
             timeouts,
             limits,
             process_key: Secret::random(),
+            dns: Dns::default(),
         }
     }
 }
@@ -446,6 +456,7 @@ mod tests {
         let upstream = |conns_max| Upstream {
             name: String::new(),
             endpoints: Vec::new(),
+            sources: Vec::new(),
             balance: Balance::default(),
             sticky: None,
             idle_conns_max: 0,

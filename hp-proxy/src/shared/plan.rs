@@ -283,7 +283,7 @@ impl SharedUpstream {
 }
 
 fn identity_of(endpoint: &plan::Endpoint) -> Identity {
-    Identity::new(&endpoint.name, endpoint.addr.clone())
+    Identity::new(&endpoint.name, endpoint.addr.clone()).with_others(&endpoint.others)
 }
 
 fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {

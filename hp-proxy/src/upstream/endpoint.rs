@@ -1,6 +1,7 @@
 //! One endpoint as the ledger knows it: who it is, its connections, and its place among those that are picked from.
 
 use super::balance;
+use super::ways::Ways;
 use super::window::Window;
 use crate::live::Conns;
 use hp_core::rt::Instant;
@@ -8,15 +9,25 @@ use hp_core::rt::net::{Address, ParkKey, Released};
 use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 
-/// Who an endpoint is: the same in two plans when both its name and its address are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who an endpoint is: the same in two plans when both its name and its address are, whatever other addresses it has.
+#[derive(Clone, Debug)]
 pub struct Identity {
     name: String,
     addr: Address,
-    /// Of both, to find it by.
+    others: Box<[SocketAddr]>,
+    /// Of name and address, to find it by.
     hash: u64,
 }
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.addr) == (&other.name, &other.addr)
+    }
+}
+
+impl Eq for Identity {}
 
 impl Identity {
     /// An endpoint that the user calls `name`, at an address.
@@ -25,10 +36,24 @@ impl Identity {
         let mut identity = Self {
             name: name.to_owned(),
             addr,
+            others: Box::default(),
             hash: 0,
         };
         identity.hash = balance::hash(identity.to_string().as_bytes());
         identity
+    }
+
+    /// The same with other addresses, that are dialled where its own does not answer.
+    #[must_use]
+    pub fn with_others(self, others: &[SocketAddr]) -> Self {
+        Self {
+            others: others.into(),
+            ..self
+        }
+    }
+
+    fn ways(&self) -> Ways {
+        Ways::new(self.addr.tcp(), &self.others)
     }
 
     /// What finds it; two endpoints may have the same.
@@ -59,6 +84,7 @@ pub(super) struct Endpoint {
     pub(super) idle: VecDeque<Idle>,
     /// What was last heard of it was HTTP/1.0.
     pub(super) speaks_http10: bool,
+    pub(super) ways: Ways,
 }
 
 /// An idle connection.
@@ -74,6 +100,7 @@ impl Endpoint {
     /// Nothing is connected yet.
     pub(super) fn new(identity: Identity, member: usize) -> Self {
         Self {
+            ways: identity.ways(),
             identity,
             member: Some(member),
             open: 0,
@@ -82,6 +109,13 @@ impl Endpoint {
             idle: VecDeque::new(),
             speaks_http10: false,
         }
+    }
+
+    /// Another plan has it, too, perhaps with other ways. Whether a way is gone.
+    pub(super) fn follow(&mut self, identity: &Identity, member: usize) -> bool {
+        self.member = Some(member);
+        let first = identity.addr.tcp();
+        self.ways.follow(identity.ways(), first)
     }
 
     pub(super) fn name(&self) -> &str {

@@ -16,6 +16,7 @@ use super::balance::{Ask, Balancer, Balancing};
 use super::endpoint::{Endpoint, Identity, Idle, place};
 use super::pool::Aim;
 use super::queue::Queue;
+use super::ways::Ways;
 use super::window::Stall;
 use crate::live::Conns;
 use hp_core::rt::net::{Address, Conn, Released};
@@ -117,9 +118,12 @@ impl Ledger {
         for endpoint in &mut self.endpoints {
             endpoint.member = None;
         }
-        for (member, slot) in kept.iter().enumerate() {
-            if let Some(slot) = *slot {
-                self.endpoints[slot].member = Some(member);
+        let mut gone = Vec::new();
+        for (member, (slot, identity)) in kept.iter().zip(endpoints).enumerate() {
+            let Some(slot) = *slot else { continue };
+            let endpoint = &mut self.endpoints[slot];
+            if endpoint.follow(identity, member) {
+                gone.push(slot); // Nobody knows which of its connections lead over the way that is gone.
             }
         }
         let slots = kept.iter().zip(endpoints).enumerate();
@@ -131,8 +135,8 @@ impl Ledger {
             .collect();
         (0..self.endpoints.len()).for_each(|slot| self.publish(slot));
         self.pass_on();
-        let gone = self.endpoints.iter_mut().enumerate();
-        gone.filter(|(_, endpoint)| endpoint.member.is_none())
+        let all = self.endpoints.iter_mut().enumerate();
+        all.filter(|(slot, endpoint)| endpoint.member.is_none() || gone.contains(slot))
             .flat_map(|(slot, endpoint)| endpoint.idle.drain(..).map(move |idle| (slot, idle)))
             .collect()
     }
@@ -175,6 +179,11 @@ impl Ledger {
         self.endpoints[endpoint].addr()
     }
 
+    /// The ways to an endpoint.
+    pub(super) fn ways(&mut self, endpoint: usize) -> &mut Ways {
+        &mut self.endpoints[endpoint].ways
+    }
+
     /// Whether an endpoint last answered in HTTP/1.0.
     pub(super) fn speaks_http10(&self, endpoint: usize) -> bool {
         self.endpoints[endpoint].speaks_http10
@@ -202,6 +211,11 @@ impl Ledger {
     /// A number for a new request.
     pub(super) fn number(&mut self) -> u64 {
         self.queue.number()
+    }
+
+    /// Whether there is no endpoint that anybody could wait for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// How many wait.

@@ -2,12 +2,14 @@
 
 pub mod balance;
 mod dial;
+pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
 mod pool;
 mod queue;
 pub mod sticky;
+mod ways;
 mod window;
 
 pub use endpoint::Identity;

@@ -56,6 +56,8 @@ pub enum AcquireError {
     QueueTimeout,
     /// As many requests wait already as may wait.
     QueueFull,
+    /// There is no backend, for none of their names has an address.
+    NoEndpoint,
     /// No backend could be connected to; the last one refused.
     Refused,
     /// No backend could be connected to; the last one did not answer in time.
@@ -197,6 +199,9 @@ impl Upstream {
             && let Some(lease) = self.take_turn(&mut wish).await?
         {
             return Ok(lease);
+        }
+        if self.books.with(|ledger| ledger.is_empty()) {
+            return Err(AcquireError::NoEndpoint);
         }
         if self.books.with(|ledger| ledger.waiting()) >= self.settings().queue_len_max as usize {
             return Err(AcquireError::QueueFull);
