@@ -96,6 +96,7 @@ macro_rules! stamp {
                     endpoints_come_and_go_while_requests_are_in_flight,
                     a_drained_endpoint_keeps_the_clients_that_are_bound_to_it,
                     an_endpoint_that_is_out_finishes_what_it_has,
+                    nobody_in_service_is_503_at_once,
                     weights_change_the_shares,
                     a_route_is_closed_and_opened_again,
                     what_cannot_be_changed_is_told,

@@ -213,9 +213,9 @@ impl Ledger {
         self.queue.number()
     }
 
-    /// Whether there is no endpoint that anybody could wait for.
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+    /// Whether there is no endpoint that anybody could wait for: none at all, or none in service.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.balancer.has_nobody()
     }
 
     /// How many wait.

@@ -56,7 +56,7 @@ pub enum AcquireError {
     QueueTimeout,
     /// As many requests wait already as may wait.
     QueueFull,
-    /// There is no backend, for none of their names has an address.
+    /// There is no backend: none is in service, or none of their names has an address.
     NoEndpoint,
     /// No backend could be connected to; the last one refused.
     Refused,
@@ -200,7 +200,7 @@ impl Upstream {
         {
             return Ok(lease);
         }
-        if self.books.with(|ledger| ledger.is_empty()) {
+        if self.books.with(|ledger| ledger.has_nobody()) {
             return Err(AcquireError::NoEndpoint);
         }
         if self.books.with(|ledger| ledger.waiting()) >= self.settings().queue_len_max as usize {

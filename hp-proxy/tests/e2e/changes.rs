@@ -179,6 +179,33 @@ pub(crate) fn an_endpoint_that_is_out_finishes_what_it_has(engine: Engine) {
     assert_eq!(waiting.response().status(), 200);
 }
 
+pub(crate) fn nobody_in_service_is_503_at_once(engine: Engine) {
+    let backends = backends(2);
+    let proxy = Proxy::start_from_file(
+        engine,
+        &format!(
+            "queue_timeout = \"1h\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n[upstream.web]\n\
+         endpoints = [\"{}\", {{ address = \"{}\", standing = \"out\" }}]\n",
+            backends[0].addr, backends[1].addr
+        ),
+    );
+    let mut client = proxy.client();
+    assert_eq!(asked(&mut client, &backends, "").0, 0);
+    done(
+        &proxy,
+        &endpoint("PATCH", &backends[0]),
+        &json!({ "standing": "drain" }),
+    );
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().status(), 503);
+    done(
+        &proxy,
+        &endpoint("PATCH", &backends[1]),
+        &json!({ "standing": "active" }),
+    );
+    assert_eq!(asked(&mut client, &backends, "").0, 1);
+}
+
 pub(crate) fn weights_change_the_shares(engine: Engine) {
     let backends = backends(3);
     let proxy = started(engine, &backends, 3, "");

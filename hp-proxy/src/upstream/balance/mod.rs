@@ -290,6 +290,12 @@ impl Balancer {
         next.map(|(_, member)| member)
     }
 
+    /// Whether no member is in service, with or without room.
+    #[must_use]
+    pub fn has_nobody(&self) -> bool {
+        self.group().is_none()
+    }
+
     /// The members, in the plan's order.
     #[must_use]
     pub fn members(&self) -> &[Member] {
