@@ -554,7 +554,7 @@ mod tests {
         assert_eq!([take(&mut ledger), take(&mut ledger)], [Some(0), Some(1)]);
         let follow = |ledger: &mut Ledger, members: &[usize]| {
             let now: Vec<Identity> = members.iter().map(|one| all[*one].clone()).collect();
-            let idle = ledger.renew(&Balancing::even(now.len()), &now, None, 0);
+            let idle = ledger.renew((&Balancing::even(now.len()), &now, None), 0, Instant::START);
             assert!(idle.is_empty());
             ledger.slots.clone()
         };
