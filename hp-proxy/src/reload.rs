@@ -232,8 +232,9 @@ impl Running {
         answer
     }
 
-    /// Follows names that lead elsewhere.
-    pub(crate) fn look_at_servers(&mut self) {
+    /// Follows names that lead elsewhere. Whether anything was heard of names.
+    pub(crate) fn look_at_servers(&mut self) -> bool {
+        let has_heard = self.servers.hear_news();
         if let Some(file) = self.servers.changed(&self.file) {
             let answer = self.follow(self.overlay.over(&file));
             if answer.verdict == Verdict::Done {
@@ -241,6 +242,7 @@ impl Running {
             }
             eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
         }
+        has_heard
     }
 
     /// Follows a plan, or says why that cannot be.

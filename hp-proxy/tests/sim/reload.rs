@@ -40,6 +40,15 @@ impl Reloads {
         }
     }
 
+    /// None, for there is no server to share out.
+    pub(crate) fn none() -> Self {
+        Self {
+            chance: Chance::new(SALT),
+            after: Vec::new(),
+            has_routes: false,
+        }
+    }
+
     /// After how many requests the next plan follows; `u64::MAX`: none does.
     pub(crate) fn next_after(&self) -> u64 {
         self.after.last().copied().unwrap_or(u64::MAX)
