@@ -10,7 +10,7 @@ use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
 use crate::shared::Generation;
-use crate::upstream::{AcquireError, Aim, Lease, Upstream};
+use crate::upstream::{AcquireError, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -67,7 +67,7 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
     let mut lease = match upstream.take_kept(aim) {
         Some(lease) => lease,
         None => connect(worker, upstream.acquire(aim)).await?,
@@ -151,13 +151,6 @@ fn upstream_of<'w>(worker: &'w Generation, request: &Request) -> Result<&'w Rc<U
     upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
 }
 
-fn aim_of(request: &Request) -> Aim {
-    Aim {
-        key: request.chosen.key,
-        stuck_to: None,
-    }
-}
-
 /// Waits for a connection to a backend.
 async fn connect(
     worker: &Generation,
@@ -186,7 +179,7 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
     let lease = connect(worker, upstream.acquire(aim)).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
