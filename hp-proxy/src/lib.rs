@@ -3,18 +3,21 @@
 //! Start reading at [`run`]; a request's life is in [`exchange`]. Everything after the command line works from a complete,
 //! immutable [`config::plan::Plan`].
 
+mod accepting;
 pub mod cli;
 pub mod config;
 pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+mod listening;
 pub mod route;
 pub mod run;
 pub mod shared;
 #[cfg(feature = "slow-down")]
 mod slow_down;
 mod thread;
+pub mod upgrade;
 pub mod upstream;
 pub mod worker;
 
@@ -26,12 +29,14 @@ use std::process::ExitCode;
 /// Runs the program that a command line asks for. Exit codes: 0 done, 1 failed, 2 misuse.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = upgrade::Program::running(&args);
     let plan = match cli::command(args) {
         Ok(Command::Run(plan)) => plan,
         Ok(Command::Print(text)) => return print(&text),
         Err(refusal) => return refusal.report(),
     };
-    match run::run(*plan) {
+    match run::run(*plan, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hp-proxy: {error}");

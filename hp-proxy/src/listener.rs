@@ -1,25 +1,29 @@
 //! Accepting: each worker from its own socket, and a connection goes to whoever has room, or to a thread of its own.
 
-use crate::config::plan::ListenerId;
+use crate::config::plan::{ListenerId, Serves};
 use crate::downstream;
 use crate::shared::{Arrived, Home, Message, Worker};
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{Listener, Socket};
 use hp_core::rt::race::{First, race};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-/// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it.
+/// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it. What a successor has got is only
+/// closed: its queue is the successor's.
 pub(crate) fn serve(
     worker: Rc<Worker>,
     socket: Socket,
     id: ListenerId,
 ) -> impl Future<Output = ()> {
-    let listening = Listening::begin(worker); // A drain that comes before the first turn waits for it, too.
-    async move { accept_all(&listening.0, socket, id).await }
+    let mut listening = Listening::begin(worker, id); // A drain that comes before the first turn waits for it, too.
+    async move { accept_all(&mut listening, socket, id).await }
 }
 
-async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
+async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
+    let worker = &Rc::clone(&listening.worker);
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -27,8 +31,25 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
             return;
         }
     };
-    accept_until_drain(worker, &listener, id).await;
-    listener.pause();
+    listening.register();
+    loop {
+        accept_while_told_to(listening, &listener, id).await;
+        listener.pause();
+        if listening.shall_end() {
+            break;
+        }
+        listener.quiet().await;
+        place_accepted(worker, &listener, id);
+        worker.accepting().rest(|| listening.shall_end()).await;
+        if listening.shall_end() {
+            break;
+        }
+        listener.resume();
+    }
+    if worker.accepting().is_passed_on(id) {
+        listener.quiet().await;
+        return place_accepted(worker, &listener, id);
+    }
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
     // As many as can have waited: clients that come meanwhile must not keep it open.
@@ -39,7 +60,17 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
     }
 }
 
-async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+/// Takes what the kernel has accepted for this listener, and asks it for nothing.
+fn place_accepted(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+    let taken = std::iter::from_fn(|| listener.take_accepted());
+    taken.for_each(|accepted| {
+        let listener = id;
+        place(worker, Arrived { accepted, listener });
+    });
+}
+
+async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: ListenerId) {
+    let worker = &listening.worker;
     let mut stalls: u64 = 0;
     loop {
         let next = async {
@@ -48,7 +79,7 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener, id: Listen
             }
             listener.accept_raw().await
         };
-        match race(next, worker.drain_begun()).await {
+        match race(next, listening.shall_pause()).await {
             First::Other(()) => return,
             First::One(Ok(accepted)) => {
                 let listener = id;
@@ -116,18 +147,62 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
 }
 
 /// A listener at work; told when it ends, panics included.
-struct Listening(Rc<Worker>);
+struct Listening {
+    worker: Rc<Worker>,
+    id: ListenerId,
+    /// Operators can ask how a drain goes, until it is over. The drain does not wait for them.
+    is_for_operators: bool,
+    is_registered: bool,
+}
 
 impl Listening {
-    fn begin(worker: Rc<Worker>) -> Self {
-        worker.listener_began();
-        Self(worker)
+    fn begin(worker: Rc<Worker>, id: ListenerId) -> Self {
+        worker.accepting().begin();
+        let listener = worker.listener(id);
+        let is_for_operators = listener.is_some_and(|listener| listener.serves == Serves::Admin);
+        if !is_for_operators {
+            worker.listener_began();
+        }
+        Self {
+            worker,
+            id,
+            is_for_operators,
+            is_registered: false,
+        }
+    }
+
+    fn register(&mut self) {
+        self.is_registered = true;
+        self.worker.accepting().register();
+    }
+
+    /// Whether it is to serve what waits, and to end.
+    fn shall_end(&self) -> bool {
+        let accepting = self.worker.accepting();
+        accepting.is_ending()
+            || (self.worker.is_draining()
+                && (!self.is_for_operators || accepting.is_passed_on(self.id)))
+    }
+
+    /// Ready once it is to stop accepting, of which every task is told.
+    async fn shall_pause(&self) {
+        poll_fn(|_cx| {
+            if self.worker.accepting().is_paused() || self.shall_end() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.listener_ended();
+        self.worker.accepting().finish(self.is_registered);
+        if !self.is_for_operators {
+            self.worker.listener_ended();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tasks of one worker share, or of a thread that serves one connection after another. Lives on its thread; knows
 //! no task.
 
+use crate::accepting::Accepting;
 use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::counters::{Counters, Rows};
 use crate::route::split::Draws;
@@ -24,6 +25,8 @@ use std::rc::Rc;
     reason = "the plan is shared once, when the workers start"
 )]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -34,6 +37,14 @@ pub enum Message {
     Listen(Socket, ListenerId),
     /// A connection that another worker accepted; its place is reserved.
     Adopt(Arrived),
+    /// Tell how many listeners of this worker accept, once all that were given to it before have begun.
+    Report(Sender<u32>),
+    /// Take nothing more from the queues of the listeners, until told otherwise, and tell when that is so.
+    Pause(Sender<()>),
+    /// Accept again.
+    Resume,
+    /// Finish what is in flight and end; a successor has these listeners.
+    HandOver(Vec<ListenerId>),
     /// Finish what is in flight and end.
     Drain,
     /// End now; what is in flight is reset.
@@ -56,6 +67,33 @@ pub struct Threads {
     pub crew: Crew<Arrived>,
     /// The crew's connections, by upstream.
     pub ledgers: SharedLedgers,
+    /// Workers whose listeners bring the crew connections of clients.
+    bringing: Bringing,
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the count is shared once, when the threads are hired"
+)]
+type Bringing = Arc<AtomicU32>;
+
+impl Threads {
+    /// A crew to which so many workers bring connections.
+    #[must_use]
+    pub fn new(crew: Crew<Arrived>, ledgers: SharedLedgers, workers: u32) -> Self {
+        Self {
+            crew,
+            ledgers,
+            bringing: Bringing::new(workers.into()),
+        }
+    }
+
+    /// One worker brings connections of clients no more; the last one tells the crew to end.
+    pub(crate) fn brings_no_more(&self) {
+        if self.bringing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.crew.end();
+        }
+    }
 }
 
 /// Where client connections are served.
@@ -88,6 +126,9 @@ pub(crate) struct Worker {
     /// That of the first route.
     first_response_timeout: Duration,
     is_draining: Cell<bool>,
+    /// Connections that idle are closed: at once when a drain begins, or after a while.
+    closes_idle: Cell<bool>,
+    accepting: Accepting,
     /// Listeners that may still bring connections.
     listening: Cell<u32>,
     /// Client connections of this worker, parked ones included.
@@ -173,6 +214,8 @@ impl Worker {
                 .map_or(plan.timeouts.response, |route| route.response_timeout),
             plan,
             is_draining: Cell::new(false),
+            closes_idle: Cell::new(false),
+            accepting: Accepting::default(),
             listening: Cell::new(0),
             open: Cell::new(0),
             all_closed: RefCell::default(),
@@ -291,6 +334,16 @@ impl Worker {
         self.is_draining.get()
     }
 
+    /// Whether a connection may no longer wait for a request.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.closes_idle.get()
+    }
+
+    /// Whether the listeners accept.
+    pub(crate) fn accepting(&self) -> &Accepting {
+        &self.accepting
+    }
+
     /// Its row in `docs/lifecycle/drain.md`.
     pub(crate) fn row_of_drain(&self) -> &'static str {
         if self.is_draining() {
@@ -311,7 +364,7 @@ impl Worker {
 
     /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
     pub(crate) fn parks(&self) -> bool {
-        matches!(self.home, Home::Worker(_)) && !self.is_draining()
+        matches!(self.home, Home::Worker(_)) && !self.closes_idle()
     }
 
     /// Keeps an idle connection without a task.
@@ -331,7 +384,7 @@ impl Worker {
     pub(crate) fn idle_grace(&self) -> Duration {
         let has_thread = matches!(self.home, Home::Thread(..));
         let keepalive = self.plan.timeouts.keepalive;
-        match (self.is_draining(), has_thread) {
+        match (self.closes_idle(), has_thread) {
             (true, _) => Duration::ZERO,
             (false, true) => keepalive,
             (false, false) if self.rt.tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
@@ -377,10 +430,10 @@ impl Worker {
         }
     }
 
-    /// Ready once a drain has begun, of which every task is told: nobody has to remember who waits.
-    pub(crate) async fn drain_begun(&self) {
+    /// Ready once idle connections are closed, of which every task is told: nobody has to remember who waits.
+    async fn idle_closing_begun(&self) {
         poll_fn(|_cx| {
-            if self.is_draining() {
+            if self.closes_idle() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -389,15 +442,15 @@ impl Worker {
         .await;
     }
 
-    /// Ready once an idle connection is to be closed before its time: when a drain has begun; where it has a thread of its
+    /// Ready once an idle connection is to be closed before its time: in a drain; where it has a thread of its
     /// own and had its first request, also when a connection waits for a thread and this one has idled for a while.
     pub(crate) async fn shall_leave(&self, is_first: bool) {
         match &self.home {
             // Boxed, so that the tasks of workers do not carry the room for it.
             Home::Thread(seat, _) if !is_first => {
-                Box::pin(race(self.drain_begun(), seat.asked())).await;
+                Box::pin(race(self.idle_closing_begun(), seat.asked())).await;
             }
-            _ => self.drain_begun().await,
+            _ => self.idle_closing_begun().await,
         }
     }
 
@@ -416,15 +469,29 @@ impl Worker {
         self.open.set(self.open.get() + 1);
     }
 
-    /// Tells every task that nothing new begins.
-    pub(crate) fn start_drain(&self) {
+    /// Tells every task that nothing new begins, and closes what idles, or lets it for a while: see [`crate::counters::Readiness::keep_idle`].
+    pub(crate) fn start_drain(self: &Rc<Self>) {
         enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
         self.is_draining.set(true);
-        self.rt.wake_all();
-        self.rt.unpark_all();
         if let Home::Listener(Threads { ledgers, .. }) = &self.home {
             ledgers.iter().for_each(SharedLedger::close_idle);
         }
+        let idle_kept = self.rows.readiness().idle_kept();
+        if idle_kept.is_zero() {
+            return self.close_idle();
+        }
+        self.rt.wake_all();
+        let worker = Rc::clone(self);
+        self.rt.spawn(async move {
+            worker.rt.sleep(idle_kept).await;
+            worker.close_idle();
+        });
+    }
+
+    fn close_idle(&self) {
+        self.closes_idle.set(true);
+        self.rt.wake_all();
+        self.rt.unpark_all();
     }
 
     /// A place that was reserved for a client connection is free again.
@@ -466,6 +533,15 @@ impl Worker {
         .await;
     }
 
+    /// Ends the listeners that went on during the drain, too; ready once they have served what waited in their queues.
+    pub(crate) async fn end_listeners(&self) {
+        self.accepting.end();
+        self.rt.wake_all();
+        while self.accepting.listeners() > 0 {
+            self.rt.sleep(LOOK_AT_LISTENERS).await;
+        }
+    }
+
     fn is_all_closed(&self) -> bool {
         self.open.get() == 0 && self.listening.get() == 0
     }
@@ -495,6 +571,8 @@ fn upstream_settings(upstream: &plan::Upstream, plan: &Plan, index: u32) -> Sett
 /// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const TASKS_WITH_GRACE_MAX: u32 = 1024;
+/// How often it is looked whether the last listeners have ended, which takes some turns.
+const LOOK_AT_LISTENERS: Duration = Duration::from_millis(1);
 /// Most heads fit.
 const SCRATCH_BYTES: usize = 1024;
 const SCRATCH_KEPT_MAX: usize = 1024;

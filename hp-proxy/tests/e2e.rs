@@ -31,6 +31,8 @@ mod support;
 mod threads_only;
 #[path = "e2e/unix.rs"]
 mod unix;
+#[path = "e2e/upgrade.rs"]
+mod upgrade;
 #[path = "e2e/upstreams.rs"]
 mod upstreams;
 
@@ -172,6 +174,17 @@ macro_rules! stamp {
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
+                upgrade:
+                    fifty_clients_lose_nothing_in_five_upgrades,
+                    more_workers_or_fewer_lose_no_connection,
+                    a_tunnel_stays_with_the_old_process_until_it_ends,
+                    a_successor_that_does_not_start_changes_nothing,
+                    a_successor_that_hangs_is_ended_in_time,
+                    a_signal_to_end_ends_the_successor_as_well,
+                    a_process_that_was_replaced_ends_at_once_only_at_a_second_signal,
+                    a_unix_socket_keeps_its_name_until_the_last_process_ends,
+                    a_listener_that_the_new_file_does_not_have_is_closed,
+                    the_file_of_the_process_names_who_is_in_charge;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

@@ -16,6 +16,7 @@ use hp_core::rt::net::{Address, PortUse};
 use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything a run of the proxy needs to know. Parts name each other by their place here; their names, and the addresses of
@@ -40,6 +41,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Bounds in size and number.
     pub limits: Limits,
+    /// The file that names the process in charge.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// A listener's place in the plan.
@@ -252,6 +255,7 @@ impl From<OneRoute> for Plan {
             forwarding,
             timeouts,
             limits,
+            pid_file: None,
         }
     }
 }
@@ -345,6 +349,10 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// How long a drain waits for requests in flight.
     pub drain: Duration,
+    /// How long it serves on after it has been told to end and says that it is not ready.
+    pub ready_lead: Duration,
+    /// How long a new process may take to be ready for taking over; then this one goes on.
+    pub upgrade: Duration,
 }
 
 /// Bounds in size and number.
@@ -380,6 +388,8 @@ impl Default for Timeouts {
             upstream_idle: Duration::from_secs(50),
             tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
+            ready_lead: Duration::ZERO,
+            upgrade: Duration::from_secs(10),
         }
     }
 }

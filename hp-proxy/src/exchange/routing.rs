@@ -225,7 +225,8 @@ fn client_of(
 
 fn page(path: &str) -> Own {
     match path {
-        "/health" => Own::Admin(Page::Health),
+        "/health" | "/ready" => Own::Admin(Page::Ready),
+        "/live" => Own::Admin(Page::Live),
         "/counters" => Own::Admin(Page::Counters),
         _ => Own::Refusal(Answer::NO_ROUTE),
     }
@@ -259,8 +260,11 @@ impl Made<'_> {
     /// Appends and counts what operators ask.
     pub(super) fn encode_page(&self, worker: &Worker, page: Page, out: &mut Vec<u8>) {
         let (status, text) = match page {
-            Page::Health if worker.is_draining() => (503, String::from("draining\n")),
-            Page::Health => (200, String::from("ok\n")),
+            Page::Ready if worker.is_draining() => (503, String::from("draining\n")),
+            Page::Ready if !worker.rows().readiness().is_ready() => {
+                (503, String::from("leaving\n"))
+            }
+            Page::Ready | Page::Live => (200, String::from("ok\n")),
             Page::Counters => (200, worker.rows().to_string()),
         };
         self.encode(worker, status, (PLAIN_TEXT, text.as_bytes()), out);
