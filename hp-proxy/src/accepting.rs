@@ -12,6 +12,14 @@ use std::future::poll_fn;
 use std::sync::mpsc::Sender;
 use std::task::Poll;
 
+/// For whom a listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Clients,
+    /// They can ask how a drain goes, until it is over. The drain does not wait for them.
+    Operators,
+}
+
 /// What the listeners of a worker are told, and how far they are.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
@@ -22,6 +30,8 @@ pub(crate) struct Accepting {
     passed_on: RefCell<Vec<ListenerId>>,
     /// Listeners that have not ended.
     listeners: Cell<u32>,
+    /// Those of them that bring connections of clients, not of operators: `bringing <= listeners`.
+    bringing: Cell<u32>,
     /// Those of them that are registered with the engine: `registered <= listeners`.
     registered: Cell<u32>,
     /// Those of them that are paused and quiet: `resting <= registered`.
@@ -76,20 +86,33 @@ impl Accepting {
         self.listeners.get()
     }
 
-    pub(crate) fn begin(&self) {
+    /// Listeners that may bring connections of clients.
+    pub(crate) fn bringing(&self) -> u32 {
+        self.bringing.get()
+    }
+
+    pub(crate) fn begin(&self, whose: Whose) {
         self.listeners.set(self.listeners.get() + 1);
+        if whose == Whose::Clients {
+            self.bringing.set(self.bringing.get() + 1);
+        }
     }
 
     pub(crate) fn register(&self) {
         self.registered.set(self.registered.get() + 1);
     }
 
-    pub(crate) fn finish(&self, was_registered: bool) {
+    pub(crate) fn finish(&self, whose: Whose) {
         self.listeners.set(self.listeners.get() - 1);
-        if was_registered {
-            self.registered.set(self.registered.get() - 1);
+        if whose == Whose::Clients {
+            self.bringing.set(self.bringing.get() - 1);
         }
         self.tell_if_all_rest();
+    }
+
+    /// A listener that was registered has ended.
+    pub(crate) fn deregister(&self) {
+        self.registered.set(self.registered.get() - 1);
     }
 
     /// A listener rests until the pause or `is_over` ends it.
@@ -142,15 +165,16 @@ mod tests {
     #[test]
     fn all_have_to_rest_and_one_that_ends_is_not_waited_for() {
         let accepting = Accepting::default();
-        for _ in 0..3 {
-            accepting.begin();
+        for whose in [Whose::Clients, Whose::Operators, Whose::Clients] {
+            accepting.begin(whose);
             accepting.register();
         }
         let (sender, told) = mpsc::channel();
         accepting.pause(sender);
         let mut one = pin!(accepting.rest(|| false));
         assert_eq!(poll(one.as_mut()), Poll::Pending);
-        accepting.finish(true);
+        accepting.deregister();
+        accepting.finish(Whose::Operators);
         told.try_recv().unwrap_err();
         let mut other = pin!(accepting.rest(|| false));
         assert_eq!(poll(other.as_mut()), Poll::Pending);
@@ -159,12 +183,13 @@ mod tests {
         assert_eq!(poll(one), Poll::Ready(()));
         assert_eq!(poll(other), Poll::Ready(()));
         assert_eq!((accepting.resting.get(), accepting.registered()), (0, 2));
+        assert_eq!((accepting.listeners(), accepting.bringing()), (2, 2));
     }
 
     #[test]
     fn a_drain_ends_a_rest() {
         let accepting = Accepting::default();
-        accepting.begin();
+        accepting.begin(Whose::Clients);
         accepting.register();
         let (sender, _told) = mpsc::channel();
         accepting.pause(sender);

@@ -55,6 +55,15 @@ pub struct Counters {
     pub conns_cut: Counter,
 }
 
+/// What the main thread counts.
+#[derive(Debug, Default)]
+pub struct OfProcess {
+    /// Plans that followed another, those included in which nothing had changed.
+    pub reloads: Counter,
+    /// Configurations that could not be followed; nothing has changed by them.
+    pub reloads_failed: Counter,
+}
+
 /// All workers' rows.
 #[derive(Clone, Debug)]
 #[expect(
@@ -66,6 +75,7 @@ pub struct Rows {
     rows: Arc<[CachePadded<Counters>]>,
     workers: u32,
     readiness: Arc<Readiness>,
+    of_process: Arc<OfProcess>,
 }
 
 /// Whether requests may be sent to the process, as the main thread says it to all threads; read when operators ask, and when a drain
@@ -118,6 +128,7 @@ impl Rows {
             rows: rows.collect(),
             workers,
             readiness: Arc::default(),
+            of_process: OfProcess::default().into(),
         }
     }
 
@@ -134,6 +145,12 @@ impl Rows {
     #[must_use]
     pub fn of(&self, worker: u32) -> &Counters {
         &self.rows[worker as usize]
+    }
+
+    /// What the main thread counts; nobody else writes there.
+    #[must_use]
+    pub fn of_process(&self) -> &OfProcess {
+        &self.of_process
     }
 
     /// One number, summed over all workers.
@@ -169,6 +186,12 @@ impl fmt::Display for Rows {
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;
         line("accept stalls", |c| &c.accept_stalls)?;
+        let OfProcess {
+            reloads,
+            reloads_failed,
+        } = &*self.of_process;
+        writeln!(f, "  {:<24} {}", "reloads", reloads.value())?;
+        writeln!(f, "  {:<24} {}", "reloads failed", reloads_failed.value())?;
         write!(f, "  {:<24}", "accepted by each worker")?;
         for row in self.rows.iter().take(self.workers as usize) {
             write!(f, " {}", row.conns_accepted.value())?;

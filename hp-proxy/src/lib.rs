@@ -6,11 +6,13 @@
 mod accepting;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
 mod listening;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod shared;
@@ -31,12 +33,12 @@ use std::process::ExitCode;
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let program = upgrade::Program::running(&args);
-    let plan = match cli::command(args) {
-        Ok(Command::Run(plan)) => plan,
+    let (plan, source) = match cli::command(args) {
+        Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
         Err(refusal) => return refusal.report(),
     };
-    match run::run(*plan, program) {
+    match run::run(*plan, source, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hp-proxy: {error}");

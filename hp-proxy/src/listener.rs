@@ -1,5 +1,6 @@
 //! Accepting: each worker from its own socket, and a connection goes to whoever has room, or to a thread of its own.
 
+use crate::accepting::Whose;
 use crate::config::plan::{ListenerId, Serves};
 use crate::downstream;
 use crate::shared::{Arrived, Home, Message, Worker};
@@ -11,8 +12,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it. What a successor has got is only
-/// closed: its queue is the successor's.
+/// Accepts until a drain begins, or the plan has the listener no more; then serves what waits in the socket's queue, and closes it.
+/// What a successor has got is only closed: its queue is the successor's.
 pub(crate) fn serve(
     worker: Rc<Worker>,
     socket: Socket,
@@ -150,23 +151,24 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
 struct Listening {
     worker: Rc<Worker>,
     id: ListenerId,
-    /// Operators can ask how a drain goes, until it is over. The drain does not wait for them.
-    is_for_operators: bool,
+    whose: Whose,
     is_registered: bool,
 }
 
 impl Listening {
     fn begin(worker: Rc<Worker>, id: ListenerId) -> Self {
-        worker.accepting().begin();
-        let listener = worker.listener(id);
-        let is_for_operators = listener.is_some_and(|listener| listener.serves == Serves::Admin);
-        if !is_for_operators {
-            worker.listener_began();
-        }
+        let generation = worker.current();
+        let known = generation.listener(id);
+        let whose = match known.map(|known| known.listener.serves) {
+            Some(Serves::Admin) => Whose::Operators,
+            Some(Serves::Routes) | None => Whose::Clients,
+        };
+        worker.accepting().begin(whose);
+        worker.listener_began(id);
         Self {
             worker,
             id,
-            is_for_operators,
+            whose,
             is_registered: false,
         }
     }
@@ -179,9 +181,11 @@ impl Listening {
     /// Whether it is to serve what waits, and to end.
     fn shall_end(&self) -> bool {
         let accepting = self.worker.accepting();
-        accepting.is_ending()
-            || (self.worker.is_draining()
-                && (!self.is_for_operators || accepting.is_passed_on(self.id)))
+        let is_drained = match self.whose {
+            Whose::Clients => self.worker.is_draining(),
+            Whose::Operators => accepting.is_ending() || accepting.is_passed_on(self.id),
+        };
+        is_drained || !self.worker.has_listener(self.id)
     }
 
     /// Ready once it is to stop accepting, of which every task is told.
@@ -199,10 +203,11 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.worker.accepting().finish(self.is_registered);
-        if !self.is_for_operators {
-            self.worker.listener_ended();
+        if self.is_registered {
+            self.worker.accepting().deregister();
         }
+        self.worker.accepting().finish(self.whose);
+        self.worker.listener_ended(self.id);
     }
 }
 

@@ -1,9 +1,9 @@
 //! The listening sockets of the process, as the main thread keeps them: bound or inherited, shared out to workers, passed on to a
 //! successor. A worker has a descriptor of its own for each that it accepts from, so a socket is closed when both are.
 
-use crate::config::plan::{Listener, ListenerId, Plan, Serves};
+use crate::config::plan::{Listener, ListenerId, Serves};
 use crate::listener::BACKLOG;
-use crate::shared::Message;
+use crate::shared::{Message, SharedPlan};
 use crate::upgrade::inheritance::Inheritance;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{self, Address, BindError, BindOptions, Bound, Socket, SocketName};
@@ -37,12 +37,33 @@ impl Listening {
     ///
     /// # Errors
     /// [`BindError`].
-    pub(crate) fn open(plan: &Plan, inheritance: &mut Inheritance) -> Result<Self, BindError> {
-        let listeners = (0..).map(ListenerId).zip(&plan.listeners);
-        let held = listeners.map(|(id, listener)| {
+    pub(crate) fn open(
+        plan: &SharedPlan,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, BindError> {
+        Self::open_but(&[], plan, inheritance)
+    }
+
+    /// The same for the listeners of a plan that this process does not have as yet.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub(crate) fn open_new(&self, plan: &SharedPlan) -> Result<Self, BindError> {
+        let known: Vec<ListenerId> = self.held.iter().map(|held| held.id).collect();
+        Self::open_but(&known, plan, &mut Inheritance::default())
+    }
+
+    fn open_but(
+        known: &[ListenerId],
+        plan: &SharedPlan,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, BindError> {
+        let listeners = plan.listener_ids().iter().zip(&plan.listeners);
+        let new = listeners.filter(|(id, _)| !known.contains(id));
+        let held = new.map(|(id, listener)| {
             let (bound, promised) = bind(listener, plan.workers, inheritance)?;
             Ok(Held {
-                id,
+                id: *id,
                 planned: listener.address.clone(),
                 bound: bound.address,
                 serves: listener.serves,
@@ -74,7 +95,30 @@ impl Listening {
         Ok(given)
     }
 
-    /// The listeners, in the order of the plan.
+    /// Keeps these of the listeners; the names of the others may be somebody else's at once.
+    pub(crate) fn keep(&mut self, listeners: &[ListenerId]) {
+        self.held.retain(|held| listeners.contains(&held.id));
+    }
+
+    /// Adds listeners of a new plan.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.held.extend(more.held);
+    }
+
+    /// One line for each listener. Who reads the first one of the routes may go on at once: what operators need stands before it.
+    pub(crate) fn lines(&self) -> String {
+        let line = |held: &Held| match held.serves {
+            Serves::Routes => format!("listening on {}\n", held.bound),
+            Serves::Admin => format!("hp-proxy: admin on {}\n", held.bound),
+        };
+        let (admin, routes): (Vec<&Held>, Vec<&Held>) = self
+            .held
+            .iter()
+            .partition(|held| held.serves == Serves::Admin);
+        admin.into_iter().chain(routes).map(line).collect()
+    }
+
+    /// The listeners, in the order in which they came.
     pub(crate) fn held(&self) -> &[Held] {
         &self.held
     }

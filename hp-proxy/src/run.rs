@@ -1,13 +1,14 @@
-//! The main thread: binds, starts the workers, and answers signals.
+//! The main thread: binds, starts the workers, and answers signals and commands.
 
-use crate::config::plan::{ListenerId, Plan, Serves};
+use crate::config::plan::{ListenerId, Plan};
+use crate::control::{Answer, Asked, Command, Control, Verdict};
 use crate::counters::Rows;
 use crate::listening::Listening;
-use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
+use crate::reload::{Running, Source};
+use crate::shared::{Latest, Message, SharedPlan, Threads};
 use crate::upgrade::notify::Notify;
 use crate::upgrade::pid_file::PidFile;
 use crate::upgrade::{Arrival, Outcome, Program, Upgrades};
-use crate::upstream::SharedLedger;
 use crate::{thread, worker};
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::BindError;
@@ -31,7 +32,7 @@ pub enum RunError {
     ShareOut(io::Error),
     /// The process cannot be put on record; a line that says why.
     Record(String),
-    /// Signals cannot be received.
+    /// Signals, or commands of other threads, cannot be received.
     Signals(io::Error),
     /// Workers did not start, or died.
     Workers(WorkersError),
@@ -44,10 +45,12 @@ impl fmt::Display for RunError {
         match self {
             Self::Listen(error) => error.fmt(f),
             Self::Inherited(line) | Self::Record(line) => f.write_str(line),
-            Self::ShareOut(error) => write!(
-                f,
-                "cannot give the listening sockets to the workers: {error}"
-            ),
+            Self::ShareOut(error) => {
+                write!(
+                    f,
+                    "cannot give the listening sockets to the workers: {error}"
+                )
+            }
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Workers(error) => error.fmt(f),
             Self::Impatient => f.write_str("stopped by a second signal; connections were cut"),
@@ -57,11 +60,12 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Serves until a signal ends it, or until another process has taken over; `program` is what would be started for that.
+/// Serves until a signal ends it, or until another process has taken over. `source` is what the plan was made from, `program` what
+/// would be started to take over.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(plan: Plan, program: Program) -> Result<(), RunError> {
+pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunError> {
     use Signal::{Hangup, Interrupt, Terminate, User1, User2};
     // Before any thread, so that all of them inherit it.
     let signals =
@@ -72,36 +76,36 @@ pub fn run(plan: Plan, program: Program) -> Result<(), RunError> {
     }
     let notify = Notify::from_environment().map_err(RunError::Record)?;
     let mut arrival = Arrival::from_environment().map_err(RunError::Inherited)?;
+    arrival.state.keep_via(&mut plan.forwarding);
+    let pid_file = PidFile::new(plan.pid_file.clone());
+    let control = Control::new().map_err(RunError::Signals)?;
+    let plan = SharedPlan::new(plan).controlled_by(control.clone());
     let listening = Listening::open(&plan, &mut arrival.inheritance).map_err(RunError::Listen)?;
     let arrival = arrival.taken().map_err(RunError::Inherited)?;
-    let ready_lead = plan.timeouts.ready_lead;
-    let pid_file = PidFile::new(plan.pid_file.clone());
-    let upgrades = Upgrades::new(program, plan.timeouts.upgrade, arrival.state().clone());
-    let (workers, threads, rows) = start_workers(plan)?;
     let mut main = Main {
-        workers,
-        threads,
-        rows,
-        listening,
-        upgrades,
+        upgrades: Upgrades::new(program, arrival.state().clone()),
+        running: start_workers(plan, source, control, listening)?,
+        asked: Vec::new(),
         notify,
         pid_file,
-        ready_lead,
         stage: Stage::Serving,
     };
     arrival.agree().map_err(RunError::Inherited)?;
     main.listen()?;
-    main.announce();
+    eprint!("{}", main.running.listening.lines());
     let is_replacing = arrival.is_replacing();
     arrival.replace();
     main.take_charge(is_replacing)?;
     main.obey(&signals)
 }
 
-type Running = Workers<Message, ()>;
-
 /// Workers with their runtimes, none of which listens yet.
-fn start_workers(plan: Plan) -> Result<(Running, Option<Threads>, Rows), RunError> {
+fn start_workers(
+    plan: SharedPlan,
+    source: Source,
+    control: Control,
+    listening: Listening,
+) -> Result<Running, RunError> {
     let has_crew = plan.engine == Engine::Threads;
     let threads_max = has_crew.then_some(plan.limits.threads_max);
     let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
@@ -115,10 +119,9 @@ fn start_workers(plan: Plan) -> Result<(Running, Option<Threads>, Rows), RunErro
         pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-proxy",
     };
-    let plan = SharedPlan::new(plan);
     let threads = has_crew.then(|| hire(&plan, &rows));
     let workers = {
-        let (rows, threads) = (rows.clone(), threads.clone());
+        let (plan, rows, threads) = (plan.clone(), rows.clone(), threads.clone());
         start(&options, move |context| {
             worker::main(context, plan.clone(), rows.clone(), threads.clone())
         })
@@ -131,29 +134,25 @@ fn start_workers(plan: Plan) -> Result<(Running, Option<Threads>, Rows), RunErro
         workers.engine(),
         options.count
     );
-    Ok((workers, threads, rows))
+    let (control, workers) = ((control, rows), (workers, threads));
+    Ok(Running::new(plan, source, control, workers, listening))
 }
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let upstreams = plan.upstreams.iter().zip(plan.balancing());
-    let of = upstreams
-        .map(|(upstream, balancing)| SharedLedger::new(balancing, upstream.conns_of_all()));
-    let ledgers: SharedLedgers = of.collect();
-    let crew = thread::crew(plan, rows, &ledgers);
-    Threads::new(crew, ledgers, plan.workers)
+    let latest = Latest::new(plan.clone());
+    let crew = thread::crew(plan, rows, &latest);
+    Threads::new(crew, latest, plan.workers)
 }
 
 /// What the main thread has in its hands.
 struct Main {
-    workers: Running,
-    threads: Option<Threads>,
-    rows: Rows,
-    listening: Listening,
+    running: Running,
     upgrades: Upgrades,
+    /// Those who wait for the upgrade under way.
+    asked: Vec<Asked>,
     notify: Notify,
     pid_file: PidFile,
-    ready_lead: Duration,
     stage: Stage,
 }
 
@@ -180,8 +179,9 @@ enum Cause {
 impl Main {
     /// Has the workers accept; returns when all of them do.
     fn listen(&self) -> Result<(), RunError> {
-        let mesh = self.workers.mesh();
-        let given = self.listening.share_out(mesh).map_err(RunError::ShareOut)?;
+        let mesh = self.running.workers.mesh();
+        let given = self.running.listening.share_out(mesh);
+        let given = given.map_err(RunError::ShareOut)?;
         let (to, reports) = mpsc::channel();
         tell_all(mesh, || Message::Report(to.clone()));
         drop(to); // A worker that dies ends the wait.
@@ -193,22 +193,9 @@ impl Main {
         Ok(())
     }
 
-    /// One line for each listener.
-    fn announce(&self) {
-        let held = self.listening.held().iter();
-        let lines = held.map(|held| match held.serves {
-            Serves::Routes => format!("listening on {}\n", held.bound),
-            Serves::Admin => format!("hp-proxy: admin on {}\n", held.bound),
-        });
-        // Who reads the first line of the routes may go on at once: what operators need stands before it.
-        let (routes, admin): (Vec<String>, Vec<String>) =
-            lines.partition(|line| line.starts_with("listening"));
-        eprint!("{}{}", admin.concat(), routes.concat());
-    }
-
     /// From now on this process is in charge.
     fn take_charge(&mut self, is_replacing: bool) -> Result<(), RunError> {
-        self.listening.take_names_over();
+        self.running.listening.take_names_over();
         match self.pid_file.write() {
             Ok(()) => (),
             Err(line) if is_replacing => eprintln!("hp-proxy: {line}; going on"),
@@ -221,42 +208,45 @@ impl Main {
     }
 
     fn obey(mut self, signals: &Signals) -> Result<(), RunError> {
+        let control = self.running.control.clone();
         loop {
-            if self.workers.are_finished() {
-                if let Some(threads) = &self.threads {
-                    threads.crew.end(); // Nobody brings them anything any more.
+            if self.has_ended() {
+                control.close();
+                let running = self.running;
+                running.workers.join().map_err(RunError::Workers)?;
+                drop(self.pid_file); // Nobody is in charge when the last word is said.
+                return conclude(running.threads.as_ref(), &running.rows);
+            }
+            let signal = signals.wait_for_or(control.bell(), self.look());
+            match signal.map_err(RunError::Signals)? {
+                None => (),
+                Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", self.running.rows),
+                Some(Signal::Interrupt | Signal::Terminate) if self.is_impatient() => {
+                    control.close();
+                    let Running {
+                        workers, threads, ..
+                    } = self.running;
+                    return Err(cut(workers, threads.as_ref()));
                 }
-                let threads = self.threads.as_ref();
-                if threads.is_none_or(|threads| threads.crew.threads() == 0) {
-                    self.workers.join().map_err(RunError::Workers)?;
-                    drop(self.pid_file); // Nobody is in charge when the last word is said.
-                    return conclude(threads, &self.rows);
-                }
+                Some(Signal::Interrupt | Signal::Terminate) => self.end(),
+                Some(Signal::User2) => self.upgrade(None),
+                Some(Signal::Hangup) => self.reload(),
             }
             self.look_at_upgrade();
             self.look_at_clock();
-            let look = self.look();
-            match signals.wait_for(look).map_err(RunError::Signals)? {
-                None => (),
-                Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", self.rows),
-                Some(Signal::Interrupt | Signal::Terminate) => match self.stage {
-                    Stage::Serving => self.leave(),
-                    Stage::Draining(Cause::Successor) => {
-                        self.stage = Stage::Draining(Cause::Signal);
-                        eprintln!("hp-proxy: draining already; another signal ends it at once");
-                    }
-                    Stage::Leaving(_) | Stage::Draining(Cause::Signal) => {
-                        return Err(cut(self.workers, self.threads.as_ref()));
-                    }
-                },
-                Some(Signal::User2) => self.upgrade(),
-                Some(Signal::Hangup) => {
-                    eprintln!(
-                        "hp-proxy: no configuration file is read again while it runs; going on with its plan"
-                    );
-                }
-            }
+            self.look_at_commands();
         }
+    }
+
+    /// Whether no worker is left, nor any thread that they have brought connections to.
+    fn has_ended(&self) -> bool {
+        if !self.running.workers.are_finished() {
+            return false;
+        }
+        self.running.threads.as_ref().is_none_or(|threads| {
+            threads.crew.end(); // Nobody brings them anything any more.
+            threads.crew.threads() == 0
+        })
     }
 
     /// How long it may wait for a signal.
@@ -268,6 +258,61 @@ impl Main {
         }
     }
 
+    /// Whether another signal to end ends it at once.
+    fn is_impatient(&self) -> bool {
+        match self.stage {
+            Stage::Serving | Stage::Draining(Cause::Successor) => false,
+            Stage::Leaving(_) | Stage::Draining(Cause::Signal) => true,
+        }
+    }
+
+    /// The first signal to end has come.
+    fn end(&mut self) {
+        if self.stage == Stage::Serving {
+            return self.leave();
+        }
+        self.stage = Stage::Draining(Cause::Signal);
+        eprintln!("hp-proxy: draining already; another signal ends it at once");
+    }
+
+    /// Whoever sends requests here is told first that the process is about to end.
+    fn leave(&mut self) {
+        let why = "this process is to end, and its successor with it";
+        let _told = self.upgrades.give_up(self.running.workers.mesh(), why);
+        self.tell_who_asked(Verdict::Unavailable, why);
+        self.notify.stopping();
+        let readiness = self.running.rows.readiness();
+        readiness.leave();
+        let lead = self.running.plan().timeouts.ready_lead;
+        if lead.is_zero() {
+            return self.drain();
+        }
+        readiness.keep_idle(IDLE_KEPT);
+        let lead_ns = u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX);
+        self.stage = Stage::Leaving(clock::monotonic_ns().saturating_add(lead_ns));
+        eprintln!("hp-proxy: no longer ready; draining in {lead:?}");
+    }
+
+    fn drain(&mut self) {
+        self.stage = Stage::Draining(Cause::Signal);
+        eprintln!("hp-proxy: draining");
+        self.running.control.close();
+        self.running.listening.close();
+        tell_all(self.running.workers.mesh(), || Message::Drain);
+    }
+
+    fn reload(&mut self) {
+        match self.stage {
+            _ if self.upgrades.is_under_way() => eprintln!("hp-proxy: not reloaded: {UPGRADING}"),
+            Stage::Serving | Stage::Leaving(_) => {
+                self.notify.reloading(clock::monotonic_ns());
+                self.running.reload_for_operators();
+                self.notify.ready();
+            }
+            Stage::Draining(_) => (),
+        }
+    }
+
     fn look_at_clock(&mut self) {
         if let Stage::Leaving(until) = self.stage
             && clock::monotonic_ns() >= until
@@ -276,48 +321,67 @@ impl Main {
         }
     }
 
-    /// The process is to end: whoever sends requests here is told so first.
-    fn leave(&mut self) {
-        let mesh = self.workers.mesh();
-        self.upgrades
-            .give_up(mesh, "this process is to end, and its successor with it");
-        self.notify.stopping();
-        self.rows.readiness().leave();
-        if self.ready_lead.is_zero() {
-            return self.drain();
+    /// Does what other threads ask.
+    fn look_at_commands(&mut self) {
+        if let Stage::Draining(_) = self.stage {
+            return;
         }
-        let lead = u64::try_from(self.ready_lead.as_nanos()).unwrap_or(u64::MAX);
-        self.stage = Stage::Leaving(clock::monotonic_ns().saturating_add(lead));
-        self.rows.readiness().keep_idle(IDLE_KEPT);
-        eprintln!(
-            "hp-proxy: no longer ready; draining in {:?}",
-            self.ready_lead
-        );
+        if !self.upgrades.is_under_way() {
+            self.running.look_at_files();
+        }
+        while let Some(asked) = self.running.control.next() {
+            match &asked.command {
+                Command::Upgrade => self.upgrade(Some(asked)),
+                Command::Reload if self.upgrades.is_under_way() => {
+                    let text = format!("{UPGRADING}\n");
+                    asked.answer(Answer::new(Verdict::Unavailable, text));
+                }
+                command => {
+                    let answer = self.running.answer(command);
+                    asked.answer(answer);
+                }
+            }
+        }
     }
 
-    fn drain(&mut self) {
-        self.stage = Stage::Draining(Cause::Signal);
-        eprintln!("hp-proxy: draining");
-        self.listening.close();
-        tell_all(self.workers.mesh(), || Message::Drain);
-    }
-
-    fn upgrade(&mut self) {
-        if self.stage != Stage::Serving {
-            eprintln!("hp-proxy: no upgrade: this process is about to end");
-        } else if self.upgrades.begin(&self.listening) {
-            self.notify.reloading(clock::monotonic_ns());
+    /// Begins an upgrade, for a signal or for somebody who waits for it.
+    fn upgrade(&mut self, asked: Option<Asked>) {
+        let begun = match self.stage {
+            Stage::Serving => {
+                let timeout = self.running.plan().timeouts.upgrade;
+                self.upgrades.begin(&self.running.listening, timeout)
+            }
+            Stage::Leaving(_) | Stage::Draining(_) => {
+                Err(String::from("no upgrade: this process is about to end"))
+            }
+        };
+        match begun {
+            Ok(process) => {
+                self.notify.reloading(clock::monotonic_ns());
+                eprintln!("hp-proxy: upgrading to process {process}");
+                self.asked.extend(asked);
+            }
+            Err(line) => {
+                eprintln!("hp-proxy: {line}");
+                if let Some(asked) = asked {
+                    asked.answer(Answer::new(Verdict::Unavailable, format!("{line}\n")));
+                }
+            }
         }
     }
 
     fn look_at_upgrade(&mut self) {
-        match self.upgrades.poll(self.workers.mesh(), &self.listening) {
+        let Running {
+            workers, listening, ..
+        } = &self.running;
+        match self.upgrades.poll(workers.mesh(), listening) {
             Outcome::Nothing => (),
-            Outcome::Failed => {
+            Outcome::Failed(line) => {
                 self.notify.ready();
                 if let Err(line) = self.pid_file.write() {
                     eprintln!("hp-proxy: {line}; going on");
                 }
+                self.tell_who_asked(Verdict::Refused, &line);
             }
             Outcome::Replaced { process, listeners } => self.hand_over(process, &listeners),
         }
@@ -326,13 +390,22 @@ impl Main {
     fn hand_over(&mut self, process: u32, listeners: &[ListenerId]) {
         self.stage = Stage::Draining(Cause::Successor);
         eprintln!("hp-proxy: process {process} has taken over; draining");
+        self.tell_who_asked(Verdict::Done, &format!("process {process} has taken over"));
         self.notify.replaced(process);
         self.pid_file.pass_on();
-        self.rows.readiness().leave();
-        self.rows.readiness().keep_idle(IDLE_KEPT);
-        let mesh = self.workers.mesh();
+        self.running.control.close();
+        let readiness = self.running.rows.readiness();
+        readiness.leave();
+        readiness.keep_idle(IDLE_KEPT);
+        let mesh = self.running.workers.mesh();
         tell_all(mesh, || Message::HandOver(listeners.to_vec()));
-        self.listening.pass_on(listeners);
+        self.running.listening.pass_on(listeners);
+    }
+
+    fn tell_who_asked(&mut self, verdict: Verdict, line: &str) {
+        for asked in self.asked.drain(..) {
+            asked.answer(Answer::new(verdict, format!("{line}\n")));
+        }
     }
 }
 
@@ -371,6 +444,8 @@ fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Why nothing is read again meanwhile.
+const UPGRADING: &str = "an upgrade is under way, and the new process reads the file";
 /// How often the main thread looks whether the workers have ended, which none does unasked but by a panic of its own.
 const LOOK_AT_WORKERS: Duration = Duration::from_secs(1);
 /// The same while a drain makes them end.

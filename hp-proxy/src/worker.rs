@@ -2,6 +2,7 @@
 
 use crate::counters::Rows;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
+use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, Mailbox, WorkerId};
@@ -25,12 +26,7 @@ pub async fn main(
     let home = match threads {
         None => Home::Worker(mesh),
         Some(threads) => {
-            if id == KEEPER {
-                for ledger in threads.ledgers.iter() {
-                    let (rt, ledger) = (rt.clone(), ledger.clone());
-                    rt.clone().spawn(async move { ledger.keep(&rt).await });
-                }
-            }
+            look_after(&rt, id, plan.ledgers());
             Home::Listener(threads)
         }
     };
@@ -38,7 +34,7 @@ pub async fn main(
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
     serve(&worker, &mailbox).await;
     worker.start_drain();
-    let deadline = rt.now() + worker.plan().timeouts.drain;
+    let deadline = rt.now() + worker.current().plan().timeouts.drain;
     // Threads look at the deadline themselves.
     let late = match worker.home() {
         Home::Listener(_) => deadline + CREW_SETTLES * 2,
@@ -68,6 +64,12 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
                 rt.spawn(listener::serve(Rc::clone(worker), socket, listener));
             }
             Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+            Message::Follow(next) => {
+                let before = worker.current();
+                look_after(rt, worker.id(), next.plan.new_ledgers(before.shared_plan()));
+                drop(before);
+                worker.follow(*next);
+            }
             Message::Report(to) => {
                 rt.yield_now().await; // Listeners that were given before have had a turn then.
                 match to.send(worker.accepting().registered()) {
@@ -100,6 +102,7 @@ async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
             Message::Cut => return,
             // The drain has begun.
             Message::Listen(..)
+            | Message::Follow(_)
             | Message::Report(_)
             | Message::Pause(_)
             | Message::Resume
@@ -125,6 +128,17 @@ async fn crew_ends(rt: &Rt, threads: &Threads, deadline: Instant) {
     threads.brings_no_more();
     while threads.crew.threads() > 0 && rt.now() < deadline + CREW_SETTLES {
         rt.sleep(LOOK_AT_CREW).await;
+    }
+}
+
+/// Begins to look after idle connections to backends that threads share.
+fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a SharedLedger>) {
+    if id != KEEPER {
+        return;
+    }
+    for ledger in ledgers {
+        let (keeper, ledger) = (rt.clone(), ledger.clone());
+        rt.spawn(async move { ledger.keep(&keeper).await });
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct Arrival {
     predecessor: Option<Predecessor>,
     /// What its listeners are made of, as far as it fits.
     pub(crate) inheritance: Inheritance,
-    state: State,
+    pub(crate) state: State,
 }
 
 /// The same, once the listeners are there.

@@ -31,7 +31,6 @@ use successor::{Progress, Successor};
 #[derive(Debug)]
 pub(crate) struct Upgrades {
     program: Program,
-    timeout: Duration,
     /// What a successor is told; whoever has something to pass on keeps it up to date here.
     pub(crate) state: State,
     under_way: Option<Successor>,
@@ -47,47 +46,44 @@ pub(crate) enum Outcome {
         process: u32,
         listeners: Vec<ListenerId>,
     },
-    /// This process goes on as if nothing had been.
-    Failed,
+    /// This process goes on as if nothing had been; a line that says why.
+    Failed(String),
 }
 
 impl Upgrades {
-    pub(crate) fn new(program: Program, timeout: Duration, state: State) -> Self {
+    pub(crate) fn new(program: Program, state: State) -> Self {
         Self {
             program,
-            timeout,
             state,
             under_way: None,
         }
     }
 
-    /// Starts a successor; says whether it did. What is refused is told.
-    pub(crate) fn begin(&mut self, listening: &Listening) -> bool {
+    /// Starts a successor, which is given up after the timeout; gives its number.
+    ///
+    /// # Errors
+    /// A line that says why there is no upgrade.
+    pub(crate) fn begin(
+        &mut self,
+        listening: &Listening,
+        timeout: Duration,
+    ) -> Result<u32, String> {
         if let Some(successor) = &self.under_way {
             let process = successor.process();
-            eprintln!("hp-proxy: an upgrade is under way already, to process {process}");
-            return false;
+            return Err(format!(
+                "no upgrade: one is under way already, to process {process}"
+            ));
         }
         if std::process::id() == FIRST_PROCESS {
-            eprintln!(
-                "hp-proxy: cannot upgrade as process 1, whose end is that of its container; replace the container"
-            );
-            return false;
+            return Err(String::from(
+                "no upgrade: this is process 1, whose end is that of its container; replace the container",
+            ));
         }
-        let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         let deadline = clock::monotonic_ns().saturating_add(timeout);
-        match Successor::start(&self.program, listening, &self.state, deadline) {
-            Ok(successor) => {
-                let process = successor.process();
-                eprintln!("hp-proxy: upgrading to process {process}");
-                self.under_way = Some(successor);
-                true
-            }
-            Err(why) => {
-                eprintln!("hp-proxy: no upgrade: {why}; this process goes on");
-                false
-            }
-        }
+        let successor = Successor::start(&self.program, listening, &self.state, deadline)
+            .map_err(|why| format!("no upgrade: {why}; this process goes on"))?;
+        Ok(self.under_way.insert(successor).process())
     }
 
     /// Whether one is under way, and looked at often.
@@ -107,18 +103,16 @@ impl Upgrades {
                 self.under_way = None; // It lives on.
                 Outcome::Replaced { process, listeners }
             }
-            Progress::Failed(why) => {
-                self.give_up(mesh, &format!("{why}; this process goes on"));
-                Outcome::Failed
-            }
+            Progress::Failed(why) => Outcome::Failed(
+                self.give_up(mesh, &format!("{why}; this process goes on"))
+                    .unwrap_or_default(),
+            ),
         }
     }
 
-    /// Ends the one under way, and accepts again.
-    pub(crate) fn give_up(&mut self, mesh: &Mesh<Message>, why: &str) {
-        let Some(mut successor) = self.under_way.take() else {
-            return;
-        };
+    /// Ends the one under way, and accepts again; gives the line that tells it.
+    pub(crate) fn give_up(&mut self, mesh: &Mesh<Message>, why: &str) -> Option<String> {
+        let mut successor = self.under_way.take()?;
         successor.kill();
         if successor.has_paused() {
             for worker in (0..mesh.workers()).map(WorkerId) {
@@ -129,7 +123,9 @@ impl Upgrades {
             }
         }
         let process = successor.process();
-        eprintln!("hp-proxy: the upgrade to process {process} failed: {why}");
+        let line = format!("the upgrade to process {process} failed: {why}");
+        eprintln!("hp-proxy: {line}");
+        Some(line)
     }
 }
 

@@ -86,6 +86,22 @@ impl Line {
         self.process = process;
     }
 
+    /// An upgrade comes to nothing; this is what both processes say of it, in whatever order.
+    fn fails(&mut self, parts: &[&str]) {
+        self.signal("USR2");
+        let mut said = Vec::new();
+        while !said
+            .last()
+            .is_some_and(|line: &String| line.contains(" failed: "))
+        {
+            said.push(self.proxy.says(""));
+        }
+        for part in parts {
+            let is_said = said.iter().any(|line| line.contains(part));
+            assert!(is_said, "{part}: {said:?}");
+        }
+    }
+
     /// Ends the process in charge.
     fn end(&self) {
         self.signal("TERM");
@@ -320,10 +336,10 @@ pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
 
     // A file with a mistake in it.
     fs::write(&path, file.replace("listener", "listner")).unwrap();
-    line.begin();
-    line.proxy.says("did you mean");
-    line.proxy
-        .says("it ended with exit code 1 before it was ready; this process goes on");
+    line.fails(&[
+        "did you mean",
+        "it ended with exit code 1 before it was ready; this process goes on",
+    ]);
     is_as_before(&mut client, &backend, &line);
 
     // An address that somebody else has.
@@ -333,17 +349,14 @@ pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
         taken.local_addr().unwrap()
     );
     fs::write(&path, format!("{file}{more}")).unwrap();
-    line.begin();
-    line.proxy.says("already in use");
-    line.proxy.says("exit code 1");
+    line.fails(&["already in use", "exit code 1"]);
     is_as_before(&mut client, &backend, &line);
 
     // A program that is not one of ours, one that dies, and none at all.
     fs::write(&path, &file).unwrap();
     for (script, said) in [("exit 0", "exit code 0"), ("kill -SEGV $$", "signal 11")] {
         line.replace_program(script);
-        line.begin();
-        line.proxy.says(said);
+        line.fails(&[said]);
         is_as_before(&mut client, &backend, &line);
     }
     fs::remove_file(line.path("hp-proxy")).unwrap();
@@ -371,7 +384,7 @@ pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
     line.replace_program("exec sleep 3600");
     let process = line.begin();
     line.signal("USR2");
-    line.proxy.says("an upgrade is under way already");
+    line.proxy.says("one is under way already");
     line.proxy
         .says("it was not ready within --upgrade-timeout; this process goes on");
     assert!(!Path::new(&format!("/proc/{process}")).exists());
