@@ -27,6 +27,8 @@ mod refusals;
 mod reload;
 #[path = "e2e/routes.rs"]
 mod routes;
+#[path = "e2e/service.rs"]
+mod service;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/threads.rs"]
@@ -188,6 +190,13 @@ macro_rules! stamp {
                     a_storm_of_reloads_fails_no_request,
                     a_file_that_is_watched_is_followed_when_it_is_renamed_over,
                     operators_reload_by_a_request;
+                service:
+                    sockets_of_a_manager_of_services_are_served,
+                    a_socket_that_no_listener_names_is_told,
+                    the_manager_of_services_is_told_of_every_change,
+                    readiness_fails_before_the_drain_begins,
+                    operators_can_ask_until_a_drain_has_ended,
+                    operators_upgrade_by_a_request;
                 upgrade:
                     fifty_clients_lose_nothing_in_five_upgrades,
                     more_workers_or_fewer_lose_no_connection,

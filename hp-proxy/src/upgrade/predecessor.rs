@@ -8,12 +8,14 @@ use hp_core::sys::rights;
 use std::env;
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 /// The process that started this one, to be replaced by it.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
-    talk: Talk,
+    /// Closed by the kernel when this process fails: the predecessor ends it then, and its last words have to come first.
+    talk: ManuallyDrop<Talk>,
     pub(crate) process: u32,
 }
 
@@ -44,7 +46,7 @@ impl Predecessor {
                 text.display()
             )));
         };
-        let talk = Talk::new(socket);
+        let talk = ManuallyDrop::new(Talk::new(socket));
         let (text, fds) = receive(&talk).map_err(|error| broken(&error))?;
         let manifest =
             manifest::read(&text, fds).map_err(|error| TakeOverError(error.to_string()))?;
@@ -77,6 +79,7 @@ impl Predecessor {
             Ok(()) => (),
             Err(_gone) => (), // It died after it had told us to go: nobody else is left.
         }
+        drop(ManuallyDrop::into_inner(self.talk));
     }
 }
 

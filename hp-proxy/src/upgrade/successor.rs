@@ -275,3 +275,214 @@ fn is_end(error: &io::Error) -> bool {
 fn nonsense() -> io::Error {
     io::Error::from(io::ErrorKind::InvalidData)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::inheritance::Inheritance;
+    use super::super::{Outcome, Upgrades};
+    use super::*;
+    use crate::cli;
+    use crate::shared::SharedPlan;
+    use hp_core::rt::mesh::Mailbox;
+    use std::sync::mpsc::Sender;
+    use std::time::Duration;
+
+    /// The running process, and both sides of its conversation with a process that does nothing by itself.
+    struct Lab {
+        upgrades: Upgrades,
+        theirs: Option<Talk>,
+        listening: Listening,
+        mesh: Mesh<Message>,
+        mailboxes: Vec<Mailbox<Message>>,
+    }
+
+    impl Lab {
+        fn new(deadline: u64) -> Self {
+            let line = "hp-proxy --listen 127.0.0.1:0 --listen 127.0.0.1:0 --workers 2";
+            let plan = cli::parse(line.split(' ').map(Into::into)).unwrap();
+            let plan = SharedPlan::new(plan);
+            let listening = Listening::open(&plan, &mut Inheritance::default()).unwrap();
+            let state = State::default();
+            let (ours, theirs) = rights::pair().unwrap();
+            let successor = Successor {
+                child: Command::new("sleep").arg("3600").spawn().unwrap(),
+                talk: Talk::new(ours),
+                phase: Phase::Giving(parcels(&listening, &state).unwrap()),
+                deadline,
+            };
+            let program = Program {
+                path: None,
+                args: Vec::new(),
+            };
+            let mut upgrades = Upgrades::new(program, state);
+            upgrades.under_way = Some(successor);
+            let mesh = Mesh::new(2);
+            Self {
+                upgrades,
+                theirs: Some(Talk::new(theirs)),
+                listening,
+                mailboxes: (0..2).map(|id| mesh.mailbox(WorkerId(id))).collect(),
+                mesh,
+            }
+        }
+
+        fn poll(&mut self) -> Outcome {
+            self.upgrades.poll(&self.mesh, &self.listening)
+        }
+
+        fn theirs(&self) -> &Talk {
+            self.theirs.as_ref().unwrap()
+        }
+
+        fn say(&self, kind: Kind, bytes: &[u8]) {
+            self.theirs().say(kind, bytes, &[]).unwrap();
+        }
+
+        /// Takes what is passed on, as the successor does.
+        fn take(&mut self) {
+            let (mut text, mut fds) = (Vec::new(), Vec::new());
+            loop {
+                assert!(matches!(self.poll(), Outcome::Nothing));
+                let said = self.theirs().next(Duration::from_secs(20)).unwrap();
+                match said.kind {
+                    Kind::Text => text.extend(said.bytes),
+                    Kind::Sockets => fds.extend(said.fds),
+                    Kind::End => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            let manifest = manifest::read(&text, fds).unwrap();
+            assert_eq!(manifest.process, std::process::id());
+            assert_eq!(manifest.given.len(), 2);
+        }
+
+        /// The workers are told to pause.
+        fn paused(&self) -> Vec<Sender<()>> {
+            let mailboxes = self.mailboxes.iter();
+            let told = mailboxes.map(|mailbox| match mailbox.try_recv() {
+                Some(Message::Pause(settled)) => settled,
+                other => panic!("{other:?}"),
+            });
+            told.collect()
+        }
+
+        /// Brings it to where the successor has been told to go.
+        fn go(&mut self) {
+            self.take();
+            self.say(Kind::Prepared, &[1, 0, 0, 0]);
+            assert!(matches!(self.poll(), Outcome::Nothing));
+            for settled in self.paused() {
+                assert!(self.theirs().hear().is_err(), "not all of them rest");
+                settled.send(()).unwrap();
+                assert!(matches!(self.poll(), Outcome::Nothing));
+            }
+            let said = self.theirs().next(Duration::from_secs(20)).unwrap();
+            assert_eq!(said.kind, Kind::Go);
+        }
+
+        fn check_failed(&mut self, part: &str) {
+            match self.poll() {
+                Outcome::Failed(line) => assert!(line.contains(part), "{line}"),
+                other => panic!("{other:?}"),
+            }
+            assert!(!self.upgrades.is_under_way());
+        }
+
+        fn resumes(&self) -> bool {
+            let mut mailboxes = self.mailboxes.iter();
+            mailboxes.all(|mailbox| matches!(mailbox.try_recv(), Some(Message::Resume)))
+        }
+    }
+
+    #[test]
+    fn the_successor_goes_when_all_listeners_rest_and_is_in_charge_when_it_says_so() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.go();
+        let process = lab.upgrades.under_way.as_ref().unwrap().process();
+        let mut child = lab
+            .upgrades
+            .under_way
+            .as_mut()
+            .map(|it| std::mem::replace(&mut it.child, Command::new("true").spawn().unwrap()));
+        lab.say(Kind::Ready, &[]);
+        match lab.poll() {
+            Outcome::Replaced { listeners, .. } => assert_eq!(listeners, [ListenerId(1)]),
+            other => panic!("{other:?}"),
+        }
+        let child = child.as_mut().unwrap();
+        assert_eq!(child.id(), process);
+        assert!(child.try_wait().unwrap().is_none(), "it lives on");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!lab.resumes());
+    }
+
+    #[test]
+    fn listeners_resume_when_a_successor_ends_between_prepared_and_ready() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.go();
+        lab.theirs = None;
+        lab.check_failed("this process goes on");
+        assert!(lab.resumes());
+    }
+
+    #[test]
+    fn listeners_resume_when_a_successor_is_late_to_be_ready() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.go();
+        lab.upgrades.under_way.as_mut().unwrap().deadline = 0;
+        lab.check_failed("--upgrade-timeout");
+        assert!(lab.resumes());
+    }
+
+    #[test]
+    fn a_signal_to_end_gives_the_successor_up_and_resumes() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.go();
+        let told = lab.upgrades.give_up(&lab.mesh, "why not");
+        assert!(told.unwrap().ends_with("failed: why not"));
+        assert!(lab.resumes());
+        assert_eq!(lab.upgrades.give_up(&lab.mesh, "again"), None);
+    }
+
+    #[test]
+    fn nobody_pauses_for_a_successor_that_is_not_prepared() {
+        let words: [(Kind, &[u8]); 4] = [
+            (Kind::Ready, &[]),
+            (Kind::Go, &[]),
+            (Kind::Prepared, &[7, 0, 0, 0]),
+            (Kind::Prepared, &[1, 0, 0]),
+        ];
+        for (kind, bytes) in words {
+            let mut lab = Lab::new(u64::MAX);
+            lab.take();
+            lab.say(kind, bytes);
+            lab.check_failed("cannot be understood");
+            assert!(
+                lab.mailboxes
+                    .iter()
+                    .all(|mailbox| mailbox.try_recv().is_none())
+            );
+        }
+        let mut late = Lab::new(0);
+        late.check_failed("--upgrade-timeout");
+        assert!(
+            late.mailboxes
+                .iter()
+                .all(|mailbox| mailbox.try_recv().is_none())
+        );
+    }
+
+    #[test]
+    fn a_worker_that_does_not_rest_ends_the_upgrade_in_time() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.take();
+        lab.say(Kind::Prepared, &[0, 0, 0, 0, 1, 0, 0, 0]);
+        assert!(matches!(lab.poll(), Outcome::Nothing));
+        let _never_told = lab.paused();
+        assert!(matches!(lab.poll(), Outcome::Nothing));
+        lab.upgrades.under_way.as_mut().unwrap().deadline = 0;
+        lab.check_failed("--upgrade-timeout");
+        assert!(lab.resumes());
+    }
+}

@@ -19,7 +19,7 @@ struct Line {
     directory: TempDir,
     /// The process in charge.
     process: u32,
-    started: Vec<u32>,
+    started: Vec<Successor>,
 }
 
 impl Line {
@@ -73,9 +73,9 @@ impl Line {
     fn begin(&mut self) -> u32 {
         self.signal("USR2");
         let line = self.proxy.says("upgrading to process ");
-        let (_, number) = line.rsplit_once(' ').unwrap();
-        let process = number.parse().unwrap();
-        self.started.push(process);
+        let successor = Successor::told_by(&line);
+        let process = successor.process;
+        self.started.push(successor);
         process
     }
 
@@ -87,7 +87,7 @@ impl Line {
     }
 
     /// An upgrade comes to nothing; this is what both processes say of it, in whatever order.
-    fn fails(&mut self, parts: &[&str]) {
+    fn fails(&self, parts: &[&str]) {
         self.signal("USR2");
         let mut said = Vec::new();
         while !said
@@ -110,18 +110,29 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+/// A process that another one has started to replace itself; killed when dropped.
+pub(crate) struct Successor {
+    pub(crate) process: u32,
+}
+
+impl Successor {
+    /// The one that a line ends with.
+    pub(crate) fn told_by(line: &str) -> Self {
+        let (_, number) = line.rsplit_once(' ').unwrap();
+        let process = number.parse().unwrap();
+        Self { process }
+    }
+}
+
+impl Drop for Successor {
     fn drop(&mut self) {
-        for process in &self.started {
-            let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-            let is_ours = environment
-                .windows(19)
-                .any(|name| name == b"HP_PROXY_UPGRADE_FD");
-            if is_ours {
-                let kill = format!("kill -KILL {process}");
-                match Command::new("sh").args(["-c", &kill]).status() {
-                    Ok(_) | Err(_) => (), // It has ended meanwhile.
-                }
+        let environment = fs::read(format!("/proc/{}/environ", self.process));
+        let environment = environment.unwrap_or_default();
+        let name = b"HP_PROXY_UPGRADE_FD";
+        if environment.windows(name.len()).any(|part| part == name) {
+            let kill = format!("kill -KILL {}", self.process);
+            match Command::new("sh").args(["-c", &kill]).status() {
+                Ok(_) | Err(_) => (), // It has ended meanwhile.
             }
         }
     }
