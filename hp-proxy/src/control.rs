@@ -24,6 +24,8 @@ pub enum Command {
     Reload,
     /// Hand over to the program that is now at this one's path; the answer comes when that has been done, or has come to nothing.
     Upgrade,
+    /// Tell what is connected where, in JSON.
+    Live,
     /// Tell what runs, as a configuration file that says everything but secrets.
     Plan,
 }
@@ -122,6 +124,11 @@ impl Control {
             }
         })
         .await
+    }
+
+    /// Wakes the main thread, for whoever has left something for it elsewhere.
+    pub fn ring(&self) {
+        self.0.bell.ring();
     }
 
     fn push(&self, asked: Asked) -> Result<(), Asked> {

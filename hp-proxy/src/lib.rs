@@ -12,7 +12,10 @@ mod downstream;
 pub mod exchange;
 mod listener;
 mod listening;
+pub mod live;
+mod names;
 pub mod reload;
+pub mod resolver;
 pub mod route;
 pub mod run;
 pub mod shared;
@@ -36,6 +39,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (plan, source) = match cli::command(args) {
         Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
+        Ok(Command::PrintAndFail(text)) => {
+            print(&text);
+            return ExitCode::FAILURE;
+        }
         Err(refusal) => return refusal.report(),
     };
     match run::run(*plan, source, program) {

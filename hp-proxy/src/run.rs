@@ -4,6 +4,7 @@ use crate::config::plan::{ListenerId, Plan};
 use crate::control::{Answer, Asked, Command, Control, Verdict};
 use crate::counters::Rows;
 use crate::listening::Listening;
+use crate::names::Names;
 use crate::reload::{Running, Source};
 use crate::shared::{Latest, Message, SharedPlan, Threads};
 use crate::upgrade::notify::Notify;
@@ -79,12 +80,15 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
     arrival.state.keep_via(&mut plan.forwarding);
     let pid_file = PidFile::new(plan.pid_file.clone());
     let control = Control::new().map_err(RunError::Signals)?;
+    let mut servers = Names::new(control.clone());
+    servers.complete(&mut plan).map_err(RunError::Workers)?;
+    servers.settle(&plan);
     let plan = SharedPlan::new(plan).controlled_by(control.clone());
     let listening = Listening::open(&plan, &mut arrival.inheritance).map_err(RunError::Listen)?;
     let arrival = arrival.taken().map_err(RunError::Inherited)?;
     let mut main = Main {
         upgrades: Upgrades::new(program, arrival.state().clone()),
-        running: start_workers(plan, source, control, listening)?,
+        running: start_workers((plan, servers), source, control, listening)?,
         asked: Vec::new(),
         notify,
         pid_file,
@@ -101,7 +105,7 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
 
 /// Workers with their runtimes, none of which listens yet.
 fn start_workers(
-    plan: SharedPlan,
+    (plan, servers): (SharedPlan, Names),
     source: Source,
     control: Control,
     listening: Listening,
@@ -134,7 +138,8 @@ fn start_workers(
         workers.engine(),
         options.count
     );
-    let (control, workers) = ((control, rows), (workers, threads));
+    let (plan, control) = ((plan, servers), (control, rows));
+    let workers = (workers, threads);
     Ok(Running::new(plan, source, control, workers, listening))
 }
 
@@ -218,7 +223,9 @@ impl Main {
                 return conclude(running.threads.as_ref(), &running.rows);
             }
             let signal = signals.wait_for_or(control.bell(), self.look());
-            match signal.map_err(RunError::Signals)? {
+            let signal = signal.map_err(RunError::Signals)?;
+            let is_timed_out = signal.is_none();
+            match signal {
                 None => (),
                 Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", self.running.rows),
                 Some(Signal::Interrupt | Signal::Terminate) if self.is_impatient() => {
@@ -234,7 +241,7 @@ impl Main {
             }
             self.look_at_upgrade();
             self.look_at_clock();
-            self.look_at_commands();
+            self.look_at_commands(is_timed_out);
         }
     }
 
@@ -321,15 +328,11 @@ impl Main {
         }
     }
 
-    /// Does what other threads ask.
-    fn look_at_commands(&mut self) {
-        if let Stage::Draining(_) = self.stage {
-            return;
-        }
-        if !self.upgrades.is_under_way() {
-            self.running.look_at_files();
-        }
+    /// Does what other threads ask, and follows names and files that change.
+    fn look_at_commands(&mut self, is_timed_out: bool) {
+        let mut is_idle = is_timed_out;
         while let Some(asked) = self.running.control.next() {
+            is_idle = false;
             match &asked.command {
                 Command::Upgrade => self.upgrade(Some(asked)),
                 Command::Reload if self.upgrades.is_under_way() => {
@@ -340,6 +343,13 @@ impl Main {
                     let answer = self.running.answer(command);
                     asked.answer(answer);
                 }
+            }
+        }
+        // A successor is passed on the listeners of the plan with which its upgrade began.
+        if self.stage == Stage::Serving && !self.upgrades.is_under_way() {
+            self.running.look_at_servers();
+            if is_idle {
+                self.running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
             }
         }
     }
@@ -422,7 +432,7 @@ fn cut(workers: Workers<Message, ()>, threads: Option<&Threads>) -> RunError {
     }
 }
 
-fn tell_all(mesh: &Mesh<Message>, message: impl Fn() -> Message) {
+pub(crate) fn tell_all(mesh: &Mesh<Message>, message: impl Fn() -> Message) {
     for worker in 0..mesh.workers() {
         match mesh.send(WorkerId(worker), message()) {
             Ok(()) => (),

@@ -1,6 +1,7 @@
 //! One worker: it serves until a drain has ended.
 
 use crate::counters::Rows;
+use crate::live::Live;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
@@ -8,6 +9,7 @@ use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, Mailbox, WorkerId};
 use hp_core::rt::{Instant, Rt};
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
@@ -70,6 +72,7 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
                 drop(before);
                 worker.follow(*next);
             }
+            Message::Tell(who_asks) => tell(worker, &who_asks),
             Message::Report(to) => {
                 rt.yield_now().await; // Listeners that were given before have had a turn then.
                 match to.send(worker.accepting().registered()) {
@@ -100,6 +103,7 @@ async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
         match mailbox.recv().await {
             Message::Adopt(arrived) => downstream::adopt(worker, arrived),
             Message::Cut => return,
+            Message::Tell(who_asks) => tell(worker, &who_asks),
             // The drain has begun.
             Message::Listen(..)
             | Message::Follow(_)
@@ -139,6 +143,13 @@ fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a Share
     for ledger in ledgers {
         let (keeper, ledger) = (rt.clone(), ledger.clone());
         rt.spawn(async move { ledger.keep(&keeper).await });
+    }
+}
+
+fn tell(worker: &Worker, who_asks: &Sender<Live>) {
+    match who_asks.send(worker.live()) {
+        Ok(()) => (),
+        Err(_gone) => (), // It waited long enough.
     }
 }
 

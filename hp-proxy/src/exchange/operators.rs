@@ -53,10 +53,11 @@ fn command(line: &str) -> Result<Command, (u16, &'static str)> {
         Some(("POST", "/upgrade")) => Ok(Command::Upgrade),
         Some((_, "/reload" | "/upgrade")) => Err((405, "this changes something; use POST\n")),
         Some(("GET" | "HEAD", "/plan")) => Ok(Command::Plan),
-        Some((_, "/plan")) => Err((405, "this can only be read; use GET\n")),
+        Some(("GET" | "HEAD", "/connections")) => Ok(Command::Live),
+        Some((_, "/plan" | "/connections")) => Err((405, "this can only be read; use GET\n")),
         _ => Err((
             404,
-            "there are /ready, /live, /counters, /plan, POST /reload and POST /upgrade\n",
+            "there are /ready, /live, /counters, /plan, /connections, POST /reload and POST /upgrade\n",
         )),
     }
 }

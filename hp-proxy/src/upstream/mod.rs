@@ -2,15 +2,17 @@
 
 pub mod balance;
 mod dial;
+pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
 mod pool;
 mod queue;
+mod ways;
 mod window;
 
 pub use endpoint::Identity;
-pub use lease::Lease;
+pub use lease::{Lease, Tunnel};
 pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};
