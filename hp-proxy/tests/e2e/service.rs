@@ -1,7 +1,7 @@
 //! The program as a manager of services runs it: sockets that it did not bind, what it says of itself, and how it leaves.
 
 use crate::Engine;
-use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, signal, spawn};
+use crate::support::{BOUND, Backend, GET, Message, OK, Peer, Proxy, signal, spawn};
 use crate::upgrade::Successor;
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -119,11 +119,15 @@ pub(crate) fn the_manager_of_services_is_told_of_every_change(engine: Engine) {
     proxy.says("hp-proxy: done");
 }
 
-/// The status that operators are answered with on a new connection.
-fn told(proxy: &Proxy, path: &str) -> u16 {
+/// What operators are answered with on a new connection.
+fn told_in_full(proxy: &Proxy, path: &str) -> Message {
     let mut client = proxy.client_of_admin();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-    client.response().status()
+    client.response()
+}
+
+fn told(proxy: &Proxy, path: &str) -> u16 {
+    told_in_full(proxy, path).status()
 }
 
 pub(crate) fn readiness_fails_before_the_drain_begins(engine: Engine) {
@@ -160,6 +164,9 @@ pub(crate) fn operators_can_ask_until_a_drain_has_ended(engine: Engine) {
     proxy.signal("TERM");
     proxy.says("no longer ready");
     proxy.says("hp-proxy: draining");
+    // The line comes a moment before the workers are told.
+    let is_draining = || told_in_full(&proxy, "/ready").body == b"draining\n";
+    assert!((0..10_000).any(|_| is_draining()), "it never drains");
     for _ in 0..3 {
         assert_eq!([told(&proxy, "/ready"), told(&proxy, "/live")], [503, 200]);
     }
