@@ -1,6 +1,7 @@
 //! Connections to backends: which backend, a kept connection or a new one, or a place in the queue.
 
 pub mod balance;
+mod books;
 mod dial;
 pub mod discovery;
 mod endpoint;
@@ -11,8 +12,8 @@ mod queue;
 mod ways;
 mod window;
 
+pub use books::SharedLedger;
 pub use endpoint::Identity;
 pub use lease::{Lease, Tunnel};
-pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};

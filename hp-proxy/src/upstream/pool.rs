@@ -3,10 +3,11 @@
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
 use super::balance::{Ask, Balancing};
+use super::books::{Books, SharedLedger};
 use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
-use super::ledger::{Books, Ledger, SharedLedger, Taken};
+use super::ledger::{Ledger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use crate::live::Conns;
