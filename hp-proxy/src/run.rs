@@ -78,6 +78,7 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
     let notify = Notify::from_environment().map_err(RunError::Record)?;
     let mut arrival = Arrival::from_environment().map_err(RunError::Inherited)?;
     arrival.state.keep_via(&mut plan.forwarding);
+    arrival.state.keep_key(&mut plan.process_key);
     let pid_file = PidFile::new(plan.pid_file.clone());
     let control = Control::new().map_err(RunError::Signals)?;
     let mut servers = Names::new(control.clone());
