@@ -1,7 +1,7 @@
 //! Names in the place of addresses: what a plan says of them, and the endpoints that they lead to (decision 0024).
 
 use super::address::Where;
-use super::plan::{Endpoint, Plan, Upstream};
+use super::plan::{Endpoint, PRIORITY_MAX, Plan, Upstream};
 use crate::upstream::balance::member::WEIGHT_MAX;
 use crate::upstream::discovery::book::{Bounds, host_of};
 use crate::upstream::discovery::system::Resolution;
@@ -163,12 +163,13 @@ impl Source {
         known: &[Endpoint],
         into: &mut Vec<Endpoint>,
     ) {
-        let first = services.iter().map(|service| service.priority).min();
+        let priorities: BTreeSet<u16> = services.iter().map(|service| service.priority).collect();
         for service in services {
             let like = Endpoint {
                 name: format!("{}:{}", service.target, service.port),
                 weight: weight_of(service, services),
-                is_backup: self.like.is_backup || Some(service.priority) != first,
+                priority: (self.like.priority + rank_of(service.priority, &priorities))
+                    .min(PRIORITY_MAX),
                 ..self.like.clone()
             };
             let addrs = sockets(answers.host(&host_of(service)), service.port);
@@ -197,6 +198,12 @@ fn one_of(like: &Endpoint, addrs: &[SocketAddr], known: &[Endpoint]) -> Option<E
             .collect(),
         ..like.clone()
     })
+}
+
+/// A service's place among the priorities that there are: ours are few, and begin at 0.
+fn rank_of(priority: u16, all: &BTreeSet<u16>) -> u32 {
+    let before = all.range(..priority).count();
+    u32::try_from(before).unwrap_or(PRIORITY_MAX)
 }
 
 /// A service's share in our weights. 0 means hardly any (RFC 2782), where others of the priority have more.
@@ -257,8 +264,8 @@ impl Upstream {
                 if was.weight != is.weight {
                     endpoint.weight = is.weight;
                 }
-                if was.is_backup != is.is_backup {
-                    endpoint.is_backup = is.is_backup;
+                if was.priority != is.priority {
+                    endpoint.priority = is.priority;
                 }
             }
         }
@@ -486,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_gives_hosts_ports_weights_and_backups() {
+    fn a_service_gives_hosts_ports_weights_and_priorities() {
         let service = |priority, weight, port, target: &str| Service {
             priority,
             weight,
@@ -496,7 +503,8 @@ mod tests {
         let places = vec![
             service(1, 0, 81, "c.test"),
             service(1, 3000, 80, "b.test"),
-            service(2, 0, 80, "d.test"),
+            service(7, 0, 80, "d.test"),
+            service(9, 0, 80, "e.test"),
         ];
         let absolute = |text: &str| Host {
             name: name(text),
@@ -508,6 +516,7 @@ mod tests {
                 (absolute("b.test"), addr("192.0.2.1")),
                 (absolute("c.test"), addr("192.0.2.2")),
                 (absolute("d.test"), addr("192.0.2.3")),
+                (absolute("e.test"), addr("192.0.2.4")),
             ]
             .into(),
             services: [(name("_http._tcp.test"), places)].into(),
@@ -517,17 +526,18 @@ mod tests {
             like: like("srv:_http._tcp.test"),
         }]);
         assert!(web.follow(&Answers::default(), &is));
-        let seen: Vec<(String, u32, bool)> = web
+        let seen: Vec<(String, u32, u32)> = web
             .endpoints
             .iter()
-            .map(|endpoint| (endpoint.name.clone(), endpoint.weight, endpoint.is_backup))
+            .map(|endpoint| (endpoint.name.clone(), endpoint.weight, endpoint.priority))
             .collect();
         assert_eq!(
             seen,
             [
-                (String::from("c.test:81"), 1, false),
-                (String::from("b.test:80"), 1000, false),
-                (String::from("d.test:80"), 1, true),
+                (String::from("c.test:81"), 1, 0),
+                (String::from("b.test:80"), 1000, 0),
+                (String::from("d.test:80"), 1, 1),
+                (String::from("e.test:80"), 1, 2),
             ]
         );
     }
