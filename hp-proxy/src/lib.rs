@@ -4,6 +4,7 @@
 //! immutable [`config::plan::Plan`].
 
 mod accepting;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;

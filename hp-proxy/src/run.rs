@@ -78,6 +78,7 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
     let notify = Notify::from_environment().map_err(RunError::Record)?;
     let mut arrival = Arrival::from_environment().map_err(RunError::Inherited)?;
     arrival.state.keep_via(&mut plan.forwarding);
+    arrival.state.keep_key(&mut plan.process_key);
     let pid_file = PidFile::new(plan.pid_file.clone());
     let control = Control::new().map_err(RunError::Signals)?;
     let mut servers = Names::new(control.clone());
@@ -335,7 +336,7 @@ impl Main {
             is_idle = false;
             match &asked.command {
                 Command::Upgrade => self.upgrade(Some(asked)),
-                Command::Reload if self.upgrades.is_under_way() => {
+                Command::Reload(_) | Command::Change(_) if self.upgrades.is_under_way() => {
                     let text = format!("{UPGRADING}\n");
                     asked.answer(Answer::new(Verdict::Unavailable, text));
                 }
@@ -347,8 +348,8 @@ impl Main {
         }
         // A successor is passed on the listeners of the plan with which its upgrade began.
         if self.stage == Stage::Serving && !self.upgrades.is_under_way() {
-            self.running.look_at_servers();
-            if is_idle {
+            let has_heard = self.running.look_at_servers();
+            if is_idle && !has_heard {
                 self.running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
             }
         }

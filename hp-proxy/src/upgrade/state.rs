@@ -4,6 +4,7 @@
 //! the other process may be older or newer.
 
 use crate::config::forwarding::Forwarding;
+use crate::upstream::sticky::Secret;
 use hp_core::wire::forwarding::Via;
 use serde_json::{Map, Value};
 
@@ -37,6 +38,18 @@ impl State {
         }
     }
 
+    /// Has a process sign cookies with the random key of its predecessor, and passes it on: clients have such cookies. It travels
+    /// between two processes of one owner, and nowhere else.
+    pub(crate) fn keep_key(&mut self, key: &mut Secret) {
+        let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
+        let passed = self.get(COOKIE_KEY).and_then(Value::as_array);
+        let passed = passed.and_then(|values| values.iter().map(byte).collect::<Option<Vec<u8>>>());
+        if let Some(bytes) = passed.filter(|bytes| bytes.len() == key.bytes().len()) {
+            *key = Secret::new(bytes);
+        }
+        self.put(COOKIE_KEY, key.bytes());
+    }
+
     pub(crate) fn from_map(values: Map<String, Value>) -> Self {
         Self(values)
     }
@@ -49,6 +62,7 @@ impl State {
 /// How many upgrades led from the first process to this one.
 pub(crate) const UPGRADES: &str = "upgrades";
 const VIA: &str = "via";
+const COOKIE_KEY: &str = "cookie_key";
 
 #[cfg(test)]
 mod tests {
@@ -72,6 +86,34 @@ mod tests {
             let mut next = forwarding("second", made_up);
             passed.clone().keep_via(&mut next);
             assert_eq!(next.via.name(), name);
+        }
+    }
+
+    #[test]
+    fn cookies_are_signed_with_the_key_of_the_first_process() {
+        let first = Secret::random();
+        let mut state = State::default();
+        state.keep_key(&mut first.clone());
+        let mut next = Secret::random();
+        assert_ne!(next.bytes(), first.bytes());
+        state.keep_key(&mut next);
+        assert_eq!(next.bytes(), first.bytes());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_made_anew() {
+        let own = Secret::random();
+        for bad in [
+            Value::Null,
+            "text".into(),
+            vec![1, 2].into(),
+            vec![256; own.bytes().len()].into(),
+        ] {
+            let (mut state, mut key) = (State::default(), own.clone());
+            state.put("cookie_key", bad);
+            state.keep_key(&mut key);
+            assert_eq!(key.bytes(), own.bytes());
+            assert_eq!(state.get("cookie_key"), Some(&own.bytes().into()));
         }
     }
 
