@@ -85,7 +85,9 @@ impl Predecessor {
 
 fn broken(error: &io::Error) -> TakeOverError {
     TakeOverError(match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset => {
             String::from("the process that was to be replaced has ended, or goes on itself")
         }
         io::ErrorKind::TimedOut => {
