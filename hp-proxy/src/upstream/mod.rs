@@ -9,6 +9,7 @@ mod lease;
 mod ledger;
 mod pool;
 mod queue;
+pub mod sticky;
 mod ways;
 mod window;
 
