@@ -100,6 +100,11 @@ fn note(record: &mut Record, name: &str, value: impl Into<Value>) {
     record.extra.insert(name.to_owned(), value.into());
 }
 
+/// What a row's `extra` says; where it is wrong, that voids the record.
+fn planned<Plan>(read: Result<Plan, String>, record: &mut Record) -> Option<Plan> {
+    read.map_err(|cause| record.void.push(cause)).ok()
+}
+
 /// A number of a row's `extra`; `usual` where it is absent.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hp_bench::result::Document;
 use serde_json::json;
 
-use super::{note, number, words};
+use super::{note, number, planned, words};
 use crate::clock;
 use crate::cpu::{self, Look};
 use crate::error::Error;
@@ -70,12 +70,8 @@ pub(super) fn length(load: &Load) -> Result<Duration, String> {
 
 /// Runs the row's load alone, starts the other, and runs the row's load again.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    let plan = match Plan::of(scene.load) {
-        Ok(plan) => plan,
-        Err(cause) => {
-            record.void.push(cause);
-            return Ok(());
-        }
+    let Some(plan) = planned(Plan::of(scene.load), record) else {
+        return Ok(());
     };
     if let Some(document) = checked(scene, record, "alone")? {
         note_latency(record, "alone", &document);

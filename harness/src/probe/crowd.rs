@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::idle::{self, Point};
 use super::memory::KernelMemory;
-use super::{note, number};
+use super::{note, number, planned};
 use crate::clock;
 use crate::cpu;
 use crate::error::Error;
@@ -52,12 +52,8 @@ pub(super) fn length(load: &Load) -> Result<Duration, String> {
 
 /// Grows the crowd point by point, reads memory at each, and ends it.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    let plan = match Plan::of(scene.load) {
-        Ok(plan) => plan,
-        Err(cause) => {
-            record.void.push(cause);
-            return Ok(());
-        }
+    let Some(plan) = planned(Plan::of(scene.load), record) else {
+        return Ok(());
     };
     let servers: Vec<&Server> = std::iter::once(scene.server)
         .chain(&scene.server.more)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::{Client, End};
-use super::{PATIENCE, correct, note};
+use super::{PATIENCE, correct, note, planned};
 use crate::error::Error;
 use crate::load::Scene;
 use crate::raw::Record;
@@ -37,13 +37,10 @@ fn is_refused(load: &Load) -> Result<bool, String> {
 
 /// Asks for every fault [`TRIES`] times, each on a connection of its own, and for a usual answer after each.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    match is_refused(scene.load) {
-        Ok(false) => in_answers(scene, record),
-        Ok(true) => refused(scene, record),
-        Err(cause) => {
-            record.void.push(cause);
-            Ok(())
-        }
+    match planned(is_refused(scene.load), record) {
+        Some(false) => in_answers(scene, record),
+        Some(true) => refused(scene, record),
+        None => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, End};
 use super::memory::KernelMemory;
-use super::{PATIENCE, note, number};
+use super::{PATIENCE, note, number, planned};
 use crate::cpu;
 use crate::error::Error;
 use crate::load::{self, Outcome, Scene};
@@ -102,12 +102,8 @@ pub(super) fn length(load: &Load) -> Result<Duration, String> {
 
 /// Opens the crowd point by point, reads memory at each, and closes it again.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    let plan = match Plan::of(scene.load) {
-        Ok(plan) => plan,
-        Err(cause) => {
-            record.void.push(cause);
-            return Ok(());
-        }
+    let Some(plan) = planned(Plan::of(scene.load), record) else {
+        return Ok(());
     };
     let limit = raise_open_files().unwrap_or(0);
     note(record, "open_files", limit);

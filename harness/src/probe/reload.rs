@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{note, number};
+use super::{note, number, planned};
 use crate::clock;
 use crate::cpu::{self, Look};
 use crate::error::Error;
@@ -33,12 +33,8 @@ pub(super) fn length(load: &Load) -> Result<Duration, String> {
 
 /// Runs the load, and reloads the server while it runs.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    let every = match every(scene.load) {
-        Ok(every) => every,
-        Err(cause) => {
-            record.void.push(cause);
-            return Ok(());
-        }
+    let Some(every) = planned(every(scene.load), record) else {
+        return Ok(());
     };
     if scene.server.reload.is_none() {
         let name = &scene.server.name;

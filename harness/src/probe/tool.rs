@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{note, words};
+use super::{note, planned, words};
 use crate::clock;
 use crate::cpu::Look;
 use crate::error::Error;
@@ -71,12 +71,8 @@ pub(super) fn length(load: &Load) -> Result<Duration, String> {
 
 /// Runs the tool to its end, or to [`LATE_TIMEOUT`] after it should have come.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
-    let plan = match Plan::of(scene.load) {
-        Ok(plan) => plan,
-        Err(cause) => {
-            record.void.push(cause);
-            return Ok(());
-        }
+    let Some(plan) = planned(Plan::of(scene.load), record) else {
+        return Ok(());
     };
     let path = std::env::var_os("PATH");
     let folders = peers::folders(path.as_deref(), &scene.launcher.own(""));

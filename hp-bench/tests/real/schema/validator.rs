@@ -3,6 +3,29 @@
 
 use serde_json::Value;
 
+/// Each key of the objects at these places is needed, and no other is known.
+pub(crate) fn check_keys(schema: &Value, good: &Value, pointers: &[&str]) {
+    for pointer in pointers {
+        for key in good.pointer(pointer).unwrap().as_object().unwrap().keys() {
+            let mut less = good.clone();
+            let object = less.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+            object.remove(key);
+            assert_eq!(
+                violations(schema, &less).len(),
+                1,
+                "{pointer} without {key}"
+            );
+        }
+        let mut more = good.clone();
+        more.pointer_mut(pointer).unwrap()["unheard_of"] = Value::from(1);
+        assert_eq!(
+            violations(schema, &more).len(),
+            1,
+            "{pointer} with another key"
+        );
+    }
+}
+
 /// What in `document` the schema does not allow, each with where it is.
 pub(crate) fn violations(schema: &Value, document: &Value) -> Vec<String> {
     let mut found = Vec::new();
