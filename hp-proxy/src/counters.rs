@@ -47,6 +47,14 @@ pub struct Counters {
     pub queued: Counter,
     /// Connections that became tunnels.
     pub tunnels: Counter,
+    /// Copies of requests that went to mirrors.
+    pub mirrors: Counter,
+    /// Copies that got no whole answer.
+    pub mirror_failures: Counter,
+    /// Copies that were left out: as many were under way as may be.
+    pub mirrors_left_out: Counter,
+    /// Requests that were not copied for the length of their content.
+    pub mirrors_too_large: Counter,
     /// Times that accepting stopped, or a connection waited, for want of descriptors, memory or threads.
     pub accept_stalls: Counter,
     /// Connections that a drain had no more time for; counted where each has a thread of its own.
@@ -117,6 +125,10 @@ impl fmt::Display for Rows {
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;
+        line("mirrors", |c| &c.mirrors)?;
+        line("mirror failures", |c| &c.mirror_failures)?;
+        line("mirrors left out", |c| &c.mirrors_left_out)?;
+        line("mirrors too large", |c| &c.mirrors_too_large)?;
         line("accept stalls", |c| &c.accept_stalls)?;
         write!(f, "  {:<24}", "accepted by each worker")?;
         for row in self.rows.iter().take(self.workers as usize) {

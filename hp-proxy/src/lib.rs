@@ -9,6 +9,7 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+mod mirrors;
 pub mod route;
 pub mod run;
 pub mod shared;

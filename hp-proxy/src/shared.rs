@@ -3,6 +3,7 @@
 
 use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::counters::{Counters, Rows};
+use crate::mirrors::{self, Mirrors};
 use crate::route::split::Draws;
 use crate::route::table;
 use crate::upstream::balance::Balancing;
@@ -83,6 +84,7 @@ pub(crate) struct Worker {
     /// The plan's table, where threads should not share it.
     own_table: Option<table::Table>,
     draws: Cell<Draws>,
+    mirrors: Rc<Mirrors>,
     /// See [`Plan::has_plain_route_only`].
     has_plain_route: bool,
     /// That of the first route.
@@ -162,16 +164,23 @@ impl Worker {
             rt: rt.clone(),
             id,
             rows,
-            home,
             upstreams: plan.upstreams.iter().map(|_| OnceCell::new()).collect(),
             own_table: has_own_table.then(|| plan.table.clone()),
             draws: Cell::new(Draws::starting_at(id.0)),
+            mirrors: Mirrors::new(
+                id.0,
+                match home {
+                    Home::Thread(..) => plan.limits.mirrors_max.min(mirrors::OF_A_THREAD_MAX),
+                    Home::Worker(_) | Home::Listener(_) => plan.limits.mirrors_max,
+                },
+            ),
             has_plain_route: plan.has_plain_route_only(),
             first_response_timeout: plan
                 .routes
                 .first()
                 .map_or(plan.timeouts.response, |route| route.response_timeout),
             plan,
+            home,
             is_draining: Cell::new(false),
             listening: Cell::new(0),
             open: Cell::new(0),
@@ -285,6 +294,11 @@ impl Worker {
         let (draw, next) = self.draws.get().next();
         self.draws.set(next);
         draw
+    }
+
+    /// Copies of requests.
+    pub(crate) fn mirrors(&self) -> &Rc<Mirrors> {
+        &self.mirrors
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -139,7 +139,30 @@ pub struct Route {
     pub response: FieldChanges,
     /// From a request sent to the head of its response; then 504.
     pub response_timeout: Duration,
+    /// Who gets copies of requests, where somebody does.
+    pub mirror: Option<Mirror>,
 }
+
+/// An upstream that gets copies of a route's requests, and whose answers nobody reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// By place in the plan.
+    pub upstream: u32,
+    /// How many of the requests, 0 to 1,000,000 of a million.
+    pub share_millionths: u32,
+    /// Bytes of content; a request with more is not copied.
+    pub body_bytes_max: u32,
+}
+
+impl Mirror {
+    /// Whether a request is copied, for a number that is spread evenly over all of `u32`.
+    #[must_use]
+    pub fn takes(&self, draw: u32) -> bool {
+        u64::from(draw) * MILLION < u64::from(self.share_millionths) << u32::BITS
+    }
+}
+
+const MILLION: u64 = 1_000_000;
 
 /// Who answers the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,6 +268,7 @@ impl From<OneRoute> for Plan {
                 request: FieldChanges::default(),
                 response: FieldChanges::default(),
                 response_timeout: timeouts.response,
+                mirror: None,
             }],
             table: Table::new(vec![(RouteId(0), Rule::default())]),
             workers,
@@ -312,6 +336,7 @@ impl Plan {
         let is_plain = |route: &Route| {
             route.is_plain()
                 && route.response.is_empty()
+                && route.mirror.is_none()
                 && route.action == Action::Forward(Split::all_to(0))
         };
         let goes_by_key = |upstream: &Upstream| upstream.balance.key.is_some();
@@ -365,6 +390,8 @@ pub struct Limits {
     pub queue_len_max: u32,
     /// Threads that serve a connection each, with [`Engine::Threads`]; at least one.
     pub threads_max: u32,
+    /// Copies of requests, of one worker, that are being gathered, sent or answered; one more is not made. At least one.
+    pub mirrors_max: u32,
 }
 
 impl Default for Timeouts {
@@ -394,6 +421,7 @@ impl Default for Limits {
             upstream_conns_max: 0,
             queue_len_max: 10_000,
             threads_max: 4096,
+            mirrors_max: 64,
         }
     }
 }
@@ -401,6 +429,7 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::split::Draws;
 
     #[test]
     fn the_shares_of_the_workers_add_up_to_the_limit() {
@@ -419,5 +448,24 @@ mod tests {
             assert_eq!(shares.sum::<u32>(), limit);
         }
         assert_eq!(upstream(0).conns_of(0, 2), None);
+    }
+
+    #[test]
+    fn as_many_requests_are_copied_as_the_share_says() {
+        for share_millionths in [0, 1, 1_000, 333_333, 999_999, 1_000_000] {
+            let mirror = Mirror {
+                upstream: 0,
+                share_millionths,
+                body_bytes_max: 0,
+            };
+            let mut draws = Draws::of_mirrors(0);
+            let mut taken = 0_u32;
+            for _ in 0..1_000_000 {
+                let (draw, next) = draws.next();
+                draws = next;
+                taken += u32::from(mirror.takes(draw));
+            }
+            assert!(taken.abs_diff(share_millionths) <= 8, "{taken}");
+        }
     }
 }

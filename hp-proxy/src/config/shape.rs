@@ -47,6 +47,8 @@ pub enum Kind {
     TimeOrZero,
     /// A size in bytes with its unit, or a whole number of bytes.
     Size,
+    /// A share in percent, 0 to 100, with up to four digits after its point.
+    Percent,
     /// A list of what follows.
     List(&'static Self),
     /// A table of this shape.
@@ -97,6 +99,12 @@ pub const ROOT: Shape = Shape {
             Kind::Count(1, 15_000),
             "4096",
             "Threads for connections, with engine threads.",
+        ),
+        key(
+            "mirrors_max",
+            Kind::Count(1, 65_536),
+            "64",
+            "Copies of requests that one worker makes at a time for mirrors; further ones are left out.",
         ),
         key(
             "maintenance",

@@ -104,7 +104,8 @@ fn write_limits(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "idle_conns_max = {}", limits.idle_conns_max)?;
     writeln!(out, "upstream_conns_max = {}", limits.upstream_conns_max)?;
     writeln!(out, "queue_len_max = {}", limits.queue_len_max)?;
-    writeln!(out, "threads_max = {}", limits.threads_max)
+    writeln!(out, "threads_max = {}", limits.threads_max)?;
+    writeln!(out, "mirrors_max = {}", limits.mirrors_max)
 }
 
 fn write_route(out: &mut String, plan: &Plan, id: RouteId, route: &Route) -> fmt::Result {
@@ -128,6 +129,15 @@ fn write_route(out: &mut String, plan: &Plan, id: RouteId, route: &Route) -> fmt
         write_rule(out, rule)?;
     }
     write_action(out, plan, &route.action)?;
+    if let Some(mirror) = &route.mirror {
+        writeln!(
+            out,
+            "mirror = {{ upstream = {}, share = {}, body_max = {} }}",
+            quoted(upstream_name(plan, mirror.upstream)),
+            percent_text(mirror.share_millionths),
+            mirror.body_bytes_max
+        )?;
+    }
     match &route.path {
         PathChange::None => (),
         PathChange::Strip(prefix) => writeln!(out, "strip_prefix = {}", quoted(prefix))?,
@@ -178,11 +188,7 @@ fn write_rule(out: &mut String, rule: &Rule) -> fmt::Result {
 fn write_action(out: &mut String, plan: &Plan, action: &Action) -> fmt::Result {
     match action {
         Action::Forward(split) => {
-            let name = |index: u32| {
-                plan.upstreams
-                    .get(index as usize)
-                    .map_or("", |upstream| &upstream.name)
-            };
+            let name = |index: u32| upstream_name(plan, index);
             let shares: Vec<(u32, u32)> = split.shares().collect();
             if let [(upstream, 1)] = shares.as_slice() {
                 return writeln!(out, "upstream = {}", quoted(name(*upstream)));
@@ -219,6 +225,18 @@ fn write_action(out: &mut String, plan: &Plan, action: &Action) -> fmt::Result {
         }
         Action::Maintenance => writeln!(out, "maintenance = true"),
     }
+}
+
+fn upstream_name(plan: &Plan, index: u32) -> &str {
+    let upstream = plan.upstreams.get(index as usize);
+    upstream.map_or("", |upstream| &upstream.name)
+}
+
+/// A share in percent.
+pub(crate) fn percent_text(millionths: u32) -> String {
+    let (whole, rest) = (millionths / 10_000, millionths % 10_000);
+    let text = format!("{whole}.{rest:04}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn write_fields(out: &mut String, key: &str, changes: &FieldChanges) -> fmt::Result {

@@ -3,6 +3,7 @@
 use super::answer::{self, Own};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
+use super::mirror::RequestCopy;
 use super::progress::Progress;
 use super::request::Request;
 use super::routing::Made;
@@ -35,9 +36,11 @@ pub(super) async fn exchange(
     }
     client.reader.detach_if_scarce(); // Its next requests wait.
     let mut out = worker.take_scratch();
+    let copy = RequestCopy::of(worker, request, head);
     let answered = if request.facts.framing.has_body() {
-        with_content(worker, client, request, (head, &mut out)).await
+        with_content(worker, client, request, (head, &mut out), &copy).await
     } else {
+        copy.send(&[]);
         without_content(worker, client, request, (head, &mut out)).await
     };
     worker.give_scratch(out);
@@ -178,6 +181,7 @@ async fn with_content(
     client: &mut Client,
     request: &Request,
     (head, out): (&mut Vec<u8>, &mut Vec<u8>),
+    copy: &RequestCopy,
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
@@ -196,6 +200,7 @@ async fn with_content(
             backend: lease.conn(),
             response_timeout: request.chosen.response_timeout,
             progress: &progress,
+            copy,
         };
         let begins = (Table::Exchange, "Sending", "drain begins");
         let uploading = upload(ends, &mut client.reader, head, framing);

@@ -15,6 +15,7 @@ mod answering;
 pub mod answers;
 mod error;
 mod forward;
+mod mirror;
 mod progress;
 mod request;
 mod response;

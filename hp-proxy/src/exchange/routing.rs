@@ -4,7 +4,7 @@ use super::Client;
 use super::answer::{Answer, Connection, Content, Own, Page};
 use super::request::{Sender, encode_added};
 use crate::config::forwarding;
-use crate::config::plan::{Action, Listener, Route, Serves};
+use crate::config::plan::{Action, Listener, Mirror, Route, Serves};
 use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
 use crate::route::template::Values;
@@ -30,6 +30,16 @@ pub(super) struct Chosen {
     pub(super) changes_answer: bool,
     /// What its upstream hashes it by.
     pub(super) key: Option<u64>,
+    pub(super) mirror: Mirroring,
+}
+
+/// Whether a request is copied to its route's mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mirroring {
+    No,
+    Yes,
+    /// And what the mirror hashes it by.
+    ByKey(u64),
 }
 
 impl Chosen {
@@ -42,6 +52,7 @@ impl Chosen {
             response_timeout: worker.first_response_timeout(),
             changes_answer: false,
             key: None,
+            mirror: Mirroring::No,
         }
     }
 }
@@ -87,9 +98,10 @@ fn choose_among_many(
     chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
         chosen.upstream = split.pick(|| worker.draw());
-        let upstream = worker.plan().upstreams.get(chosen.upstream as usize);
-        let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
-        chosen.key = key.and_then(|key| key.hash(&facts, balance::hash));
+        chosen.key = key_of(worker, chosen.upstream, &facts);
+        if let Some(mirror) = &route.mirror {
+            chosen.mirror = mirroring(worker, mirror, &facts);
+        }
         let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);
@@ -108,6 +120,22 @@ fn choose_among_many(
         ..seen.values(&facts, winner.rule)
     };
     act(worker, (client, head, sender), (route, &values), out)
+}
+
+/// What an upstream hashes a request by.
+fn key_of(worker: &Worker, upstream: u32, facts: &Facts<'_>) -> Option<u64> {
+    let upstream = worker.plan().upstreams.get(upstream as usize);
+    let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
+    key.and_then(|key| key.hash(facts, balance::hash))
+}
+
+#[cold]
+fn mirroring(worker: &Worker, mirror: &Mirror, facts: &Facts<'_>) -> Mirroring {
+    if !worker.mirrors().takes(mirror) {
+        return Mirroring::No;
+    }
+    let key = key_of(worker, mirror.upstream, facts);
+    key.map_or(Mirroring::Yes, Mirroring::ByKey)
 }
 
 /// Does what a route does that is not plain.

@@ -148,6 +148,7 @@ impl Resolver<'_> {
         let upstream_conns_max = count("upstream_conns_max", default.upstream_conns_max);
         let queue_len_max = count("queue_len_max", default.queue_len_max);
         let threads_max = count("threads_max", default.threads_max);
+        let mirrors_max = count("mirrors_max", default.mirrors_max);
         let mut size = |key, default| self.once(key, Section::number).unwrap_or(default);
         Limits {
             head,
@@ -157,6 +158,7 @@ impl Resolver<'_> {
             upstream_conns_max,
             queue_len_max,
             threads_max,
+            mirrors_max,
         }
     }
 
