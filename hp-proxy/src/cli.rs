@@ -7,7 +7,9 @@ use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
 use crate::config::plan::{Endpoint, Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
+use crate::config::watch::Watch;
 use crate::config::{address, load, schema, show, units};
+use crate::reload::Source;
 use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
@@ -29,14 +31,18 @@ use std::time::Duration;
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
     after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h; 0 as a size or number means no limit.\n\
 SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary.\n\
+SIGHUP reads the file of --config again; requests, tunnels and connections to backends that it leaves alone go on.\n\
 Exit status: 0 done, 1 failed, 2 misuse."
 )]
 struct Flags {
     #[command(subcommand)]
     word: Option<Word>,
-    /// Run what this file says; it takes no other flag.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    /// Run what this file says; takes no other flag but --watch.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ALL_FLAGS)]
     config: Option<PathBuf>,
+    /// Read the file again when it changes, or one that it includes: looked at every second.
+    #[arg(long, requires = "config")]
+    watch: bool,
     /// Address to listen on, or unix:PATH; port 0 takes a free one and prints it; give it again for more.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Vec<String>,
@@ -159,8 +165,8 @@ enum Word {
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// To serve.
-    Run(Box<Plan>),
+    /// To serve a plan, which was made from this.
+    Run(Box<Plan>, Source),
     /// To print a result.
     Print(String),
 }
@@ -253,14 +259,21 @@ fn one_line(text: &str) -> String {
 pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
     let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
     Ok(match &flags.word {
-        None => Command::Run(Box::new(match &flags.config {
-            Some(file) => plan_of_file(file)?,
-            None => plan_of_flags(flags)?,
-        })),
-        Some(Word::Check { file }) => Command::Print(describe(file, &plan_of_file(file)?)),
-        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?)),
+        None => match &flags.config {
+            Some(file) => {
+                let (plan, watch) = plan_of_file(file)?;
+                let source = Source {
+                    file: Some(file.clone()),
+                    watch: flags.watch.then_some(watch),
+                };
+                Command::Run(Box::new(plan), source)
+            }
+            None => Command::Run(Box::new(plan_of_flags(flags)?), Source::default()),
+        },
+        Some(Word::Check { file }) => Command::Print(describe(file, &plan_of_file(file)?.0)),
+        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?.0)),
         Some(Word::Explain { file, request }) => {
-            let told = explain::explain(&plan_of_file(file)?, &request.join(" "));
+            let told = explain::explain(&plan_of_file(file)?.0, &request.join(" "));
             Command::Print(told.map_err(Refusal::Misuse)?)
         }
         Some(Word::Schema) => Command::Print(schema::text()),
@@ -273,21 +286,22 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
 /// [`Refusal`]; a command line that asks for something else is misuse.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
     match command(args)? {
-        Command::Run(plan) => Ok(*plan),
+        Command::Run(plan, _source) => Ok(*plan),
         Command::Print(_) => Err(Refusal::Misuse(String::from("nothing is to be served"))),
     }
 }
 
-/// The plan of a file; tells warnings at once.
-fn plan_of_file(file: &Path) -> Result<Plan, Refusal> {
+/// The plan of a file, and a watch over the files that it depends on; tells warnings at once.
+fn plan_of_file(file: &Path) -> Result<(Plan, Watch), Refusal> {
     let (plan, report) = load(file);
+    let watch = Watch::new(report.files());
     let Some(plan) = plan else {
         return Err(Refusal::Config(report));
     };
     for warning in report.warnings() {
         eprintln!("warning: {warning}");
     }
-    Ok(plan)
+    Ok((plan, watch))
 }
 
 /// What a file comes to, in a line.
@@ -368,6 +382,7 @@ fn listen(flags: &Flags) -> Result<Listen, Refusal> {
 
 fn forwarding_of(flags: Flags) -> Forwarding {
     Forwarding {
+        via_is_made_up: flags.via.is_none(),
         via: flags.via.unwrap_or_else(own_name),
         trusted_proxies: flags.trusted_proxies,
         writes_forwarded: flags.forwarded,
@@ -426,6 +441,39 @@ fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
         }
     })
 }
+
+/// What a file says in its own words.
+const ALL_FLAGS: [&str; 29] = [
+    "listen",
+    "socket_mode",
+    "reuse_port",
+    "backends",
+    "workers",
+    "admin",
+    "engine",
+    "threads_max",
+    "head_timeout",
+    "body_timeout",
+    "body_rate_min",
+    "continue_timeout",
+    "response_timeout",
+    "connect_timeout",
+    "keepalive_timeout",
+    "queue_timeout",
+    "upstream_idle_timeout",
+    "tunnel_timeout",
+    "drain_timeout",
+    "idle_conns_max",
+    "upstream_conns_max",
+    "head_max",
+    "fields_max",
+    "body_max",
+    "trusted_proxies",
+    "forwarded",
+    "via",
+    "underscores",
+    "http10",
+];
 
 const _: () = assert!(
     FIELDS_CEILING == 256,

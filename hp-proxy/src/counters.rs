@@ -61,6 +61,15 @@ pub struct Counters {
     pub conns_cut: Counter,
 }
 
+/// What the main thread counts.
+#[derive(Debug, Default)]
+pub struct OfProcess {
+    /// Plans that followed another, those included in which nothing had changed.
+    pub reloads: Counter,
+    /// Configurations that could not be followed; nothing has changed by them.
+    pub reloads_failed: Counter,
+}
+
 /// All workers' rows.
 #[derive(Clone, Debug)]
 #[expect(
@@ -71,6 +80,7 @@ pub struct Rows {
     /// Those of the workers come first.
     rows: Arc<[CachePadded<Counters>]>,
     workers: u32,
+    of_process: Arc<OfProcess>,
 }
 
 impl Rows {
@@ -81,6 +91,7 @@ impl Rows {
         Self {
             rows: rows.collect(),
             workers,
+            of_process: OfProcess::default().into(),
         }
     }
 
@@ -91,6 +102,12 @@ impl Rows {
     #[must_use]
     pub fn of(&self, worker: u32) -> &Counters {
         &self.rows[worker as usize]
+    }
+
+    /// What the main thread counts; nobody else writes there.
+    #[must_use]
+    pub fn of_process(&self) -> &OfProcess {
+        &self.of_process
     }
 
     /// One number, summed over all workers.
@@ -130,6 +147,12 @@ impl fmt::Display for Rows {
         line("mirrors left out", |c| &c.mirrors_left_out)?;
         line("mirrors too large", |c| &c.mirrors_too_large)?;
         line("accept stalls", |c| &c.accept_stalls)?;
+        let OfProcess {
+            reloads,
+            reloads_failed,
+        } = &*self.of_process;
+        writeln!(f, "  {:<24} {}", "reloads", reloads.value())?;
+        writeln!(f, "  {:<24} {}", "reloads failed", reloads_failed.value())?;
         write!(f, "  {:<24}", "accepted by each worker")?;
         for row in self.rows.iter().take(self.workers as usize) {
             write!(f, " {}", row.conns_accepted.value())?;

@@ -4,7 +4,7 @@ use crate::config::plan::ListenerId;
 use crate::exchange;
 use crate::shared::{Arrived, Worker};
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Conn, Unparked};
+use hp_core::rt::net::Conn;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -28,7 +28,7 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
         let (conn, tag, why) = worker.rt().next_unparked().await;
         match Parked::of(tag) {
             Parked::Upstream(place) => worker.retire(conn, place, why),
-            Parked::Downstream(listener) if why == Unparked::News => {
+            Parked::Downstream(listener) if worker.serves_parked(listener, why) => {
                 let serving = serve(Rc::clone(&worker), conn, (listener, false));
                 worker.rt().spawn(serving);
             }
@@ -68,7 +68,7 @@ impl Drop for Open {
 /// Whose a parked connection is.
 enum Parked {
     Downstream(ListenerId),
-    /// The upstream's place in the plan, and the endpoint's in the upstream.
+    /// The upstream's number, and the endpoint's slot in it.
     Upstream((u32, usize)),
 }
 

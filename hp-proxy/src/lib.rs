@@ -5,11 +5,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
 mod mirrors;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod shared;
@@ -27,12 +29,12 @@ use std::process::ExitCode;
 /// Runs the program that a command line asks for. Exit codes: 0 done, 1 failed, 2 misuse.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let plan = match cli::command(args) {
-        Ok(Command::Run(plan)) => plan,
+    let (plan, source) = match cli::command(args) {
+        Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
         Err(refusal) => return refusal.report(),
     };
-    match run::run(*plan) {
+    match run::run(*plan, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hp-proxy: {error}");

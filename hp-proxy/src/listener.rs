@@ -9,13 +9,13 @@ use hp_core::rt::race::{First, race};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Accepts until a drain begins; then serves what waits in the socket's queue, and closes it.
+/// Accepts until a drain begins, or the plan has the listener no more; then serves what waits in the socket's queue, and closes it.
 pub(crate) fn serve(
     worker: Rc<Worker>,
     socket: Socket,
     id: ListenerId,
 ) -> impl Future<Output = ()> {
-    let listening = Listening::begin(worker); // A drain that comes before the first turn waits for it, too.
+    let listening = Listening::begin(worker, id); // A drain that comes before the first turn waits for it, too.
     async move { accept_all(&listening.0, socket, id).await }
 }
 
@@ -27,7 +27,7 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
             return;
         }
     };
-    accept_until_drain(worker, &listener, id).await;
+    accept_while_open(worker, &listener, id).await;
     listener.pause();
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
@@ -39,7 +39,7 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
     }
 }
 
-async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+async fn accept_while_open(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
     let mut stalls: u64 = 0;
     loop {
         let next = async {
@@ -48,7 +48,7 @@ async fn accept_until_drain(worker: &Rc<Worker>, listener: &Listener, id: Listen
             }
             listener.accept_raw().await
         };
-        match race(next, worker.drain_begun()).await {
+        match race(next, worker.listener_shall_close(id)).await {
             First::Other(()) => return,
             First::One(Ok(accepted)) => {
                 let listener = id;
@@ -116,18 +116,18 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
 }
 
 /// A listener at work; told when it ends, panics included.
-struct Listening(Rc<Worker>);
+struct Listening(Rc<Worker>, ListenerId);
 
 impl Listening {
-    fn begin(worker: Rc<Worker>) -> Self {
-        worker.listener_began();
-        Self(worker)
+    fn begin(worker: Rc<Worker>, id: ListenerId) -> Self {
+        worker.listener_began(id);
+        Self(worker, id)
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.listener_ended();
+        self.0.listener_ended(self.1);
     }
 }
 

@@ -1,12 +1,13 @@
-//! The main thread: binds, starts the workers, and answers signals.
+//! The main thread: binds, starts the workers, and answers signals and commands.
 
-use crate::config::plan::{ListenerId, Plan, Serves};
+use crate::config::plan::{Listener, Plan, Serves};
+use crate::control::Control;
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
-use crate::shared::{Message, SharedLedgers, SharedPlan, Threads};
-use crate::upstream::SharedLedger;
+use crate::reload::{Running, Source};
+use crate::shared::{Latest, Message, SharedPlan, Threads};
 use crate::{thread, worker};
-use hp_core::rt::net::{self, BindError, BindOptions, Bound, SocketName};
+use hp_core::rt::net::{self, BindError, BindOptions, Bound};
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::limits;
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub enum RunError {
     /// An address cannot be listened on.
     Listen(BindError),
-    /// Signals cannot be received.
+    /// Signals, or commands of other threads, cannot be received.
     Signals(io::Error),
     /// Workers did not start, or died.
     Workers(WorkersError),
@@ -41,11 +42,11 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. `source` is what the plan was made from.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(plan: Plan) -> Result<(), RunError> {
+pub fn run(plan: Plan, source: Source) -> Result<(), RunError> {
     use Signal::{Hangup, Interrupt, Terminate, User1};
     // Before any thread, so that all of them inherit it.
     let signals =
@@ -54,7 +55,7 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         Ok(_limit) => (),
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
     }
-    let bound = bind(&plan).map_err(RunError::Listen)?;
+    let bound = bind_all(&plan).map_err(RunError::Listen)?;
     let has_crew = plan.engine == Engine::Threads;
     let threads_max = has_crew.then_some(plan.limits.threads_max);
     let rows = Rows::new(plan.workers, threads_max.unwrap_or(0));
@@ -68,80 +69,69 @@ pub fn run(plan: Plan) -> Result<(), RunError> {
         pin: if has_crew { Pin::Off } else { Pin::Auto },
         name: "hp-proxy",
     };
-    let plan = SharedPlan::new(plan);
+    let control = Control::new().map_err(RunError::Signals)?;
+    let plan = SharedPlan::new(plan).controlled_by(control.clone());
     let threads = has_crew.then(|| hire(&plan, &rows));
     let workers = {
-        let (rows, threads) = (rows.clone(), threads.clone());
+        let (plan, rows, threads) = (plan.clone(), rows.clone(), threads.clone());
         start(&options, move |context| {
             worker::main(context, plan.clone(), rows.clone(), threads.clone())
         })
     }
     .map_err(RunError::Workers)?;
-    let mut names = Vec::new();
-    let mut listening = Vec::new();
-    for (id, (bound, serves)) in (0..).map(ListenerId).zip(bound) {
-        for (index, socket) in (0..).zip(bound.sockets) {
-            let message = Message::Listen(socket, id);
-            if workers.mesh().send(WorkerId(index), message).is_err() {
-                return Err(RunError::Workers(WorkersError::Died));
-            }
-        }
-        match serves {
-            Serves::Routes => listening.push(format!("listening on {}\n", bound.address)),
-            Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
-        }
-        names.extend(bound.name);
-    }
+    let mut running = Running::new(plan, source, (control, rows), (workers, threads));
+    let listening = running.listen(bound).map_err(RunError::Workers)?;
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
     let crew = crew.unwrap_or_default();
     eprintln!(
         "hp-proxy: {}, {} workers{crew}",
-        workers.engine(),
+        running.workers.engine(),
         options.count
     );
-    eprint!("{}", listening.concat());
-    obey(&signals, workers, threads.as_ref(), (&rows, names))
+    eprint!("{listening}");
+    obey(&signals, running)
 }
 
 /// Threads that serve a connection each, and what they share.
 fn hire(plan: &SharedPlan, rows: &Rows) -> Threads {
-    let upstreams = plan.upstreams.iter().zip(plan.balancing());
-    let of = upstreams
-        .map(|(upstream, balancing)| SharedLedger::new(balancing, upstream.conns_of_all()));
-    let ledgers: SharedLedgers = of.collect();
-    let crew = thread::crew(plan, rows, &ledgers);
-    Threads { crew, ledgers }
+    let latest = Latest::new(plan.clone());
+    let crew = thread::crew(plan, rows, &latest);
+    Threads { crew, latest }
 }
 
 /// Binds every address for all workers, in the order of the plan; what is bound is given back where one cannot be.
-fn bind(plan: &Plan) -> Result<Vec<(Bound, Serves)>, BindError> {
-    let bound = plan.listeners.iter().map(|listener| {
-        let options = BindOptions {
-            count: plan.workers,
-            backlog: BACKLOG,
-            port: listener.port,
-            socket_mode: listener.socket_mode,
-        };
-        Ok((net::bind(&listener.address, &options)?, listener.serves))
-    });
+fn bind_all(plan: &Plan) -> Result<Vec<(Bound, Serves)>, BindError> {
+    let bound = plan
+        .listeners
+        .iter()
+        .map(|listener| Ok((bind(listener, plan.workers)?, listener.serves)));
     bound.collect()
 }
 
-fn obey(
-    signals: &Signals,
-    workers: Workers<Message, ()>,
-    threads: Option<&Threads>,
-    (rows, mut names): (&Rows, Vec<SocketName>),
-) -> Result<(), RunError> {
+/// Binds an address for all workers.
+pub(crate) fn bind(listener: &Listener, workers: u32) -> Result<Bound, BindError> {
+    let options = BindOptions {
+        count: workers,
+        backlog: BACKLOG,
+        port: listener.port,
+        socket_mode: listener.socket_mode,
+    };
+    net::bind(&listener.address, &options)
+}
+
+fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
+    let control = running.control.clone();
     let mut is_draining = false;
     loop {
-        if workers.are_finished() {
+        if running.workers.are_finished() {
+            let threads = running.threads.as_ref();
             if let Some(threads) = threads {
                 threads.crew.end(); // Nobody brings them anything any more.
             }
             if threads.is_none_or(|threads| threads.crew.threads() == 0) {
-                workers.join().map_err(RunError::Workers)?;
-                return conclude(threads, rows);
+                control.close();
+                running.workers.join().map_err(RunError::Workers)?;
+                return conclude(running.threads.as_ref(), &running.rows);
             }
         }
         let look = if is_draining {
@@ -149,22 +139,29 @@ fn obey(
         } else {
             LOOK_AT_WORKERS
         };
-        match signals.wait_for(look).map_err(RunError::Signals)? {
+        let signal = signals.wait_for_or(control.bell(), look);
+        match signal.map_err(RunError::Signals)? {
             None => (),
-            Some(Signal::User1) => eprint!("hp-proxy: so far\n{rows}"),
+            Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", running.rows),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
-                return Err(cut(workers, threads));
+                control.close();
+                return Err(cut(running.workers, running.threads.as_ref()));
             }
             Some(Signal::Interrupt | Signal::Terminate) => {
                 is_draining = true;
                 eprintln!("hp-proxy: draining");
-                names.clear(); // From now on a successor may have them.
-                tell_all(&workers, || Message::Drain);
+                control.close();
+                running.names.clear(); // From now on a successor may have them.
+                tell_all(&running.workers, || Message::Drain);
             }
-            Some(Signal::Hangup | Signal::User2) => {
-                eprintln!(
-                    "hp-proxy: no configuration file is read again while it runs; going on with its plan"
-                );
+            Some(Signal::Hangup | Signal::User2) if is_draining => (),
+            Some(Signal::Hangup | Signal::User2) => running.reload_for_operators(),
+        }
+        if !is_draining {
+            running.look_at_files();
+            while let Some(asked) = control.next() {
+                let answer = running.answer(&asked.command);
+                asked.answer(answer);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::counters::Rows;
 use crate::downstream;
-use crate::shared::{Arrived, Home, SharedLedgers, SharedPlan, Worker};
+use crate::shared::{Arrived, Home, Latest, SharedPlan, Worker};
 use hp_core::rt::crew::{Crew, CrewOptions, Seat};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::WorkerId;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// The crew that a plan asks for; it has no thread yet.
-pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledgers: &SharedLedgers) -> Crew<Arrived> {
+pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, latest: &Latest) -> Crew<Arrived> {
     let options = CrewOptions {
         threads_max: plan.limits.threads_max,
         idle_timeout: IDLE_TIMEOUT,
@@ -29,18 +29,19 @@ pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, ledgers: &SharedLedgers) -> C
             eprintln!("hp-proxy: a thread for a connection: {error}; it waits for another thread");
         },
     };
-    let (plan, rows, ledgers) = (plan.clone(), rows.clone(), ledgers.clone());
+    let (rows, latest) = (rows.clone(), latest.clone());
     Crew::new(options, move |seat| {
-        main(seat, plan.clone(), rows.clone(), ledgers.clone())
+        main(seat, rows.clone(), latest.clone())
     })
 }
 
 /// A thread's main function: serves until there is nothing to do, or a drain has ended.
-async fn main(seat: Seat<Arrived>, plan: SharedPlan, rows: Rows, ledgers: SharedLedgers) {
+async fn main(seat: Seat<Arrived>, rows: Rows, latest: Latest) {
+    let plan = latest.plan();
     let seat = Rc::new(seat);
     let rt = seat.rt().clone();
     let id = WorkerId(plan.workers + seat.number());
-    let home = Home::Thread(Rc::clone(&seat), ledgers);
+    let home = Home::Thread(Rc::clone(&seat), latest);
     let worker = Worker::new(&rt, id, home, plan, rows);
     let mut drain_deadline: Option<Instant> = None;
     while let Some(arrived) = seat.next().await {
@@ -49,7 +50,7 @@ async fn main(seat: Seat<Arrived>, plan: SharedPlan, rows: Rows, ledgers: Shared
             First::One(()) => continue,
             First::Other(()) => worker.start_drain(),
         }
-        let drain_ends = || rt.now() + worker.plan().timeouts.drain;
+        let drain_ends = || rt.now() + worker.current().plan().timeouts.drain;
         let deadline = *drain_deadline.get_or_insert_with(drain_ends);
         let finished = rt.timeout_at(deadline, worker.all_closed());
         if !matches!(race(finished, seat.cut_begun()).await, First::One(Ok(()))) {

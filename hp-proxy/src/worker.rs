@@ -2,7 +2,9 @@
 
 use crate::counters::Rows;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
+use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
+use hp_core::rt::Rt;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, WorkerId};
 use std::rc::Rc;
@@ -23,12 +25,7 @@ pub async fn main(
     let home = match threads {
         None => Home::Worker(mesh),
         Some(threads) => {
-            if id == KEEPER {
-                for ledger in threads.ledgers.iter() {
-                    let (rt, ledger) = (rt.clone(), ledger.clone());
-                    rt.clone().spawn(async move { ledger.keep(&rt).await });
-                }
-            }
+            look_after(&rt, id, plan.ledgers());
             Home::Listener(threads)
         }
     };
@@ -40,11 +37,17 @@ pub async fn main(
                 rt.spawn(listener::serve(Rc::clone(&worker), socket, listener));
             }
             Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
+            Message::Follow(next) => {
+                let before = worker.current();
+                look_after(&rt, id, next.plan.new_ledgers(before.shared_plan()));
+                drop(before);
+                worker.follow(*next);
+            }
             Message::Drain | Message::Cut => break,
         }
     }
     worker.start_drain();
-    let deadline = rt.now() + worker.plan().timeouts.drain;
+    let deadline = rt.now() + worker.current().plan().timeouts.drain;
     let quiet = worker.all_closed();
     // Connections that were on their way to us when the drain began are served, too.
     let adopt_rest = async {
@@ -52,7 +55,7 @@ pub async fn main(
             match mailbox.recv().await {
                 Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
                 Message::Cut => return,
-                Message::Listen(..) | Message::Drain => (), // The drain has begun.
+                Message::Listen(..) | Message::Follow(_) | Message::Drain => (), // The drain has begun.
             }
         }
     };
@@ -67,6 +70,17 @@ pub async fn main(
             );
             rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
         }
+    }
+}
+
+/// Begins to look after idle connections to backends that threads share.
+fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a SharedLedger>) {
+    if id != KEEPER {
+        return;
+    }
+    for ledger in ledgers {
+        let (keeper, ledger) = (rt.clone(), ledger.clone());
+        rt.spawn(async move { ledger.keep(&keeper).await });
     }
 }
 

@@ -25,6 +25,8 @@ mod mirror;
 mod process;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/reload.rs"]
+mod reload;
 #[path = "e2e/routes.rs"]
 mod routes;
 #[path = "e2e/support.rs"]
@@ -179,6 +181,18 @@ macro_rules! stamp {
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
+                reload:
+                    a_route_that_changes_leads_the_next_request_of_an_open_connection,
+                    an_upstream_that_goes_finishes_what_is_in_flight,
+                    an_endpoint_that_goes_is_asked_nothing_and_the_others_keep_their_connections,
+                    a_setting_that_changes_keeps_idle_connections,
+                    listeners_come_and_go,
+                    a_listener_that_cannot_be_bound_changes_nothing,
+                    a_tunnel_of_a_route_that_stays_lives_through_twenty_reloads,
+                    a_bad_file_changes_nothing_and_says_why,
+                    a_storm_of_reloads_fails_no_request,
+                    a_file_that_is_watched_is_followed_when_it_is_renamed_over,
+                    operators_reload_by_a_request;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

@@ -1,7 +1,9 @@
 //! Signals as values, read by the main thread; no code ever runs in a signal's handler.
 
 use super::check;
+use super::event::EventFd;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// The signals that the servers know.
@@ -68,6 +70,30 @@ impl Signals {
         self.receive(Some(timeout))
     }
 
+    /// The same, and ends when another thread rings the bell, too, which is silenced then; `None` for that as well.
+    ///
+    /// # Errors
+    /// As [`Signals::wait`].
+    pub fn wait_for_or(&self, bell: &EventFd, timeout: Duration) -> io::Result<Option<Signal>> {
+        match self.descriptor() {
+            Ok(signals) => wait_readable([signals.as_raw_fd(), bell.as_raw()], timeout)?,
+            // Without descriptors nobody is left waiting for long all the same.
+            Err(_none_free) => return self.receive(Some(timeout.min(WITHOUT_BELL))),
+        }
+        bell.silence();
+        self.receive(Some(Duration::ZERO))
+    }
+
+    /// A descriptor that is readable while one of the signals is pending.
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: the set is initialised.
+        let fd = unsafe { libc::signalfd(-1, &raw const self.set, flags) };
+        let fd = check(fd)?;
+        // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     fn receive(&self, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
         let limit = timeout.map(|t| libc::timespec {
             tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -86,6 +112,26 @@ impl Signals {
         }
     }
 }
+
+/// Waits until one of the descriptors is readable, or for so long.
+fn wait_readable(fds: [libc::c_int; 2], timeout: Duration) -> io::Result<()> {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let millis = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `polled` is an array of as many entries, which lives here.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) };
+    match check(result) {
+        Ok(_readable) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How long a bell may go unheard while the process has no descriptor left.
+const WITHOUT_BELL: Duration = Duration::from_millis(100);
 
 fn number(signal: Signal) -> libc::c_int {
     match signal {

@@ -206,6 +206,7 @@ impl Reader<'_> {
 
     /// The text of a file, within the bound of all together.
     fn load(&mut self, path: &Path) -> Result<String, String> {
+        self.report.add_file(path);
         let told = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::InvalidData => String::from("the file is not text in UTF-8"),
             _ => format!("cannot be read: {error}"),

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Forwarding {
     /// Under what name we stand in Via; a request that has been at this name before is refused.
     pub via: Via,
+    /// Nobody chose that name: a plan that follows, and has none either, goes on with it.
+    pub via_is_made_up: bool,
     /// Peers whose Forwarded and X-Forwarded-* are believed, and appended to, on listeners that say nothing else; those of all
     /// others are dropped.
     pub trusted_proxies: Vec<IpNet>,
@@ -48,10 +50,20 @@ impl Default for Forwarding {
     fn default() -> Self {
         Self {
             via: Via::new("hp-proxy").expect("a token"),
+            via_is_made_up: false,
             trusted_proxies: Vec::new(),
             writes_forwarded: false,
             underscores: Underscores::default(),
             http10: Http10::default(),
+        }
+    }
+}
+
+impl Forwarding {
+    /// Goes on with the name of the plan before, where neither has one that somebody chose.
+    pub fn keep_name(&mut self, before: &Self) {
+        if self.via_is_made_up && before.via_is_made_up {
+            self.via = before.via.clone();
         }
     }
 }

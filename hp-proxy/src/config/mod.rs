@@ -3,6 +3,7 @@
 //! Everything after the plan finds no text and no default left open.
 
 pub mod address;
+pub mod difference;
 pub mod file;
 pub mod forwarding;
 pub mod plan;
@@ -12,6 +13,7 @@ pub mod schema;
 pub mod shape;
 pub mod show;
 pub mod units;
+pub mod watch;
 
 use plan::Plan;
 use problem::Report;

@@ -42,8 +42,8 @@ pub struct Plan {
     pub limits: Limits,
 }
 
-/// A listener's place in the plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A listener's number; it stays the same from plan to plan, and in the first plan it is its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
 /// Where connections are taken.

@@ -1,6 +1,8 @@
 //! What is wrong with a configuration, and where.
 
+use super::watch::Seen;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// A place in one of the files that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 pub struct Report {
     sources: Vec<Source>,
+    files: Vec<Seen>,
     errors: Vec<(usize, usize, Problem)>,
     warnings: Vec<(usize, usize, Problem)>,
 }
@@ -69,6 +72,17 @@ impl Report {
             text: text.to_owned(),
         });
         self.sources.len() - 1
+    }
+
+    /// Takes note of a file that the plan depends on, before it is read.
+    pub(super) fn add_file(&mut self, path: &Path) {
+        self.files.push(Seen::at(path));
+    }
+
+    /// The files that the plan depends on.
+    #[must_use]
+    pub fn files(&self) -> &[Seen] {
+        &self.files
     }
 
     /// The file cannot be used; `reason` says what to do.
@@ -102,11 +116,11 @@ impl Report {
     }
 
     /// The folder that names in a file are relative to.
-    pub(super) fn folder_of(&self, source: usize) -> std::path::PathBuf {
+    pub(super) fn folder_of(&self, source: usize) -> PathBuf {
         let name = self.sources.get(source).map_or("", |source| &source.name);
-        std::path::Path::new(name)
+        Path::new(name)
             .parent()
-            .map_or_else(Default::default, std::path::Path::to_owned)
+            .map_or_else(Default::default, Path::to_owned)
     }
 
     /// Whether nothing is wrong so far.

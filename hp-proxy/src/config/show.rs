@@ -2,9 +2,8 @@
 //! for credentials, which are not shown.
 
 use super::forwarding::{Http10, Underscores};
-use super::plan::{Action, Balance, Endpoint, Plan, Route, Serves, Upstream};
+use super::plan::{Action, Balance, Endpoint, Listener, Plan, Route, Serves, Upstream};
 use super::shape::BALANCES;
-use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
@@ -25,6 +24,31 @@ pub fn text(plan: &Plan) -> String {
 }
 
 fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
+    write_settings(out, plan)?;
+    for listener in &plan.listeners {
+        write_listener(out, listener)?;
+    }
+    for (route, rules) in plan.routes.iter().zip(rules_of(plan)) {
+        write_route(out, plan, &rules, route)?;
+    }
+    plan.upstreams
+        .iter()
+        .try_for_each(|upstream| write_upstream(out, upstream))
+}
+
+/// The rules of each route, by the route's place.
+pub(super) fn rules_of(plan: &Plan) -> Vec<Vec<&Rule>> {
+    let mut rules: Vec<Vec<&Rule>> = plan.routes.iter().map(|_| Vec::new()).collect();
+    for (route, rule) in plan.table.rules() {
+        if let Some(of_route) = rules.get_mut(route.0 as usize) {
+            of_route.push(rule);
+        }
+    }
+    rules
+}
+
+/// What holds for the whole process, and where nothing else is said.
+pub(super) fn write_settings(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "workers = {}", plan.workers)?;
     writeln!(out, "engine = {}", quoted(plan.engine))?;
     write_timeouts(out, plan)?;
@@ -47,30 +71,25 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
         Http10::Serve => "serve",
         Http10::Refuse => "refuse",
     };
-    writeln!(out, "http10 = {}", quoted(http10))?;
-    for listener in &plan.listeners {
-        match listener.serves {
-            Serves::Admin => writeln!(out, "\n[admin]\nlisten = {}", quoted(&listener.address))?,
-            Serves::Routes => {
-                writeln!(
-                    out,
-                    "\n[[listener]]\naddress = {}",
-                    quoted(&listener.address)
-                )?;
-                if let Some(mode) = listener.socket_mode {
-                    writeln!(out, "socket_mode = {}", quoted(format!("{mode:o}")))?;
-                }
-                writeln!(out, "reuse_port = {}", listener.port == PortUse::Shared)?;
-                writeln!(out, "trusted_proxies = {}", list(&listener.trusted_proxies))?;
+    writeln!(out, "http10 = {}", quoted(http10))
+}
+
+pub(super) fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
+    match listener.serves {
+        Serves::Admin => writeln!(out, "\n[admin]\nlisten = {}", quoted(&listener.address)),
+        Serves::Routes => {
+            writeln!(
+                out,
+                "\n[[listener]]\naddress = {}",
+                quoted(&listener.address)
+            )?;
+            if let Some(mode) = listener.socket_mode {
+                writeln!(out, "socket_mode = {}", quoted(format!("{mode:o}")))?;
             }
+            writeln!(out, "reuse_port = {}", listener.port == PortUse::Shared)?;
+            writeln!(out, "trusted_proxies = {}", list(&listener.trusted_proxies))
         }
     }
-    for (id, route) in (0..).map(RouteId).zip(&plan.routes) {
-        write_route(out, plan, id, route)?;
-    }
-    plan.upstreams
-        .iter()
-        .try_for_each(|upstream| write_upstream(out, upstream))
 }
 
 fn write_timeouts(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -108,15 +127,13 @@ fn write_limits(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "mirrors_max = {}", limits.mirrors_max)
 }
 
-fn write_route(out: &mut String, plan: &Plan, id: RouteId, route: &Route) -> fmt::Result {
+pub(super) fn write_route(
+    out: &mut String,
+    plan: &Plan,
+    rules: &[&Rule],
+    route: &Route,
+) -> fmt::Result {
     writeln!(out, "\n[[route]]\nname = {}", quoted(&route.name))?;
-    let rules: Vec<&Rule> = plan
-        .table
-        .rules()
-        .iter()
-        .filter(|(of, _)| *of == id)
-        .map(|(_, rule)| rule)
-        .collect();
     let hosts: Vec<&HostRule> = rules
         .iter()
         .map(|rule| &rule.host)
@@ -289,7 +306,7 @@ fn write_fields(out: &mut String, key: &str, changes: &FieldChanges) -> fmt::Res
     writeln!(out, "{key} = {{ {} }}", parts.join(", "))
 }
 
-fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
+pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "\n[upstream.{}]", quoted(&upstream.name))?;
     let endpoints: Vec<String> = upstream.endpoints.iter().map(endpoint_text).collect();
     writeln!(out, "endpoints = [{}]", endpoints.join(", "))?;
@@ -308,7 +325,7 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     )
 }
 
-fn endpoint_text(endpoint: &Endpoint) -> String {
+pub(super) fn endpoint_text(endpoint: &Endpoint) -> String {
     let name = quoted(&endpoint.name);
     match (endpoint.weight, endpoint.is_backup) {
         (1, false) => name,

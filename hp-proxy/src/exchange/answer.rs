@@ -1,6 +1,6 @@
 //! Answers that the proxy makes itself: short, and with a reason that a machine can read (RFC 9209).
 
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::wire::date::DateLine;
 use hp_core::wire::forwarding;
 use hp_core::wire::http1::encode;
@@ -43,6 +43,10 @@ pub(super) enum Page {
     Health,
     /// What it has counted.
     Counters,
+    /// Something that the main thread has to be asked.
+    Asked,
+    /// What the main thread has said, with this status.
+    Told(u16),
 }
 
 /// What becomes of the connection after the answer.
@@ -166,7 +170,7 @@ impl Answer {
     }
 
     /// Counts the answer by whose fault it is.
-    pub(super) fn count(&self, worker: &Worker) {
+    pub(super) fn count(&self, worker: &Generation) {
         let row = worker.row();
         match self.status {
             ..500 => row.refused_by_client_fault.add(1),

@@ -4,7 +4,7 @@ use super::error::Failure;
 use super::progress::{Expectation, Progress};
 use super::request::Request;
 use super::response::{self, Delivery, Origin};
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
@@ -21,11 +21,11 @@ use std::time::Duration;
 
 /// One exchange's two ends while the answer comes.
 pub(super) struct Answering<'a> {
-    pub(super) worker: &'a Worker,
+    pub(super) worker: &'a Generation,
     pub(super) client: &'a Conn,
     pub(super) request: &'a Request,
     pub(super) backend: &'a Conn,
-    /// The endpoint's place in its upstream.
+    /// The endpoint's slot in its upstream.
     pub(super) endpoint: usize,
     /// The head that the backend was sent, where it may ask for another protocol.
     pub(super) sent: &'a [u8],

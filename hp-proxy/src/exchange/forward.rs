@@ -1,15 +1,16 @@
 //! From a request in hand to its answer delivered: which connection, which attempt, and what becomes of both ends.
 
-use super::answer::{self, Own};
+use super::answer::{self, Own, Page};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
 use super::mirror::RequestCopy;
+use super::operators;
 use super::progress::Progress;
 use super::request::Request;
 use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
-use crate::shared::Worker;
+use crate::shared::Generation;
 use crate::upstream::{AcquireError, Aim, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
@@ -26,12 +27,16 @@ use std::rc::Rc;
 
 /// Answers one request. `head` is what the backend will be sent.
 pub(super) async fn exchange(
-    worker: &Rc<Worker>,
+    worker: &Rc<Generation>,
     client: &mut Client,
     request: &Request,
     head: &mut Vec<u8>,
 ) -> After {
     if let Some(own) = request.own {
+        if own == Own::Admin(Page::Asked) {
+            // Boxed, so that other exchanges do not carry the room for it.
+            return Box::pin(operators::ask(worker, client, request, head)).await;
+        }
         return answer_here(worker, client, request, (&own, head));
     }
     client.reader.detach_if_scarce(); // Its next requests wait.
@@ -58,7 +63,7 @@ pub(super) async fn exchange(
 
 /// A request that ends with its head: may be sent again when a kept connection turns out to be dead.
 async fn without_content(
-    worker: &Rc<Worker>,
+    worker: &Generation,
     client: &mut Client,
     request: &Request,
     (head, out): (&[u8], &mut Vec<u8>),
@@ -144,7 +149,7 @@ fn given_up(lease: Lease, request: &Request, failure: Failure) -> Failure {
 
 /// The connections that a request's route leads to.
 #[inline]
-fn upstream_of<'w>(worker: &'w Worker, request: &Request) -> Result<&'w Rc<Upstream>, Failure> {
+fn upstream_of<'w>(worker: &'w Generation, request: &Request) -> Result<&'w Rc<Upstream>, Failure> {
     let upstream = worker.upstream(request.chosen.upstream);
     upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
 }
@@ -158,7 +163,7 @@ fn aim_of(request: &Request) -> Aim {
 
 /// Waits for a connection to a backend.
 async fn connect(
-    worker: &Worker,
+    worker: &Generation,
     acquiring: impl Future<Output = Result<Lease, AcquireError>>,
 ) -> Result<Lease, Failure> {
     enter(Table::Exchange, "Connecting", "what is awaited");
@@ -170,14 +175,14 @@ async fn connect(
     acquired.map_err(Failure::Acquire)
 }
 
-fn response_deadline(worker: &Worker, request: &Request) -> Option<Instant> {
+fn response_deadline(worker: &Generation, request: &Request) -> Option<Instant> {
     let deadline = worker.rt().now() + request.chosen.response_timeout;
     (!is_planted(Plant::NoDeadline)).then_some(deadline)
 }
 
 /// A request with content, which streams to the backend while the answer may already come.
 async fn with_content(
-    worker: &Rc<Worker>,
+    worker: &Generation,
     client: &mut Client,
     request: &Request,
     (head, out): (&mut Vec<u8>, &mut Vec<u8>),
@@ -275,9 +280,9 @@ struct End {
 }
 
 /// Decides what becomes of both connections, and counts.
-fn finish(worker: &Worker, client: &Client, end: End) -> After {
+fn finish(worker: &Generation, client: &Client, end: End) -> After {
     let End {
-        lease,
+        mut lease,
         reader,
         begun,
         delivered,
@@ -349,9 +354,10 @@ fn finish(worker: &Worker, client: &Client, end: End) -> After {
     }
 }
 
-/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it, or the route has fields for it.
-fn answer_here(
-    worker: &Worker,
+/// Answers in the backend's stead; with what `reflected` holds where TRACE asks for it, the route has fields for it, or the main
+/// thread has said it.
+pub(super) fn answer_here(
+    worker: &Generation,
     client: &Client,
     request: &Request,
     (own, reflected): (&Own, &[u8]),
@@ -401,7 +407,7 @@ fn answer_here(
                 content,
                 fields: &[],
             };
-            made.encode_page(worker, *page, &mut out);
+            made.encode_page(worker, (*page, reflected), &mut out);
         }
     }
     let sent = client.conn.write(&out);
@@ -418,7 +424,7 @@ fn answer_here(
 
 /// Both sides agreed to speak something else: relays bytes until they are done.
 async fn join_ends(
-    worker: &Worker,
+    worker: &Generation,
     client: &mut Client,
     lease: Lease,
     (reader, out): (&mut Reader, &mut Vec<u8>),

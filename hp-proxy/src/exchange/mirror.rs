@@ -12,7 +12,7 @@ use super::request::Request;
 use super::routing::Mirroring;
 use crate::config::plan::Mirror;
 use crate::mirrors::Place;
-use crate::shared::Worker;
+use crate::shared::Generation;
 use crate::upstream::{Aim, Lease};
 use hp_core::http::body::{BodyCoding, BodySink, BodySource};
 use hp_core::http::message::{Filled, Piece, Reader};
@@ -32,7 +32,7 @@ pub(super) struct RequestCopy(Option<RefCell<Option<Box<Gathering>>>>);
 
 #[derive(Debug)]
 struct Gathering {
-    worker: Rc<Worker>,
+    worker: Rc<Generation>,
     place: Place,
     upstream: u32,
     aim: Aim,
@@ -51,7 +51,7 @@ impl RequestCopy {
     /// Of a request of which `head` is what its own upstream gets. Nothing where the request is not to be copied or of a kind that
     /// is not, has too much content, or finds as many copies under way as may be.
     #[inline]
-    pub(super) fn of(worker: &Rc<Worker>, request: &Request, head: &[u8]) -> Self {
+    pub(super) fn of(worker: &Rc<Generation>, request: &Request, head: &[u8]) -> Self {
         match request.chosen.mirror {
             Mirroring::No => Self(None),
             Mirroring::Yes | Mirroring::ByKey(_) => Self::begin(worker, request, head),
@@ -59,7 +59,7 @@ impl RequestCopy {
     }
 
     #[cold]
-    fn begin(worker: &Rc<Worker>, request: &Request, head: &[u8]) -> Self {
+    fn begin(worker: &Rc<Generation>, request: &Request, head: &[u8]) -> Self {
         let gathering = Gathering::begin(worker, request, head);
         Self(gathering.map(|gathering| RefCell::new(Some(Box::new(gathering)))))
     }
@@ -101,7 +101,7 @@ fn add(gathering: &RefCell<Option<Box<Gathering>>>, piece: &[u8]) {
 }
 
 impl Gathering {
-    fn begin(worker: &Rc<Worker>, request: &Request, head: &[u8]) -> Option<Self> {
+    fn begin(worker: &Rc<Generation>, request: &Request, head: &[u8]) -> Option<Self> {
         let facts = &request.facts;
         let route = worker.plan().routes.get(request.chosen.route.0 as usize);
         let mirror: &Mirror = route.and_then(|route| route.mirror.as_ref())?;
@@ -117,7 +117,7 @@ impl Gathering {
             worker.row().mirrors_too_large.add(1);
             return None;
         }
-        let Some(place) = worker.mirrors().enter() else {
+        let Some(place) = worker.mirrors().enter(worker.plan().limits.mirrors_max) else {
             worker.row().mirrors_left_out.add(1);
             return None;
         };
@@ -181,7 +181,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
         ..
     } = copy;
     let upstream = Rc::clone(worker.upstream(upstream)?);
-    let lease = upstream.acquire(aim).await.ok()?;
+    let mut lease = upstream.acquire(aim).await.ok()?;
     if coding == BodyCoding::Chunked && lease.speaks_http10() {
         return None;
     }
@@ -195,7 +195,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
     let mut reader = Reader::new();
     let limits = &worker.plan().limits.head;
     let answered = match sent {
-        Ok(()) => answer(&lease, &mut reader, limits, context).await,
+        Ok(()) => answer(&mut lease, &mut reader, limits, context).await,
         Err(_closed) => None,
     };
     let Some(facts) = answered else {
@@ -229,15 +229,15 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
 
 /// Reads a whole answer and drops it; `None` when there is none, or it is longer than anybody reads.
 async fn answer(
-    lease: &Lease,
+    lease: &mut Lease,
     reader: &mut Reader,
     limits: &HeadLimits,
     context: RequestContext,
 ) -> Option<ResponseFacts> {
-    let conn = lease.conn();
-    let facts = final_head(conn, reader, limits, context).await?;
+    let facts = final_head(lease.conn(), reader, limits, context).await?;
     lease.note_head();
     lease.note_version(facts.version);
+    let conn = lease.conn();
     let mut left = ANSWER_BYTES_MAX;
     let mut source = BodySource::from(facts.framing);
     loop {

@@ -16,6 +16,7 @@ pub mod answers;
 mod error;
 mod forward;
 mod mirror;
+mod operators;
 mod progress;
 mod request;
 mod response;
@@ -23,7 +24,7 @@ mod routing;
 mod upload;
 
 use crate::config::plan::ListenerId;
-use crate::shared::Worker;
+use crate::shared::{Generation, Worker};
 use answer::Answer;
 use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
@@ -83,9 +84,10 @@ pub(crate) async fn serve(
         listener,
         reader: Reader::new(),
     };
+    let mut generation = worker.current();
     let mut is_first = is_new;
     loop {
-        let after = serve_next(worker, &mut client, is_first).await;
+        let after = serve_next((worker, &mut generation), &mut client, is_first).await;
         let must_flush = match after {
             // Nothing piles up behind a client that only asks.
             After::Keep | After::Park => client.conn.queued() > 0,
@@ -93,7 +95,7 @@ pub(crate) async fn serve(
             After::Close | After::Linger => true,
             After::Reset => false,
         };
-        if must_flush && let Err(error) = flush(worker, &client.conn).await {
+        if must_flush && let Err(error) = flush(&generation, &client.conn).await {
             enter(Table::Exchange, "Flushing", of_client(&error));
             worker.row().client_aborts.add(1);
             client.conn.reset();
@@ -104,12 +106,12 @@ pub(crate) async fn serve(
             After::Park if !worker.parks() => break,
             After::Park => {
                 enter(Table::Drain, worker.row_of_drain(), "an idle connection");
-                worker.park(client.conn, listener);
+                generation.park(client.conn, listener);
                 return Served::Parked;
             }
             After::Close => break,
             After::Linger => {
-                linger(worker, &client).await;
+                linger(&generation, &client).await;
                 break;
             }
             After::Reset => {
@@ -123,8 +125,14 @@ pub(crate) async fn serve(
 }
 
 /// Waits for one request and answers it.
-async fn serve_next(worker: &Rc<Worker>, client: &mut Client, is_first: bool) -> After {
-    match receive_request(worker, client, is_first).await {
+async fn serve_next(
+    (whose, generation): (&Worker, &mut Rc<Generation>),
+    client: &mut Client,
+    is_first: bool,
+) -> After {
+    let received = receive_request((whose, generation), client, is_first).await;
+    let worker: &Rc<Generation> = generation;
+    match received {
         Ok((request, mut head)) => {
             worker.row().requests.add(1);
             #[cfg(feature = "slow-down")]
@@ -155,22 +163,27 @@ enum NoRequest {
     Refused(RequestError),
 }
 
-/// Receives a head; gives with it what the backend will be sent, in a buffer that an idle connection does not own.
+/// Receives a head; gives with it what the backend will be sent, in a buffer that an idle connection does not own. A request
+/// begins under the newest plan.
 async fn receive_request(
-    worker: &Worker,
+    (whose, generation): (&Worker, &mut Rc<Generation>),
     client: &mut Client,
     is_first: bool,
 ) -> Result<(Request, Vec<u8>), NoRequest> {
-    let limits = &worker.plan().limits.head;
     let mut scan: Option<HeadScan> = None;
     let mut is_timed = !client.reader.is_empty();
     let timeout = if is_first || is_timed {
-        worker.plan().timeouts.head
+        generation.plan().timeouts.head
     } else {
-        worker.idle_grace()
+        generation.idle_grace()
     };
-    client.conn.set_deadline(Some(worker.rt().now() + timeout));
+    client.conn.set_deadline(Some(whose.rt().now() + timeout));
     loop {
+        let is_begun = scan.is_none() && !client.reader.is_empty();
+        if is_begun && generation.is_outdated() {
+            whose.refresh(generation, client.listener);
+        }
+        let worker: &Generation = generation;
         let may_be_whole = match &mut scan {
             None => !client.reader.is_empty(),
             Some(scan) => scan.complete(client.reader.bytes()),
@@ -181,7 +194,7 @@ async fn receive_request(
                 Ok(Prepared::Whole(request)) => return Ok((request, head)),
                 Ok(Prepared::Partial) => {
                     worker.give_scratch(head);
-                    let mut searched = HeadScan::new(limits);
+                    let mut searched = HeadScan::new(&worker.plan().limits.head);
                     searched.complete(client.reader.bytes());
                     scan = Some(searched);
                 }
@@ -246,7 +259,7 @@ fn without_bytes(
 }
 
 /// Answers a head that was not understood; what follows it has no known meaning.
-fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
+fn refuse_head(worker: &Generation, client: &Client, answer: &Answer) -> After {
     enter(Table::Exchange, "Answering", "what is awaited");
     answer.count(worker);
     // Its method is known by its spelling alone; HEAD gets no content, whatever is wrong with the rest. RFC 9110 §9.3.2.
@@ -272,7 +285,7 @@ fn refuse_head(worker: &Worker, client: &Client, answer: &Answer) -> After {
 }
 
 /// Waits until the client's socket has taken everything.
-async fn flush(worker: &Worker, conn: &Conn) -> io::Result<()> {
+async fn flush(worker: &Generation, conn: &Conn) -> io::Result<()> {
     enter(Table::Exchange, "Flushing", "what is awaited");
     let begins = (Table::Exchange, "Flushing", "drain begins");
     let plan = worker.plan();
@@ -281,7 +294,7 @@ async fn flush(worker: &Worker, conn: &Conn) -> io::Result<()> {
 }
 
 /// Sends FIN, then reads and drops for a while, so that the client can read its answer before anything resets it.
-async fn linger(worker: &Worker, client: &Client) {
+async fn linger(worker: &Generation, client: &Client) {
     let deadline = worker.rt().now() + LINGER_TIME;
     client.conn.set_deadline(Some(deadline));
     if client.conn.finish().await.is_err() {

@@ -8,7 +8,7 @@ use super::routing::{self, Chosen};
 use crate::config::forwarding::{Forwarding, Http10, Underscores};
 use crate::route::fields::FieldChanges;
 use crate::route::template::Values;
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::rt::net::Conn;
 use hp_core::wire::forwarding::{self, Hop};
 use hp_core::wire::header::FieldName;
@@ -46,7 +46,7 @@ pub(super) enum Prepared {
 /// # Errors
 /// [`RequestError`]: the answer, after which nothing that the client sends has a known meaning.
 pub(super) fn prepare(
-    worker: &Worker,
+    worker: &Generation,
     client: &mut Client,
     out: &mut Vec<u8>,
 ) -> Result<Prepared, RequestError> {
@@ -56,9 +56,11 @@ pub(super) fn prepare(
     let Parse::Complete(head) = parsed else {
         return Ok(Prepared::Partial);
     };
-    let facts = head.facts;
+    let mut facts = head.facts;
     let peer = client.conn.peer_addr();
-    let listener = worker.listener(client.listener);
+    let known = worker.listener(client.listener);
+    facts.keep_alive &= known.is_none_or(|known| known.is_open);
+    let listener = known.map(|known| &known.listener);
     let sender = Sender {
         forwarding: &plan.forwarding,
         peer,

@@ -3,7 +3,7 @@
 use super::request::encode_added;
 use super::routing::Chosen;
 use crate::route::template::Values;
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::http::body::BodyCoding;
 use hp_core::rt::net::Conn;
 use hp_core::wire::header::{FieldName, Fields};
@@ -44,10 +44,10 @@ impl Delivery {
 /// Where an answer comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
-    pub(super) worker: &'a Worker,
+    pub(super) worker: &'a Generation,
     pub(super) client: &'a Conn,
     pub(super) chosen: Chosen,
-    /// The endpoint's place in its upstream.
+    /// The endpoint's slot in its upstream.
     pub(super) endpoint: usize,
 }
 
@@ -74,10 +74,11 @@ impl Origin<'_> {
             }
         }
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
-        let endpoint = upstream.and_then(|upstream| upstream.endpoints.get(self.endpoint));
+        let conns = self.worker.upstream(self.chosen.upstream);
+        let endpoint = conns.map(|conns| conns.endpoint_name(self.endpoint));
         let values = Values {
             client: self.client.peer_addr().map(|peer| peer.ip().to_canonical()),
-            endpoint: endpoint.map_or("", |endpoint| &endpoint.name),
+            endpoint: endpoint.as_deref().unwrap_or_default(),
             route: &route.name,
             upstream: upstream.map_or("", |upstream| &upstream.name),
             ..Values::default()
@@ -120,7 +121,7 @@ pub(super) fn encode_final(
 }
 
 /// Appends the head of an interim answer, 100 or 103 for instance.
-pub(super) fn encode_interim(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+pub(super) fn encode_interim(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::status_line(out, head.status, head.reason);
     encode_fields(worker, head, out);
     encode::end_of_head(out);
@@ -141,7 +142,7 @@ fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::field(out, "Connection", b"upgrade");
 }
 
-fn encode_fields(worker: &Worker, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+fn encode_fields(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for (_, name, value) in head.fields.end_to_end() {
         encode::field(out, name, value);
     }

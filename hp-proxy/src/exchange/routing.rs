@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::answer::{Answer, Connection, Content, Own, Page};
+use super::operators;
 use super::request::{Sender, encode_added};
 use crate::config::forwarding;
 use crate::config::plan::{Action, Listener, Mirror, Route, Serves};
@@ -9,7 +10,7 @@ use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
 use crate::route::template::Values;
 use crate::route::{Facts, RouteId, path};
-use crate::shared::Worker;
+use crate::shared::Generation;
 use crate::upstream::balance;
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
@@ -45,7 +46,7 @@ pub(super) enum Mirroring {
 impl Chosen {
     /// The first of each, with what the first route says.
     #[inline]
-    pub(super) fn of_first(worker: &Worker) -> Self {
+    pub(super) fn of_first(worker: &Generation) -> Self {
         Self {
             route: RouteId(0),
             upstream: 0,
@@ -61,14 +62,14 @@ impl Chosen {
 /// `out` then holds the field lines of that answer.
 #[inline]
 pub(super) fn choose(
-    worker: &Worker,
+    worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
     (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
     chosen: &mut Chosen,
     out: &mut Vec<u8>,
 ) -> Option<Own> {
     if listener.is_some_and(|listener| listener.serves == Serves::Admin) {
-        return Some(page(head.target.path()));
+        return Some(operators::page(head, out));
     }
     if worker.has_plain_route() {
         sender.encode_head(head, &client.conn, out);
@@ -79,7 +80,7 @@ pub(super) fn choose(
 
 /// The same for a plan with more than one plain route.
 fn choose_among_many(
-    worker: &Worker,
+    worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
     (head, sender): (&RequestHead<'_, '_>, &Sender<'_>),
     chosen: &mut Chosen,
@@ -123,14 +124,14 @@ fn choose_among_many(
 }
 
 /// What an upstream hashes a request by.
-fn key_of(worker: &Worker, upstream: u32, facts: &Facts<'_>) -> Option<u64> {
+fn key_of(worker: &Generation, upstream: u32, facts: &Facts<'_>) -> Option<u64> {
     let upstream = worker.plan().upstreams.get(upstream as usize);
     let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
     key.and_then(|key| key.hash(facts, balance::hash))
 }
 
 #[cold]
-fn mirroring(worker: &Worker, mirror: &Mirror, facts: &Facts<'_>) -> Mirroring {
+fn mirroring(worker: &Generation, mirror: &Mirror, facts: &Facts<'_>) -> Mirroring {
     if !worker.mirrors().takes(mirror) {
         return Mirroring::No;
     }
@@ -140,7 +141,7 @@ fn mirroring(worker: &Worker, mirror: &Mirror, facts: &Facts<'_>) -> Mirroring {
 
 /// Does what a route does that is not plain.
 fn act(
-    worker: &Worker,
+    worker: &Generation,
     (client, head, sender): (&Client, &RequestHead<'_, '_>, &Sender<'_>),
     (route, values): (&Route, &Values<'_>),
     out: &mut Vec<u8>,
@@ -182,7 +183,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn of(
-        worker: &Worker,
+        worker: &Generation,
         listener: Option<&Listener>,
         head: &RequestHead<'_, 'a>,
         sender: &Sender<'_>,
@@ -251,14 +252,6 @@ fn client_of(
     Some(client)
 }
 
-fn page(path: &str) -> Own {
-    match path {
-        "/health" => Own::Admin(Page::Health),
-        "/counters" => Own::Admin(Page::Counters),
-        _ => Own::Refusal(Answer::NO_ROUTE),
-    }
-}
-
 /// What an answer that the proxy makes of its plan, or of what it knows, is made with.
 pub(super) struct Made<'a> {
     pub(super) connection: Connection,
@@ -269,7 +262,7 @@ pub(super) struct Made<'a> {
 
 impl Made<'_> {
     /// Appends and counts what a route answers.
-    pub(super) fn encode_of_route(&self, worker: &Worker, route: RouteId, out: &mut Vec<u8>) {
+    pub(super) fn encode_of_route(&self, worker: &Generation, route: RouteId, out: &mut Vec<u8>) {
         let action = worker.plan().routes.get(route.0 as usize);
         match action.map(|route| &route.action) {
             Some(Action::Redirect { status, .. }) => self.encode(worker, *status, ("", &[]), out),
@@ -284,19 +277,30 @@ impl Made<'_> {
         }
     }
 
-    /// Appends and counts what operators ask.
-    pub(super) fn encode_page(&self, worker: &Worker, page: Page, out: &mut Vec<u8>) {
+    /// Appends and counts what operators ask; `told` is what the main thread has said, if it was asked.
+    pub(super) fn encode_page(
+        &self,
+        worker: &Generation,
+        (page, told): (Page, &[u8]),
+        out: &mut Vec<u8>,
+    ) {
+        let counters;
         let (status, text) = match page {
-            Page::Health if worker.is_draining() => (503, String::from("draining\n")),
-            Page::Health => (200, String::from("ok\n")),
-            Page::Counters => (200, worker.rows().to_string()),
+            Page::Health if worker.is_draining() => (503, &b"draining\n"[..]),
+            Page::Health => (200, &b"ok\n"[..]),
+            Page::Counters => {
+                counters = worker.rows().to_string();
+                (200, counters.as_bytes())
+            }
+            Page::Asked => (500, &[][..]), // Never: it is answered with what was told.
+            Page::Told(status) => (status, told),
         };
-        self.encode(worker, status, (PLAIN_TEXT, text.as_bytes()), out);
+        self.encode(worker, status, (PLAIN_TEXT, text), out);
     }
 
     fn encode(
         &self,
-        worker: &Worker,
+        worker: &Generation,
         status: u16,
         (content_type, body): (&str, &[u8]),
         out: &mut Vec<u8>,

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::mirror::RequestCopy;
 use super::progress::{Expectation, Progress};
-use crate::shared::Worker;
+use crate::shared::Generation;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
 use hp_core::http::message::Reader;
 use hp_core::http::pace::Pace;
@@ -30,7 +30,7 @@ pub(super) enum Uploaded {
 /// One exchange's two ends while the request's content is on its way.
 #[derive(Clone, Copy)]
 pub(super) struct Ends<'a> {
-    pub(super) worker: &'a Worker,
+    pub(super) worker: &'a Generation,
     pub(super) client: &'a Conn,
     pub(super) backend: &'a Conn,
     /// From the request sent to the head of its answer.

@@ -21,7 +21,7 @@ pub(super) enum Dialled {
 impl Upstream {
     /// Attempts to connect until one is decided, the time is up, or others will tell when there is room.
     pub(super) async fn dial(&self, endpoint: usize, wish: &mut Wish) -> io::Result<Dialled> {
-        let deadline = self.rt.now() + self.settings.connect_timeout;
+        let deadline = self.rt.now() + self.settings().connect_timeout;
         loop {
             let begun = self.rt.now();
             let error = match self.attempt(endpoint, deadline, wish.stalls).await {
@@ -44,14 +44,15 @@ impl Upstream {
     /// Attempts to connect; `TimedOut` after the endpoint's patience, or at the deadline.
     async fn attempt(&self, endpoint: usize, deadline: Instant, stalls: u32) -> io::Result<Conn> {
         let patience = || self.books.with(|ledger| ledger.patience(endpoint, stalls));
+        let addr = self.books.with(|ledger| ledger.addr(endpoint));
         if let Some(patience) = patience() {
             let until = deadline.min(self.rt.now() + patience);
-            return self.rt.connect_to(&self.addrs[endpoint], until).await;
+            return self.rt.connect_to(&addr, until).await;
         }
-        match &self.addrs[endpoint] {
-            Address::Tcp(addr) => self.attempt_unknown(*addr, deadline, patience).await,
+        match addr {
+            Address::Tcp(addr) => self.attempt_unknown(addr, deadline, patience).await,
             // A Unix socket is near, and tried again by itself while its queue is full.
-            unix @ Address::Unix(_) => self.rt.connect_to(unix, deadline).await,
+            unix @ Address::Unix(_) => self.rt.connect_to(&unix, deadline).await,
         }
     }
 

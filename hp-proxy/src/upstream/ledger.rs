@@ -13,14 +13,16 @@
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
+use super::endpoint::{Endpoint, Identity, Idle};
 use super::queue::Queue;
-use super::window::{Stall, Window};
-use hp_core::rt::net::{Conn, ParkKey, Released};
+use super::window::Stall;
+use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::rt::{Instant, Rt};
+use hp_core::wire::http1::head::Version;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +32,10 @@ use std::time::Duration;
 /// The books of all endpoints.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    /// By slot. Those of the plan, those that are gone and have connections, and free ones.
     endpoints: Vec<Endpoint>,
+    /// The slot of each of the balancer's members.
+    slots: Vec<usize>,
     balancer: Balancer,
     rng: StdRng,
     /// Where several ledgers count the same endpoints: what is in flight at them, and this one's row.
@@ -43,23 +48,6 @@ pub(super) struct Ledger {
     keeper: Option<Waker>,
     /// Nothing idles from now on.
     is_closing: bool,
-}
-
-#[derive(Debug, Default)]
-struct Endpoint {
-    open: u32,
-    window: Window,
-    /// Front: idle for the longest time.
-    idle: VecDeque<Idle>,
-}
-
-/// An idle connection.
-#[derive(Debug)]
-pub(super) enum Idle {
-    /// In the worker's runtime, which watches it.
-    Parked(ParkKey),
-    /// In no runtime, up to a point in time.
-    Loose(Released, Instant),
 }
 
 /// What an endpoint has for a request.
@@ -75,9 +63,16 @@ pub(super) enum Taken {
 
 impl Ledger {
     /// Nothing is connected yet. `number`: the ledger's among those that count the same endpoints.
-    pub(super) fn new(balancing: &Balancing, conns_max: Option<u32>, number: usize) -> Self {
+    pub(super) fn new(
+        balancing: &Balancing,
+        endpoints: &[Identity],
+        conns_max: Option<u32>,
+        number: usize,
+    ) -> Self {
+        let new = |(member, identity): (usize, &Identity)| Endpoint::new(identity.clone(), member);
         Self {
-            endpoints: (0..balancing.len()).map(|_| Endpoint::default()).collect(),
+            endpoints: endpoints.iter().enumerate().map(new).collect(),
+            slots: (0..endpoints.len()).collect(),
             balancer: Balancer::of(balancing, number),
             rng: StdRng::seed_from_u64(balancing.seed_of(number)),
             in_flight: balancing.in_flight().map(|rows| (rows.clone(), number)),
@@ -89,6 +84,93 @@ impl Ledger {
         }
     }
 
+    /// Follows another plan. Endpoints that stay keep their slots and all that is known of them; gives what idles of those that go,
+    /// with its slots, to be closed; it is still counted.
+    pub(super) fn renew(
+        &mut self,
+        balancing: &Balancing,
+        endpoints: &[Identity],
+        conns_max: Option<u32>,
+        number: usize,
+    ) -> Vec<(usize, Idle)> {
+        let mut known: BTreeMap<u64, usize> = BTreeMap::new();
+        for (slot, endpoint) in self.endpoints.iter().enumerate() {
+            if !endpoint.is_free_slot() {
+                known.insert(endpoint.identity.hash(), slot);
+            }
+        }
+        let is_at = |slot: &usize, identity: &Identity| self.endpoints[*slot].identity == *identity;
+        let kept: Vec<Option<usize>> = endpoints
+            .iter()
+            .map(|identity| known.get(&identity.hash()).copied())
+            .zip(endpoints)
+            .map(|(slot, identity)| slot.filter(|slot| is_at(slot, identity)))
+            .collect();
+        let was: Vec<Option<usize>> = kept
+            .iter()
+            .map(|slot| slot.and_then(|slot| self.endpoints[slot].member))
+            .collect();
+        self.balancer = Balancer::after(&self.balancer, balancing, number, &was);
+        self.in_flight = balancing.in_flight().map(|rows| (rows.clone(), number));
+        self.conns_max = conns_max;
+        for endpoint in &mut self.endpoints {
+            endpoint.member = None;
+        }
+        for (member, slot) in kept.iter().enumerate() {
+            if let Some(slot) = *slot {
+                self.endpoints[slot].member = Some(member);
+            }
+        }
+        let slots = kept.iter().zip(endpoints).enumerate();
+        self.slots = slots
+            .map(|(member, (slot, identity))| match slot {
+                Some(slot) => *slot,
+                None => place(&mut self.endpoints, Endpoint::new(identity.clone(), member)),
+            })
+            .collect();
+        (0..self.endpoints.len()).for_each(|slot| self.publish(slot));
+        self.pass_on();
+        let gone = self.endpoints.iter_mut().enumerate();
+        gone.filter(|(_, endpoint)| endpoint.member.is_none())
+            .flat_map(|(slot, endpoint)| endpoint.idle.drain(..).map(move |idle| (slot, idle)))
+            .collect()
+    }
+
+    /// Lets nothing idle any more; gives what idles, with its slots, to be closed; it is still counted.
+    pub(super) fn close_idle(&mut self) -> Vec<(usize, Idle)> {
+        self.is_closing = true;
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake(); // It has nothing to do any more.
+        }
+        let all = self.endpoints.iter_mut().enumerate();
+        all.flat_map(|(slot, endpoint)| endpoint.idle.drain(..).map(move |idle| (slot, idle)))
+            .collect()
+    }
+
+    /// What an endpoint is called.
+    pub(super) fn name(&self, endpoint: usize) -> String {
+        self.endpoints
+            .get(endpoint)
+            .map_or_else(String::new, Endpoint::name)
+    }
+
+    /// Where an endpoint is.
+    pub(super) fn addr(&self, endpoint: usize) -> Address {
+        self.endpoints[endpoint].addr()
+    }
+
+    /// Whether an endpoint last answered in HTTP/1.0.
+    pub(super) fn speaks_http10(&self, endpoint: usize) -> bool {
+        self.endpoints[endpoint].speaks_http10
+    }
+
+    /// Remembers in which version an endpoint has answered, if it has.
+    pub(super) fn note_version(&mut self, endpoint: usize, version: Option<Version>) {
+        if let Some(version) = version {
+            self.endpoints[endpoint].speaks_http10 = version == Version::Http10;
+        }
+    }
+
     /// Whether answers are to be observed.
     pub(super) fn times_answers(&self) -> bool {
         self.balancer.wants_times()
@@ -96,7 +178,9 @@ impl Ledger {
 
     /// An endpoint has answered, so long after it was chosen.
     pub(super) fn observe(&mut self, endpoint: usize, now: Instant, took: Duration) {
-        self.balancer.observe(endpoint, now, took);
+        if let Some(member) = self.endpoints[endpoint].member {
+            self.balancer.observe(member, now, took);
+        }
     }
 
     /// A number for a new request.
@@ -127,24 +211,32 @@ impl Ledger {
 
     /// The pick was used.
     pub(super) fn commit(&mut self, endpoint: usize, now: Instant) {
-        self.balancer.commit(endpoint, now);
+        if let Some(member) = self.endpoints[endpoint].member {
+            self.balancer.commit(member, now);
+        }
     }
 
     /// The endpoint that takes a request now.
     pub(super) fn choose(&mut self, ask: Ask) -> Option<usize> {
         let endpoint = self.peek(ask)?;
-        self.balancer.commit(endpoint, ask.now);
+        self.commit(endpoint, ask.now);
         Some(endpoint)
     }
 
-    fn peek(&mut self, ask: Ask) -> Option<usize> {
-        let endpoints = &self.endpoints;
-        let load = |endpoint: usize| match &self.in_flight {
-            None => endpoints[endpoint].in_flight(),
-            Some((rows, _)) => rows.total(endpoint),
+    /// The slot of who should take a request.
+    fn peek(&mut self, mut ask: Ask) -> Option<usize> {
+        if let Some(bound) = ask.stuck_to {
+            let bound = self.endpoints.get(bound);
+            ask.stuck_to = bound.and_then(|endpoint| endpoint.member);
+        }
+        let (endpoints, slots) = (&self.endpoints, &self.slots);
+        let load = |member: usize| match &self.in_flight {
+            None => endpoints[slots[member]].in_flight(),
+            Some((rows, _)) => rows.total(member),
         };
-        let is_free = |endpoint: usize| endpoints[endpoint].is_free(self.conns_max);
-        self.balancer.peek(ask, load, is_free, &mut self.rng)
+        let is_free = |member: usize| endpoints[slots[member]].is_free(self.conns_max);
+        let member = self.balancer.peek(ask, load, is_free, &mut self.rng)?;
+        self.slots.get(member).copied()
     }
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.
@@ -161,8 +253,15 @@ impl Ledger {
 
     /// Begins a connection to another endpoint than those that were tried, where one has room for it.
     pub(super) fn begin_instead_of(&mut self, tried: &[usize]) -> Option<usize> {
-        let has_room = |endpoint: usize| self.endpoints[endpoint].has_room(self.conns_max);
-        let next = self.balancer.instead(tried, has_room)?;
+        let has_room = |member: usize| {
+            let slot = self.slots.get(member);
+            slot.is_some_and(|slot| self.endpoints[*slot].has_room(self.conns_max))
+        };
+        // One that is gone meanwhile is not tried again in any case.
+        let tried = tried.iter().filter_map(|slot| self.endpoints[*slot].member);
+        let tried: Vec<usize> = tried.collect();
+        let member = self.balancer.instead(&tried, has_room)?;
+        let next = *self.slots.get(member)?;
         self.begin(next);
         Some(next)
     }
@@ -201,14 +300,20 @@ impl Ledger {
     }
 
     /// Keeps an idle connection; gives one that has to go for it, which is still counted.
-    pub(super) fn put_back(&mut self, endpoint: usize, idle: Idle, max: u32) -> Option<Idle> {
-        if self.is_closing {
+    pub(super) fn put_back(
+        &mut self,
+        (endpoint, version): (usize, Option<Version>),
+        idle: Idle,
+        max: u32,
+    ) -> Option<Idle> {
+        self.note_version(endpoint, version);
+        let kept = &mut self.endpoints[endpoint];
+        if self.is_closing || kept.member.is_none() {
             return Some(idle);
         }
-        let kept = &mut self.endpoints[endpoint].idle;
-        kept.push_back(idle);
-        let surplus = if kept.len() > max as usize {
-            kept.pop_front()
+        kept.idle.push_back(idle);
+        let surplus = if kept.idle.len() > max as usize {
+            kept.idle.pop_front()
         } else {
             None
         };
@@ -223,14 +328,18 @@ impl Ledger {
         None
     }
 
-    /// A parked connection came back by itself: it is in nobody's list any more.
-    pub(super) fn forget(&mut self, endpoint: usize, conn: &Conn) {
+    /// A parked connection came back by itself: it is in nobody's list any more. Whether there is such an endpoint.
+    pub(super) fn forget(&mut self, endpoint: usize, conn: &Conn) -> bool {
+        if endpoint >= self.endpoints.len() {
+            return false;
+        }
         let is_other = |idle: &Idle| match idle {
             Idle::Parked(key) => !conn.was_parked_as(*key),
             Idle::Loose(..) => true,
         };
         self.endpoints[endpoint].idle.retain(is_other);
         self.publish(endpoint);
+        true
     }
 
     /// Takes a place in the queue. What became free since the request found nothing is granted at once.
@@ -266,10 +375,10 @@ impl Ledger {
         if self.queue.len() == 0 {
             return;
         }
-        let may_take = |endpoint: usize| {
-            self.endpoints[endpoint].is_free(self.conns_max) && self.balancer.is_eligible(endpoint)
+        let may_take = |(member, slot): (usize, &usize)| {
+            self.endpoints[*slot].is_free(self.conns_max) && self.balancer.is_eligible(member)
         };
-        if (0..self.endpoints.len()).any(may_take) {
+        if self.slots.iter().enumerate().any(may_take) {
             self.grant_next();
         }
     }
@@ -314,7 +423,10 @@ impl Ledger {
 
     fn publish(&self, endpoint: usize) {
         if let Some((rows, row)) = &self.in_flight {
-            rows.publish(*row, endpoint, self.endpoints[endpoint].in_flight());
+            let endpoint = &self.endpoints[endpoint];
+            if let Some(member) = endpoint.member {
+                rows.publish(*row, member, endpoint.in_flight());
+            }
         }
     }
 
@@ -342,20 +454,21 @@ impl Ledger {
     }
 }
 
-impl Endpoint {
-    /// Connections that carry a request, or are made for one.
-    fn in_flight(&self) -> u32 {
-        let idle = u32::try_from(self.idle.len()).unwrap_or(u32::MAX);
-        self.open.saturating_sub(idle)
-    }
-
-    fn is_free(&self, conns_max: Option<u32>) -> bool {
-        !self.idle.is_empty() || self.has_room(conns_max)
-    }
-
-    /// Whether one more connection may be opened.
-    fn has_room(&self, conns_max: Option<u32>) -> bool {
-        conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
+/// Puts an endpoint into a slot that is nobody's, else into a new one.
+fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
+    match endpoints
+        .iter_mut()
+        .enumerate()
+        .find(|(_, slot)| slot.is_free_slot())
+    {
+        Some((slot, free)) => {
+            *free = endpoint;
+            slot
+        }
+        None => {
+            endpoints.push(endpoint);
+            endpoints.len() - 1
+        }
     }
 }
 
@@ -392,33 +505,46 @@ impl SharedLedger {
     /// A ledger in which nothing is connected yet. `conns_max` connections to each endpoint, all threads together; `None`:
     /// no limit.
     #[must_use]
-    pub fn new(balancing: &Balancing, conns_max: Option<u32>) -> Self {
-        Self(Arc::new(Mutex::new(Ledger::new(balancing, conns_max, 0))))
+    pub fn new(balancing: &Balancing, endpoints: &[Identity], conns_max: Option<u32>) -> Self {
+        let ledger = Ledger::new(balancing, endpoints, conns_max, 0);
+        Self(Arc::new(Mutex::new(ledger)))
     }
 
-    /// Closes what idles, and lets nothing idle any more. For a drain.
+    /// Follows another plan: see [`Upstream::renew`](super::Upstream::renew).
+    pub fn renew(&self, balancing: &Balancing, endpoints: &[Identity], conns_max: Option<u32>) {
+        let closed = self.with(|ledger| ledger.renew(balancing, endpoints, conns_max, 0));
+        self.close_all(closed);
+    }
+
+    /// Closes what idles, and lets nothing idle any more. For a drain, or for an upstream that is gone.
     pub fn close_idle(&self) {
-        let closed = self.with(|ledger| {
-            ledger.is_closing = true;
-            ledger.sweep(|_, _| true)
-        });
+        let closed = self.with(Ledger::close_idle);
+        self.close_all(closed);
+    }
+
+    fn close_all(&self, closed: Vec<(usize, Idle)>) {
+        let slots: Vec<usize> = closed.iter().map(|(slot, _)| *slot).collect();
         drop(closed); // Closing takes its time: without the lock.
+        self.with(|ledger| slots.iter().for_each(|slot| ledger.close(*slot)));
     }
 
     /// Closes idle connections that the backend has ended, or that are too old, within a tenth of a second. For one task
-    /// of the process; it never ends.
+    /// of the process; it ends when nothing idles any more.
     pub async fn keep(&self, rt: &Rt) {
         loop {
-            poll_fn(|cx| {
+            let is_closing = poll_fn(|cx| {
                 self.with(|ledger| {
-                    if ledger.endpoints.iter().any(|one| !one.idle.is_empty()) {
-                        return Poll::Ready(());
+                    let mut endpoints = ledger.endpoints.iter();
+                    if ledger.is_closing || endpoints.any(|one| !one.idle.is_empty()) {
+                        return Poll::Ready(ledger.is_closing);
                     }
                     ledger.keeper = Some(cx.waker().clone());
                     Poll::Pending
                 })
-            })
-            .await;
+            });
+            if is_closing.await {
+                return;
+            }
             rt.sleep(SWEEP_PAUSE).await;
             let now = rt.now();
             drop(self.with(|ledger| {
@@ -471,6 +597,17 @@ mod tests {
         stuck_to: None,
     };
 
+    fn identities(count: u16) -> Vec<Identity> {
+        let addr = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let identity = |port| Identity::new(&addr(port).to_string(), addr(port).into());
+        (1..=count).map(identity).collect()
+    }
+
+    fn ledger(endpoints: u16, conns_max: Option<u32>, number: usize) -> Ledger {
+        let balancing = Balancing::even(usize::from(endpoints));
+        Ledger::new(&balancing, &identities(endpoints), conns_max, number)
+    }
+
     fn take(ledger: &mut Ledger) -> Option<usize> {
         let endpoint = ledger.choose(ASK)?;
         assert!(matches!(ledger.take(endpoint), Taken::Room));
@@ -479,7 +616,7 @@ mod tests {
 
     #[test]
     fn endpoints_take_turns_and_the_limit_holds() {
-        let mut ledger = Ledger::new(&Balancing::even(2), Some(2), 1);
+        let mut ledger = ledger(2, Some(2), 1);
         let taken: Vec<_> = (0..5).map(|_| take(&mut ledger)).collect();
         assert_eq!(taken, [Some(1), Some(0), Some(1), Some(0), None]);
         ledger.give_up(1);
@@ -489,7 +626,7 @@ mod tests {
 
     #[test]
     fn what_became_free_before_a_place_was_taken_is_not_lost() {
-        let mut ledger = Ledger::new(&Balancing::even(1), Some(1), 0);
+        let mut ledger = ledger(1, Some(1), 0);
         assert_eq!(take(&mut ledger), Some(0));
         let number = ledger.number();
         assert_eq!(take(&mut ledger), None);
@@ -501,7 +638,7 @@ mod tests {
 
     #[test]
     fn whoever_is_granted_is_woken_once_the_ledger_is_free() {
-        let shared = SharedLedger::new(&Balancing::even(1), Some(1));
+        let shared = SharedLedger::new(&Balancing::even(1), &identities(1), Some(1));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         shared.with(|ledger| {

@@ -2,11 +2,15 @@
 
 pub mod balance;
 mod dial;
+mod endpoint;
+mod lease;
 mod ledger;
 mod pool;
 mod queue;
 mod window;
 
+pub use endpoint::Identity;
+pub use lease::Lease;
 pub use ledger::SharedLedger;
 pub(crate) use pool::of_tag;
-pub use pool::{AcquireError, Aim, Lease, Settings, Upstream};
+pub use pool::{AcquireError, Aim, Settings, Upstream};

@@ -4,11 +4,13 @@
 
 use super::balance::{Ask, Balancing};
 use super::dial::{Dialled, classify, is_ours};
-use super::ledger::{Books, Idle, Ledger, SharedLedger, Taken};
+use super::endpoint::{Identity, Idle};
+use super::lease::{Lease, Opening};
+use super::ledger::{Books, Ledger, SharedLedger, Taken};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Address, Conn, Unparked};
+use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
 use std::cell::{Cell, RefCell};
@@ -23,20 +25,17 @@ pub struct Upstream {
     pub(super) rt: Rt,
     pub(super) row: u32,
     pub(super) rows: Rows,
-    pub(super) addrs: Vec<Address>,
     pub(super) books: Books,
-    pub(super) settings: Settings,
-    /// By endpoint: what this runtime last heard of it was HTTP/1.0.
-    speaks_http10: Vec<Cell<bool>>,
+    /// Its number among the runtime's, below 2^31; it comes back with parked connections.
+    id: u32,
+    settings: Cell<Settings>,
     /// Whether balancing wants to know how long endpoints take.
-    times_answers: bool,
+    pub(super) times_answers: Cell<bool>,
 }
 
 /// What may be done with the backends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The upstream's number, below 2^31; it comes back with parked connections.
-    pub index: u32,
     /// Idle connections kept to one backend.
     pub idle_conns_max: u32,
     /// Requests that may wait.
@@ -65,51 +64,95 @@ pub enum AcquireError {
 }
 
 impl Upstream {
-    /// The backends as one worker sees them; nothing is connected yet. `addrs` has at least one address, and `balancing` a member
-    /// for each; `conns_max` connections to each, at least 1, `None`: no limit. `row` is the number of the worker and of its row.
+    /// The backends as one worker sees them; nothing is connected yet. There is at least one endpoint, and `balancing` has a member
+    /// for each; `conns_max` connections to each, at least 1, `None`: no limit. `id` is the upstream's number among the runtime's,
+    /// below 2^31; `row` is the number of the worker and of its row.
     #[must_use]
     pub fn own(
         rt: &Rt,
-        addrs: Vec<Address>,
-        (balancing, conns_max): (&Balancing, Option<u32>),
-        settings: Settings,
+        (balancing, endpoints, conns_max): (&Balancing, &[Identity], Option<u32>),
+        (settings, id): (Settings, u32),
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
-        let ledger = Ledger::new(balancing, conns_max, row as usize);
+        let ledger = Ledger::new(balancing, endpoints, conns_max, row as usize);
         let books = Books::Own(Box::new(RefCell::new(ledger)));
-        Self::with(rt, addrs, books, settings, (rows, row))
+        Self::with(rt, books, (settings, id), (rows, row))
     }
 
     /// The backends as one of the threads sees them that share a ledger.
     #[must_use]
     pub fn sharing(
         rt: &Rt,
-        addrs: Vec<Address>,
         ledger: SharedLedger,
         settings: Settings,
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
-        Self::with(rt, addrs, Books::Shared(ledger), settings, (rows, row))
+        Self::with(rt, Books::Shared(ledger), (settings, 0), (rows, row)) // It parks nothing.
     }
 
     fn with(
         rt: &Rt,
-        addrs: Vec<Address>,
         books: Books,
-        settings: Settings,
+        (settings, id): (Settings, u32),
         (rows, row): (Rows, u32),
     ) -> Rc<Self> {
-        let speaks_http10 = addrs.iter().map(|_| Cell::new(false)).collect();
         Rc::new(Self {
             rt: rt.clone(),
             row,
             rows,
-            addrs,
-            speaks_http10,
-            times_answers: books.with(|ledger| ledger.times_answers()),
+            id,
+            times_answers: Cell::new(books.with(|ledger| ledger.times_answers())),
             books,
-            settings,
+            settings: Cell::new(settings),
         })
+    }
+
+    /// Makes a worker's own upstream what another plan says. Endpoints that stay keep their connections and what is known of them; of
+    /// those that go, what idles is closed, and what is in use is closed after its exchange.
+    pub fn renew(
+        &self,
+        balancing: &Balancing,
+        endpoints: &[Identity],
+        conns_max: Option<u32>,
+        settings: Settings,
+    ) {
+        self.settings.set(settings);
+        let closed = self.books.with(|ledger| {
+            let closed = ledger.renew(balancing, endpoints, conns_max, self.row as usize);
+            self.times_answers.set(ledger.times_answers());
+            closed
+        });
+        self.close_all(closed);
+    }
+
+    /// Closes what idles, and lets nothing idle any more; requests that have begun are still served. For an upstream that is gone.
+    pub fn close_idle(&self) {
+        let closed = self.books.with(Ledger::close_idle);
+        self.close_all(closed);
+    }
+
+    fn close_all(&self, closed: Vec<(usize, Idle)>) {
+        for (endpoint, idle) in closed {
+            // One that came back by itself is retired by whoever waits for those.
+            if let Idle::Parked(key) = idle
+                && let Some(conn) = self.rt.unpark(key)
+            {
+                drop(conn);
+                self.books.with(|ledger| ledger.close(endpoint));
+            }
+        }
+    }
+
+    /// What may be done with the backends now.
+    #[inline]
+    pub(super) fn settings(&self) -> Settings {
+        self.settings.get()
+    }
+
+    /// What an endpoint is called, by its slot.
+    #[must_use]
+    pub fn endpoint_name(&self, endpoint: usize) -> String {
+        self.books.with(|ledger| ledger.name(endpoint))
     }
 
     /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
@@ -142,12 +185,12 @@ impl Upstream {
         {
             return Ok(lease);
         }
-        if self.books.with(|ledger| ledger.waiting()) >= self.settings.queue_len_max as usize {
+        if self.books.with(|ledger| ledger.waiting()) >= self.settings().queue_len_max as usize {
             return Err(AcquireError::QueueFull);
         }
         enter(Table::Exchange, "Choosing", "backend leaves or fails");
         self.rows.of(self.row).queued.add(1);
-        let deadline = self.rt.now() + self.settings.queue_timeout;
+        let deadline = self.rt.now() + self.settings().queue_timeout;
         loop {
             let place = Place::enter(&self.books, wish.number);
             self.wait(&place, deadline).await?;
@@ -177,8 +220,7 @@ impl Upstream {
 
     /// A parked backend connection came back: it is of no use, whether it has news or is too old.
     pub fn retire(&self, conn: Conn, endpoint: usize, _why: Unparked) {
-        if endpoint < self.addrs.len() {
-            self.books.with(|ledger| ledger.forget(endpoint, &conn));
+        if self.books.with(|ledger| ledger.forget(endpoint, &conn)) {
             drop(conn);
             self.books.with(|ledger| ledger.close(endpoint));
         }
@@ -280,13 +322,7 @@ impl Upstream {
 
     fn reuse(self: &Rc<Self>, endpoint: usize, conn: Conn) -> Lease {
         self.rows.of(self.row).upstream_reuses.add(1);
-        Lease {
-            upstream: Rc::clone(self),
-            endpoint,
-            conn: Some(conn),
-            reused: true,
-            since: self.rt.now(),
-        }
+        Lease::of_kept(self, endpoint, conn)
     }
 
     /// Connects to an endpoint; where that fails, to the others in their order, for nothing was sent yet.
@@ -322,27 +358,31 @@ impl Upstream {
     }
 
     /// The first exchange of a connection is over.
-    fn finish_first(&self, endpoint: usize) {
+    pub(super) fn finish_first(&self, endpoint: usize) {
         let now = self.rt.now();
         self.books.with(|ledger| ledger.finish_first(endpoint, now));
     }
 
-    fn put_back(&self, conn: Conn, endpoint: usize) {
-        let deadline = self.rt.now() + self.settings.idle_timeout;
+    /// Keeps a connection whose exchange is over; `version` is what the endpoint answered in.
+    pub(super) fn put_back(&self, conn: Conn, endpoint: usize, version: Option<Version>) {
+        let deadline = self.rt.now() + self.settings().idle_timeout;
         let idle = match &self.books {
-            Books::Own(_) => Idle::Parked(conn.park(tag(self.settings.index, endpoint), deadline)),
+            Books::Own(_) => Idle::Parked(conn.park(tag(self.id, endpoint), deadline)),
             Books::Shared(_) => match conn.release() {
                 Ok(released) => Idle::Loose(released, deadline),
                 Err(conn) => {
                     drop(conn); // It has something to say that nobody asked for.
-                    return self.books.with(|ledger| ledger.close(endpoint));
+                    return self.books.with(|ledger| {
+                        ledger.note_version(endpoint, version);
+                        ledger.close(endpoint);
+                    });
                 }
             },
         };
-        let max = self.settings.idle_conns_max;
+        let max = self.settings().idle_conns_max;
         match self
             .books
-            .with(|ledger| ledger.put_back(endpoint, idle, max))
+            .with(|ledger| ledger.put_back((endpoint, version), idle, max))
         {
             None => (),
             Some(Idle::Parked(key)) => match self.rt.unpark(key) {
@@ -377,7 +417,7 @@ const UPSTREAM_TAG: u64 = 1 << 63;
 pub struct Aim {
     /// What it is hashed by, where the upstream's method wants it.
     pub key: Option<u64>,
-    /// The endpoint that its client is bound to.
+    /// The endpoint that its client is bound to, by its slot.
     pub stuck_to: Option<usize>,
 }
 
@@ -451,149 +491,4 @@ enum Missed {
     /// The connection still counts as one that is being made.
     Stalled(Opening),
     Failed(AcquireError),
-}
-
-/// A connection counted against its endpoint, not made yet.
-#[derive(Debug)]
-struct Opening {
-    upstream: Rc<Upstream>,
-    endpoint: usize,
-    is_done: bool,
-}
-
-impl Opening {
-    /// One that the ledger has counted.
-    fn of(upstream: &Rc<Upstream>, endpoint: usize) -> Self {
-        Self {
-            upstream: Rc::clone(upstream),
-            endpoint,
-            is_done: false,
-        }
-    }
-
-    /// One that counts in the place of a lease, whose connection is closed.
-    fn instead_of(mut lease: Lease) -> Self {
-        debug_assert!(lease.reused, "a first exchange is finished, not replaced");
-        drop(lease.conn.take());
-        let upstream = &lease.upstream;
-        upstream
-            .books
-            .with(|ledger| ledger.begin_instead(lease.endpoint));
-        Self::of(upstream, lease.endpoint)
-    }
-
-    fn into_lease(mut self, conn: Conn, took: Duration) -> Lease {
-        self.is_done = true;
-        let books = &self.upstream.books;
-        books.with(|ledger| ledger.connect(self.endpoint, took));
-        Lease {
-            upstream: Rc::clone(&self.upstream),
-            endpoint: self.endpoint,
-            conn: Some(conn),
-            reused: false,
-            since: self.upstream.rt.now(),
-        }
-    }
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        if !self.is_done {
-            let books = &self.upstream.books;
-            books.with(|ledger| ledger.give_up(self.endpoint));
-        }
-    }
-}
-
-/// A connection to a backend, ours for one exchange. Dropping it closes the connection; [`Lease::put_back`] keeps it.
-#[derive(Debug)]
-pub struct Lease {
-    upstream: Rc<Upstream>,
-    endpoint: usize,
-    conn: Option<Conn>,
-    reused: bool,
-    since: Instant,
-}
-
-impl Lease {
-    /// The connection.
-    ///
-    /// # Panics
-    /// Never: it leaves only with the lease.
-    #[must_use]
-    pub fn conn(&self) -> &Conn {
-        self.conn
-            .as_ref()
-            .expect("the connection leaves only with the lease")
-    }
-
-    /// The endpoint's place in its upstream.
-    #[must_use]
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
-    }
-
-    /// Whether an earlier exchange used it: it may have died since, unnoticed.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// The head of the endpoint's answer has come: that is how long it takes to answer.
-    #[inline]
-    pub fn note_head(&self) {
-        if self.upstream.times_answers {
-            let now = self.upstream.rt.now();
-            let books = &self.upstream.books;
-            books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
-        }
-    }
-
-    /// Remembers in which version the endpoint answered.
-    pub fn note_version(&self, version: Version) {
-        self.upstream.speaks_http10[self.endpoint].set(version == Version::Http10);
-    }
-
-    /// Whether the endpoint last answered in HTTP/1.0, so that it must not be sent chunks. Before it has answered, naming it as a
-    /// backend says that it speaks HTTP/1.1. RFC 9112 §6.1.
-    #[must_use]
-    pub fn speaks_http10(&self) -> bool {
-        self.upstream.speaks_http10[self.endpoint].get()
-    }
-
-    /// Keeps the connection for a later exchange. Only for one that may be reused.
-    pub fn put_back(mut self) {
-        if let Some(conn) = self.conn.take() {
-            if !self.reused {
-                self.upstream.finish_first(self.endpoint);
-            }
-            self.upstream.put_back(conn, self.endpoint);
-        }
-    }
-
-    /// Ends the connection with a reset: what the backend got is not whole.
-    pub fn reset(mut self) {
-        if let Some(conn) = self.conn.take() {
-            conn.reset();
-            self.make_room();
-        }
-    }
-
-    /// The connection has ended: somebody else may open one.
-    fn make_room(&self) {
-        if !self.reused {
-            self.upstream.finish_first(self.endpoint);
-        }
-        let books = &self.upstream.books;
-        books.with(|ledger| ledger.close(self.endpoint));
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            drop(conn);
-            self.make_room();
-        }
-    }
 }

@@ -83,7 +83,7 @@ impl Proxy {
     }
 
     /// Starts the program, and waits until it listens.
-    fn follow(engine: Engine, flags: &str) -> Self {
+    pub(crate) fn follow(engine: Engine, flags: &str) -> Self {
         let mut child = spawn(flags);
         let (lines, stderr) = mpsc::channel();
         let reader = BufReader::new(child.stderr.take().unwrap());
@@ -366,6 +366,11 @@ impl Peer {
             stream,
             held: Vec::new(),
         }
+    }
+
+    /// A client of this address.
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        Self::new(TcpStream::connect_timeout(&addr, BOUND).unwrap())
     }
 
     /// A client whose kernel holds little for it.

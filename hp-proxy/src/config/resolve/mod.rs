@@ -180,6 +180,7 @@ impl Resolver<'_> {
             .map(|(text, place)| (text.to_owned(), place.clone()))
             .collect();
         Forwarding {
+            via_is_made_up: via.is_none(),
             via: via.unwrap_or_else(own_name),
             trusted_proxies: self.networks(&networks),
             writes_forwarded: self

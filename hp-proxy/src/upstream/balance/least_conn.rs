@@ -20,6 +20,11 @@ impl LeastConn {
         }
     }
 
+    /// See [`RoundRobin::follow`].
+    pub(super) fn follow(&mut self, before: &Self, was: &[Option<usize>]) {
+        self.turns.follow(&before.turns, was);
+    }
+
     pub(super) fn peek<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
         &self,
         choice: &Choice<'_, L, U>,

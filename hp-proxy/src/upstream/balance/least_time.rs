@@ -34,6 +34,15 @@ impl LeastTime {
         }
     }
 
+    /// Takes over what is known of members that were there under the plan before.
+    pub(super) fn follow(&mut self, before: &Self, was: &[Option<usize>]) {
+        for (time, was) in self.times.iter_mut().zip(was) {
+            if let Some(known) = was.and_then(|was| before.times.get(was)) {
+                *time = *known;
+            }
+        }
+    }
+
     pub(super) fn peek<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
         &self,
         choice: &Choice<'_, L, U>,

@@ -86,6 +86,14 @@ impl Member {
         grown.max(full / SLOW_START_PART).max(1)
     }
 
+    /// Stands as the same endpoint did under the plan before.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.standing = before.standing;
+        if let (Some(next), Some(before)) = (&mut self.slow_start, before.slow_start) {
+            next.since = before.since;
+        }
+    }
+
     /// Takes it into service, drains it or takes it out. What comes back from outside starts slowly where it is to.
     pub fn stand(&mut self, standing: Standing, now: Instant) {
         if self.standing == Standing::Out

@@ -114,11 +114,6 @@ impl Balancing {
         Self::new(Method::RoundRobin, members, 1, 0)
     }
 
-    /// How many members there are.
-    pub(super) fn len(&self) -> usize {
-        self.members.len()
-    }
-
     /// The lots of one ledger.
     pub(super) fn seed_of(&self, ledger: usize) -> u64 {
         self.seed.wrapping_add(ledger as u64)
@@ -176,6 +171,32 @@ impl Balancer {
             (None, _) => Algorithm::RoundRobin(RoundRobin::new(count, first)),
         };
         Self { members, algorithm }
+    }
+
+    /// One that comes after another. Members that stay keep their standing and, where the method stays, what is known of them;
+    /// `was` says where each was before.
+    #[must_use]
+    pub fn after(
+        before: &Self,
+        balancing: &Balancing,
+        first: usize,
+        was: &[Option<usize>],
+    ) -> Self {
+        let mut next = Self::of(balancing, first);
+        for (member, was) in next.members.iter_mut().zip(was) {
+            if let Some(known) = was.and_then(|was| before.members.get(was)) {
+                member.follow(known);
+            }
+        }
+        match (&mut next.algorithm, &before.algorithm) {
+            (Algorithm::RoundRobin(next), Algorithm::RoundRobin(before)) => {
+                next.follow(before, was)
+            }
+            (Algorithm::LeastConn(next), Algorithm::LeastConn(before)) => next.follow(before, was),
+            (Algorithm::LeastTime(next), Algorithm::LeastTime(before)) => next.follow(before, was),
+            _ => (), // Lots and tables know nothing of the past.
+        }
+        next
     }
 
     /// Who should take a request: somebody in service with room for it. `None`: nobody has room, or nobody is in service.

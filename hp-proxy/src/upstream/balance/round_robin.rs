@@ -28,6 +28,19 @@ impl RoundRobin {
         Self { credits }
     }
 
+    /// Takes over what members had gained under the plan before; all together have gained nothing.
+    pub(super) fn follow(&mut self, before: &Self, was: &[Option<usize>]) {
+        for (credit, was) in self.credits.iter_mut().zip(was) {
+            *credit = was
+                .and_then(|was| before.credits.get(was).copied())
+                .unwrap_or(0);
+        }
+        let all: i64 = self.credits.iter().sum();
+        let count = i64::try_from(self.credits.len()).unwrap_or(i64::MAX);
+        let mean = all.checked_div(count).unwrap_or(0);
+        self.credits.iter_mut().for_each(|credit| *credit -= mean);
+    }
+
     pub(super) fn peek<L: Fn(usize) -> u32, U: Fn(usize) -> bool>(
         &self,
         choice: &Choice<'_, L, U>,
@@ -93,6 +106,18 @@ mod tests {
             let picked: Vec<_> = (0..4).map(|_| bench.serve().unwrap()).collect();
             assert_eq!(picked, [0, 1, 2, 3].map(|turn| (first + turn) % 3));
         }
+    }
+
+    #[test]
+    fn turns_go_on_where_they_were_when_a_plan_follows() {
+        let mut bench = Bench::new(balancer(Method::RoundRobin, weighted(&[1, 1, 1]), 0));
+        assert_eq!((bench.serve(), bench.serve()), (Some(0), Some(1)));
+        // The first leaves, the others stand in another order, and one comes.
+        let next = super::super::Balancing::new(Method::RoundRobin, weighted(&[1, 1, 1]), 1, 0);
+        let was = [Some(2), Some(1), None];
+        bench.balancer = super::super::Balancer::after(&bench.balancer, &next, 0, &was);
+        assert_eq!(bench.serve(), Some(0), "whose turn it was");
+        assert_eq!(bench.serve(), Some(2), "who has had none yet");
     }
 
     #[test]

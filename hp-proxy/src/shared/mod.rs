@@ -1,14 +1,25 @@
 //! What the tasks of one worker share, or of a thread that serves one connection after another. Lives on its thread; knows
 //! no task.
+//!
+//! ```text
+//! Worker ─► Generation (one plan's: routes, upstreams) ─┐
+//!   │          ▲ kept by each request to its end        ├─► Local (as long as the thread: runtime, counts, drain)
+//!   └──────────┼────────────────────────────────────────┘
+//! ```
 
-use crate::config::plan::{self, Listener, ListenerId, Plan};
+mod generation;
+mod plan;
+
+pub(crate) use generation::Generation;
+pub(crate) use plan::Latest;
+pub use plan::SharedPlan;
+
+use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
-use crate::mirrors::{self, Mirrors};
+use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
-use crate::upstream::balance::Balancing;
-use crate::upstream::{Settings, SharedLedger, Upstream};
-use hp_core::rt::Engine;
+use crate::upstream::Upstream;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -16,29 +27,38 @@ use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
 use hp_core::rt::race::race;
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::date::{self, DateLine};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
-#[expect(
-    clippy::disallowed_types,
-    reason = "the plan is shared once, when the workers start"
-)]
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// What workers and the main thread tell each other.
 #[derive(Debug)]
 pub enum Message {
-    /// A listening socket for this worker, of the listener of that number.
+    /// A listening socket for this worker, of the listener of that number, which its plan has.
     Listen(Socket, ListenerId),
     /// A connection that another worker accepted; its place is reserved.
     Adopt(Arrived),
+    /// The plan from now on.
+    Follow(Box<Next>),
     /// Finish what is in flight and end.
     Drain,
     /// End now; what is in flight is reset.
     Cut,
+}
+
+/// The next plan, for one worker.
+#[derive(Debug)]
+pub struct Next {
+    /// The plan.
+    pub plan: SharedPlan,
+    /// The plan's table, where threads should not share it.
+    pub own_table: Option<table::Table>,
+    /// Dropped when the worker follows, and the listeners that it is to close are closed.
+    pub followed: Sender<()>,
 }
 
 /// A connection, and where it arrived.
@@ -55,8 +75,8 @@ pub struct Arrived {
 pub struct Threads {
     /// Takes accepted connections.
     pub crew: Crew<Arrived>,
-    /// The crew's connections, by upstream.
-    pub ledgers: SharedLedgers,
+    /// The plan that they take up.
+    pub(crate) latest: Latest,
 }
 
 /// Where client connections are served.
@@ -67,31 +87,35 @@ pub(crate) enum Home {
     /// By a crew; this worker only accepts.
     Listener(Threads),
     /// Here, one after another: a thread of the crew.
-    Thread(Rc<Seat<Arrived>>, SharedLedgers),
+    Thread(Rc<Seat<Arrived>>, Latest),
 }
 
-/// What a worker's tasks share. Lives on its thread.
+/// A worker, or a thread of the crew, with its newest generation.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    local: Rc<Local>,
+    generation: RefCell<Rc<Generation>>,
+}
+
+/// What lives as long as the worker's thread, whatever the plan.
+#[derive(Debug)]
+pub(crate) struct Local {
     rt: Rt,
     /// Its number, which is that of its row, too.
     id: WorkerId,
-    plan: SharedPlan,
     rows: Rows,
     home: Home,
-    /// By place in the plan; made when the first request goes there.
-    upstreams: Box<[OnceCell<Rc<Upstream>>]>,
-    /// The plan's table, where threads should not share it.
-    own_table: Option<table::Table>,
+    /// The number of the newest plan that came by message.
+    newest: Cell<u32>,
+    /// By the numbers that parked connections carry.
+    upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
-    /// See [`Plan::has_plain_route_only`].
-    has_plain_route: bool,
-    /// That of the first route.
-    first_response_timeout: Duration,
     is_draining: Cell<bool>,
     /// Listeners that may still bring connections.
-    listening: Cell<u32>,
+    listening: RefCell<Vec<ListenerId>>,
+    /// Who is told when a listener has been closed.
+    closing: RefCell<Vec<(ListenerId, Sender<()>)>>,
     /// Client connections of this worker, parked ones included.
     open: Cell<u32>,
     all_closed: RefCell<Option<Waker>>,
@@ -106,83 +130,25 @@ struct Date {
     until: Instant,
 }
 
-/// The plan as threads share it, with what they share under it.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::disallowed_types,
-    reason = "the plan is shared once, when the workers start"
-)]
-pub struct SharedPlan(Arc<(Plan, Box<[Balancing]>)>);
-
-impl SharedPlan {
-    /// Makes what the workers of a plan share.
-    #[must_use]
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the plan is shared once, when the workers start"
-    )]
-    pub fn new(plan: Plan) -> Self {
-        let ledgers = match plan.engine {
-            Engine::Threads => 1,
-            _ => plan.workers as usize,
-        };
-        let upstreams = plan.upstreams.iter();
-        let balancing = upstreams
-            .map(|upstream| upstream.balancing(ledgers))
-            .collect();
-        Self(Arc::new((plan, balancing)))
-    }
-
-    /// How requests are spread, by upstream.
-    #[must_use]
-    pub fn balancing(&self) -> &[Balancing] {
-        &self.0.1
-    }
-}
-
-impl Deref for SharedPlan {
-    type Target = Plan;
-
-    fn deref(&self) -> &Plan {
-        &self.0.0
-    }
-}
-
-/// What threads share of their connections, by upstream.
-#[expect(
-    clippy::disallowed_types,
-    reason = "the list is shared once, when the threads are hired"
-)]
-pub type SharedLedgers = Arc<[SharedLedger]>;
-
 impl Worker {
     /// The state of a worker that has no connection yet.
     pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
-        // Many threads come and go; a few workers stay.
-        let has_own_table = matches!(home, Home::Worker(_)) && plan.table.has_patterns();
-        Rc::new(Self {
+        let mirrors = match &home {
+            Home::Thread(..) => Mirrors::of_thread(id.0),
+            Home::Worker(_) | Home::Listener(_) => Mirrors::of_worker(id.0),
+        };
+        let local = Rc::new(Local {
             rt: rt.clone(),
             id,
             rows,
-            upstreams: plan.upstreams.iter().map(|_| OnceCell::new()).collect(),
-            own_table: has_own_table.then(|| plan.table.clone()),
-            draws: Cell::new(Draws::starting_at(id.0)),
-            mirrors: Mirrors::new(
-                id.0,
-                match home {
-                    Home::Thread(..) => plan.limits.mirrors_max.min(mirrors::OF_A_THREAD_MAX),
-                    Home::Worker(_) | Home::Listener(_) => plan.limits.mirrors_max,
-                },
-            ),
-            has_plain_route: plan.has_plain_route_only(),
-            first_response_timeout: plan
-                .routes
-                .first()
-                .map_or(plan.timeouts.response, |route| route.response_timeout),
-            plan,
             home,
+            newest: Cell::new(plan.number()),
+            upstreams: RefCell::default(),
+            draws: Cell::new(Draws::starting_at(id.0)),
+            mirrors,
             is_draining: Cell::new(false),
-            listening: Cell::new(0),
+            listening: RefCell::default(),
+            closing: RefCell::default(),
             open: Cell::new(0),
             all_closed: RefCell::default(),
             scratch: RefCell::default(),
@@ -190,19 +156,91 @@ impl Worker {
                 line: date::line(rt.wall_clock()),
                 until: rt.now(),
             }),
+        });
+        Rc::new(Self {
+            generation: RefCell::new(Generation::first(&local, plan)),
+            local,
         })
     }
 
+    /// The newest generation; that of a thread of the crew is made here, when somebody looks.
+    pub(crate) fn current(&self) -> Rc<Generation> {
+        if let Home::Thread(_, latest) = &self.home
+            && self.generation.borrow().is_outdated()
+        {
+            self.take_up(latest.plan(), None);
+        }
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Whether a parked client connection that came back is to be served: it has news, and came by a listener that is known.
+    pub(crate) fn serves_parked(&self, listener: ListenerId, why: Unparked) -> bool {
+        why == Unparked::News && self.generation.borrow().listener(listener).is_some()
+    }
+
+    /// The next plan has come. Requests that have begun keep theirs; listeners that it does not have are closed.
+    pub(crate) fn follow(&self, next: Next) {
+        self.take_up(next.plan, next.own_table);
+        self.forget_upstreams();
+        let generation = self.generation.borrow();
+        let is_closed = |id: &&ListenerId| !is_open(&generation, **id);
+        let mut closing = self.closing.borrow_mut();
+        let closed = self.listening.borrow();
+        let before = closing.len();
+        closing.extend(
+            closed
+                .iter()
+                .filter(is_closed)
+                .map(|id| (*id, next.followed.clone())),
+        );
+        if closing.len() > before {
+            self.rt.wake_all(); // Nobody has to remember who listens.
+        }
+    }
+
+    fn take_up(&self, plan: SharedPlan, own_table: Option<table::Table>) {
+        self.newest.set(plan.number());
+        let next = Generation::after(&self.generation.borrow(), plan, own_table);
+        drop(self.generation.replace(next)); // Requests may still have it.
+    }
+
+    /// Ready once a listener shall bring nothing new: when a drain has begun, or the plan has it no more.
+    pub(crate) async fn listener_shall_close(&self, id: ListenerId) {
+        poll_fn(|_cx| {
+            if self.is_draining() || !is_open(&self.generation.borrow(), id) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Tells every task that nothing new begins.
+    pub(crate) fn start_drain(&self) {
+        enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
+        self.is_draining.set(true);
+        self.rt.wake_all();
+        self.rt.unpark_all();
+        self.generation.borrow().close_shared_idle();
+    }
+}
+
+impl Deref for Worker {
+    type Target = Local;
+
+    fn deref(&self) -> &Local {
+        &self.local
+    }
+}
+
+impl Local {
     pub(crate) fn rt(&self) -> &Rt {
         &self.rt
     }
 
     pub(crate) fn id(&self) -> WorkerId {
         self.id
-    }
-
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
     }
 
     pub(crate) fn row(&self) -> &Counters {
@@ -213,79 +251,60 @@ impl Worker {
         &self.home
     }
 
-    /// The connections to an upstream of the plan; `None` where there is no such upstream.
+    /// The row and its number, for what counts there.
+    fn row_of_upstreams(&self) -> (Rows, u32) {
+        (self.rows.clone(), self.id.0)
+    }
+
+    /// The number of the newest plan that a request can take up.
     #[inline]
-    pub(crate) fn upstream(&self, index: u32) -> Option<&Rc<Upstream>> {
-        let place = self.upstreams.get(index as usize)?;
-        match place.get() {
-            Some(upstream) => Some(upstream),
-            None => self.begin_upstream(index, place),
+    fn newest(&self) -> u32 {
+        match &self.home {
+            Home::Thread(_, latest) => latest.number(),
+            Home::Worker(_) | Home::Listener(_) => self.newest.get(),
         }
     }
 
-    #[cold]
-    fn begin_upstream<'a>(
-        &'a self,
-        index: u32,
-        place: &'a OnceCell<Rc<Upstream>>,
-    ) -> Option<&'a Rc<Upstream>> {
-        let plan = self.plan.upstreams.get(index as usize)?;
-        let addrs = plan
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.addr.clone())
-            .collect();
-        let settings = upstream_settings(plan, &self.plan, index);
-        let (rt, row) = (&self.rt, (self.rows.clone(), self.id.0));
-        let upstream = match &self.home {
-            Home::Worker(_) => {
-                let conns_max = plan.conns_of(self.id.0, self.plan.workers);
-                let balancing = self.plan.balancing().get(index as usize)?;
-                Upstream::own(rt, addrs, (balancing, conns_max), settings, row)
+    /// Makes an upstream under a number that no other has, and keeps it for connections that come back by themselves.
+    fn keep_upstream(&self, make: impl FnOnce(u32) -> Rc<Upstream>) -> Rc<Upstream> {
+        let mut upstreams = self.upstreams.borrow_mut();
+        let free = upstreams.iter().position(Option::is_none);
+        let place = free.unwrap_or(upstreams.len());
+        let id = u32::try_from(place).expect("a plan has fewer than 2^31 upstreams");
+        let upstream = make(id);
+        if place == upstreams.len() {
+            upstreams.push(None);
+        }
+        if let Some(kept) = upstreams.get_mut(place) {
+            *kept = Some(Rc::clone(&upstream));
+        }
+        upstream
+    }
+
+    /// Lets go of upstreams that no generation has and that no connection belongs to.
+    fn forget_upstreams(&self) {
+        for kept in self.upstreams.borrow_mut().iter_mut() {
+            let is_done = |upstream: &Rc<Upstream>| {
+                Rc::strong_count(upstream) == 1 && upstream.open_conns() == 0
+            };
+            if kept.as_ref().is_some_and(is_done) {
+                *kept = None;
             }
-            Home::Listener(Threads { ledgers, .. }) | Home::Thread(_, ledgers) => {
-                let ledger = ledgers.get(index as usize)?.clone();
-                Upstream::sharing(rt, addrs, ledger, settings, row)
-            }
-        };
-        Some(place.get_or_init(|| upstream))
+        }
     }
 
     /// Takes note of a connection to an upstream that came back by itself.
     pub(crate) fn retire(&self, conn: Conn, (upstream, endpoint): (u32, usize), why: Unparked) {
-        match self.upstream(upstream) {
+        let upstreams = self.upstreams.borrow();
+        match upstreams.get(upstream as usize).and_then(Option::as_ref) {
             Some(upstream) => upstream.retire(conn, endpoint, why),
             None => drop(conn), // Of no upstream.
         }
     }
 
-    /// The routes.
-    #[inline]
-    pub(crate) fn table(&self) -> &table::Table {
-        self.own_table.as_ref().unwrap_or(&self.plan.table)
-    }
-
-    /// A listener of the plan.
-    #[inline]
-    pub(crate) fn listener(&self, listener: ListenerId) -> Option<&Listener> {
-        self.plan.listeners.get(listener.0 as usize)
-    }
-
     /// What all workers have counted, for people.
     pub(crate) fn rows(&self) -> &Rows {
         &self.rows
-    }
-
-    /// Whether nobody has to look at routes.
-    #[inline]
-    pub(crate) fn has_plain_route(&self) -> bool {
-        self.has_plain_route
-    }
-
-    /// How long the head of an answer may take by the first route.
-    #[inline]
-    pub(crate) fn first_response_timeout(&self) -> Duration {
-        self.first_response_timeout
     }
 
     /// A number that decides which share of a split gets a request.
@@ -326,31 +345,6 @@ impl Worker {
     /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
     pub(crate) fn parks(&self) -> bool {
         matches!(self.home, Home::Worker(_)) && !self.is_draining()
-    }
-
-    /// Keeps an idle connection without a task.
-    pub(crate) fn park(&self, conn: Conn, listener: ListenerId) {
-        let kept_for = self
-            .plan
-            .timeouts
-            .keepalive
-            .saturating_sub(self.idle_grace());
-        #[cfg(feature = "slow-down")]
-        crate::slow_down::per_idle_conn();
-        conn.park(u64::from(listener.0), self.rt.now() + kept_for);
-    }
-
-    /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its
-    /// end where it has a thread of its own.
-    pub(crate) fn idle_grace(&self) -> Duration {
-        let has_thread = matches!(self.home, Home::Thread(..));
-        let keepalive = self.plan.timeouts.keepalive;
-        match (self.is_draining(), has_thread) {
-            (true, _) => Duration::ZERO,
-            (false, true) => keepalive,
-            (false, false) if self.rt.tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
-            (false, false) => keepalive.min(IDLE_GRACE),
-        }
     }
 
     /// The Date field of what is answered now; a second's text is made once.
@@ -430,17 +424,6 @@ impl Worker {
         self.open.set(self.open.get() + 1);
     }
 
-    /// Tells every task that nothing new begins.
-    pub(crate) fn start_drain(&self) {
-        enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
-        self.is_draining.set(true);
-        self.rt.wake_all();
-        self.rt.unpark_all();
-        if let Home::Listener(Threads { ledgers, .. }) = &self.home {
-            ledgers.iter().for_each(SharedLedger::close_idle);
-        }
-    }
-
     /// A place that was reserved for a client connection is free again.
     pub(crate) fn release_place(&self) {
         match &self.home {
@@ -450,13 +433,14 @@ impl Worker {
     }
 
     /// A listener begins to bring connections.
-    pub(crate) fn listener_began(&self) {
-        self.listening.set(self.listening.get() + 1);
+    pub(crate) fn listener_began(&self, id: ListenerId) {
+        self.listening.borrow_mut().push(id);
     }
 
     /// A listener brings no more connections.
-    pub(crate) fn listener_ended(&self) {
-        self.listening.set(self.listening.get() - 1);
+    pub(crate) fn listener_ended(&self, id: ListenerId) {
+        self.listening.borrow_mut().retain(|other| *other != id);
+        self.closing.borrow_mut().retain(|(other, _)| *other != id);
         self.wake_if_all_closed();
     }
 
@@ -481,7 +465,7 @@ impl Worker {
     }
 
     fn is_all_closed(&self) -> bool {
-        self.open.get() == 0 && self.listening.get() == 0
+        self.open.get() == 0 && self.listening.borrow().is_empty()
     }
 
     fn wake_if_all_closed(&self) {
@@ -495,20 +479,10 @@ impl Worker {
     }
 }
 
-fn upstream_settings(upstream: &plan::Upstream, plan: &Plan, index: u32) -> Settings {
-    Settings {
-        index,
-        idle_conns_max: upstream.idle_conns_max,
-        queue_len_max: plan.limits.queue_len_max,
-        connect_timeout: upstream.connect_timeout,
-        idle_timeout: upstream.idle_timeout,
-        queue_timeout: plan.timeouts.queue,
-    }
+fn is_open(generation: &Generation, id: ListenerId) -> bool {
+    generation.listener(id).is_some_and(|known| known.is_open)
 }
 
-/// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
-const TASKS_WITH_GRACE_MAX: u32 = 1024;
 /// Most heads fit.
 const SCRATCH_BYTES: usize = 1024;
 const SCRATCH_KEPT_MAX: usize = 1024;

@@ -1,0 +1,224 @@
+//! A plan that follows another while the proxy runs: read, compared, bound, and only then told to the workers. What cannot be
+//! followed changes nothing. Runs on the main thread.
+
+use crate::config::difference::Difference;
+use crate::config::load;
+use crate::config::plan::{ListenerId, Plan, Serves};
+use crate::config::show;
+use crate::config::watch::Watch;
+use crate::control::{Answer, Command, Control, Verdict};
+use crate::counters::Rows;
+use crate::run;
+use crate::shared::{Message, Next, SharedPlan, Threads};
+use hp_core::rt::Engine;
+use hp_core::rt::net::{BindError, Bound, SocketName};
+use hp_core::rt::worker::{WorkerId, Workers, WorkersError};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// What a plan is made from, and whether that is looked at while the proxy runs.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The configuration file; `None`: flags, which say the same for ever.
+    pub file: Option<PathBuf>,
+    /// All files that the plan depends on, where they are looked at.
+    pub watch: Option<Watch>,
+}
+
+/// The running proxy, as the main thread has it.
+pub(crate) struct Running {
+    plan: SharedPlan,
+    source: Source,
+    pub(crate) control: Control,
+    pub(crate) rows: Rows,
+    pub(crate) workers: Workers<Message, ()>,
+    pub(crate) threads: Option<Threads>,
+    /// Of Unix sockets that are listened on.
+    pub(crate) names: Vec<(ListenerId, SocketName)>,
+}
+
+/// A listener that is bound, and not told to the workers yet.
+type Listened = (ListenerId, Bound, Serves);
+
+impl Running {
+    /// Workers that run, and listen on nothing yet.
+    pub(crate) fn new(
+        plan: SharedPlan,
+        source: Source,
+        (control, rows): (Control, Rows),
+        (workers, threads): (Workers<Message, ()>, Option<Threads>),
+    ) -> Self {
+        Self {
+            plan,
+            source,
+            control,
+            rows,
+            workers,
+            threads,
+            names: Vec::new(),
+        }
+    }
+
+    /// Gives the workers the first plan's listeners; gives the lines that tell it.
+    ///
+    /// # Errors
+    /// [`WorkersError::Died`].
+    pub(crate) fn listen(&mut self, bound: Vec<(Bound, Serves)>) -> Result<String, WorkersError> {
+        let ids = self.plan.listener_ids().to_vec();
+        let bound = ids.into_iter().zip(bound);
+        let bound = bound.map(|(id, (bound, serves))| (id, bound, serves));
+        self.give(bound.collect())
+    }
+
+    fn give(&mut self, bound: Vec<Listened>) -> Result<String, WorkersError> {
+        let mut listening = String::new();
+        for (id, bound, serves) in bound {
+            for (index, socket) in (0..).zip(bound.sockets) {
+                let message = Message::Listen(socket, id);
+                if self.workers.mesh().send(WorkerId(index), message).is_err() {
+                    return Err(WorkersError::Died);
+                }
+            }
+            match serves {
+                Serves::Routes => listening += &format!("listening on {}\n", bound.address),
+                Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
+            }
+            self.names.extend(bound.name.map(|name| (id, name)));
+        }
+        Ok(listening)
+    }
+
+    /// Does what another thread asks.
+    pub(crate) fn answer(&mut self, command: &Command) -> Answer {
+        match command {
+            Command::Reload => self.reload(),
+            Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
+        }
+    }
+
+    /// Reads the file again because somebody wants it who reads the log.
+    pub(crate) fn reload_for_operators(&mut self) {
+        let _told = self.reload();
+    }
+
+    /// Reads the files again where they are watched and have changed.
+    pub(crate) fn look_at_files(&mut self) {
+        if self.source.watch.as_mut().is_some_and(Watch::look) {
+            self.reload_for_operators();
+        }
+    }
+
+    /// Reads the file again and follows it; tells in the log what came of it.
+    fn reload(&mut self) -> Answer {
+        let answer = self.read_and_follow();
+        let counts = self.rows.of_process();
+        if answer.verdict == Verdict::Done {
+            counts.reloads.add(1);
+            eprint!("hp-proxy: reloaded\n{}", indented(&answer.text));
+        } else {
+            counts.reloads_failed.add(1);
+            eprint!(
+                "hp-proxy: not reloaded; going on as before\n{}",
+                indented(&answer.text)
+            );
+        }
+        answer
+    }
+
+    fn read_and_follow(&mut self) -> Answer {
+        let Some(file) = &self.source.file else {
+            let text = "there is no configuration file to read again; start with --config FILE\n";
+            return Answer::new(Verdict::Refused, text);
+        };
+        let (plan, report) = load(file);
+        if let Some(watch) = &mut self.source.watch {
+            watch.follow(report.files());
+        }
+        let Some(plan) = plan else {
+            let errors = report.errors().into_iter();
+            let lines: Vec<String> = errors.map(|error| format!("{error}\n")).collect();
+            return Answer::new(Verdict::Refused, lines.concat());
+        };
+        for warning in report.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        self.follow(plan)
+    }
+
+    /// Follows a plan, or says why that cannot be.
+    fn follow(&mut self, mut plan: Plan) -> Answer {
+        plan.forwarding.keep_name(&self.plan.forwarding);
+        let difference = Difference::between(&self.plan, &plan);
+        if !difference.refusals.is_empty() {
+            return Answer::new(Verdict::Refused, difference.to_string());
+        }
+        if difference.is_empty() {
+            return Answer::new(Verdict::Done, difference.to_string());
+        }
+        let next = self.plan.followed_by(plan);
+        // What may fail comes first: then nothing has changed.
+        let bound = match self.bind_new(&next) {
+            Ok(bound) => bound,
+            Err(error) => return Answer::new(Verdict::Refused, format!("{error}\n")),
+        };
+        next.renew_ledgers(&self.plan);
+        if let Some(threads) = &self.threads {
+            threads.latest.publish(next.clone());
+        }
+        // A name that is not listened on any more may be somebody else's at once.
+        self.names
+            .retain(|(id, _)| next.listener_ids().contains(id));
+        let followed = self.tell_workers(&next);
+        self.plan = next;
+        let mut told = difference.to_string();
+        match self.give(bound) {
+            Ok(listening) => told += &listening,
+            Err(error) => told += &format!("{error}\n"),
+        }
+        if let Err(RecvTimeoutError::Timeout) = followed.recv_timeout(FOLLOWED_WITHIN) {
+            told += "a worker has not followed within 10 s; it is overloaded or stuck\n";
+        }
+        Answer::new(Verdict::Done, told)
+    }
+
+    /// Binds the listeners that the plan before does not have.
+    fn bind_new(&self, next: &SharedPlan) -> Result<Vec<Listened>, BindError> {
+        let listeners = next.listener_ids().iter().zip(&next.listeners);
+        let new = listeners.filter(|(id, _)| !self.plan.listener_ids().contains(id));
+        let bound = new
+            .map(|(id, listener)| Ok((*id, run::bind(listener, next.workers)?, listener.serves)));
+        bound.collect()
+    }
+
+    /// Gives each worker the plan; what it gives ends when all of them follow.
+    fn tell_workers(&self, next: &SharedPlan) -> mpsc::Receiver<()> {
+        let (followed, all_followed) = mpsc::channel();
+        let has_own_tables = next.engine != Engine::Threads && next.table.has_patterns();
+        for worker in 0..self.workers.mesh().workers() {
+            let message = Message::Follow(Box::new(Next {
+                plan: next.clone(),
+                own_table: has_own_tables.then(|| next.table.clone()),
+                followed: followed.clone(),
+            }));
+            match self.workers.mesh().send(WorkerId(worker), message) {
+                Ok(()) => (),
+                Err(_ended) => (), // Its death is told by `join`.
+            }
+        }
+        all_followed
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().fold(String::new(), |mut out, line| {
+        match writeln!(out, "  {line}") {
+            Ok(()) => out,
+            Err(std::fmt::Error) => unreachable!("a String takes everything"),
+        }
+    })
+}
+
+/// How long is waited for workers that do not take the plan up at once.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);

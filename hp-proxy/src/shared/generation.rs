@@ -1,0 +1,242 @@
+//! A worker under one plan. A request keeps the generation that it began with to its end; the next one on its connection takes the
+//! newest. A generation lives as long as a request does.
+
+use super::plan::{KnownListener, SharedUpstream};
+use super::{Home, Local, SharedPlan, Worker};
+use crate::config::plan::{ListenerId, Plan};
+use crate::route::table;
+use crate::upstream::{SharedLedger, Upstream};
+use hp_core::rt::net::Conn;
+use std::cell::OnceCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What one plan makes of a worker.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    local: Rc<Local>,
+    /// The plan's place among those of this process.
+    number: u32,
+    plan: SharedPlan,
+    /// By place in the plan; made when the first request goes there.
+    upstreams: Box<[OnceCell<Rc<Upstream>>]>,
+    /// The plan's table, where threads should not share it.
+    own_table: Option<table::Table>,
+    /// See [`Plan::has_plain_route_only`].
+    has_plain_route: bool,
+    /// That of the first route.
+    first_response_timeout: Duration,
+}
+
+impl Generation {
+    /// The first of a worker.
+    pub(super) fn first(local: &Rc<Local>, plan: SharedPlan) -> Rc<Self> {
+        let upstreams = plan.upstreams.iter().map(|_| OnceCell::new()).collect();
+        Rc::new(Self::with(local, plan, upstreams, None))
+    }
+
+    /// One that comes after another. Upstreams that were begun go on in it, changed as the plan says; those that it does not
+    /// know keep nothing idle from now on.
+    pub(super) fn after(
+        before: &Self,
+        plan: SharedPlan,
+        own_table: Option<table::Table>,
+    ) -> Rc<Self> {
+        let upstreams: Box<[OnceCell<Rc<Upstream>>]> =
+            plan.upstreams.iter().map(|_| OnceCell::new()).collect();
+        let next = Self::with(&before.local, plan, upstreams, own_table);
+        if let Home::Worker(_) = next.home() {
+            next.take_over(before);
+        }
+        Rc::new(next)
+    }
+
+    fn with(
+        local: &Rc<Local>,
+        plan: SharedPlan,
+        upstreams: Box<[OnceCell<Rc<Upstream>>]>,
+        own_table: Option<table::Table>,
+    ) -> Self {
+        // Many threads come and go; a few workers stay.
+        let is_worker = matches!(local.home(), Home::Worker(_));
+        let has_own_table = is_worker && plan.table.has_patterns();
+        let first_route = plan.routes.first();
+        Self {
+            local: Rc::clone(local),
+            number: plan.number(),
+            upstreams,
+            own_table: own_table.or_else(|| has_own_table.then(|| plan.table.clone())),
+            has_plain_route: plan.has_plain_route_only(),
+            first_response_timeout: first_route
+                .map_or(plan.timeouts.response, |route| route.response_timeout),
+            plan,
+        }
+    }
+
+    /// Takes over the upstreams of the generation before.
+    fn take_over(&self, before: &Self) {
+        let begun = before.upstreams.iter().zip(before.plan.shared_upstreams());
+        let names = before.plan.upstreams.iter().map(|upstream| &upstream.name);
+        for ((cell, was), name) in begun.zip(names) {
+            let Some(upstream) = cell.get() else {
+                continue; // Nobody asked for it.
+            };
+            let Some(place) = self.plan.place_of(name) else {
+                upstream.close_idle();
+                continue;
+            };
+            let is = self.plan.shared_upstreams().get(place as usize);
+            if let Some(is) = is
+                && !std::ptr::eq(&**is, &**was)
+            {
+                let conns_max = is.conns_of(self.id().0, self.plan.workers);
+                upstream.renew(&is.balancing, &is.endpoints, conns_max, is.settings);
+            }
+            if let Some(cell) = self.upstreams.get(place as usize) {
+                cell.get_or_init(|| Rc::clone(upstream));
+            }
+        }
+    }
+
+    /// Whether a later plan is there to be taken up.
+    #[inline]
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.local.newest() != self.number
+    }
+
+    #[inline]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The same, as threads share it.
+    pub(crate) fn shared_plan(&self) -> &SharedPlan {
+        &self.plan
+    }
+
+    /// The connections to an upstream of the plan; `None` where there is no such upstream.
+    #[inline]
+    pub(crate) fn upstream(&self, index: u32) -> Option<&Rc<Upstream>> {
+        let place = self.upstreams.get(index as usize)?;
+        match place.get() {
+            Some(upstream) => Some(upstream),
+            None => self.begin_upstream(index, place),
+        }
+    }
+
+    #[cold]
+    fn begin_upstream<'a>(
+        &'a self,
+        index: u32,
+        place: &'a OnceCell<Rc<Upstream>>,
+    ) -> Option<&'a Rc<Upstream>> {
+        let shared = self.plan.shared_upstreams().get(index as usize)?;
+        let upstream = match self.home() {
+            Home::Worker(_) => self.begin_own(shared),
+            Home::Listener(_) | Home::Thread(..) => {
+                let ledger = shared.ledger.clone()?;
+                Upstream::sharing(
+                    self.rt(),
+                    ledger,
+                    shared.settings,
+                    self.local.row_of_upstreams(),
+                )
+            }
+        };
+        Some(place.get_or_init(|| upstream))
+    }
+
+    fn begin_own(&self, shared: &SharedUpstream) -> Rc<Upstream> {
+        let conns_max = shared.conns_of(self.id().0, self.plan.workers);
+        self.local.keep_upstream(|id| {
+            Upstream::own(
+                self.rt(),
+                (&shared.balancing, &shared.endpoints, conns_max),
+                (shared.settings, id),
+                self.local.row_of_upstreams(),
+            )
+        })
+    }
+
+    /// The routes.
+    #[inline]
+    pub(crate) fn table(&self) -> &table::Table {
+        self.own_table.as_ref().unwrap_or(&self.plan.table)
+    }
+
+    /// A listener of the plan, or one that was closed not long ago.
+    #[inline]
+    pub(crate) fn listener(&self, listener: ListenerId) -> Option<&KnownListener> {
+        self.plan.known_listener(listener)
+    }
+
+    /// Whether nobody has to look at routes.
+    #[inline]
+    pub(crate) fn has_plain_route(&self) -> bool {
+        self.has_plain_route
+    }
+
+    /// How long the head of an answer may take by the first route.
+    #[inline]
+    pub(crate) fn first_response_timeout(&self) -> Duration {
+        self.first_response_timeout
+    }
+
+    /// Keeps an idle connection without a task.
+    pub(crate) fn park(&self, conn: Conn, listener: ListenerId) {
+        let kept_for = self
+            .plan
+            .timeouts
+            .keepalive
+            .saturating_sub(self.idle_grace());
+        #[cfg(feature = "slow-down")]
+        crate::slow_down::per_idle_conn();
+        conn.park(u64::from(listener.0), self.rt().now() + kept_for);
+    }
+
+    /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its
+    /// end where it has a thread of its own.
+    pub(crate) fn idle_grace(&self) -> Duration {
+        let has_thread = matches!(self.home(), Home::Thread(..));
+        let keepalive = self.plan.timeouts.keepalive;
+        match (self.is_draining(), has_thread) {
+            (true, _) => Duration::ZERO,
+            (false, true) => keepalive,
+            (false, false) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
+            (false, false) => keepalive.min(IDLE_GRACE),
+        }
+    }
+
+    /// Closes what idles of the connections that threads share.
+    pub(super) fn close_shared_idle(&self) {
+        if let Home::Listener(_) = self.home() {
+            self.plan.ledgers().for_each(SharedLedger::close_idle);
+        }
+    }
+}
+
+impl Deref for Generation {
+    type Target = Local;
+
+    #[inline]
+    fn deref(&self) -> &Local {
+        &self.local
+    }
+}
+
+impl Worker {
+    /// Takes up the newest plan, for a request that begins; stays with the one it has where the connection's listener is
+    /// not known any more.
+    #[cold]
+    pub(crate) fn refresh(&self, generation: &mut Rc<Generation>, listener: ListenerId) {
+        let newest = self.current();
+        if newest.listener(listener).is_some() {
+            *generation = newest;
+        }
+    }
+}
+
+/// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+const TASKS_WITH_GRACE_MAX: u32 = 1024;

@@ -1,0 +1,351 @@
+//! A plan as threads share it, with what they share under it. What stays the same from one plan to the next is handed on: an
+//! upstream by its name, an endpoint by name and address, a listener by address.
+
+use crate::config::plan::{self, Listener, ListenerId, Plan};
+use crate::control::Control;
+use crate::upstream::balance::Balancing;
+use crate::upstream::{Identity, Settings, SharedLedger};
+use hp_core::rt::Engine;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering};
+#[expect(
+    clippy::disallowed_types,
+    reason = "a plan is shared when workers start and when a plan follows another; no request counts references"
+)]
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The plan as threads share it, with what they share under it.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "a plan is shared when workers start and when a plan follows another"
+)]
+pub struct SharedPlan(Arc<Shared>);
+
+#[derive(Debug)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "what did not change is shared by a plan and the next one"
+)]
+struct Shared {
+    plan: Plan,
+    /// Its place among the plans of this process, from 0.
+    number: u32,
+    /// By place in the plan.
+    upstreams: Box<[Arc<SharedUpstream>]>,
+    /// Places in the plan.
+    by_name: BTreeMap<String, u32>,
+    /// In the order of their numbers: those of the plan, and the last of those that it has no more.
+    listeners: Box<[KnownListener]>,
+    /// Where the plan's listeners are among the known ones.
+    places: Box<[ListenerId]>,
+    next_listener: u32,
+    /// The way to the main thread, where there is one.
+    control: Option<Control>,
+}
+
+/// What threads share of one upstream. The same object in two plans: nothing of the upstream has changed.
+#[derive(Debug)]
+pub(crate) struct SharedUpstream {
+    /// As the plan has it.
+    plan: plan::Upstream,
+    /// How requests are spread.
+    pub(crate) balancing: Balancing,
+    /// Who its endpoints are, in the plan's order.
+    pub(crate) endpoints: Box<[Identity]>,
+    /// What may be done with it.
+    pub(crate) settings: Settings,
+    /// The connections, where threads share them.
+    pub(crate) ledger: Option<SharedLedger>,
+}
+
+/// A listener that connections may have come by.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownListener {
+    id: ListenerId,
+    /// As the last plan that had it says.
+    pub(crate) listener: Listener,
+    /// The plan has it; otherwise its connections end with their next answer.
+    pub(crate) is_open: bool,
+}
+
+impl SharedPlan {
+    /// Makes what the workers share of the first plan.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        Self::with(plan, None, None)
+    }
+
+    /// The same, with a way to the main thread, which plans that follow have as well.
+    #[must_use]
+    pub fn controlled_by(&self, control: Control) -> Self {
+        Self::with(self.0.plan.clone(), None, Some(control))
+    }
+
+    /// Makes what the workers share of a plan that follows this one. Nothing changes yet but that it is made.
+    #[must_use]
+    pub fn followed_by(&self, plan: Plan) -> Self {
+        Self::with(plan, Some(&self.0), self.0.control.clone())
+    }
+
+    #[expect(
+        clippy::disallowed_types,
+        reason = "what did not change is shared by a plan and the next one"
+    )]
+    fn with(plan: Plan, before: Option<&Shared>, control: Option<Control>) -> Self {
+        let upstreams = plan.upstreams.iter().map(|upstream| {
+            let known = before.and_then(|before| before.upstream(&upstream.name));
+            let settings = settings_of(upstream, &plan);
+            match known {
+                Some(known) if known.plan == *upstream && known.settings == settings => {
+                    Arc::clone(known)
+                }
+                known => Arc::new(SharedUpstream::new(upstream, &plan, settings, known)),
+            }
+        });
+        let upstreams = upstreams.collect();
+        let names = plan.upstreams.iter().map(|upstream| upstream.name.clone());
+        let by_name = names.zip(0..).collect();
+        let (listeners, places, next_listener) = known_listeners(&plan, before);
+        Self(Arc::new(Shared {
+            number: before.map_or(0, |before| before.number.wrapping_add(1)),
+            plan,
+            upstreams,
+            by_name,
+            listeners,
+            places,
+            next_listener,
+            control,
+        }))
+    }
+
+    /// Its place among the plans of this process.
+    pub(crate) fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    /// The way to the main thread; `None` where there is none.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.0.control.as_ref()
+    }
+
+    /// What threads share of the upstreams, by place in the plan.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "what did not change is shared by a plan and the next one"
+    )]
+    pub(crate) fn shared_upstreams(&self) -> &[Arc<SharedUpstream>] {
+        &self.0.upstreams
+    }
+
+    /// An upstream's place in the plan.
+    pub(crate) fn place_of(&self, upstream: &str) -> Option<u32> {
+        self.0.by_name.get(upstream).copied()
+    }
+
+    /// A listener that connections may have come by.
+    #[inline]
+    pub(crate) fn known_listener(&self, id: ListenerId) -> Option<&KnownListener> {
+        match &*self.0.listeners {
+            [only] if only.id == id => Some(only),
+            known => {
+                let found = known.binary_search_by_key(&id, |known| known.id).ok()?;
+                known.get(found)
+            }
+        }
+    }
+
+    /// The numbers of the plan's listeners, by place in the plan.
+    #[must_use]
+    pub fn listener_ids(&self) -> &[ListenerId] {
+        &self.0.places
+    }
+
+    /// The connections that threads share, by place in the plan; nothing where workers have their own.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &SharedLedger> {
+        let upstreams = self.0.upstreams.iter();
+        upstreams.filter_map(|upstream| upstream.ledger.as_ref())
+    }
+
+    /// The same of upstreams that the plan before did not have.
+    pub(crate) fn new_ledgers<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a SharedLedger> {
+        let upstreams = self.0.upstreams.iter();
+        let new = upstreams.filter(|upstream| before.place_of(&upstream.plan.name).is_none());
+        new.filter_map(|upstream| upstream.ledger.as_ref())
+    }
+
+    /// Makes the connections that threads share follow this plan, which comes after that one.
+    pub(crate) fn renew_ledgers(&self, before: &Self) {
+        for upstream in &*self.0.upstreams {
+            let known = before.0.upstream(&upstream.plan.name);
+            let is_same = known.is_some_and(|known| std::ptr::eq(&**known, &**upstream));
+            if !is_same && let Some(ledger) = &upstream.ledger {
+                let conns_max = upstream.plan.conns_of_all();
+                ledger.renew(&upstream.balancing, &upstream.endpoints, conns_max);
+            }
+        }
+        for upstream in &*before.0.upstreams {
+            if self.place_of(&upstream.plan.name).is_none()
+                && let Some(ledger) = &upstream.ledger
+            {
+                ledger.close_idle();
+            }
+        }
+    }
+}
+
+impl Deref for SharedPlan {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0.plan
+    }
+}
+
+impl Shared {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "what did not change is shared by a plan and the next one"
+    )]
+    fn upstream(&self, name: &str) -> Option<&Arc<SharedUpstream>> {
+        let place = self.by_name.get(name)?;
+        self.upstreams.get(*place as usize)
+    }
+}
+
+impl SharedUpstream {
+    fn new(
+        upstream: &plan::Upstream,
+        plan: &Plan,
+        settings: Settings,
+        known: Option<&impl Deref<Target = Self>>,
+    ) -> Self {
+        let ledgers = match plan.engine {
+            Engine::Threads => 1,
+            _ => plan.workers as usize,
+        };
+        let balancing = upstream.balancing(ledgers);
+        let endpoints: Box<[Identity]> = upstream.endpoints.iter().map(identity_of).collect();
+        let ledger = (plan.engine == Engine::Threads).then(|| {
+            let kept = known.and_then(|known| known.ledger.clone());
+            kept.unwrap_or_else(|| {
+                SharedLedger::new(&balancing, &endpoints, upstream.conns_of_all())
+            })
+        });
+        Self {
+            plan: upstream.clone(),
+            balancing,
+            endpoints,
+            settings,
+            ledger,
+        }
+    }
+
+    /// How many connections per endpoint one of `workers` workers may have; `None`: no limit.
+    pub(crate) fn conns_of(&self, worker: u32, workers: u32) -> Option<u32> {
+        self.plan.conns_of(worker, workers)
+    }
+}
+
+fn identity_of(endpoint: &plan::Endpoint) -> Identity {
+    Identity::new(&endpoint.name, endpoint.addr.clone())
+}
+
+fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {
+    Settings {
+        idle_conns_max: upstream.idle_conns_max,
+        queue_len_max: plan.limits.queue_len_max,
+        connect_timeout: upstream.connect_timeout,
+        idle_timeout: upstream.idle_timeout,
+        queue_timeout: plan.timeouts.queue,
+    }
+}
+
+/// The listeners of a plan, and the last of those that were closed: numbers that stay the same as long as an address is listened
+/// on, and are never given again.
+fn known_listeners(
+    plan: &Plan,
+    before: Option<&Shared>,
+) -> (Box<[KnownListener]>, Box<[ListenerId]>, u32) {
+    let mut next = before.map_or(0, |before| before.next_listener);
+    let mut left: Vec<KnownListener> =
+        before.map_or_else(Vec::new, |before| before.listeners.to_vec());
+    let mut known = Vec::new();
+    let mut places = Vec::new();
+    for listener in &plan.listeners {
+        let is_same =
+            |known: &KnownListener| known.is_open && known.listener.address == listener.address;
+        // Port 0 may be listened on more than once: each counts for one.
+        let id = match left.iter().position(is_same) {
+            Some(found) => left.remove(found).id,
+            None => {
+                let id = ListenerId(next);
+                next = next.wrapping_add(1);
+                id
+            }
+        };
+        places.push(id);
+        known.push(KnownListener {
+            id,
+            listener: listener.clone(),
+            is_open: true,
+        });
+    }
+    let surplus = left.len().saturating_sub(CLOSED_LISTENERS_MAX);
+    known.extend(left.into_iter().skip(surplus).map(|mut closed| {
+        closed.is_open = false;
+        closed
+    }));
+    known.sort_by_key(|known| known.id);
+    (known.into(), places.into(), next)
+}
+
+/// The plan that the threads of a crew take up with their next request.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "threads that come and go take the plan from here, not with each request"
+)]
+pub(crate) struct Latest(Arc<(AtomicU32, Mutex<SharedPlan>)>);
+
+impl Latest {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "made once, when the threads are hired"
+    )]
+    pub(crate) fn new(plan: SharedPlan) -> Self {
+        Self(Arc::new((AtomicU32::new(plan.number()), Mutex::new(plan))))
+    }
+
+    /// From now on threads that look find this plan.
+    pub(crate) fn publish(&self, plan: SharedPlan) {
+        let number = plan.number();
+        let before = std::mem::replace(
+            &mut *self.0.1.lock().unwrap_or_else(PoisonError::into_inner),
+            plan,
+        );
+        drop(before); // Large: without the lock.
+        self.0.0.store(number, Ordering::Relaxed);
+    }
+
+    /// The number of the latest plan. Relaxed: whoever reads it a moment late serves one request more as before.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn plan(&self) -> SharedPlan {
+        self.0
+            .1
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Listeners that are closed, and whose connections are still served; those of older ones are closed when they ask again.
+const CLOSED_LISTENERS_MAX: usize = 64;

@@ -1,0 +1,172 @@
+//! A connection on its way to an exchange, and in its hands: counted against its endpoint until it is dropped.
+
+use super::pool::Upstream;
+use hp_core::rt::Instant;
+use hp_core::rt::net::Conn;
+use hp_core::wire::http1::head::Version;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A connection counted against its endpoint, not made yet.
+#[derive(Debug)]
+pub(super) struct Opening {
+    upstream: Rc<Upstream>,
+    pub(super) endpoint: usize,
+    is_done: bool,
+}
+
+impl Opening {
+    /// One that the ledger has counted.
+    pub(super) fn of(upstream: &Rc<Upstream>, endpoint: usize) -> Self {
+        Self {
+            upstream: Rc::clone(upstream),
+            endpoint,
+            is_done: false,
+        }
+    }
+
+    /// One that counts in the place of a lease, whose connection is closed.
+    pub(super) fn instead_of(mut lease: Lease) -> Self {
+        debug_assert!(lease.reused, "a first exchange is finished, not replaced");
+        drop(lease.conn.take());
+        let upstream = &lease.upstream;
+        upstream
+            .books
+            .with(|ledger| ledger.begin_instead(lease.endpoint));
+        Self::of(upstream, lease.endpoint)
+    }
+
+    pub(super) fn into_lease(mut self, conn: Conn, took: Duration) -> Lease {
+        self.is_done = true;
+        let books = &self.upstream.books;
+        books.with(|ledger| ledger.connect(self.endpoint, took));
+        Lease {
+            upstream: Rc::clone(&self.upstream),
+            endpoint: self.endpoint,
+            conn: Some(conn),
+            reused: false,
+            version: None,
+            since: self.upstream.rt.now(),
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let books = &self.upstream.books;
+            books.with(|ledger| ledger.give_up(self.endpoint));
+        }
+    }
+}
+
+/// A connection to a backend, ours for one exchange. Dropping it closes the connection; [`Lease::put_back`] keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    upstream: Rc<Upstream>,
+    endpoint: usize,
+    conn: Option<Conn>,
+    reused: bool,
+    /// In which the endpoint has answered over this connection.
+    version: Option<Version>,
+    since: Instant,
+}
+
+impl Lease {
+    /// One of a connection that earlier exchanges used.
+    pub(super) fn of_kept(upstream: &Rc<Upstream>, endpoint: usize, conn: Conn) -> Self {
+        Self {
+            upstream: Rc::clone(upstream),
+            endpoint,
+            conn: Some(conn),
+            reused: true,
+            version: None,
+            since: upstream.rt.now(),
+        }
+    }
+
+    /// The connection.
+    ///
+    /// # Panics
+    /// Never: it leaves only with the lease.
+    #[must_use]
+    pub fn conn(&self) -> &Conn {
+        self.conn
+            .as_ref()
+            .expect("the connection leaves only with the lease")
+    }
+
+    /// The endpoint's slot in its upstream: its own as long as it has a connection, whatever plans come and go.
+    #[must_use]
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// Whether an earlier exchange used it: it may have died since, unnoticed.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The head of the endpoint's answer has come: that is how long it takes to answer.
+    #[inline]
+    pub fn note_head(&self) {
+        if self.upstream.times_answers.get() {
+            let now = self.upstream.rt.now();
+            let books = &self.upstream.books;
+            books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
+        }
+    }
+
+    /// Remembers in which version the endpoint answered.
+    pub fn note_version(&mut self, version: Version) {
+        self.version = Some(version);
+    }
+
+    /// Whether the endpoint last answered in HTTP/1.0, so that it must not be sent chunks. Before it has answered, naming it as a
+    /// backend says that it speaks HTTP/1.1. RFC 9112 §6.1.
+    #[must_use]
+    pub fn speaks_http10(&self) -> bool {
+        let books = &self.upstream.books;
+        books.with(|ledger| ledger.speaks_http10(self.endpoint))
+    }
+
+    /// Keeps the connection for a later exchange. Only for one that may be reused.
+    pub fn put_back(mut self) {
+        if let Some(conn) = self.conn.take() {
+            if !self.reused {
+                self.upstream.finish_first(self.endpoint);
+            }
+            self.upstream.put_back(conn, self.endpoint, self.version);
+        }
+    }
+
+    /// Ends the connection with a reset: what the backend got is not whole.
+    pub fn reset(mut self) {
+        if let Some(conn) = self.conn.take() {
+            conn.reset();
+            self.make_room();
+        }
+    }
+
+    /// The connection has ended: somebody else may open one.
+    fn make_room(&self) {
+        if !self.reused {
+            self.upstream.finish_first(self.endpoint);
+        }
+        let books = &self.upstream.books;
+        books.with(|ledger| {
+            ledger.note_version(self.endpoint, self.version);
+            ledger.close(self.endpoint);
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            drop(conn);
+            self.make_room();
+        }
+    }
+}
