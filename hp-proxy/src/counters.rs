@@ -41,6 +41,12 @@ pub struct Counters {
     pub upstream_redials: Counter,
     /// Requests that went over a kept connection.
     pub upstream_reuses: Counter,
+    /// Connections made before anybody asked for them.
+    pub upstream_prewarmed: Counter,
+    /// Connections ended for their age or the number of their uses.
+    pub upstream_retired: Counter,
+    /// Idle connections ended because too many idled, of all upstreams together.
+    pub upstream_evicted: Counter,
     /// Requests sent again because a kept connection had died.
     pub retries: Counter,
     /// Requests that waited for a backend connection.
@@ -139,6 +145,9 @@ impl fmt::Display for Rows {
         line("upstream connect errors", |c| &c.upstream_connect_errors)?;
         line("upstream redials", |c| &c.upstream_redials)?;
         line("upstream reuses", |c| &c.upstream_reuses)?;
+        line("upstream prewarmed", |c| &c.upstream_prewarmed)?;
+        line("upstream retired", |c| &c.upstream_retired)?;
+        line("upstream evicted", |c| &c.upstream_evicted)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;

@@ -31,6 +31,7 @@ pub async fn main(
     };
     let worker = Worker::new(&rt, id, home, plan, rows);
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
+    warm_up(&worker);
     loop {
         match mailbox.recv().await {
             Message::Listen(socket, listener) => {
@@ -42,6 +43,7 @@ pub async fn main(
                 look_after(&rt, id, next.plan.new_ledgers(before.shared_plan()));
                 drop(before);
                 worker.follow(*next);
+                warm_up(&worker);
             }
             Message::Drain | Message::Cut => break,
         }
@@ -81,6 +83,18 @@ fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a Share
     for ledger in ledgers {
         let (keeper, ledger) = (rt.clone(), ledger.clone());
         rt.spawn(async move { ledger.keep(&keeper).await });
+    }
+}
+
+/// Begins to keep connections open that nobody has asked for, where the plan wants such; a drain ends it.
+fn warm_up(worker: &Rc<Worker>) {
+    for upstream in worker.current().to_be_warmed(worker.id() == KEEPER) {
+        let drained = Rc::clone(worker);
+        worker.rt().spawn(async move {
+            match race(upstream.keep_warm(), drained.drain_begun()).await {
+                First::One(()) | First::Other(()) => (),
+            }
+        });
     }
 }
 

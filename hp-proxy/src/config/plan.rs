@@ -87,6 +87,12 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// How long a connection is used: up to a tenth less, by lot; `None`: no limit.
+    pub conn_age_max: Option<Duration>,
+    /// Exchanges of one connection; 0: no limit.
+    pub conn_uses_max: u32,
+    /// Connections per worker and endpoint that are open before anybody asks; per endpoint where threads share them.
+    pub prewarm: u32,
 }
 
 /// How an upstream picks an endpoint.
@@ -260,6 +266,9 @@ impl From<OneRoute> for Plan {
                 conns_max: limits.upstream_conns_max,
                 connect_timeout: timeouts.connect,
                 idle_timeout: timeouts.upstream_idle,
+                conn_age_max: Some(CONN_AGE_MAX),
+                conn_uses_max: 0,
+                prewarm: 0,
             }],
             routes: vec![Route {
                 name: String::from(NAME),
@@ -279,6 +288,9 @@ impl From<OneRoute> for Plan {
         }
     }
 }
+
+/// How long a connection of an upstream that says nothing else is used.
+pub const CONN_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// What the only route and its upstream are called.
 const NAME: &str = "backend";
@@ -384,6 +396,9 @@ pub struct Limits {
     /// Of an upstream that says nothing else: idle connections kept per worker and endpoint; per endpoint where threads share
     /// them.
     pub idle_conns_max: u32,
+    /// Idle connections of one worker to all upstreams, of all threads where they share them; the one that has idled for the longest
+    /// time goes first. 0: no limit.
+    pub idle_conns_total: u32,
     /// Of an upstream that says nothing else: connections per endpoint, all workers together; 0: no limit.
     pub upstream_conns_max: u32,
     /// Requests of one worker, or of all threads together, that may wait for a connection of one upstream; one more is answered 503 at once.
@@ -418,6 +433,7 @@ impl Default for Limits {
             body_rate_min: 1024,
             body_bytes_max: 0,
             idle_conns_max: 1024,
+            idle_conns_total: 8192,
             upstream_conns_max: 0,
             queue_len_max: 10_000,
             threads_max: 4096,
@@ -441,6 +457,9 @@ mod tests {
             conns_max,
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
+            conn_age_max: None,
+            conn_uses_max: 0,
+            prewarm: 0,
         };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
             let shares =

@@ -191,6 +191,12 @@ pub const ROOT: Shape = Shape {
             "Idle connections kept per worker and endpoint; with engine threads per endpoint.",
         ),
         key(
+            "idle_conns_total",
+            ANY_COUNT,
+            "8192",
+            "Idle connections kept per worker to all endpoints together, with engine threads in all; the longest idle one goes. 0: no limit.",
+        ),
+        key(
             "upstream_conns_max",
             ANY_COUNT,
             "0",

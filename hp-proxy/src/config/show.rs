@@ -121,6 +121,7 @@ fn write_limits(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "body_max = {}", limits.body_bytes_max)?;
     writeln!(out, "body_rate_min = {}", limits.body_rate_min)?;
     writeln!(out, "idle_conns_max = {}", limits.idle_conns_max)?;
+    writeln!(out, "idle_conns_total = {}", limits.idle_conns_total)?;
     writeln!(out, "upstream_conns_max = {}", limits.upstream_conns_max)?;
     writeln!(out, "queue_len_max = {}", limits.queue_len_max)?;
     writeln!(out, "threads_max = {}", limits.threads_max)?;
@@ -322,7 +323,12 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
         out,
         "idle_timeout = {}",
         quoted(time_text(upstream.idle_timeout))
-    )
+    )?;
+    let age_max = upstream.conn_age_max;
+    let age_max = age_max.map_or_else(|| String::from("0"), time_text);
+    writeln!(out, "conn_age_max = {}", quoted(age_max))?;
+    writeln!(out, "conn_uses_max = {}", upstream.conn_uses_max)?;
+    writeln!(out, "prewarm = {}", upstream.prewarm)
 }
 
 pub(super) fn endpoint_text(endpoint: &Endpoint) -> String {

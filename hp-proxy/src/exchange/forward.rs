@@ -325,7 +325,7 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {
-        Reuse::Yes => lease.put_back(),
+        Reuse::Yes => worker.keep(lease),
         Reuse::No(_why) => drop(lease),
     }
     let sent_end = match delivered {

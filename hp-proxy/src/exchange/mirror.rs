@@ -221,7 +221,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
         is_draining: worker.is_draining(),
     });
     match reuse {
-        Reuse::Yes => lease.put_back(),
+        Reuse::Yes => worker.keep(lease),
         Reuse::No(_why) => drop(lease),
     }
     Some(())

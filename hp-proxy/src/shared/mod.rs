@@ -8,6 +8,7 @@
 //! ```
 
 mod generation;
+mod idle;
 mod plan;
 
 pub(crate) use generation::Generation;
@@ -19,7 +20,7 @@ use crate::counters::{Counters, Rows};
 use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
-use crate::upstream::Upstream;
+use crate::upstream::{OpenTotal, Upstream};
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -109,6 +110,10 @@ pub(crate) struct Local {
     newest: Cell<u32>,
     /// By the numbers that parked connections carry.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// Connections of all of them.
+    open_total: OpenTotal,
+    /// See [`idle`].
+    idle_credit: Cell<u32>,
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
     is_draining: Cell<bool>,
@@ -144,6 +149,8 @@ impl Worker {
             home,
             newest: Cell::new(plan.number()),
             upstreams: RefCell::default(),
+            open_total: OpenTotal::default(),
+            idle_credit: Cell::new(0),
             draws: Cell::new(Draws::starting_at(id.0)),
             mirrors,
             is_draining: Cell::new(false),

@@ -5,12 +5,17 @@ mod dial;
 mod endpoint;
 mod lease;
 mod ledger;
+mod life;
 mod pool;
 mod queue;
+mod total;
+mod warm;
 mod window;
 
 pub use endpoint::Identity;
 pub use lease::Lease;
 pub use ledger::SharedLedger;
+pub use life::Bounds;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};
+pub use total::OpenTotal;

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::config::file::{Entry, Section, Value};
-use crate::config::plan::{Balance, Endpoint, Limits, Timeouts, Upstream};
+use crate::config::plan::{Balance, CONN_AGE_MAX, Endpoint, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
@@ -98,19 +98,49 @@ impl Resolver<'_> {
                 "every endpoint has weight 0, so none takes requests; give one a weight",
             );
         }
+        let idle_conns_max = section
+            .count("idle_conns_max")
+            .unwrap_or(limits.idle_conns_max);
         Upstream {
             name: name.to_owned(),
             endpoints,
             balance: self.balance(section),
-            idle_conns_max: section
-                .count("idle_conns_max")
-                .unwrap_or(limits.idle_conns_max),
+            idle_conns_max,
             conns_max,
             connect_timeout: section.time("connect_timeout").unwrap_or(timeouts.connect),
             idle_timeout: section
                 .time("idle_timeout")
                 .unwrap_or(timeouts.upstream_idle),
+            conn_age_max: section
+                .time("conn_age_max")
+                .map_or(Some(CONN_AGE_MAX), |age| (!age.is_zero()).then_some(age)),
+            conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
+            prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
         }
+    }
+
+    /// Connections that are to be open before anybody asks: no more than may idle, and than may be open.
+    fn prewarm(
+        &mut self,
+        section: &Section,
+        (idle_conns_max, conns_max): (u32, u32),
+        workers: u32,
+    ) -> u32 {
+        let prewarm = section.count("prewarm").unwrap_or(0);
+        let place = section.place_of("prewarm");
+        if prewarm > idle_conns_max {
+            let reason = format!(
+                "{prewarm} is more than the {idle_conns_max} connections that may idle; raise idle_conns_max"
+            );
+            self.report.error(place, reason);
+        }
+        if conns_max > 0 && prewarm.saturating_mul(workers) > conns_max {
+            let reason = format!(
+                "{prewarm} for each of {workers} workers is more than the {conns_max} connections that there may be; raise max_conns"
+            );
+            self.report.error(place, reason);
+        }
+        prewarm
     }
 
     fn endpoint(&mut self, entry: &Entry) -> Option<Endpoint> {
