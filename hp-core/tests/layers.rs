@@ -100,6 +100,7 @@ const ROOMS_WITHOUT_AWAIT: &[&str] = &[
     "hp-proxy/src/route/",
     "hp-proxy/src/limit/",
     "hp-proxy/src/upstream/balance/",
+    "hp-proxy/src/upstream/discovery/",
     "hp-proxy/src/upstream/health/",
     "hp-proxy/src/upstream/breaker.rs",
     "hp-proxy/src/upstream/retry_budget.rs",

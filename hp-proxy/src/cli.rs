@@ -1,14 +1,16 @@
 //! Flags and words, and their meaning; the only place that knows the text of a flag's default.
 
+mod ahead;
+mod check;
 mod explain;
 
 use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Endpoint, Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
+use crate::config::plan::{Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
 use crate::config::watch::Watch;
-use crate::config::{address, load, schema, show, units};
+use crate::config::{address, load, names, schema, show, units};
 use crate::reload::Source;
 use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::rt::net::{self, Address, PortUse};
@@ -52,7 +54,7 @@ struct Flags {
     /// Share the port with other servers of the same user that say so, too.
     #[arg(long)]
     reuse_port: bool,
-    /// A server that requests go to, HOST:PORT or unix:PATH; give it again for more, they take turns.
+    /// A server that requests go to, HOST:PORT, unix:PATH or srv:NAME; give it again for more, they take turns.
     #[arg(
         long = "backend",
         value_name = "HOST:PORT",
@@ -142,6 +144,9 @@ struct Flags {
 enum Word {
     /// Read a configuration file, resolve its names, and tell everything that is wrong or risky.
     Check {
+        /// Fail where a name does not resolve, which is only told otherwise.
+        #[arg(long)]
+        strict_names: bool,
         /// The file.
         file: PathBuf,
     },
@@ -158,6 +163,18 @@ enum Word {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         request: Vec<String>,
     },
+    /// Tell what a running proxy would change if its file were this one, and which connections that touches. Exit status 1: it
+    /// cannot be followed.
+    Plan {
+        /// The file.
+        file: PathBuf,
+        /// Where the running proxy has its listener for operators [default: where the file has it]
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: Option<String>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -169,6 +186,8 @@ pub enum Command {
     Run(Box<Plan>, Source),
     /// To print a result.
     Print(String),
+    /// To print a result, and to fail for what it says.
+    PrintAndFail(String),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -270,11 +289,22 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
             }
             None => Command::Run(Box::new(plan_of_flags(flags)?), Source::default()),
         },
-        Some(Word::Check { file }) => Command::Print(describe(file, &plan_of_file(file)?.0)),
+        Some(Word::Check { file, strict_names }) => {
+            Command::Print(check::check(file, *strict_names)?)
+        }
         Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?.0)),
         Some(Word::Explain { file, request }) => {
             let told = explain::explain(&plan_of_file(file)?.0, &request.join(" "));
             Command::Print(told.map_err(Refusal::Misuse)?)
+        }
+        Some(Word::Plan { file, admin, json }) => {
+            let (plan, _watch) = plan_of_file(file)?;
+            let ahead = ahead::look(plan, admin.as_deref(), *json)?;
+            if ahead.can_be_done {
+                Command::Print(ahead.text)
+            } else {
+                Command::PrintAndFail(ahead.text)
+            }
         }
         Some(Word::Schema) => Command::Print(schema::text()),
     })
@@ -287,7 +317,9 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Plan, Refusal> {
     match command(args)? {
         Command::Run(plan, _source) => Ok(*plan),
-        Command::Print(_) => Err(Refusal::Misuse(String::from("nothing is to be served"))),
+        Command::Print(_) | Command::PrintAndFail(_) => {
+            Err(Refusal::Misuse(String::from("nothing is to be served")))
+        }
     }
 }
 
@@ -302,21 +334,6 @@ fn plan_of_file(file: &Path) -> Result<(Plan, Watch), Refusal> {
         eprintln!("warning: {warning}");
     }
     Ok((plan, watch))
-}
-
-/// What a file comes to, in a line.
-fn describe(file: &Path, plan: &Plan) -> String {
-    let count = |number: usize, what: &str| {
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{number} {what}{plural}")
-    };
-    format!(
-        "{}: ok: {}, {}, {}\n",
-        file.display(),
-        count(plan.listeners.len(), "listener"),
-        count(plan.routes.len(), "route"),
-        count(plan.upstreams.len(), "upstream"),
-    )
 }
 
 fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
@@ -339,24 +356,21 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
     let admin = admin.transpose()?;
     let listen = listen(&flags)?;
-    let backend = |name: &String| -> Result<Endpoint, Refusal> {
-        Ok(Endpoint::new(name.clone(), resolve("--backend", name)?))
-    };
-    let backends = flags
-        .backends
-        .iter()
-        .map(backend)
-        .collect::<Result<_, _>>()?;
+    let backends = flags.backends.iter().map(|text| backend(text));
+    let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
     let mut plan = Plan::from(OneRoute {
         listen,
-        backends,
+        backends: Vec::new(),
         workers,
         engine: flags.engine,
         forwarding: forwarding_of(flags),
         timeouts,
         limits,
     });
+    for upstream in &mut plan.upstreams {
+        upstream.come_from(backends.clone());
+    }
     plan.listeners.extend(admin.map(|address| Listener {
         address,
         port: PortUse::Exclusive,
@@ -433,13 +447,23 @@ fn limits(flags: &Flags) -> Limits {
 }
 
 fn resolve(flag: &str, text: &str) -> Result<Address, Refusal> {
-    address::resolve(text).map_err(|error| {
-        let message = format!("{flag} {text}: {error}");
-        match error {
-            AddressError::Form | AddressError::Path(_) => Refusal::Misuse(message),
-            AddressError::Unknown(_) => Refusal::Failed(message),
+    address::resolve(text).map_err(|error| refusal(flag, text, &error))
+}
+
+/// A server; its name is looked up while the proxy runs.
+fn backend(text: &str) -> Result<names::Source, Refusal> {
+    let at = address::endpoint(text).map_err(|error| refusal("--backend", text, &error))?;
+    Ok(names::Source::written(text, at))
+}
+
+fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
+    let message = format!("{flag} {text}: {error}");
+    match error {
+        AddressError::Form | AddressError::Path(_) | AddressError::Name(_) => {
+            Refusal::Misuse(message)
         }
-    })
+        AddressError::Unknown(_) => Refusal::Failed(message),
+    }
 }
 
 /// What a file says in its own words.
@@ -561,8 +585,9 @@ mod tests {
             };
             assert!(error.use_stderr(), "{line}");
         }
-        let unresolved = check("hp-proxy --backend no-such-host.invalid:80");
+        let unresolved = check("hp-proxy --listen no-such-host.invalid:80");
         assert!(matches!(unresolved, Err(Refusal::Failed(_))));
+        assert!(check("hp-proxy --backend no-such-host.invalid:80").is_ok());
     }
 
     #[test]
@@ -587,7 +612,9 @@ mod tests {
             ("--listen unix:", "unix:/run/hp.sock"),
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
-            ("--backend no-such-host.invalid:80", "check its spelling"),
+            ("--listen no-such-host.invalid:80", "check its spelling"),
+            ("--backend 300.1.1.1:80", "does not end in digits"),
+            ("--backend srv:", "labels of 1 to 63"),
         ];
         for (flags, part) in rows {
             let told = match check(&format!("hp-proxy {flags}")) {

@@ -22,6 +22,8 @@ use std::task::{Poll, Waker};
 pub enum Command {
     /// Read the configuration file again, and run what it says.
     Reload,
+    /// Tell what is connected where, in JSON.
+    Live,
     /// Tell what runs, as a configuration file that says everything but secrets.
     Plan,
 }
@@ -120,6 +122,11 @@ impl Control {
             }
         })
         .await
+    }
+
+    /// Wakes the main thread, for whoever has left something for it elsewhere.
+    pub fn ring(&self) {
+        self.0.bell.ring();
     }
 
     fn push(&self, asked: Asked) -> Result<(), Asked> {

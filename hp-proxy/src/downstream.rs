@@ -13,7 +13,7 @@ pub(crate) fn adopt(worker: &Rc<Worker>, arrived: Arrived) {
     enter(Table::Drain, worker.row_of_drain(), "a client connects");
     match worker.rt().adopt_accepted(arrived.accepted) {
         Ok(conn) => {
-            worker.conn_began();
+            worker.conn_began(arrived.listener);
             worker
                 .rt()
                 .spawn(serve(Rc::clone(worker), conn, (arrived.listener, true)));
@@ -32,10 +32,10 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
                 let serving = serve(Rc::clone(&worker), conn, (listener, false));
                 worker.rt().spawn(serving);
             }
-            Parked::Downstream(_) => {
+            Parked::Downstream(listener) => {
                 enter(Table::Drain, worker.row_of_drain(), "an idle connection");
                 drop(conn);
-                worker.conn_ended();
+                worker.conn_ended(listener);
             }
         }
     }
@@ -44,6 +44,7 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
 async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, bool)) {
     let open = Open {
         worker: Rc::clone(&worker),
+        listener,
         is_parked: Cell::new(false),
     };
     if exchange::serve(&worker, conn, listener, is_new).await == exchange::Served::Parked {
@@ -54,13 +55,14 @@ async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, 
 /// A client connection in the hands of a task; counted as ended when the task ends, panics included.
 struct Open {
     worker: Rc<Worker>,
+    listener: ListenerId,
     is_parked: Cell<bool>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.is_parked.get() {
-            self.worker.conn_ended();
+            self.worker.conn_ended(self.listener);
         }
     }
 }

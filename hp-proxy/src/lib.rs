@@ -10,8 +10,11 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+pub mod live;
 mod mirrors;
+mod names;
 pub mod reload;
+pub mod resolver;
 pub mod route;
 pub mod run;
 pub mod shared;
@@ -32,6 +35,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (plan, source) = match cli::command(args) {
         Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
+        Ok(Command::PrintAndFail(text)) => {
+            print(&text);
+            return ExitCode::FAILURE;
+        }
         Err(refusal) => return refusal.report(),
     };
     match run::run(*plan, source) {

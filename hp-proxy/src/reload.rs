@@ -8,6 +8,8 @@ use crate::config::show;
 use crate::config::watch::Watch;
 use crate::control::{Answer, Command, Control, Verdict};
 use crate::counters::Rows;
+use crate::live::Live;
+use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
 use hp_core::rt::Engine;
@@ -35,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) rows: Rows,
     pub(crate) workers: Workers<Message, ()>,
     pub(crate) threads: Option<Threads>,
+    /// Names of servers.
+    servers: Names,
     /// Of Unix sockets that are listened on.
     pub(crate) names: Vec<(ListenerId, SocketName)>,
 }
@@ -45,7 +49,7 @@ type Listened = (ListenerId, Bound, Serves);
 impl Running {
     /// Workers that run, and listen on nothing yet.
     pub(crate) fn new(
-        plan: SharedPlan,
+        (plan, servers): (SharedPlan, Names),
         source: Source,
         (control, rows): (Control, Rows),
         (workers, threads): (Workers<Message, ()>, Option<Threads>),
@@ -57,6 +61,7 @@ impl Running {
             rows,
             workers,
             threads,
+            servers,
             names: Vec::new(),
         }
     }
@@ -94,8 +99,25 @@ impl Running {
     pub(crate) fn answer(&mut self, command: &Command) -> Answer {
         match command {
             Command::Reload => self.reload(),
+            Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
         }
+    }
+
+    /// What is connected where; without workers that do not answer in time.
+    fn live(&self) -> Live {
+        let mut live = Live::default();
+        self.plan.count_shared(&mut live);
+        let (who_asks, told) = mpsc::channel();
+        run::tell_all(&self.workers, || Message::Tell(who_asks.clone()));
+        drop(who_asks);
+        for _ in 0..self.workers.mesh().workers() {
+            match told.recv_timeout(TOLD_WITHIN) {
+                Ok(more) => live.add(more),
+                Err(_late) => break,
+            }
+        }
+        live
     }
 
     /// Reads the file again because somebody wants it who reads the log.
@@ -144,7 +166,29 @@ impl Running {
         for warning in report.warnings() {
             eprintln!("warning: {warning}");
         }
-        self.follow(plan)
+        self.look_up_and_follow(plan)
+    }
+
+    /// Follows a plan whose names were not looked up.
+    fn look_up_and_follow(&mut self, mut plan: Plan) -> Answer {
+        if let Err(error) = self.servers.complete(&mut plan) {
+            return Answer::new(Verdict::Refused, format!("{error}\n"));
+        }
+        let answer = self.follow(plan);
+        if answer.verdict == Verdict::Done {
+            self.servers.settle(&self.plan);
+        } else {
+            self.servers.stay(&self.plan);
+        }
+        answer
+    }
+
+    /// Follows names that lead elsewhere.
+    pub(crate) fn look_at_servers(&mut self) {
+        if let Some(plan) = self.servers.changed(&self.plan) {
+            let answer = self.follow(plan);
+            eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
+        }
     }
 
     /// Follows a plan, or says why that cannot be.
@@ -220,5 +264,7 @@ fn indented(text: &str) -> String {
     })
 }
 
+/// How long is waited for a worker that has to count.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long is waited for workers that do not take the plan up at once.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);

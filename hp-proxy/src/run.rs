@@ -4,6 +4,7 @@ use crate::config::plan::{Listener, Plan, Serves};
 use crate::control::Control;
 use crate::counters::Rows;
 use crate::listener::BACKLOG;
+use crate::names::Names;
 use crate::reload::{Running, Source};
 use crate::shared::{Latest, Message, SharedPlan, Threads};
 use crate::{thread, worker};
@@ -46,7 +47,7 @@ impl std::error::Error for RunError {}
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(plan: Plan, source: Source) -> Result<(), RunError> {
+pub fn run(mut plan: Plan, source: Source) -> Result<(), RunError> {
     use Signal::{Hangup, Interrupt, Terminate, User1};
     // Before any thread, so that all of them inherit it.
     let signals =
@@ -70,6 +71,9 @@ pub fn run(plan: Plan, source: Source) -> Result<(), RunError> {
         name: "hp-proxy",
     };
     let control = Control::new().map_err(RunError::Signals)?;
+    let mut servers = Names::new(control.clone());
+    servers.complete(&mut plan).map_err(RunError::Workers)?;
+    servers.settle(&plan);
     let plan = SharedPlan::new(plan).controlled_by(control.clone());
     let threads = has_crew.then(|| hire(&plan, &rows));
     let workers = {
@@ -79,7 +83,7 @@ pub fn run(plan: Plan, source: Source) -> Result<(), RunError> {
         })
     }
     .map_err(RunError::Workers)?;
-    let mut running = Running::new(plan, source, (control, rows), (workers, threads));
+    let mut running = Running::new((plan, servers), source, (control, rows), (workers, threads));
     let listening = running.listen(bound).map_err(RunError::Workers)?;
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
     let crew = crew.unwrap_or_default();
@@ -140,7 +144,8 @@ fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
             LOOK_AT_WORKERS
         };
         let signal = signals.wait_for_or(control.bell(), look);
-        match signal.map_err(RunError::Signals)? {
+        let signal = signal.map_err(RunError::Signals)?;
+        match signal {
             None => (),
             Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", running.rows),
             Some(Signal::Interrupt | Signal::Terminate) if is_draining => {
@@ -154,15 +159,21 @@ fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
                 running.names.clear(); // From now on a successor may have them.
                 tell_all(&running.workers, || Message::Drain);
             }
-            Some(Signal::Hangup | Signal::User2) if is_draining => (),
-            Some(Signal::Hangup | Signal::User2) => running.reload_for_operators(),
+            Some(Signal::Hangup) if is_draining => (), // There is nothing to follow it with.
+            Some(Signal::Hangup) => running.reload_for_operators(),
+            Some(Signal::User2) => (), // Not blocked: it does not come here.
+        }
+        let mut was_idle = signal.is_none();
+        while let Some(asked) = control.next() {
+            was_idle = false;
+            let answer = running.answer(&asked.command);
+            asked.answer(answer);
         }
         if !is_draining {
-            running.look_at_files();
-            while let Some(asked) = control.next() {
-                let answer = running.answer(&asked.command);
-                asked.answer(answer);
-            }
+            running.look_at_servers();
+        }
+        if was_idle && !is_draining {
+            running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
         }
     }
 }
@@ -180,7 +191,7 @@ fn cut(workers: Workers<Message, ()>, threads: Option<&Threads>) -> RunError {
     }
 }
 
-fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
+pub(crate) fn tell_all(workers: &Workers<Message, ()>, message: impl Fn() -> Message) {
     for worker in 0..workers.mesh().workers() {
         match workers.mesh().send(WorkerId(worker), message()) {
             Ok(()) => (),

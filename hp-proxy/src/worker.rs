@@ -1,6 +1,7 @@
 //! One worker: it serves until a drain has ended.
 
 use crate::counters::Rows;
+use crate::live::Live;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
@@ -8,6 +9,7 @@ use hp_core::rt::Rt;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, WorkerId};
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 
 /// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
 pub async fn main(
@@ -45,6 +47,7 @@ pub async fn main(
                 worker.follow(*next);
                 warm_up(&worker);
             }
+            Message::Tell(who_asks) => tell(&worker, &who_asks),
             Message::Drain | Message::Cut => break,
         }
     }
@@ -57,6 +60,7 @@ pub async fn main(
             match mailbox.recv().await {
                 Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
                 Message::Cut => return,
+                Message::Tell(who_asks) => tell(&worker, &who_asks),
                 Message::Listen(..) | Message::Follow(_) | Message::Drain => (), // The drain has begun.
             }
         }
@@ -95,6 +99,13 @@ fn warm_up(worker: &Rc<Worker>) {
                 First::One(()) | First::Other(()) => (),
             }
         });
+    }
+}
+
+fn tell(worker: &Worker, who_asks: &Sender<Live>) {
+    match who_asks.send(worker.live()) {
+        Ok(()) => (),
+        Err(_gone) => (), // It waited long enough.
     }
 }
 

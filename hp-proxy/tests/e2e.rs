@@ -21,6 +21,11 @@ mod forwarding;
 mod messages;
 #[path = "e2e/mirror.rs"]
 mod mirror;
+#[path = "names/server.rs"]
+#[allow(dead_code, reason = "the tests of the resolver use all of it")]
+mod name_server;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/process.rs"]
 mod process;
 #[path = "e2e/refusals.rs"]
@@ -83,6 +88,12 @@ macro_rules! stamp {
                     one_client_s_requests_go_to_one_endpoint_by_its_address,
                     the_endpoint_with_the_fewest_requests_is_asked,
                     the_first_endpoint_with_room_is_asked;
+                names:
+                    the_servers_of_a_service_come_and_go_with_its_records,
+                    a_name_that_does_not_resolve_stops_nothing,
+                    without_any_server_a_request_is_503_until_its_name_resolves,
+                    of_two_families_the_one_that_answers_is_used,
+                    a_name_in_a_new_file_is_looked_up_before_the_file_is_followed;
                 routes:
                     each_request_goes_where_its_most_specific_route_leads,
                     a_request_that_no_route_takes_is_told_so,
@@ -192,7 +203,8 @@ macro_rules! stamp {
                     a_bad_file_changes_nothing_and_says_why,
                     a_storm_of_reloads_fails_no_request,
                     a_file_that_is_watched_is_followed_when_it_is_renamed_over,
-                    operators_reload_by_a_request;
+                    operators_reload_by_a_request,
+                    a_plan_is_told_before_it_is_followed;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

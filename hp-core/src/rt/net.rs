@@ -10,7 +10,7 @@ pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_s
 
 use super::driver::How;
 use super::race::{First, race};
-use super::{Instant, Rt};
+use super::{Engine, Instant, Rt};
 use crate::base::slab::Key;
 use crate::sys::socket;
 use std::future::{Future, poll_fn};
@@ -368,6 +368,20 @@ impl Rt {
                 Err(_queue_is_full) => self.sleep(UNIX_RETRY_PAUSE).await,
             }
         }
+    }
+
+    /// Sends datagrams to one peer and receives its own. Each write of a turn is one datagram, as long as it is the only one;
+    /// each receive is one, up to 4 KiB of it, and an empty one counts as the end. For the readiness engines.
+    ///
+    /// # Errors
+    /// What `socket(2)` and `connect(2)` answer; `Unsupported` on a ring.
+    pub fn connect_datagram(&self, addr: SocketAddr) -> io::Result<Conn> {
+        if self.engine() == Engine::Uring {
+            return Err(io::Error::from(io::ErrorKind::Unsupported));
+        }
+        let socket = self.0.kernel.connect_datagram(addr)?;
+        let key = self.0.io.borrow_mut().adopt_datagram(socket.into_raw())?;
+        Ok(Conn::new(self, key))
     }
 
     /// Keeps from now on when each connection's bytes left and came, at the cost of a look at the clock each time. For load

@@ -16,17 +16,20 @@ pub enum Plant {
     NoDeadline,
     /// An answer that broke off ends as if it were whole.
     TruncatedAsWhole,
+    /// What a gone endpoint has left behind is taken for another's, although connections of it are open.
+    SlotTooSoon,
 }
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
         Self::BufferTwice,
         Self::NoDeadline,
         Self::TruncatedAsWhole,
+        Self::SlotTooSoon,
     ];
 
     /// Its name on a command line.
@@ -39,6 +42,7 @@ impl Plant {
             Self::BufferTwice => "buffer-twice",
             Self::NoDeadline => "no-deadline",
             Self::TruncatedAsWhole => "truncated-as-whole",
+            Self::SlotTooSoon => "slot-too-soon",
         }
     }
 }

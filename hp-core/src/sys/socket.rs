@@ -77,6 +77,18 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// A non-blocking datagram socket (UDP) that sends to one peer and receives from nobody else: the kernel drops what comes
+/// from other addresses or ports. Its own port is drawn by the kernel, by chance.
+///
+/// # Errors
+/// What `socket(2)` and `connect(2)` answer: `NetworkUnreachable` and its like.
+pub fn connect_datagram(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::UDP))?;
+    socket.connect(&addr.into())?;
+    Ok(socket.into())
+}
+
 /// The outcome of a connection attempt, and of any later failure (`SO_ERROR`, which it clears).
 ///
 /// # Errors

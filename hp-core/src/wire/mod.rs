@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod date;
+pub mod dns;
 pub mod forwarding;
 pub mod header;
 pub mod http1;

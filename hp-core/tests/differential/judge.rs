@@ -6,6 +6,7 @@
 mod codec;
 
 use codec::{Sent, read_requests, read_responses};
+use hp_core::wire::dns::{self, Kind, Name, NotAnAnswer, Question, RECORDS_MAX, Records, Reply};
 use hp_core::wire::http1::chunked::ChunkedDecoder;
 use hp_core::wire::http1::head::{HeadLimits, HeadScan, HeaderScratch, Parse};
 use hp_core::wire::http1::request::parse_request;
@@ -30,13 +31,67 @@ pub(crate) type Verdict = Result<Judged, String>;
 pub(crate) type Judge = fn(&[u8]) -> Verdict;
 
 /// Every judge with its name, which is that of its fuzz target.
-pub(crate) const JUDGES: [(&str, Judge); 5] = [
+pub(crate) const JUDGES: [(&str, Judge); 6] = [
     ("request", requests),
     ("response", responses),
     ("chunked", chunked),
     ("cuts", cuts),
     ("uri", uri),
+    ("dns", dns),
 ];
+
+/// What a name server says to the questions for `a.test`: it is understood in one way, records are sorted and bounded, and an
+/// answer to this question is none to another one. The identifier and the bit of a response are put in, which nobody guesses.
+///
+/// # Errors
+/// What does not hold.
+pub(crate) fn dns(bytes: &[u8]) -> Verdict {
+    let mut judged = Judged::default();
+    let mut message = bytes.to_vec();
+    if let Some(head) = message.first_chunk_mut::<3>() {
+        (head[0], head[1]) = (0x12, 0x34);
+        head[2] |= 0x80;
+    }
+    for kind in [Kind::A, Kind::Aaaa, Kind::Srv] {
+        let name = Name::parse("a.test").map_err(|bad| bad.to_string())?;
+        let question = Question {
+            id: 0x1234,
+            name,
+            kind,
+        };
+        judged.messages += 1;
+        let read = dns::read(&message, &question);
+        if read != dns::read(&message, &question) {
+            return Err(format!("two readings of {kind:?}"));
+        }
+        let Ok(reply) = read else { continue };
+        judged.taken += 1;
+        let other = Question {
+            id: 0x1235,
+            ..question
+        };
+        if dns::read(&message, &other) != Err(NotAnAnswer::Foreign) {
+            return Err(format!("{kind:?}: it answers another question, too"));
+        }
+        let Reply::Found(found) = reply else { continue };
+        let (is_sorted, len) = match (&found.records, kind) {
+            (Records::V4(addrs), Kind::A) => {
+                (addrs.is_sorted_by(|one, other| one < other), addrs.len())
+            }
+            (Records::V6(addrs), Kind::Aaaa) => {
+                (addrs.is_sorted_by(|one, other| one < other), addrs.len())
+            }
+            (Records::Services(all), Kind::Srv) => {
+                (all.is_sorted_by(|one, other| one < other), all.len())
+            }
+            (records, kind) => return Err(format!("{records:?} for {kind:?}")),
+        };
+        if !is_sorted || !(1..=RECORDS_MAX).contains(&len) {
+            return Err(format!("{kind:?}: {:?}", found.records));
+        }
+    }
+    Ok(judged)
+}
 
 /// A stream of requests: what the codec takes, the strict reader takes in the same way, and what is sent on means the same to every
 /// reader.

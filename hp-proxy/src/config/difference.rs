@@ -201,7 +201,7 @@ impl Difference {
             match is.endpoints.iter().find(id) {
                 None => endpoints.push((Kind::Removed, name(&endpoint.name), Vec::new())),
                 Some(other) if other != endpoint => {
-                    let [was, is] = [endpoint, other].map(show::endpoint_text);
+                    let [was, is] = [endpoint, other].map(addressed);
                     let details = vec![format!("{was} -> {is}")];
                     endpoints.push((Kind::Changed, name(&endpoint.name), details));
                 }
@@ -318,6 +318,16 @@ impl fmt::Display for Difference {
         }
         Ok(())
     }
+}
+
+/// An endpoint with its other addresses, which no file says.
+fn addressed(endpoint: &super::plan::Endpoint) -> String {
+    let others = endpoint.others.iter().map(|addr| format!(" or {addr}"));
+    let text = show::endpoint_text(endpoint);
+    if endpoint.others.is_empty() {
+        return text;
+    }
+    format!("{text} at {}{}", endpoint.addr, others.collect::<String>())
 }
 
 fn by_name<'a, T>(all: &'a [T], name: impl Fn(&'a T) -> &'a String) -> BTreeMap<&'a str, &'a T> {

@@ -6,6 +6,7 @@ pub mod address;
 pub mod difference;
 pub mod file;
 pub mod forwarding;
+pub mod names;
 pub mod plan;
 pub mod problem;
 pub mod resolve;

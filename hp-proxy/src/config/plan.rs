@@ -1,6 +1,7 @@
 //! The complete, immutable description of what runs. Workers are built from it; nothing reads flags after it.
 
 use crate::config::forwarding::{self, Forwarding};
+use crate::config::names::{Dns, Source};
 use crate::route::RouteId;
 use crate::route::fields::FieldChanges;
 use crate::route::key::Key;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Bounds in size and number.
     pub limits: Limits,
+    /// How names of servers are looked up.
+    pub dns: Dns,
 }
 
 /// A listener's number; it stays the same from plan to plan, and in the first plan it is its place.
@@ -75,8 +78,10 @@ pub enum Serves {
 pub struct Upstream {
     /// Its name in routes.
     pub name: String,
-    /// The servers; at least one.
+    /// The servers; none while no name of `sources` resolves, else at least one.
     pub endpoints: Vec<Endpoint>,
+    /// What the endpoints come from, where one of them has a name that is looked up; else nothing.
+    pub sources: Vec<Source>,
     /// How they are picked.
     pub balance: Balance,
     /// Idle connections kept per worker and endpoint; per endpoint where threads share them.
@@ -107,10 +112,12 @@ pub struct Balance {
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// As the user wrote it, for messages.
+    /// As the user wrote it, or as a name server says it, for messages.
     pub name: String,
     /// Where it is.
     pub addr: Address,
+    /// Other addresses of the same server, dialled where `addr` does not answer; none of them is `addr`.
+    pub others: Vec<SocketAddr>,
     /// Its share beside the others', 0 to [`WEIGHT_MAX`](crate::upstream::balance::member::WEIGHT_MAX).
     pub weight: u32,
     /// Used while no other can be.
@@ -124,6 +131,7 @@ impl Endpoint {
         Self {
             name,
             addr,
+            others: Vec::new(),
             weight: 1,
             is_backup: false,
         }
@@ -261,6 +269,7 @@ impl From<OneRoute> for Plan {
             upstreams: vec![Upstream {
                 name: String::from(NAME),
                 endpoints: backends,
+                sources: Vec::new(),
                 balance: Balance::default(),
                 idle_conns_max: limits.idle_conns_max,
                 conns_max: limits.upstream_conns_max,
@@ -285,6 +294,7 @@ impl From<OneRoute> for Plan {
             forwarding,
             timeouts,
             limits,
+            dns: Dns::default(),
         }
     }
 }
@@ -452,6 +462,7 @@ mod tests {
         let upstream = |conns_max| Upstream {
             name: String::new(),
             endpoints: Vec::new(),
+            sources: Vec::new(),
             balance: Balance::default(),
             idle_conns_max: 0,
             conns_max,

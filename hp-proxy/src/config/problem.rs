@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where.
 
 use super::watch::Seen;
+use crate::upstream::discovery::Target;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,7 @@ pub struct Report {
     files: Vec<Seen>,
     errors: Vec<(usize, usize, Problem)>,
     warnings: Vec<(usize, usize, Problem)>,
+    names: Vec<(Place, Target)>,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,30 @@ impl Report {
         Path::new(name)
             .parent()
             .map_or_else(Default::default, Path::to_owned)
+    }
+
+    /// Takes note of a name that is to be looked up.
+    pub(super) fn note_name(&mut self, place: &Place, target: Target) {
+        self.names.push((place.clone(), target));
+    }
+
+    /// Tells something of a name at every place that has it.
+    pub fn warn_of_name(&mut self, target: &Target, reason: &str) {
+        for place in self.places_of_name(target) {
+            self.warning(&place, format!("{target}: {reason}"));
+        }
+    }
+
+    /// The same as something that is wrong.
+    pub fn refuse_name(&mut self, target: &Target, reason: &str) {
+        for place in self.places_of_name(target) {
+            self.error(&place, format!("{target}: {reason}"));
+        }
+    }
+
+    fn places_of_name(&self, target: &Target) -> Vec<Place> {
+        let of_target = self.names.iter().filter(|(_, other)| other == target);
+        of_target.map(|(place, _)| place.clone()).collect()
     }
 
     /// Whether nothing is wrong so far.

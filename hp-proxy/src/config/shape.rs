@@ -251,6 +251,12 @@ pub const ROOT: Shape = Shape {
             "What becomes of requests in HTTP/1.0.",
         ),
         key(
+            "dns",
+            Kind::Section(&DNS),
+            "",
+            "How names of servers are looked up; by /etc/resolv.conf where it is missing.",
+        ),
+        key(
             "admin",
             Kind::Section(&ADMIN),
             "",
@@ -273,6 +279,48 @@ pub const ROOT: Shape = Shape {
             Kind::Map(&Kind::Section(&UPSTREAM)),
             "",
             "Groups of servers, by name.",
+        ),
+    ],
+};
+
+const DNS: Shape = Shape {
+    name: "dns",
+    keys: &[
+        key(
+            "servers",
+            TEXTS,
+            "",
+            "Name servers in the order of asking, 1 to 8, each IP or IP:PORT; those of /etc/resolv.conf where it is missing.",
+        ),
+        key(
+            "timeout",
+            Kind::Time,
+            "",
+            "Time of a server for one answer; what /etc/resolv.conf says where it is missing, or 5s.",
+        ),
+        key(
+            "attempts",
+            Kind::Count(1, 10),
+            "",
+            "How often each server is asked; what /etc/resolv.conf says where it is missing, or 2.",
+        ),
+        key(
+            "ttl_min",
+            Kind::Time,
+            "\"1s\"",
+            "The least time for which an answer holds, whatever it says.",
+        ),
+        key(
+            "ttl_max",
+            Kind::Time,
+            "\"1h\"",
+            "The longest time for which an answer holds, whatever it says.",
+        ),
+        key(
+            "hosts_file",
+            Kind::Text,
+            "\"/etc/hosts\"",
+            "Names and addresses that are believed before any server.",
         ),
     ],
 };

@@ -2,6 +2,7 @@
 //! for credentials, which are not shown.
 
 use super::forwarding::{Http10, Underscores};
+use super::names::{Dns, Place, Resolve, Source};
 use super::plan::{Action, Balance, Endpoint, Listener, Plan, Route, Serves, Upstream};
 use super::shape::BALANCES;
 use crate::route::fields::FieldChanges;
@@ -71,7 +72,8 @@ pub(super) fn write_settings(out: &mut String, plan: &Plan) -> fmt::Result {
         Http10::Serve => "serve",
         Http10::Refuse => "refuse",
     };
-    writeln!(out, "http10 = {}", quoted(http10))
+    writeln!(out, "http10 = {}", quoted(http10))?;
+    write_dns(out, &plan.dns)
 }
 
 pub(super) fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
@@ -90,6 +92,25 @@ pub(super) fn write_listener(out: &mut String, listener: &Listener) -> fmt::Resu
             writeln!(out, "trusted_proxies = {}", list(&listener.trusted_proxies))
         }
     }
+}
+
+fn write_dns(out: &mut String, dns: &Dns) -> fmt::Result {
+    if !dns.servers.is_empty() {
+        writeln!(out, "dns.servers = {}", list(&dns.servers))?;
+    }
+    if let Some(timeout) = dns.timeout {
+        writeln!(out, "dns.timeout = {}", quoted(time_text(timeout)))?;
+    }
+    if let Some(attempts) = dns.attempts {
+        writeln!(out, "dns.attempts = {attempts}")?;
+    }
+    let bounds = dns.bounds;
+    writeln!(out, "dns.ttl_min = {}", quoted(time_text(bounds.ttl_min)))?;
+    writeln!(out, "dns.ttl_max = {}", quoted(time_text(bounds.ttl_max)))?;
+    if dns.hosts_file == Dns::default().hosts_file {
+        return Ok(());
+    }
+    writeln!(out, "dns.hosts_file = {}", quoted(dns.hosts_file.display()))
 }
 
 fn write_timeouts(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -309,7 +330,10 @@ fn write_fields(out: &mut String, key: &str, changes: &FieldChanges) -> fmt::Res
 
 pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "\n[upstream.{}]", quoted(&upstream.name))?;
-    let endpoints: Vec<String> = upstream.endpoints.iter().map(endpoint_text).collect();
+    let mut endpoints: Vec<String> = upstream.sources.iter().map(source_text).collect();
+    if upstream.sources.is_empty() {
+        endpoints = upstream.endpoints.iter().map(endpoint_text).collect();
+    }
     writeln!(out, "endpoints = [{}]", endpoints.join(", "))?;
     writeln!(out, "balance = {}", balance_text(&upstream.balance))?;
     writeln!(out, "idle_conns_max = {}", upstream.idle_conns_max)?;
@@ -331,13 +355,34 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
     writeln!(out, "prewarm = {}", upstream.prewarm)
 }
 
-pub(super) fn endpoint_text(endpoint: &Endpoint) -> String {
-    let name = quoted(&endpoint.name);
-    match (endpoint.weight, endpoint.is_backup) {
-        (1, false) => name,
-        (weight, false) => format!("{{ address = {name}, weight = {weight} }}"),
-        (weight, true) => format!("{{ address = {name}, weight = {weight}, backup = true }}"),
+/// An entry as it was written; what its name leads to is another day's.
+fn source_text(source: &Source) -> String {
+    match &source.place {
+        Place::Host {
+            resolve: Resolve::Each,
+            ..
+        } => entry_text(&source.like, ", resolve = \"each\""),
+        _ => endpoint_text(&source.like),
     }
+}
+
+pub(super) fn endpoint_text(endpoint: &Endpoint) -> String {
+    entry_text(endpoint, "")
+}
+
+fn entry_text(endpoint: &Endpoint, more: &str) -> String {
+    let name = quoted(&endpoint.name);
+    let mut text = format!("{{ address = {name}{more}");
+    if endpoint.weight != 1 {
+        text += &format!(", weight = {}", endpoint.weight);
+    }
+    if endpoint.is_backup {
+        text += ", backup = true";
+    }
+    if text == format!("{{ address = {name}") {
+        return name;
+    }
+    text + " }"
 }
 
 fn balance_text(balance: &Balance) -> String {

@@ -140,9 +140,10 @@ const CHUNKS: [ChunkError; 7] = [
     ChunkError::TrailerInvalid,
     ChunkError::TrailersTooLarge,
 ];
-const ACQUIRES: [AcquireError; 5] = [
+const ACQUIRES: [AcquireError; 6] = [
     AcquireError::QueueTimeout,
     AcquireError::QueueFull,
+    AcquireError::NoEndpoint,
     AcquireError::Refused,
     AcquireError::ConnectTimeout,
     AcquireError::OutOfResources,

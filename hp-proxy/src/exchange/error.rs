@@ -36,29 +36,7 @@ impl Failure {
     /// The answer that the client gets; `None` when it has left.
     pub(super) fn answer(self) -> Option<Answer> {
         let (status, error, details) = match self {
-            Self::Acquire(AcquireError::QueueTimeout) => (
-                503,
-                "connection_limit_reached",
-                "no backend connection became free in time",
-            ),
-            Self::Acquire(AcquireError::QueueFull) => (
-                503,
-                "connection_limit_reached",
-                "too many requests wait for a backend",
-            ),
-            Self::Acquire(AcquireError::Refused) => {
-                (502, "connection_refused", "no backend accepts connections")
-            }
-            Self::Acquire(AcquireError::ConnectTimeout) => (
-                504,
-                "connection_timeout",
-                "no backend accepted the connection in time",
-            ),
-            Self::Acquire(AcquireError::OutOfResources) => (
-                503,
-                "proxy_internal_error",
-                "the proxy is out of descriptors, ports or memory",
-            ),
+            Self::Acquire(error) => told(error),
             Self::ClosedBeforeResponse => (
                 502,
                 "connection_terminated",
@@ -119,5 +97,37 @@ impl Failure {
             (_, false) => Self::ClosedBeforeResponse,
             (_, true) => Self::ClosedWithinHead,
         }
+    }
+}
+
+/// Status, type of error and details where there was no connection to be had.
+fn told(error: AcquireError) -> (u16, &'static str, &'static str) {
+    match error {
+        AcquireError::QueueTimeout => (
+            503,
+            "connection_limit_reached",
+            "no backend connection became free in time",
+        ),
+        AcquireError::QueueFull => (
+            503,
+            "connection_limit_reached",
+            "too many requests wait for a backend",
+        ),
+        AcquireError::NoEndpoint => (
+            503,
+            "destination_unavailable",
+            "no name of a backend has an address",
+        ),
+        AcquireError::Refused => (502, "connection_refused", "no backend accepts connections"),
+        AcquireError::ConnectTimeout => (
+            504,
+            "connection_timeout",
+            "no backend accepted the connection in time",
+        ),
+        AcquireError::OutOfResources => (
+            503,
+            "proxy_internal_error",
+            "the proxy is out of descriptors, ports or memory",
+        ),
     }
 }

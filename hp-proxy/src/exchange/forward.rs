@@ -439,7 +439,9 @@ async fn join_ends(
     enter(Table::Exchange, "Tunnel", "what is awaited");
     let begins = (Table::Exchange, "Tunnel", "drain begins");
     let relaying = tunnel::relay(client_end, backend_end, worker.plan().timeouts.tunnel);
+    let counted = lease.tunnel();
     let carried = watch(begins, || worker.is_draining(), relaying).await;
+    drop(counted);
     match carried.end {
         TunnelEnd::Finished => {
             enter(Table::Exchange, "Tunnel", "client leaves");

@@ -51,10 +51,11 @@ fn command(line: &str) -> Result<Command, (u16, &'static str)> {
         Some(("POST", "/reload")) => Ok(Command::Reload),
         Some((_, "/reload")) => Err((405, "this changes something; use POST\n")),
         Some(("GET" | "HEAD", "/plan")) => Ok(Command::Plan),
-        Some((_, "/plan")) => Err((405, "this can only be read; use GET\n")),
+        Some(("GET" | "HEAD", "/live")) => Ok(Command::Live),
+        Some((_, "/plan" | "/live")) => Err((405, "this can only be read; use GET\n")),
         _ => Err((
             404,
-            "there are /health, /counters, /plan, and POST /reload\n",
+            "there are /health, /counters, /plan, /live, and POST /reload\n",
         )),
     }
 }

@@ -74,16 +74,21 @@ impl Origin<'_> {
             }
         }
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
-        let conns = self.worker.upstream(self.chosen.upstream);
-        let endpoint = conns.map(|conns| conns.endpoint_name(self.endpoint));
-        let values = Values {
-            client: self.client.peer_addr().map(|peer| peer.ip().to_canonical()),
-            endpoint: endpoint.as_deref().unwrap_or_default(),
-            route: &route.name,
-            upstream: upstream.map_or("", |upstream| &upstream.name),
-            ..Values::default()
+        let client = self.client.peer_addr().map(|peer| peer.ip().to_canonical());
+        let mut add = |endpoint: &str| {
+            let values = Values {
+                client,
+                endpoint,
+                route: &route.name,
+                upstream: upstream.map_or("", |upstream| &upstream.name),
+                ..Values::default()
+            };
+            encode_added(&route.response, &values, out);
         };
-        encode_added(&route.response, &values, out);
+        match self.worker.upstream(self.chosen.upstream) {
+            Some(conns) => conns.with_name_of(self.endpoint, add),
+            None => add(""), // Never: the answer came from it.
+        }
         out.extend_from_slice(plan.forwarding.via.line(head.version));
     }
 }

@@ -4,6 +4,7 @@
 use super::plan::{KnownListener, SharedUpstream};
 use super::{Home, Local, SharedPlan, Worker};
 use crate::config::plan::{ListenerId, Plan};
+use crate::live::Live;
 use crate::route::table;
 use crate::upstream::{SharedLedger, Upstream};
 use hp_core::rt::net::Conn;
@@ -178,6 +179,15 @@ impl Generation {
             .filter(|upstream| upstream.begin_warming())
             .map(Rc::clone)
             .collect()
+    }
+
+    /// Takes up the connections of a worker's own upstreams.
+    pub(super) fn count_upstreams(&self, live: &mut Live) {
+        for (cell, upstream) in self.upstreams.iter().zip(&self.plan.upstreams) {
+            if let (Home::Worker(_), Some(conns)) = (self.home(), cell.get()) {
+                live.add_upstream(&upstream.name, conns.conns());
+            }
+        }
     }
 
     /// The routes.

@@ -17,6 +17,7 @@ pub use plan::SharedPlan;
 
 use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
+use crate::live::Live;
 use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
@@ -29,6 +30,8 @@ use hp_core::rt::race::race;
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::date::{self, DateLine};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -45,6 +48,8 @@ pub enum Message {
     Adopt(Arrived),
     /// The plan from now on.
     Follow(Box<Next>),
+    /// Tell what is connected where.
+    Tell(Sender<Live>),
     /// Finish what is in flight and end.
     Drain,
     /// End now; what is in flight is reset.
@@ -123,6 +128,8 @@ pub(crate) struct Local {
     closing: RefCell<Vec<(ListenerId, Sender<()>)>>,
     /// Client connections of this worker, parked ones included.
     open: Cell<u32>,
+    /// The same by listener.
+    open_by_listener: RefCell<BTreeMap<ListenerId, u32>>,
     all_closed: RefCell<Option<Waker>>,
     scratch: RefCell<Vec<Vec<u8>>>,
     date: Cell<Date>,
@@ -157,6 +164,7 @@ impl Worker {
             listening: RefCell::default(),
             closing: RefCell::default(),
             open: Cell::new(0),
+            open_by_listener: RefCell::default(),
             all_closed: RefCell::default(),
             scratch: RefCell::default(),
             date: Cell::new(Date {
@@ -183,6 +191,20 @@ impl Worker {
     /// Whether a parked client connection that came back is to be served: it has news, and came by a listener that is known.
     pub(crate) fn serves_parked(&self, listener: ListenerId, why: Unparked) -> bool {
         why == Unparked::News && self.generation.borrow().listener(listener).is_some()
+    }
+
+    /// What is connected here, by the newest plan's names.
+    pub(crate) fn live(&self) -> Live {
+        let generation = self.generation.borrow();
+        let mut live = Live::default();
+        for (id, open) in self.open_by_listener.borrow().iter() {
+            if let Some(known) = generation.listener(*id) {
+                let address = known.listener.address.to_string();
+                *live.listeners.entry(address).or_default() += u64::from(*open);
+            }
+        }
+        generation.count_upstreams(&mut live);
+        live
     }
 
     /// The next plan has come. Requests that have begun keep theirs; listeners that it does not have are closed.
@@ -422,13 +444,18 @@ impl Local {
     }
 
     /// Counts a client connection whose place was reserved.
-    pub(crate) fn conn_began(&self) {
+    pub(crate) fn conn_began(&self, listener: ListenerId) {
         match self.home {
             Home::Worker(_) | Home::Listener(_) => self.row().conns_accepted.add(1),
             Home::Thread(..) => (), // Its listener has counted it.
         }
         self.row().conns_open.add(1);
         self.open.set(self.open.get() + 1);
+        *self
+            .open_by_listener
+            .borrow_mut()
+            .entry(listener)
+            .or_default() += 1;
     }
 
     /// A place that was reserved for a client connection is free again.
@@ -452,10 +479,16 @@ impl Local {
     }
 
     /// Counts a client connection as ended, and frees its place.
-    pub(crate) fn conn_ended(&self) {
+    pub(crate) fn conn_ended(&self, listener: ListenerId) {
         self.row().conns_open.subtract(1);
         self.release_place();
         self.open.set(self.open.get() - 1);
+        if let Entry::Occupied(mut open) = self.open_by_listener.borrow_mut().entry(listener) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
         self.wake_if_all_closed();
     }
 

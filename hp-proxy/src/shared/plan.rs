@@ -3,6 +3,7 @@
 
 use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::control::Control;
+use crate::live::Live;
 use crate::upstream::balance::Balancing;
 use crate::upstream::{Bounds, Identity, OpenTotal, Settings, SharedLedger};
 use hp_core::rt::Engine;
@@ -177,6 +178,15 @@ impl SharedPlan {
         upstreams.filter_map(|upstream| upstream.ledger.as_ref())
     }
 
+    /// Takes up the connections that threads share.
+    pub(crate) fn count_shared(&self, live: &mut Live) {
+        for upstream in &*self.0.upstreams {
+            if let Some(ledger) = &upstream.ledger {
+                live.add_upstream(&upstream.plan.name, ledger.conns());
+            }
+        }
+    }
+
     /// The same of upstreams that the plan before did not have.
     pub(crate) fn new_ledgers<'a>(
         &'a self,
@@ -261,7 +271,7 @@ impl SharedUpstream {
 }
 
 fn identity_of(endpoint: &plan::Endpoint) -> Identity {
-    Identity::new(&endpoint.name, endpoint.addr.clone())
+    Identity::new(&endpoint.name, endpoint.addr.clone()).with_others(&endpoint.others)
 }
 
 fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {

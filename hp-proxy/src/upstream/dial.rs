@@ -1,13 +1,17 @@
-//! Connecting to one endpoint: how long an attempt may stay undecided, and what follows then (decision 0010).
+//! Connecting to one endpoint: how long an attempt may stay undecided, and what follows then (decision 0010); and over which of
+//! its addresses, where it has several (decision 0024).
 
 use super::pool::{AcquireError, Upstream, Wish};
+use super::ways::ATTEMPT_DELAY;
 use super::window::{PATIENCE_MIN, Stall};
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::race::{First, race};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How a dial ended that did not fail.
@@ -18,13 +22,112 @@ pub(super) enum Dialled {
     Stalled,
 }
 
+/// A way that is being dialled.
+type Attempt<'a> = (
+    SocketAddr,
+    Pin<Box<dyn Future<Output = io::Result<Dialled>> + 'a>>,
+);
+
 impl Upstream {
     /// Attempts to connect until one is decided, the time is up, or others will tell when there is room.
     pub(super) async fn dial(&self, endpoint: usize, wish: &mut Wish) -> io::Result<Dialled> {
-        let deadline = self.rt.now() + self.settings().connect_timeout;
+        let now = self.rt.now();
+        let deadline = now + self.settings().connect_timeout;
+        let (addr, ways) = self
+            .books
+            .with(|ledger| (ledger.addr(endpoint), ledger.ways(endpoint).order(now)));
+        if ways.is_empty() {
+            return self.dial_one(endpoint, &addr, deadline, wish).await;
+        }
+        Box::pin(self.dial_ways(endpoint, &ways, deadline, wish)).await
+    }
+
+    /// Dials one way after the other, each beside those that are undecided, until one connects. RFC 8305 §5.
+    async fn dial_ways(
+        &self,
+        endpoint: usize,
+        ways: &[SocketAddr],
+        deadline: Instant,
+        wish: &mut Wish,
+    ) -> io::Result<Dialled> {
+        let mut left = ways.iter().copied();
+        let first = left.next().map(Address::Tcp);
+        let mut attempts: Vec<Attempt<'_>> = Vec::new();
+        if let Some(addr @ Address::Tcp(way)) = &first {
+            // What is known of the endpoint's backlog holds for its first way.
+            let dial = self.dial_one(endpoint, addr, deadline, wish);
+            attempts.push((*way, Box::pin(dial)));
+        }
+        let (mut failed, mut has_stalled) = (None, false);
+        loop {
+            let next_at = (left.len() > 0).then(|| self.rt.now() + ATTEMPT_DELAY);
+            match self.first_decided(&mut attempts, next_at).await {
+                None => (), // Too long undecided: it goes on, and the next one begins.
+                Some((way, Ok(Dialled::Connected(conn, took)))) => {
+                    let now = self.rt.now();
+                    self.books
+                        .with(|ledger| ledger.ways(endpoint).win(way, now));
+                    return Ok(Dialled::Connected(conn, took));
+                }
+                Some((_, Ok(Dialled::Stalled))) => has_stalled = true,
+                Some((_, Err(error))) if is_ours(&error) => return Err(error),
+                Some((way, Err(error))) => {
+                    self.books.with(|ledger| ledger.ways(endpoint).lose(way));
+                    failed = Some(error);
+                }
+            }
+            if let Some(way) = left.next() {
+                attempts.push((way, Box::pin(self.dial_beside(way, deadline))));
+            } else if attempts.is_empty() {
+                return match failed {
+                    Some(error) if !has_stalled => Err(error),
+                    _ => Ok(Dialled::Stalled),
+                };
+            }
+        }
+    }
+
+    async fn dial_beside(&self, way: SocketAddr, deadline: Instant) -> io::Result<Dialled> {
+        let begun = self.rt.now();
+        let conn = self.rt.connect(way, deadline).await?;
+        Ok(Dialled::Connected(conn, self.rt.now() - begun))
+    }
+
+    /// The first attempt that is decided; `None` when none is at `until`. There is one, or `until` is given.
+    async fn first_decided(
+        &self,
+        attempts: &mut Vec<Attempt<'_>>,
+        until: Option<Instant>,
+    ) -> Option<(SocketAddr, io::Result<Dialled>)> {
+        let decided = poll_fn(|cx| {
+            let mut polled = attempts.iter_mut().map(|(_, dial)| dial.as_mut().poll(cx));
+            let decided = polled.by_ref().zip(0..).find_map(|(poll, at)| match poll {
+                Poll::Ready(outcome) => Some((at, outcome)),
+                Poll::Pending => None,
+            });
+            drop(polled);
+            match decided {
+                Some((at, outcome)) => Poll::Ready((attempts.remove(at).0, outcome)),
+                None => Poll::Pending,
+            }
+        });
+        match until {
+            None => Some(decided.await),
+            Some(until) => self.rt.timeout_at(until, decided).await.ok(),
+        }
+    }
+
+    /// Dials one address until an attempt is decided, the time is up, or others will tell when there is room.
+    async fn dial_one(
+        &self,
+        endpoint: usize,
+        addr: &Address,
+        deadline: Instant,
+        wish: &mut Wish,
+    ) -> io::Result<Dialled> {
         loop {
             let begun = self.rt.now();
-            let error = match self.attempt(endpoint, deadline, wish.stalls).await {
+            let error = match self.attempt(endpoint, addr, deadline, wish.stalls).await {
                 Ok(conn) => return Ok(Dialled::Connected(conn, self.rt.now() - begun)),
                 Err(error) => error,
             };
@@ -42,17 +145,22 @@ impl Upstream {
     }
 
     /// Attempts to connect; `TimedOut` after the endpoint's patience, or at the deadline.
-    async fn attempt(&self, endpoint: usize, deadline: Instant, stalls: u32) -> io::Result<Conn> {
+    async fn attempt(
+        &self,
+        endpoint: usize,
+        addr: &Address,
+        deadline: Instant,
+        stalls: u32,
+    ) -> io::Result<Conn> {
         let patience = || self.books.with(|ledger| ledger.patience(endpoint, stalls));
-        let addr = self.books.with(|ledger| ledger.addr(endpoint));
         if let Some(patience) = patience() {
             let until = deadline.min(self.rt.now() + patience);
-            return self.rt.connect_to(&addr, until).await;
+            return self.rt.connect_to(addr, until).await;
         }
         match addr {
-            Address::Tcp(addr) => self.attempt_unknown(addr, deadline, patience).await,
+            Address::Tcp(addr) => self.attempt_unknown(*addr, deadline, patience).await,
             // A Unix socket is near, and tried again by itself while its queue is full.
-            unix @ Address::Unix(_) => self.rt.connect_to(&unix, deadline).await,
+            unix @ Address::Unix(_) => self.rt.connect_to(unix, deadline).await,
         }
     }
 
@@ -116,3 +224,7 @@ const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const EADDRNOTAVAIL: i32 = 99;
 const ENOBUFS: i32 = 105;
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests;

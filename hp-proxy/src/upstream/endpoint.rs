@@ -2,19 +2,32 @@
 
 use super::balance;
 use super::life::Life;
+use super::ways::Ways;
 use super::window::Window;
+use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
+use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
-/// Who an endpoint is: the same in two plans when both its name and its address are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who an endpoint is: the same in two plans when both its name and its address are, whatever other addresses it has.
+#[derive(Clone, Debug)]
 pub struct Identity {
     name: String,
     addr: Address,
-    /// Of both, to find it by.
+    others: Box<[SocketAddr]>,
+    /// Of name and address, to find it by.
     hash: u64,
 }
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.addr) == (&other.name, &other.addr)
+    }
+}
+
+impl Eq for Identity {}
 
 impl Identity {
     /// An endpoint that the user calls `name`, at an address.
@@ -22,7 +35,25 @@ impl Identity {
     pub fn new(name: &str, addr: Address) -> Self {
         let hash = balance::hash(format!("{name}\0{addr}").as_bytes());
         let name = name.to_owned();
-        Self { name, addr, hash }
+        Self {
+            name,
+            addr,
+            others: Box::default(),
+            hash,
+        }
+    }
+
+    /// The same with other addresses, that are dialled where its own does not answer.
+    #[must_use]
+    pub fn with_others(self, others: &[SocketAddr]) -> Self {
+        Self {
+            others: others.into(),
+            ..self
+        }
+    }
+
+    fn ways(&self) -> Ways {
+        Ways::new(self.addr.tcp(), &self.others)
     }
 
     /// What finds it; two endpoints may have the same.
@@ -38,11 +69,14 @@ pub(super) struct Endpoint {
     /// Its place in the plan, and among the balancer's members; `None`: it is gone, and its connections end.
     pub(super) member: Option<usize>,
     pub(super) open: u32,
+    /// Those of them that are tunnels.
+    pub(super) tunnels: u32,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
     /// What was last heard of it was HTTP/1.0.
     pub(super) speaks_http10: bool,
+    pub(super) ways: Ways,
 }
 
 /// An idle connection.
@@ -67,26 +101,43 @@ impl Endpoint {
     /// Nothing is connected yet.
     pub(super) fn new(identity: Identity, member: usize) -> Self {
         Self {
+            ways: identity.ways(),
             identity,
             member: Some(member),
             open: 0,
+            tunnels: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
         }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.identity.name.clone()
+    /// Another plan has it, too, perhaps with other ways. Whether a way is gone.
+    pub(super) fn follow(&mut self, identity: &Identity, member: usize) -> bool {
+        self.member = Some(member);
+        let first = identity.addr.tcp();
+        self.ways.follow(identity.ways(), first)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.identity.name
     }
 
     pub(super) fn addr(&self) -> Address {
         self.identity.addr.clone()
     }
 
+    pub(super) fn conns(&self) -> Conns {
+        Conns {
+            in_use: u64::from(self.in_flight()),
+            tunnels: u64::from(self.tunnels),
+            idle: self.idle.len() as u64,
+        }
+    }
+
     /// Whether its slot can be another endpoint's.
     pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && self.open == 0
+        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.

@@ -118,6 +118,15 @@ impl Lease {
         self.reused
     }
 
+    /// Counts it as a tunnel until the guard is dropped.
+    #[must_use]
+    pub fn tunnel(&self) -> Tunnel<'_> {
+        self.upstream
+            .books
+            .with(|ledger| ledger.begin_tunnel(self.endpoint));
+        Tunnel(self)
+    }
+
     /// The head of the endpoint's answer has come: that is how long it takes to answer.
     #[inline]
     pub fn note_head(&self) {
@@ -179,6 +188,19 @@ impl Lease {
             ledger.note_version(self.endpoint, self.version);
             ledger.close(self.endpoint);
         });
+    }
+}
+
+/// A lease whose connection is a tunnel.
+#[derive(Debug)]
+pub struct Tunnel<'a>(&'a Lease);
+
+impl Drop for Tunnel<'_> {
+    fn drop(&mut self) {
+        let Lease {
+            upstream, endpoint, ..
+        } = self.0;
+        upstream.books.with(|ledger| ledger.end_tunnel(*endpoint));
     }
 }
 

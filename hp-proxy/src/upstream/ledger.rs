@@ -19,7 +19,9 @@ use super::endpoint::{Endpoint, Identity, Idle};
 use super::life::{Bounds, Life};
 use super::queue::Queue;
 use super::total::OpenTotal;
+use super::ways::Ways;
 use super::window::Stall;
+use crate::live::Conns;
 use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
@@ -139,9 +141,12 @@ impl Ledger {
         for endpoint in &mut self.endpoints {
             endpoint.member = None;
         }
-        for (member, slot) in kept.iter().enumerate() {
-            if let Some(slot) = *slot {
-                self.endpoints[slot].member = Some(member);
+        let mut gone = Vec::new();
+        for (member, (slot, identity)) in kept.iter().zip(endpoints).enumerate() {
+            let Some(slot) = *slot else { continue };
+            let endpoint = &mut self.endpoints[slot];
+            if endpoint.follow(identity, member) {
+                gone.push(slot); // Nobody knows which of its connections lead over the way that is gone.
             }
         }
         let slots = kept.iter().zip(endpoints).enumerate();
@@ -153,8 +158,8 @@ impl Ledger {
             .collect();
         (0..self.endpoints.len()).for_each(|slot| self.publish(slot));
         self.pass_on();
-        let gone = self.endpoints.iter_mut().enumerate();
-        gone.filter(|(_, endpoint)| endpoint.member.is_none())
+        let all = self.endpoints.iter_mut().enumerate();
+        all.filter(|(slot, endpoint)| endpoint.member.is_none() || gone.contains(slot))
             .flat_map(|(slot, endpoint)| endpoint.idle.drain(..).map(move |idle| (slot, idle)))
             .collect()
     }
@@ -171,16 +176,36 @@ impl Ledger {
             .collect()
     }
 
+    /// Connections by endpoint.
+    pub(super) fn conns(&self) -> Vec<(String, Conns)> {
+        let used = self.endpoints.iter().filter(|one| !one.is_free_slot());
+        used.map(|one| (one.name().to_owned(), one.conns()))
+            .collect()
+    }
+
+    /// A connection to an endpoint is a tunnel now.
+    pub(super) fn begin_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels += 1;
+    }
+
+    /// A tunnel has ended; its connection is closed apart from that.
+    pub(super) fn end_tunnel(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].tunnels -= 1;
+    }
+
     /// What an endpoint is called.
-    pub(super) fn name(&self, endpoint: usize) -> String {
-        self.endpoints
-            .get(endpoint)
-            .map_or_else(String::new, Endpoint::name)
+    pub(super) fn name(&self, endpoint: usize) -> &str {
+        self.endpoints.get(endpoint).map_or("", Endpoint::name)
     }
 
     /// Where an endpoint is.
     pub(super) fn addr(&self, endpoint: usize) -> Address {
         self.endpoints[endpoint].addr()
+    }
+
+    /// The ways to an endpoint.
+    pub(super) fn ways(&mut self, endpoint: usize) -> &mut Ways {
+        &mut self.endpoints[endpoint].ways
     }
 
     /// Whether an endpoint last answered in HTTP/1.0.
@@ -210,6 +235,11 @@ impl Ledger {
     /// A number for a new request.
     pub(super) fn number(&mut self) -> u64 {
         self.queue.number()
+    }
+
+    /// Whether there is no endpoint that anybody could wait for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// How many wait.
@@ -553,6 +583,12 @@ impl SharedLedger {
     pub fn close_idle(&self) {
         let closed = self.with(Ledger::close_idle);
         self.close_all(closed);
+    }
+
+    /// Connections by endpoint.
+    #[must_use]
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.with(|ledger| ledger.conns())
     }
 
     fn close_all(&self, closed: Vec<(usize, Idle)>) {

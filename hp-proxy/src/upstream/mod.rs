@@ -2,6 +2,7 @@
 
 pub mod balance;
 mod dial;
+pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
@@ -10,10 +11,11 @@ mod pool;
 mod queue;
 mod total;
 mod warm;
+mod ways;
 mod window;
 
 pub use endpoint::Identity;
-pub use lease::Lease;
+pub use lease::{Lease, Tunnel};
 pub use ledger::SharedLedger;
 pub use life::Bounds;
 pub(crate) use pool::of_tag;

@@ -11,6 +11,7 @@ use super::life::{Bounds, Life};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
+use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
@@ -63,6 +64,8 @@ pub enum AcquireError {
     QueueTimeout,
     /// As many requests wait already as may wait.
     QueueFull,
+    /// There is no backend, for none of their names has an address.
+    NoEndpoint,
     /// No backend could be connected to; the last one refused.
     Refused,
     /// No backend could be connected to; the last one did not answer in time.
@@ -157,10 +160,15 @@ impl Upstream {
         self.settings.get()
     }
 
-    /// What an endpoint is called, by its slot.
+    /// Connections by endpoint, those included of endpoints that are gone and finish what they carry.
     #[must_use]
-    pub fn endpoint_name(&self, endpoint: usize) -> String {
-        self.books.with(|ledger| ledger.name(endpoint))
+    pub fn conns(&self) -> Vec<(String, Conns)> {
+        self.books.with(|ledger| ledger.conns())
+    }
+
+    /// Does something with what an endpoint is called, by its slot.
+    pub fn with_name_of(&self, endpoint: usize, act: impl FnOnce(&str)) {
+        self.books.with(|ledger| act(ledger.name(endpoint)));
     }
 
     /// A kept connection of the endpoint whose turn it is, without waiting: the common case. `None` when it has none, or when
@@ -192,6 +200,9 @@ impl Upstream {
             && let Some(lease) = self.take_turn(&mut wish).await?
         {
             return Ok(lease);
+        }
+        if self.books.with(|ledger| ledger.is_empty()) {
+            return Err(AcquireError::NoEndpoint);
         }
         if self.books.with(|ledger| ledger.waiting()) >= self.settings().queue_len_max as usize {
             return Err(AcquireError::QueueFull);

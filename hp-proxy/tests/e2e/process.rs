@@ -40,7 +40,7 @@ pub(crate) fn misuse_is_exit_two_and_an_unknown_name_exit_one(engine: Engine) {
         2,
         &["--head-timeout"],
     );
-    let unknown = format!("{engine} --listen 127.0.0.1:0 --backend no-such-host.invalid:80");
+    let unknown = format!("{engine} --listen no-such-host.invalid:80");
     check_refused(
         &unknown,
         1,

@@ -1,7 +1,7 @@
 //! A file that changes while the program runs: what it changes is followed, what it leaves alone goes on.
 
 use crate::Engine;
-use crate::support::{Backend, GET, OK, Peer, Proxy};
+use crate::support::{Backend, GET, OK, Peer, Proxy, refusing};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -371,4 +371,74 @@ pub(crate) fn operators_reload_by_a_request(engine: Engine) {
     site.write(&format!("{admin}{ANSWER}"));
     assert_eq!(site.admin("POST /reload").0, 200);
     assert_eq!(site.proxy.asked(GET).response().body, b"here");
+}
+
+/// What `hp-proxy plan` prints for a file, and its exit code.
+fn ahead(site: &Site, text: &str, flags: &str) -> (String, Option<i32>) {
+    let new = site.file.with_file_name("new.toml");
+    std::fs::write(&new, whole(site.engine, &site.addrs, text)).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+        .args(["plan", new.to_str().unwrap()])
+        .args(flags.split_whitespace())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.code())
+}
+
+pub(crate) fn a_plan_is_told_before_it_is_followed(engine: Engine) {
+    let backends = [Backend::new(), Backend::new()];
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let both = format!("{admin}{}", to(&["@0", "@1"], ""));
+    let site = Site::start(engine, &[&backends[0], &backends[1]], "", &both);
+    let mut client = site.proxy.client();
+    let _idle = is_served(&mut client, &backends[0]);
+    let mut tunnelled = site.proxy.asked(UPGRADE);
+    let _tunnel = backends[1].answers(SWITCH);
+    assert_eq!(tunnelled.response().status(), 101);
+
+    let flags = format!("--admin {}", site.proxy.admin_addr());
+    assert_eq!(
+        ahead(&site, &both, &flags),
+        (String::from("nothing changes\n"), Some(0))
+    );
+    let fewer = format!("{admin}{}", to(&["@0"], "timeout = \"5s\""));
+    let (text, code) = ahead(&site, &fewer, &flags);
+    let of = |index: usize| &site.addrs[index];
+    let gone = format!(
+        "- endpoint web {} (1 connections in use, 1 of them tunnels, 0 idle: idle ones close at once, \
+         the others after what they carry)\n~ route all: timeout: \"30s\" -> \"5s\"\n",
+        of(1)
+    );
+    assert_eq!((text, code), (gone, Some(0)));
+    let (text, code) = ahead(
+        &site,
+        &format!("{admin}{ANSWER}"),
+        &format!("{flags} --json"),
+    );
+    assert!(
+        code == Some(0) && text.contains("\"1 connections in use, 1 of them tunnels, 1 idle\""),
+        "{text}"
+    );
+    let (text, code) = ahead(
+        &site,
+        &both.replace(
+            admin,
+            &format!("{admin}\n[[listener]]\naddress = \"{}\"\n", of(0)),
+        ),
+        &flags,
+    );
+    assert!(code == Some(0) && text.starts_with("+ listener"), "{text}");
+    let (text, code) = ahead(&site, &both.replace("route", "rute"), &flags);
+    assert!(code == Some(1) && text.contains("did you mean"), "{text}");
+    let (text, code) = ahead(&site, &to(&["@0"], ""), "");
+    assert!(code == Some(2) && text.contains("--admin"), "{text}");
+    let (_socket, nobody) = refusing();
+    let (text, code) = ahead(&site, &both, &format!("--admin {nobody}"));
+    assert!(
+        code == Some(1) && text.contains("cannot be asked"),
+        "{text}"
+    );
+    // Nothing was followed.
+    assert_eq!(site.proxy.counts()["reloads"], "0");
 }

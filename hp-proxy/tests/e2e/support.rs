@@ -82,6 +82,11 @@ impl Proxy {
         Peer::new(TcpStream::connect_timeout(&self.others["admin"], BOUND).unwrap())
     }
 
+    /// Where the listener for operators is.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.others["admin"]
+    }
+
     /// Starts the program, and waits until it listens.
     pub(crate) fn follow(engine: Engine, flags: &str) -> Self {
         let mut child = spawn(flags);

@@ -6,6 +6,7 @@ mod hostile;
 mod ledger;
 mod message;
 pub(crate) mod play;
+mod reload;
 mod ways;
 
 pub(crate) use play::{Tell, play};

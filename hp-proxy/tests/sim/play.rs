@@ -8,6 +8,7 @@ use super::backend::Backend;
 use super::client::Client;
 use super::hostile::Bounds;
 use super::ledger::{Ledger, Outcome};
+use super::reload::{Reloads, lead};
 use super::ways;
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -17,20 +18,16 @@ use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_core::wire::http1::head::HeadLimits;
 use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
 use hp_proxy::config::plan::{
-    Action, Endpoint as Server, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Route, Timeouts,
-    Upstream,
+    Endpoint as Server, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Timeouts, Upstream,
 };
 use hp_proxy::counters::{Counters, Rows};
-use hp_proxy::route::RouteId;
-use hp_proxy::route::rule::{HostRule, PathRule, Rule};
-use hp_proxy::route::split::Split;
-use hp_proxy::route::table::Table;
-use hp_proxy::shared::{Message, SharedPlan};
+use hp_proxy::shared::{Message, Next, SharedPlan};
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// What a run came to; equal for two runs of one seed.
@@ -100,7 +97,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
         Profile::swarm()
     };
     let world = World::new(seed, &profile);
-    let stage = Stage::set(&world, &mut chance, scene);
+    let stage = Stage::set(&world, &mut chance, (scene, seed));
     if tell == Tell::Everything {
         world.tell_log();
         stage.ledger.tell_all();
@@ -123,12 +120,14 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
         let found = found.join("\n  ");
         return Err(format!("{found}\n  in {scene:?}\n  faults {struck:?}"));
     }
+    let mut ways = ways::count(&stage.ledger, stage.rows());
+    ways.insert(String::from("plan followed"), stage.reloads_done.get());
     Ok(Report {
         conns: stage.ledger.conns.get(),
         requests: stage.ledger.requests(),
         time,
         faults,
-        ways: ways::count(&stage.ledger, stage.rows()),
+        ways,
         hash,
     })
 }
@@ -150,23 +149,7 @@ fn with_routes(mut plan: Plan) -> Plan {
         .into_iter()
         .filter(|upstream| !upstream.endpoints.is_empty())
         .collect();
-    let mut open = plan.routes.remove(0);
-    open.action = Action::Forward(Split::new(&shares).expect("one has a share"));
-    let closed = Route {
-        name: String::from("closed"),
-        action: Action::Maintenance,
-        ..open.clone()
-    };
-    plan.routes = vec![open, closed];
-    let rule = |host: &str, path| Rule {
-        host: HostRule::Is(host.to_owned()),
-        path,
-        ..Rule::default()
-    };
-    plan.table = Table::new(vec![
-        (RouteId(0), rule("sim", PathRule::Prefix(String::from("/")))),
-        (RouteId(1), rule("closed", PathRule::Any)),
-    ]);
+    lead(&mut plan, &shares);
     plan
 }
 
@@ -230,10 +213,14 @@ struct Stage {
     workers_left: Rc<Cell<u32>>,
     /// The drain has begun before the clients had ended.
     has_drained_early: Cell<bool>,
+    /// The first plan, before it was given routes, and the latest.
+    plans: Option<(Plan, RefCell<SharedPlan>)>,
+    reloads: RefCell<Reloads>,
+    reloads_done: Cell<u64>,
 }
 
 impl Stage {
-    fn set(world: &World, chance: &mut Chance, scene: Scene) -> Self {
+    fn set(world: &World, chance: &mut Chance, (scene, seed): (Scene, u64)) -> Self {
         let client_host = scene.host(world, [10, 0, 0, 1], chance);
         let proxy_host = scene.host(world, [10, 0, 0, 2], chance);
         let proxy = SocketAddr::from((proxy_host.addr(), 80));
@@ -249,6 +236,9 @@ impl Stage {
             clients_left: Rc::new(Cell::new(1 + chance.below(CLIENTS_MAX))),
             workers_left: Rc::default(),
             has_drained_early: Cell::new(false),
+            plans: None,
+            reloads: RefCell::new(Reloads::of(seed, scene.bounds.has_routes)),
+            reloads_done: Cell::new(0),
         };
         let servers = stage.set_backends(world, chance, scene);
         stage.set_proxy(&proxy_host, scene, chance, (proxy, servers));
@@ -354,11 +344,13 @@ impl Stage {
                 ..ProxyLimits::default()
             },
         });
+        let first = plan.clone();
         let plan = SharedPlan::new(if scene.bounds.has_routes {
             with_routes(plan)
         } else {
             plan
         });
+        self.plans = Some((first, RefCell::new(plan.clone())));
         self.rows = Rows::new(workers, 0);
         self.workers_left.set(workers);
         for id in (0..workers).map(WorkerId) {
@@ -394,7 +386,15 @@ impl Stage {
             let drains_after = scene.drains_after.unwrap_or(u64::MAX);
             self.ledger.requests() >= drains_after
         };
-        run(&mut || self.clients_left.get() == 0 || is_early())?;
+        loop {
+            let reload_after = self.reloads.borrow().next_after();
+            let is_over = || self.clients_left.get() == 0 || is_early();
+            run(&mut || is_over() || self.ledger.requests() >= reload_after)?;
+            if is_over() {
+                break;
+            }
+            self.reload();
+        }
         self.has_drained_early.set(self.clients_left.get() > 0);
         (0..self.mesh.workers()).for_each(|id| self.tell(WorkerId(id), Message::Drain));
         run(&mut || self.workers_left.get() == 0 && self.clients_left.get() == 0)?;
@@ -402,6 +402,26 @@ impl Stage {
             self.rts()
                 .all(|rt| rt.holdings().conns == 0 && rt.holdings().lent_buffers == 0)
         })
+    }
+
+    /// Another plan follows, in the middle of whatever happens.
+    fn reload(&self) {
+        let Some((first, latest)) = &self.plans else {
+            return;
+        };
+        let plan = self.reloads.borrow_mut().next(first);
+        let next = latest.borrow().followed_by(plan);
+        for id in 0..self.mesh.workers() {
+            let (followed, _nobody_waits) = mpsc::channel();
+            let message = Next {
+                plan: next.clone(),
+                own_table: None,
+                followed,
+            };
+            self.tell(WorkerId(id), Message::Follow(Box::new(message)));
+        }
+        latest.replace(next);
+        self.reloads_done.set(self.reloads_done.get() + 1);
     }
 
     fn tell(&self, worker: WorkerId, message: Message) {

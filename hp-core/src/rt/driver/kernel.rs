@@ -72,6 +72,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::connect_datagram`]. A simulated kernel has no such sockets.
+    pub(crate) fn connect_datagram(&self, addr: SocketAddr) -> io::Result<Socket> {
+        match self {
+            Self::Real => socket::connect_datagram(addr).map(Socket::from),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        }
+    }
+
     /// See [`socket::take_error`].
     pub(crate) fn take_error(&self, fd: RawFd) -> io::Result<()> {
         match self {

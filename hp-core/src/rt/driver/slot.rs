@@ -88,7 +88,7 @@ pub(crate) struct ConnSlot {
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// The peer's FIN or RST is there: a short read does not mean that nothing follows.
+    /// A short read does not mean that nothing follows: the peer's FIN or RST is there, or the socket's pieces are datagrams.
     pub(crate) hung_up: bool,
     /// A failure is there, behind what can still be read.
     pub(crate) failed: bool,

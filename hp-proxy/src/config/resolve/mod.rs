@@ -1,5 +1,6 @@
 //! From what the files say to the plan: names are looked up, defaults filled in, and everything that is wrong is told at once.
 
+mod dns;
 mod routes;
 mod upstreams;
 
@@ -26,6 +27,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     let workers = workers.unwrap_or_else(worker::count_for_this_process);
     let timeouts = resolver.timeouts();
     let limits = resolver.limits();
+    let dns = resolver.dns();
     let forwarding = resolver.forwarding();
     let listeners = resolver.listeners(&forwarding.trusted_proxies);
     let defaults = upstreams::Defaults {
@@ -50,6 +52,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
         forwarding,
         timeouts,
         limits,
+        dns,
     })
 }
 

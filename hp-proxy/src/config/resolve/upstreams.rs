@@ -1,8 +1,10 @@
 //! Upstreams and their endpoints.
 
 use super::Resolver;
-use crate::config::file::{Entry, Section, Value};
-use crate::config::plan::{Balance, CONN_AGE_MAX, Endpoint, Limits, Timeouts, Upstream};
+use crate::config::address::{self, AddressError, Where};
+use crate::config::file::{Entry, Section};
+use crate::config::names::{self, Resolve, Source};
+use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
@@ -55,21 +57,7 @@ impl Resolver<'_> {
             limits,
             workers,
         } = defaults;
-        let mut endpoints: Vec<Endpoint> = Vec::new();
-        for entry in section.list("endpoints") {
-            let Some(endpoint) = self.endpoint(entry) else {
-                continue;
-            };
-            if endpoints.iter().any(|other| other.addr == endpoint.addr) {
-                let reason = format!(
-                    "{} is an endpoint of this upstream already; write it once",
-                    endpoint.name
-                );
-                self.report.error(&entry.place, reason);
-                continue;
-            }
-            endpoints.push(endpoint);
-        }
+        let sources = self.sources(section);
         if section.list("endpoints").is_empty() {
             self.report.error(
                 section.place_of("endpoints"),
@@ -92,7 +80,7 @@ impl Resolver<'_> {
             );
             self.report.error(&place, reason);
         }
-        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        if !sources.is_empty() && sources.iter().all(|source| source.like.weight == 0) {
             self.report.error(
                 section.place_of("endpoints"),
                 "every endpoint has weight 0, so none takes requests; give one a weight",
@@ -101,9 +89,10 @@ impl Resolver<'_> {
         let idle_conns_max = section
             .count("idle_conns_max")
             .unwrap_or(limits.idle_conns_max);
-        Upstream {
+        let mut upstream = Upstream {
             name: name.to_owned(),
-            endpoints,
+            endpoints: Vec::new(),
+            sources: Vec::new(),
             balance: self.balance(section),
             idle_conns_max,
             conns_max,
@@ -116,7 +105,9 @@ impl Resolver<'_> {
                 .map_or(Some(CONN_AGE_MAX), |age| (!age.is_zero()).then_some(age)),
             conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
             prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
-        }
+        };
+        upstream.come_from(sources);
+        upstream
     }
 
     /// Connections that are to be open before anybody asks: no more than may idle, and than may be open.
@@ -143,34 +134,123 @@ impl Resolver<'_> {
         prewarm
     }
 
-    fn endpoint(&mut self, entry: &Entry) -> Option<Endpoint> {
-        let (mut weight, mut is_backup) = (1, false);
-        let (text, place) = match &entry.value {
-            Value::Section(section) => match section.text("address") {
-                Some(found) => {
-                    weight = section.count("weight").unwrap_or(weight);
-                    is_backup = section.flag("backup");
-                    found
-                }
-                None => {
-                    self.missing(section, "address", "the HOST:PORT of the server");
-                    return None;
-                }
-            },
-            _ => entry.text()?,
+    fn sources(&mut self, section: &Section) -> Vec<Source> {
+        let mut sources: Vec<Source> = Vec::new();
+        for entry in section.list("endpoints") {
+            let Some(source) = self.source(entry) else {
+                continue;
+            };
+            let is_same = |other: &Source| match source.place {
+                names::Place::Address => other.like.addr == source.like.addr,
+                _ => other.place == source.place,
+            };
+            if sources
+                .iter()
+                .any(|other| other.is_given() == source.is_given() && is_same(other))
+            {
+                let reason = format!(
+                    "{} is an endpoint of this upstream already; write it once",
+                    source.like.name
+                );
+                self.report.error(&entry.place, reason);
+                continue;
+            }
+            if let Some(target) = source.target() {
+                self.report.note_name(&entry.place, target);
+            }
+            sources.push(source);
+        }
+        sources
+    }
+
+    fn source(&mut self, entry: &Entry) -> Option<Source> {
+        let Some(section) = entry.section() else {
+            let (text, place) = entry.text()?;
+            let at = self.written(text, place, address::endpoint(text))?;
+            return Some(Source::written(text, at));
         };
-        let addr = self.address(text, place)?;
-        if addr.tcp().is_some_and(|addr| addr.port() == 0) {
+        let (text, at) = match (section.text("address"), section.text("srv")) {
+            (Some((text, place)), None) => (
+                text.to_owned(),
+                self.written(text, place, address::endpoint(text))?,
+            ),
+            (None, Some((text, place))) => {
+                let named = address::service_named(text).map(Where::Named);
+                let at = self.written(text, place, named)?;
+                (format!("{}{text}", address::SERVICE_PREFIX), at)
+            }
+            (Some(_), Some((_, place))) => {
+                let reason = "an endpoint has an address or is a service, not both; leave one out";
+                self.report.error(place, reason);
+                return None;
+            }
+            (None, None) => {
+                self.missing(section, "address", "the HOST:PORT of the server");
+                return None;
+            }
+        };
+        let mut source = Source::written(&text, at);
+        self.resolve_of(section, &mut source);
+        let is_service = matches!(source.place, names::Place::Service(_));
+        if let Some(weight) = section.count("weight") {
+            source.like.weight = weight;
+            if is_service {
+                self.report.error(
+                    section.place_of("weight"),
+                    "a service says its weights itself; leave weight out",
+                );
+            }
+        }
+        source.like.is_backup = section.flag("backup");
+        Some(source)
+    }
+
+    /// Where an endpoint is, with what is wrong told.
+    fn written(
+        &mut self,
+        text: &str,
+        place: &Place,
+        read: Result<Where, AddressError>,
+    ) -> Option<Where> {
+        let at = match read {
+            Ok(at) => at,
+            Err(error) => {
+                self.report.error(place, format!("{text:?}: {error}"));
+                return None;
+            }
+        };
+        let port = match &at {
+            Where::At(addr) => addr.tcp().map(|addr| addr.port()),
+            Where::Named(names::Place::Host { port, .. }) => Some(*port),
+            Where::Named(_) => None,
+        };
+        if port == Some(0) {
             self.report
                 .error(place, format!("{text:?}: no server has port 0"));
             return None;
         }
-        Some(Endpoint {
-            name: text.to_owned(),
-            addr,
-            weight,
-            is_backup,
-        })
+        Some(at)
+    }
+
+    fn resolve_of(&mut self, section: &Section, source: &mut Source) {
+        let Some((word, place)) = section.text("resolve") else {
+            return;
+        };
+        match &mut source.place {
+            names::Place::Host { resolve, .. } => {
+                *resolve = match word {
+                    "each" => Resolve::Each,
+                    _ => Resolve::Happy, // The default; the shape has told of all other words.
+                };
+            }
+            names::Place::Address => self
+                .report
+                .error(place, "there is no name to resolve; leave resolve out"),
+            names::Place::Service(_) => self.report.error(
+                place,
+                "each host of a service is an endpoint; leave resolve out",
+            ),
+        }
     }
 
     fn balance(&mut self, section: &Section) -> Balance {

@@ -76,7 +76,19 @@ const ENDPOINT: Shape = Shape {
             "address",
             Kind::Text,
             "",
-            "HOST:PORT or unix:PATH of the server.",
+            "HOST:PORT or unix:PATH of the server; srv:NAME for the servers of a service.",
+        ),
+        key(
+            "srv",
+            Kind::Text,
+            "",
+            "In place of address: the name of a service, such as _http._tcp.example.test, whose SRV records give hosts, ports and weights.",
+        ),
+        key(
+            "resolve",
+            Kind::Choice(&["happy", "each"]),
+            "\"happy\"",
+            "What several addresses of one name are: ways to one server, of which the first that answers is used, or a server each.",
         ),
         key(
             "weight",

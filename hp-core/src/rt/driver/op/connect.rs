@@ -7,6 +7,7 @@ use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
 impl Io {
@@ -24,6 +25,18 @@ impl Io {
         let slot = self.conns.get_mut(key).expect("just inserted");
         if let Driver::Uring(uring) = &mut self.driver {
             uring.arm_writable(key, slot);
+        }
+        Ok(key)
+    }
+
+    /// Takes a connected datagram socket into the table, for the readiness engines.
+    ///
+    /// # Errors
+    /// What registration answers.
+    pub(crate) fn adopt_datagram(&mut self, fd: RawFd) -> io::Result<Key> {
+        let key = self.adopt(fd)?;
+        if let Some(slot) = self.conns.get_mut(key) {
+            slot.readiness.hung_up = true; // Each read takes one datagram; another one may wait, and no edge tells of it.
         }
         Ok(key)
     }
