@@ -33,54 +33,17 @@ import subprocess
 import sys
 import threading
 
-READY = "listening on "
-BOUND_S = 30
+from process import BOUND_S, Failed, Server, pinned, stolen_ticks
+
 RESAMPLES = 10_000
 UNITS_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
-
-
-class Failed(Exception):
-    """Says what, where, and what to do."""
-
-
-class Server:
-    """hp-echo on a CPU of its own, from its ready line to the end of the block."""
-
-    def __init__(self, command, cpu):
-        self.command, self.cpu = command, cpu
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            self.command, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self.cpu}),
-        )
-        giving_up = threading.Timer(BOUND_S, self.process.kill)
-        giving_up.start()
-        try:
-            for line in self.process.stderr:
-                if line.startswith(READY):
-                    # What it says later is read, so that it never waits for a full pipe.
-                    threading.Thread(target=self.process.stderr.read, daemon=True).start()
-                    return line[len(READY):].strip()
-        finally:
-            giving_up.cancel()
-        self.process.wait()
-        raise Failed(f"{self.command[0]}: it ended before it listened")
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=BOUND_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def run(name, command, cpu, seconds):
     """A program alone on a CPU: its output, and its CPU time in us."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+        preexec_fn=pinned(cpu),
     )
     # Killed by its handle and while nobody has waited for it: never another process with its number.
     giving_up = threading.Timer(seconds + BOUND_S, process.kill)
@@ -193,15 +156,6 @@ def us(text):
     """`2.0 us`, `1.07ms` in us."""
     number, unit = re.fullmatch(r"([\d.]+) ?([a-z]+)", text).groups()
     return float(number) * UNITS_US[unit]
-
-
-def stolen_ticks(cpu):
-    """How long a virtual CPU was not ours, in ticks since the start (proc(5), /proc/stat)."""
-    with open("/proc/stat", encoding="ascii") as file:
-        for line in file:
-            if line.startswith(f"cpu{cpu} "):
-                return int(line.split()[8])
-    raise Failed(f"/proc/stat: it has no cpu{cpu}")
 
 
 def lag_of_hp_bench(name, command, options):

@@ -18,65 +18,34 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+
+from process import BOUND_S, Failed, Server, end, pss_bytes
 
 CLIENT_MEMORY_MAX = 64 << 20
 DESCRIPTORS_SPARE = 500
-READY = "listening on "
-START_BOUND_S = 10
 WHOLE_MAX_S = 65  # Less than hp-echo keeps a connection that idles.
 RATE = 20
 
 
-class Failed(Exception):
-    """Says what, where, and what to do."""
-
-
-class Server:
+class Echo(Server):
     """One hp-echo on the shared port, with a Unix socket of its own to ask it for its counters."""
 
     def __init__(self, options, address, name):
         self.name = name
         command = [f"{options.bin_dir}/hp-echo", "--workers", "1", "--engine", options.engine, "--reuse-port"]
         command += ["--listen", address, "--listen", f"unix:{name}"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        giving_up = threading.Timer(START_BOUND_S, self.process.kill)
-        giving_up.start()
-        line = self.process.stderr.readline()
-        second = self.process.stderr.readline()
-        giving_up.cancel()
-        if not line.startswith(READY) or not second.startswith(READY):
-            raise Failed(f"{command[0]}: it does not listen: {line}{second}".strip())
-        self.address = line[len(READY):].strip()
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        super().__init__(command, listeners=2)
 
     def counters(self):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(START_BOUND_S)
+            connection.settimeout(BOUND_S)
             connection.connect(self.name)
             connection.sendall(b"GET /counters HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while piece := connection.recv(65536):
                 answer += piece
         return json.loads(answer.split(b"\r\n\r\n", 1)[1])
-
-    def end(self):
-        self.process.terminate()
-        try:
-            self.process.wait(START_BOUND_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def memory_of(process):
-    """Bytes of the process's proportional set size."""
-    with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as rollup:
-        for line in rollup:
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    raise Failed(f"/proc/{process.pid}/smaps_rollup: it has no line Pss")
 
 
 def clients_of(options, address, folder, idle, start, seconds):
@@ -96,8 +65,8 @@ def base_memory(options, address, folder):
     """What as many clients take that hold nothing but their one connection."""
     clients = clients_of(options, address, folder, [0] * options.processes, time.time() + 3, 1)
     time.sleep(1.5)  # They wait for their start.
-    memory = sum(memory_of(client) for client in clients)
-    finish(clients, time.time() + START_BOUND_S)
+    memory = sum(pss_bytes(client.pid) for client in clients)
+    finish(clients, time.time() + BOUND_S)
     return memory
 
 
@@ -125,20 +94,20 @@ def wait_until_held(servers, wanted, start):
 def run(options, folder, programs):
     parts = range(options.processes)
     idle = [options.connections // options.processes + (part < options.connections % options.processes) for part in parts]
-    servers = [Server(options, "127.0.0.1:0", f"{folder}/0.sock")]
-    programs += servers
+    servers = [Echo(options, "127.0.0.1:0", f"{folder}/0.sock")]
+    programs += [server.process for server in servers]
     for part in parts[1:]:
-        programs.append(Server(options, servers[0].address, f"{folder}/{part}.sock"))
-        servers.append(programs[-1])
+        servers.append(Echo(options, servers[0].address, f"{folder}/{part}.sock"))
+        programs.append(servers[-1].process)
     address = servers[0].address
     base = base_memory(options, address, folder)
     before = sum(server.counters()["requests"] for server in servers)
     start = int(time.time() + options.lead)
     clients = clients_of(options, address, folder, idle, start, options.seconds)
-    programs += [Ending(client) for client in clients]
+    programs += clients
     held = wait_until_held(servers, sum(idle) + len(clients), start)
     shares = [server.counters()["connections_open"] - 1 for server in servers]
-    memory = sum(memory_of(client) for client in clients)
+    memory = sum(pss_bytes(client.pid) for client in clients)
     finish(clients, start + options.seconds + 20)
     answered = sum(server.counters()["requests"] for server in servers) - before
     results = [f"{folder}/{part}.json" for part in parts]
@@ -155,18 +124,6 @@ def run(options, folder, programs):
         raise Failed("not every connection was answered")
     if memory > CLIENT_MEMORY_MAX:
         raise Failed(f"the clients take more than {CLIENT_MEMORY_MAX >> 20} MiB")
-
-
-class Ending:
-    """A client, as something that is ended with the run."""
-
-    def __init__(self, process):
-        self.process = process
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 def main():
@@ -195,7 +152,7 @@ def main():
             return 1
         finally:
             for program in reversed(programs):
-                program.end()
+                end(program)
     return 0
 
 

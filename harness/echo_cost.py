@@ -19,17 +19,15 @@ import os
 import random
 import shlex
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+
+from process import Failed, SilentServer, cpu_seconds, free_port
 
 BODY = "Hello, world!"
 BOOTSTRAPS = 2000
-START_BOUND_S = 10
-TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """worker_processes 1; daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
@@ -38,66 +36,10 @@ http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {fol
  location / {{ {answer} }} }} }}"""
 
 
-class Failed(Exception):
-    """Says what, where, and what to do."""
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def cpu_seconds(pid):
-    """User and system time of a process and its threads."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def fine_cpu_seconds(pid):
-    """The same from the scheduler, to the nanosecond, where the kernel tells it."""
-    total = 0
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as stat:
-                total += int(stat.read().split()[0])
-    except (FileNotFoundError, ValueError):
-        return cpu_seconds(pid)
-    return total / 1e9
-
-
-class Server:
-    def __init__(self, name, command, port, cpu):
-        self.name, self.port = name, port
-        self.process = subprocess.Popen(
-            ["taskset", "-c", str(cpu), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + START_BOUND_S
-        while True:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.end()
-                raise Failed(f"{name}: it does not listen on port {port}: {shlex.join(command)}")
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(START_BOUND_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-
 def servers_of(options, folder, started):
     """Starts all; they idle but for the one that is asked."""
     def start(name, command, port):
-        started.append(Server(name, command, port, options.server_cpu))
+        started.append((name, SilentServer(command, port, options.server_cpu)))
 
     for other in options.other:
         name, command = other.split("=", 1)
@@ -119,22 +61,22 @@ def servers_of(options, folder, started):
             start(name, ["nginx", "-c", path], port)
 
 
-def measure(options, server):
+def measure(options, name, server):
     """Microseconds of the server's time for each request of one round."""
     command = ["taskset", "-c", str(options.load_cpu), options.bench or f"{options.bin_dir}/hp-bench"]
     command += [f"127.0.0.1:{server.port}", str(options.connections), "-t", "1", "-d", f"{round(options.seconds * 1000)}ms"]
     command += ["--warmup", "0", "--json", "-", "-q"]
-    before = fine_cpu_seconds(server.process.pid)
+    before = cpu_seconds(server.process.pid)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    spent = fine_cpu_seconds(server.process.pid) - before
+    spent = cpu_seconds(server.process.pid) - before
     if done.returncode:
-        raise Failed(f"{server.name}: hp-bench ended with {done.returncode}: {done.stderr.strip()}")
+        raise Failed(f"{name}: hp-bench ended with {done.returncode}: {done.stderr.strip()}")
     result = json.loads(done.stdout)
     if result["errors"]:
-        raise Failed(f"{server.name}: hp-bench met errors: {result['errors']}")
+        raise Failed(f"{name}: hp-bench met errors: {result['errors']}")
     answered = result["run"]["responses"]
     if answered == 0:
-        raise Failed(f"{server.name}: it answered nothing")
+        raise Failed(f"{name}: it answered nothing")
     return spent / answered * 1e6
 
 
@@ -152,16 +94,16 @@ def run(options):
     with tempfile.TemporaryDirectory(prefix="echo-cost-") as folder:
         try:
             servers_of(options, folder, started)
-            figures = {server.name: [] for server in started}
-            for server in started:
-                measure(options, server)  # Warm, and not counted.
+            figures = {name: [] for name, _ in started}
+            for name, server in started:
+                measure(options, name, server)  # Warm, and not counted.
             for _ in range(options.rounds):
-                for server in chance.sample(started, len(started)):
-                    figures[server.name].append(measure(options, server))
+                for name, server in chance.sample(started, len(started)):
+                    figures[name].append(measure(options, name, server))
         finally:
-            for server in reversed(started):
+            for _, server in reversed(started):
                 server.end()
-    base = started[0].name
+    base = started[0][0]
     report = {"connections": options.connections, "rounds": options.rounds, "base": base, "servers": {}}
     print(f"{options.connections} connections, {options.rounds} rounds of {options.seconds} s, relative to {base}")
     for name, values in figures.items():

@@ -22,49 +22,10 @@ import sys
 import threading
 import time
 
+from process import BOUND_S, Failed, Server
+
 RATIO_MAX = 2.0
 HEAD = b"GET / HTTP/1.1\r\nHost: slow.example\r\nX-Slow: " + b"x" * 4096
-READY = "listening on "
-START_BOUND_S = 10
-
-
-class Failed(Exception):
-    """Says what, where, and what to do."""
-
-
-class Server:
-    """A program that prints its address when it is ready; ended with the block."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            self.command, stderr=subprocess.PIPE, text=True
-        )
-        giving_up = threading.Timer(START_BOUND_S, self.process.kill)
-        giving_up.start()
-        try:
-            for line in self.process.stderr:
-                if line.startswith(READY):
-                    # What it says later is read, so that it never waits for a full pipe.
-                    self.drain = threading.Thread(
-                        target=self.process.stderr.read, daemon=True
-                    )
-                    self.drain.start()
-                    return line[len(READY):].strip()
-        finally:
-            giving_up.cancel()
-        self.process.wait()
-        raise Failed(f"{self.command[0]}: it ended before it listened")
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=START_BOUND_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Crowd:
@@ -98,7 +59,7 @@ class Crowd:
 
     def open(self):
         try:
-            connection = socket.create_connection(self.addr, timeout=START_BOUND_S)
+            connection = socket.create_connection(self.addr, timeout=BOUND_S)
         except OSError:
             self.failures += 1
             return

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::derive::{self, Derived};
 use crate::error::Error;
-use crate::stats;
 use crate::summary::ratio::{Quantity, Ratio};
 use crate::table::{self, Side};
+use hp_bench::statistics;
 
 /// What two sessions say of each ratio that both publish.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +100,7 @@ fn compare(one: &Derived, other: &Derived) -> Agreement {
 }
 
 fn compared(name: &str, one: &Ratio, other: &Ratio, seed: u64) -> Option<Compared> {
-    let change = stats::bootstrap_difference(&other.logs, &one.logs, seed)?.map(f64::exp);
+    let change = statistics::bootstrap_difference(&other.logs, &one.logs, seed)?.map(f64::exp);
     Some(Compared {
         name: name.to_owned(),
         of: one.of,

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use crate::derive;
 use crate::error::Error;
 use crate::plan::{Overrides, Plan};
+use crate::probe::cross;
 use crate::session::Order;
 use crate::subject::Name;
 
@@ -23,6 +24,8 @@ pub enum Word {
     Plans(PathBuf),
     /// Count for so many ms, and print how far that went.
     Spin(u64),
+    /// Be a backend that refuses every connection, until a signal.
+    Refuse,
 }
 
 /// The network that a session is asked to run in.
@@ -74,6 +77,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Word, Refusal>
         Command::Derive(word) => Ok(Word::Derive(word)),
         Command::Plans { data } => Ok(Word::Plans(data)),
         Command::Spin { ms } => Ok(Word::Spin(ms)),
+        Command::Refuse => Ok(Word::Refuse),
     }
 }
 
@@ -103,6 +107,9 @@ enum Command {
         #[arg(value_parser = value_parser!(u64).range(1..=60_000))]
         ms: u64,
     },
+    /// Take a port that refuses every connection, and print which
+    #[command(hide = true)]
+    Refuse,
 }
 
 #[derive(clap::Args)]
@@ -128,6 +135,9 @@ struct Flags {
     /// Only these subjects, beside reference and control
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     subjects: Vec<Name>,
+    /// Repeat one plain closed loop with another load generator, too, and state the ratio of answers per second
+    #[arg(long, value_name = "TOOL", value_parser = cross::TOOLS)]
+    cross_check: Option<String>,
     /// Folder for results; the session gets DATE-HOST/HHMM-COMMIT below it
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
@@ -168,10 +178,14 @@ impl Flags {
             only: self.only.clone(),
             subjects: self.subjects.clone(),
         };
-        let plan = plan.with(&overrides).map_err(|cause| Error::Plan {
+        let failed = |cause| Error::Plan {
             path: PathBuf::from(&self.plan),
             cause,
-        })?;
+        };
+        let mut plan = plan.with(&overrides).map_err(failed)?;
+        if let Some(tool) = &self.cross_check {
+            cross::add(&mut plan, tool).map_err(failed)?;
+        }
         let place = match (self.inside.clone(), self.network) {
             (Some(outer), _) => Where::Inside(outer),
             (None, Asked::Own) => Where::Own,
@@ -204,6 +218,11 @@ impl Flags {
             let names: Vec<String> = self.subjects.iter().map(ToString::to_string).collect();
             words.push(format!("--subjects {}", names.join(",")));
         }
+        words.extend(
+            self.cross_check
+                .iter()
+                .map(|tool| format!("--cross-check {tool}")),
+        );
         if self.network == Asked::Host {
             words.push("--network host".into());
         }
@@ -259,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_recorded_command_repeats_the_session() {
-        let line = "harness bench --plan bench --quick --rounds 2 --seconds 0.5 --seed 9 --only small,churn --subjects nginx --network host";
+        let line = "harness bench --plan bench --quick --rounds 2 --seconds 0.5 --seed 9 --only small,churn --subjects nginx --cross-check wrk --network host";
         let (order, _place) = order_of(line).unwrap();
         assert_eq!(order.command, line);
         assert_eq!(order_of(&order.command).unwrap().0, order);

@@ -92,6 +92,29 @@ impl Counter {
         Self::IdleBytes,
     ];
 
+    /// Its name on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Syscalls => "syscalls",
+            Self::Instructions => "instructions",
+            Self::Allocations => "allocations",
+            Self::Switches => "switches",
+            Self::MinorFaults => "faults",
+            Self::IdleBytes => "idle",
+        }
+    }
+
+    /// About how many seconds a count of one subject takes.
+    pub fn seconds(self) -> f64 {
+        match self {
+            Self::Switches | Self::MinorFaults => 1.5,
+            Self::Syscalls => 4.0,
+            Self::Allocations => 8.0,
+            Self::Instructions => 10.0,
+            Self::IdleBytes => 30.0,
+        }
+    }
+
     /// Counts one thing; a failure is a reading, too.
     pub fn read(self, subject: &Subject) -> Reading {
         let value = match self {

@@ -40,7 +40,7 @@ pub struct Derived {
 /// [`Error::Read`] or [`Error::Plan`] when an input is missing, damaged, or of another schema.
 pub fn session(folder: &Path) -> Result<Derived, Error> {
     let plan = Plan::read(&folder.join(PLAN_FILE).to_string_lossy(), folder)?;
-    let setting = setting(&folder.join(ENV_FILE))?;
+    let setting = Setting::read(folder)?;
     let path = folder.join(raw::RAW_FILE);
     let records = raw::read(&path)?;
     check(&path, &records)?;
@@ -139,18 +139,6 @@ impl Derived {
     }
 }
 
-/// Reads what a page says of machine and subjects.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn setting(path: &Path) -> Result<Setting, Error> {
-    let text = text(path)?;
-    serde_json::from_str(&text).map_err(|cause| Error::Read {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    })
-}
-
 /// Reads a text of at most 16 MiB.
 ///
 /// # Errors
@@ -212,8 +200,6 @@ fn check(path: &Path, records: &[Record]) -> Result<(), Error> {
 
 /// The resolved plan.
 pub const PLAN_FILE: &str = "plan.toml";
-/// Where it ran.
-pub const ENV_FILE: &str = "env.json";
 /// The page for people.
 pub const PAGE_FILE: &str = "README.md";
 /// The derived numbers.

@@ -69,6 +69,14 @@ fn run_smoke(places: &smoke::Places, write: bool) -> Result<u8, String> {
 }
 
 fn run_compare(compare: &Compare) -> Result<u8, String> {
+    if compare.how_long {
+        println!("{:.0}", length_seconds(compare));
+        return Ok(0);
+    }
+    eprintln!(
+        "about {:.1} minutes, and more where a count is in doubt",
+        length_seconds(compare) / 60.0
+    );
     counters::has_programs(&compare.bin_dir)?;
     let mut revisions = Revisions::new()?;
     let mut program_of = |name: &str, revision: &str, folder: &Option<PathBuf>| match folder {
@@ -101,8 +109,8 @@ fn run_compare(compare: &Compare) -> Result<u8, String> {
     };
     let mut findings = Vec::new();
     if !compare.skip_counters {
-        for (engine, counters) in COUNTED {
-            findings.extend(count_both(&of(engine), engine, counters));
+        for (engine, counters) in counted(compare) {
+            findings.extend(count_both(&of(engine), engine, &counters));
         }
         rule::accept(&mut findings, &reasons);
     }
@@ -116,6 +124,38 @@ fn run_compare(compare: &Compare) -> Result<u8, String> {
         .filter(|finding| finding.verdict == Verdict::Fail);
     println!("{} losses", losses.count());
     Ok(rule::exit_code(&findings))
+}
+
+/// What is counted, by engine.
+fn counted(compare: &Compare) -> Vec<(&'static str, Vec<Counter>)> {
+    let engines = COUNTED
+        .iter()
+        .filter(|(engine, _counters)| compare.counts_on(engine));
+    engines
+        .map(|(engine, counters)| {
+            let counters = counters.iter().copied();
+            (
+                *engine,
+                counters
+                    .filter(|counter| compare.counts(*counter))
+                    .collect(),
+            )
+        })
+        .collect()
+}
+
+/// Seconds that a comparison takes when no count is in doubt and no round is made again, building left out.
+fn length_seconds(compare: &Compare) -> f64 {
+    let counted = if compare.skip_counters {
+        Vec::new()
+    } else {
+        counted(compare)
+    };
+    let counters = counted.iter().flat_map(|(_engine, counters)| counters);
+    let counts: f64 = counters.map(|counter| 2.0 * counter.seconds()).sum();
+    let visits =
+        compare.workloads().len() as f64 * f64::from(compare.rounds) * rounds::ROLES.len() as f64;
+    counts + visits * (f64::from(compare.seconds) + VISIT_OVERHEAD_SECONDS)
 }
 
 /// Counts both. What would be a loss is counted once more, and the lesser count of each holds: a busy machine adds, and never
@@ -177,6 +217,8 @@ fn seats() -> Seats {
     }
 }
 
+/// Two servers until they listen, a warm-up, and their ends.
+const VISIT_OVERHEAD_SECONDS: f64 = 0.6;
 const COUNTED: [(&str, &[Counter]); 2] = [
     ("epoll", &Counter::ALL),
     ("uring", &[Counter::Syscalls, Counter::IdleBytes]),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::derive::{self, ENV_FILE, PAGE_FILE, PLAN_FILE, SUMMARY_FILE};
+use crate::derive::{self, PAGE_FILE, PLAN_FILE, SUMMARY_FILE};
 use crate::error::Error;
 use crate::page;
 use crate::plan::Plan;
@@ -110,13 +110,6 @@ pub fn content(out: &Path) -> Result<String, Error> {
     Ok(render(entries(out)?, runs(out)))
 }
 
-/// The names of the runs of the first layout, newest first.
-pub fn first_layout(out: &Path) -> Vec<String> {
-    let mut runs = runs(out);
-    runs.sort_by(|a, b| (&b.started, &b.folder).cmp(&(&a.started, &a.folder)));
-    runs.into_iter().map(|run| run.folder).collect()
-}
-
 /// The folders of sessions below the results' folder, sorted.
 pub fn sessions(out: &Path) -> Vec<PathBuf> {
     let folders = folders(out).into_iter().flat_map(|day| folders(&day));
@@ -138,7 +131,7 @@ pub fn name_of(out: &Path, folder: &Path) -> String {
 /// [`Error::Read`] or [`Error::Plan`].
 pub fn entry(folder: &Path, name: &str) -> Result<Entry, Error> {
     let plan = Plan::read(&folder.join(PLAN_FILE).to_string_lossy(), folder)?;
-    let setting = derive::setting(&folder.join(ENV_FILE))?;
+    let setting = Setting::read(folder)?;
     let summary = summary(folder)?;
     Ok(Entry {
         folder: name.to_owned(),

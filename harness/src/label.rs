@@ -6,6 +6,7 @@
 //! | a failure, an unexpected status, fewer connections or answers than asked, Little's law broken | the visit is VOID |
 //! | steal above 2 %, foreign processes above 3 % of a CPU, calibrators 5 % apart or 3 MAD off | the round is repeated |
 //! | the same after the last attempt | it stays, flagged |
+//! | the CPUs idled two fifths of the time that was theirs | only foreign processes repeat the round; flagged |
 //! | the measured server used 95 % of its CPUs | PROXY (BACKEND where it is the backend) |
 //! | load and backend used 90 % of theirs, or the load's threads 95 % of what they can | CLIENT or BACKEND |
 //! | a schedule was not kept, or the load says that it was late itself | CLIENT |
@@ -13,6 +14,7 @@
 //! | the direct run brought less than 1.5 times the answers | flagged: load or backend are too near |
 
 use hp_bench::result::Document;
+use hp_bench::statistics;
 
 use crate::raw::{Limit, Record};
 use crate::subject::Role;
@@ -21,7 +23,7 @@ use crate::workload::{Load, Seats};
 /// What the programs of a visit may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seating {
-    /// Whether servers and load share all CPUs.
+    /// Who shares CPUs with whom.
     pub seats: Seats,
     /// CPUs of the measured server, at least 1.
     pub server_cpus: u32,
@@ -36,16 +38,7 @@ pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) ->
     if document.interrupted {
         reasons.push("the load was interrupted".to_owned());
     }
-    let failures = document
-        .errors
-        .iter()
-        .filter(|&(class, &count)| class != REUSE_CLASS && count > 0);
-    let failures: Vec<String> = failures
-        .map(|(class, count)| format!("{class} {count}"))
-        .collect();
-    if !failures.is_empty() {
-        reasons.push(format!("errors: {}", failures.join(", ")));
-    }
+    reasons.extend(failures(document));
     for (class, count) in document
         .status
         .iter()
@@ -83,7 +76,7 @@ pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) ->
     {
         reasons.push("the load reported no latency".to_owned());
     }
-    reasons.extend(littles_law(load, document));
+    reasons.extend(littles_law(document));
     match exit_code {
         Some(0) => (),
         Some(_) if !reasons.is_empty() => (), // The reasons above are what the code stands for.
@@ -93,33 +86,61 @@ pub fn void_reasons(load: &Load, document: &Document, exit_code: Option<i32>) ->
     reasons
 }
 
-/// In a closed loop on kept connections the answers per second times the mean latency are the requests under way: never more
-/// than connections have places, but for those that were under way when the window began, each at most as long as the
-/// longest that was counted. What is 3 % above has a broken clock or count behind it.
-///
-/// Fewer are no fault: a connection rests from its answer until the load's turn is over, in which all that came together is
-/// looked at before anything leaves.
-pub fn littles_law(load: &Load, document: &Document) -> Option<String> {
-    let is_closed = load.rate.is_none() && load.reuse == 0 && !load.close && load.flags.is_empty();
-    let mean_s = document.latency_ns.mean as f64 / 1e9;
-    let answers = document.run.responses;
-    let window_s = document.run.elapsed_s;
-    // With few answers per connection, those under way at the end are a part of the whole.
-    if !is_closed || mean_s <= 0.0 || window_s <= 0.0 || answers < 100 * u64::from(load.connections)
-    {
+/// The failures of a run by class; a kept connection that the server closed while it was idle is none, since the request was sent
+/// again.
+pub fn failures(document: &Document) -> Option<String> {
+    let failures = document
+        .errors
+        .iter()
+        .filter(|&(class, &count)| class != REUSE_CLASS && count > 0);
+    let failures: Vec<String> = failures
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect();
+    (!failures.is_empty()).then(|| format!("errors: {}", failures.join(", ")))
+}
+
+/// Requests under way in a closed loop on kept connections, by Little's law, and the most that can be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnderWay {
+    /// Answers per second times their mean latency, by the places that connections have for requests; above 0.
+    pub share: f64,
+    /// Beyond this a clock or a count is broken: 3 % above 1, and what was under way when a warm window began, each at most as
+    /// long as the longest that was counted.
+    pub most: f64,
+}
+
+/// None where the load is no closed loop, or brought fewer than 100 answers for each connection: then those under way at the
+/// end are a part of the whole.
+pub fn under_way(document: &Document) -> Option<UnderWay> {
+    let (plan, run) = (&document.plan, &document.run);
+    let is_closed = plan.mode == CLOSED && plan.reuse == 0 && !plan.close;
+    if !is_closed || run.responses < LITTLE_ANSWERS_MIN * u64::from(plan.connections) {
         return None;
     }
-    let places = f64::from(load.connections) * f64::from(load.pipeline);
-    let edge = document.latency_ns.max as f64 / 1e9 / window_s;
-    let begin_edge = if load.warmup_ms > 0 { edge } else { 0.0 }; // Without a warm-up nothing was under way before.
-    let most = places / mean_s * (1.0 + LITTLE_SHARE + begin_edge);
-    let rps = document.run.rps;
-    (rps > most).then(|| {
-        format!(
-            "{rps:.0} answers per second are more than {places:.0} requests under way of {:.0} µs each can be",
-            mean_s * 1e6
-        )
-    })
+    let places = f64::from(plan.connections) * f64::from(plan.pipeline.max(1));
+    let share = run.rps * (document.latency_ns.mean as f64 / 1e9) / places;
+    let was_warm = plan.warmup_s > 0.0 && run.elapsed_s > 0.0;
+    let edge = if was_warm {
+        document.latency_ns.max as f64 / 1e9 / run.elapsed_s
+    } else {
+        0.0 // Nothing was under way before.
+    };
+    let most = 1.0 + LITTLE_SHARE + edge;
+    (share.is_finite() && share > 0.0).then_some(UnderWay { share, most })
+}
+
+/// Why Little's law voids a visit.
+///
+/// Fewer requests under way than places are no fault: a connection rests from its answer until the load's turn is over, in
+/// which all that came together is looked at before anything leaves.
+pub fn littles_law(document: &Document) -> Option<String> {
+    let share = under_way(document)
+        .filter(|under_way| under_way.share > under_way.most)?
+        .share;
+    Some(format!(
+        "LITTLE mean latency times answers per second is {:.0} % of the connections: a clock or a count is wrong",
+        share * 100.0
+    ))
 }
 
 /// Which side was the limit of a visit; none where nothing tells.
@@ -138,11 +159,21 @@ pub fn limit(record: &Record, load: &Load, role: Role, seating: Seating) -> Opti
     let server = share(record.server.cpu_ns, seating.server_cpus)?;
     let client = share(record.client.cpu_ns, 1)?;
     let backend = share(record.backend.cpu_ns, 1).unwrap_or(0.0);
+    let server_full = if role == Role::Backend {
+        Limit::Backend
+    } else {
+        Limit::Proxy
+    };
     if seating.seats == Seats::Split && server >= SERVER_FULL {
-        return Some(if role == Role::Backend {
+        return Some(server_full);
+    }
+    let behind = backend / f64::from(seating.server_cpus);
+    if seating.seats == Seats::Apart && server + behind >= SERVER_FULL {
+        let is_backend = behind > server;
+        return Some(if is_backend {
             Limit::Backend
         } else {
-            Limit::Proxy
+            server_full
         });
     }
     let busier = if client >= backend {
@@ -191,35 +222,59 @@ pub fn flags(record: &Record) -> Vec<String> {
 
 /// Who else used the machine during a visit, beyond what a round may have.
 pub fn disturbances(record: &Record) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(steal) = record
-        .machine
-        .steal_pct
-        .filter(|&steal| steal > STEAL_PCT_MAX)
-    {
-        found.push(format!("STEAL {steal:.1} % of the machine's time"));
-    }
+    steal(record).into_iter().chain(foreign(record)).collect()
+}
+
+fn steal(record: &Record) -> Option<String> {
+    let steal = record.machine.steal_pct?;
+    (steal > STEAL_PCT_MAX).then(|| format!("STEAL {steal:.1} % of the machine's time"))
+}
+
+fn foreign(record: &Record) -> Option<String> {
     let elapsed_ns = record.machine.elapsed_ns.max(1) as f64;
-    let foreign_pct = record.machine.foreign_cpu_ns.unwrap_or(0) as f64 * 100.0 / elapsed_ns;
-    if foreign_pct > FOREIGN_PCT_MAX {
-        found.push(format!(
-            "FOREIGN processes used {foreign_pct:.1} % of a CPU"
-        ));
-    }
-    found
+    let pct = record.machine.foreign_cpu_ns.unwrap_or(0) as f64 * 100.0 / elapsed_ns;
+    (pct > FOREIGN_PCT_MAX).then(|| format!("FOREIGN processes used {pct:.1} % of a CPU"))
+}
+
+/// Says that the CPUs idled for a large part of the time that was theirs, over a row's part of a round; none where they were busy, or where
+/// that is not known.
+///
+/// A virtual CPU that idles is given away. Until it is back after a wake-up the kernel counts steal, whether or not a neighbour
+/// had anything to do, and the wake-ups are most of what a request costs: a row that waits for one answer at a time has both
+/// in each round, and would be repeated for ever.
+pub fn idling(round: &[Record]) -> Option<String> {
+    let shares: Vec<f64> = round.iter().filter_map(idle_share).collect();
+    let share = shares.iter().sum::<f64>() / shares.len() as f64;
+    (share >= IDLE_SHARE_MIN).then(|| {
+        format!(
+            "IDLING the CPUs idled {:.0} % of their time: what was stolen, and how the calibrator moved, is mostly wake-ups",
+            share * 100.0
+        )
+    })
+}
+
+/// Idle time by the time that was not stolen, over all CPUs.
+fn idle_share(record: &Record) -> Option<f64> {
+    let machine = &record.machine;
+    let cpus = machine.busy_pct.len() as f64;
+    let busy_pct = machine.busy_pct.iter().sum::<f64>() / cpus;
+    let ours_pct = 100.0 - machine.steal_pct?;
+    let share = 1.0 - busy_pct / ours_pct;
+    (cpus > 0.0 && ours_pct > 0.0).then(|| share.clamp(0.0, 1.0))
 }
 
 /// Why a round has to be repeated; empty when it stands. `earlier` are the calibrators' costs per request in rounds of
-/// the same row that stand.
+/// the same row that stand. Where the CPUs were [`idling`], only foreign processes are a reason.
 pub fn rejections(round: &[Record], earlier: &[f64]) -> Vec<String> {
+    let is_idling = idling(round).is_some();
     let mut reasons: Vec<String> = Vec::new();
     for record in round {
-        let found = disturbances(record);
-        reasons.extend(
-            found
-                .iter()
-                .map(|what| format!("{what}, at {}", record.subject)),
-        );
+        let stolen = steal(record).filter(|_stolen| !is_idling);
+        let found = stolen.into_iter().chain(foreign(record));
+        reasons.extend(found.map(|what| format!("{what}, at {}", record.subject)));
+    }
+    if is_idling {
+        return reasons;
     }
     let costs = calibrator_costs(round);
     if let [first, last] = costs[..] {
@@ -231,7 +286,9 @@ pub fn rejections(round: &[Record], earlier: &[f64]) -> Vec<String> {
             ));
         }
     }
-    if let Some((median, scale)) = median_and_scale(earlier) {
+    let is_distribution = earlier.len() >= CALIBRATORS_MIN;
+    let known = statistics::median(earlier).zip(statistics::scaled_mad(earlier));
+    if let Some((median, scale)) = known.filter(|_known| is_distribution) {
         // A row whose calibrators agree to the last digit must not reject everything else.
         let bound = (3.0 * scale).max(median * CALIBRATORS_APART);
         if let Some(far) = costs.iter().find(|cost| (**cost - median).abs() > bound) {
@@ -262,35 +319,24 @@ pub fn near_direct(direct_rps: f64, rps: f64) -> Option<String> {
     })
 }
 
-/// The median and the median absolute deviation from it, scaled to a normal distribution's sigma; none below five values.
-pub fn median_and_scale(values: &[f64]) -> Option<(f64, f64)> {
-    if values.len() < 5 {
-        return None;
-    }
-    let median = middle(values.to_vec())?;
-    let away = values.iter().map(|value| (value - median).abs()).collect();
-    Some((median, middle(away)? * MAD_TO_SIGMA))
-}
-
-/// The middle value, or the mean of the two in the middle.
-pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = *values.get((values.len() - 1) / 2)?;
-    Some(f64::midpoint(lower, upper))
-}
-
 /// hp-bench's name for a kept connection that the server closed while it was idle; it is tried again, and no failure.
 const REUSE_CLASS: &str = "eof_idle_reuse";
+/// The mode of a closed loop, in its document.
+const CLOSED: &str = "closed";
 const LITTLE_SHARE: f64 = 0.03;
+/// For each connection.
+const LITTLE_ANSWERS_MIN: u64 = 100;
 const SERVER_FULL: f64 = 0.95;
 const OTHERS_FULL: f64 = 0.90;
 const RATE_KEPT: f64 = 0.995;
 const STEAL_PCT_MAX: f64 = 2.0;
 const FOREIGN_PCT_MAX: f64 = 3.0;
+/// Closed loops on 16 connections and more leave a tenth, one connection a half.
+const IDLE_SHARE_MIN: f64 = 0.4;
 const CALIBRATORS_APART: f64 = 0.05;
+/// Fewer are no distribution that another one could be far from.
+const CALIBRATORS_MIN: usize = 5;
 const DIRECT_FACTOR: f64 = 1.5;
-const MAD_TO_SIGMA: f64 = 1.4826;
 
 #[cfg(test)]
 #[path = "label/tests.rs"]

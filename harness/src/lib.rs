@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod counters;
 pub mod cpu;
+pub mod cpuset;
 pub mod derive;
 pub mod error;
 pub mod gate;
@@ -39,11 +40,11 @@ pub mod process;
 pub mod progress;
 pub mod raw;
 pub mod readme;
+pub mod refuse;
 pub mod relay;
 pub mod round;
 pub mod session;
 pub mod setting;
-pub mod stats;
 pub mod subject;
 pub mod summary;
 pub mod table;
@@ -81,6 +82,10 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("{}", calibrate::count_for(Duration::from_millis(ms)));
             Ok(())
         }
+        Ok(Word::Refuse) => refuse::run().map_err(|cause| Error::Spawn {
+            command: "harness refuse".into(),
+            cause,
+        }),
         Err(refusal) => return refusal.print(),
     };
     match done {
@@ -112,9 +117,7 @@ fn bench(order: &Order, place: Where, words: &[OsString]) -> ExitCode {
     }
     match interrupt.exit_code() {
         Some(code) => ExitCode::from(code),
-        None if ended.environment.course.visits == ended.environment.course.void => {
-            ExitCode::FAILURE
-        }
+        None if ended.setting.course.visits == ended.setting.course.void => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
     }
 }
@@ -132,7 +135,7 @@ fn network(place: Where, words: &[OsString]) -> Result<Network, String> {
 fn publish(order: &Order, ended: &Ended) -> Result<(), Error> {
     let derived = derive::session(&ended.folder)?;
     derived.write(&ended.folder)?;
-    let is_final = ended.environment.course.finished && !ended.environment.source.dirty;
+    let is_final = ended.setting.course.finished && !ended.setting.source.dirty;
     let skipped = if is_final {
         index::regenerate(&order.out)?
     } else {
@@ -151,7 +154,7 @@ fn publish(order: &Order, ended: &Ended) -> Result<(), Error> {
 }
 
 fn tell(ended: &Ended) {
-    let course = &ended.environment.course;
+    let course = &ended.setting.course;
     if !course.finished {
         eprintln!("interrupted: what was seen until then is kept");
     }

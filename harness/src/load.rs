@@ -1,9 +1,10 @@
 //! One run of hp-bench, and the kinds of visits. The closed loop, the schedule and their clocks are hp-bench's own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hp_bench::result::{Document, Histograms, SCHEMA};
+use hp_bench::result::{Document, Histograms, SCHEMA, Second};
 use serde::Deserialize;
 
 use crate::clock;
@@ -12,8 +13,8 @@ use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::label;
 use crate::probe;
-use crate::process::{Launcher, Seat};
-use crate::raw::Record;
+use crate::process::{Launcher, Process, Seat};
+use crate::raw::{self, Latencies, Record};
 use crate::topology::Server;
 use crate::workload::{Load, Workload};
 
@@ -59,7 +60,7 @@ pub fn kind(name: &str) -> Option<Visit> {
 }
 
 /// The words of [`kind`], for messages.
-pub const KINDS: &str = "load, beside, correct, errors, idle, tool";
+pub const KINDS: &str = "load, beside, correct, cross-check, crowd, errors, idle, reload, tool";
 
 impl Scene<'_> {
     /// The roots of all process trees that serve: the measured one first.
@@ -109,18 +110,113 @@ pub fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
     scene.fill_usage(&before, &after, record);
     match outcome {
         Outcome::Reported(document, code) => {
-            record.void = label::void_reasons(scene.load, &document, code);
-            record.client.cpu_ns = document.client.cpu_ns;
-            if scene.load.warmup_ms > 0 {
-                // The counts are of the window without the warm-up, so the cost has to be.
-                record.server.cpu_ns = document.target_cost.as_ref().and_then(|cost| cost.cpu_ns);
-                (record.server.user_ns, record.server.sys_ns) = (None, None);
-            }
-            record.load = Some(*document);
+            judge_and_keep(scene.load, *document, code, record);
         }
         Outcome::Silent(reason) => record.void.push(reason),
     }
     Ok(())
+}
+
+/// Judges what a load reported, and keeps it.
+pub fn judge_and_keep(load: &Load, document: Document, code: Option<i32>, record: &mut Record) {
+    record
+        .void
+        .extend(label::void_reasons(load, &document, code));
+    record.client.cpu_ns = document.client.cpu_ns;
+    if load.warmup_ms > 0 {
+        // The counts are of the window without the warm-up, so the cost has to be.
+        record.server.cpu_ns = document.target_cost.as_ref().and_then(|cost| cost.cpu_ns);
+        (record.server.user_ns, record.server.sys_ns) = (None, None);
+    }
+    keep(document, record);
+}
+
+/// Keeps a document without its series, of which a schedule's latencies stay, in bins.
+pub fn keep(mut document: Document, record: &mut Record) {
+    record.seconds = if document.plan.mode == PACED {
+        document.series.iter().filter_map(binned).collect()
+    } else {
+        Vec::new()
+    };
+    document.series.clear();
+    record.load = Some(document);
+}
+
+/// A second's latencies; none where nothing was answered in it.
+fn binned(second: &Second) -> Option<Latencies> {
+    let times = second.hist.as_ref()?.decode().ok()?;
+    let mut bins: BTreeMap<u16, u64> = BTreeMap::new();
+    for slot in times.iter_recorded() {
+        *bins
+            .entry(raw::bin_of(slot.value_iterated_to()))
+            .or_default() += slot.count_at_value();
+    }
+    (!bins.is_empty()).then(|| Latencies {
+        second: second.t,
+        bins: bins.into_iter().collect(),
+    })
+}
+
+/// A run of hp-bench that goes on.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    deadline: Instant,
+}
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`].
+    pub fn start(scene: &Scene<'_>) -> Result<Self, Error> {
+        let watched = if scene.load.warmup_ms > 0 {
+            cpu::tree(scene.server.process.pid())
+        } else {
+            Vec::new()
+        };
+        let args = words(scene.load, scene.server.addr, &watched);
+        let seat = Seat::of_load(scene.workload.seats);
+        let process = scene.launcher.start_own("hp-bench", &args, seat)?;
+        let length = Duration::from_secs_f64(scene.load.seconds)
+            + Duration::from_millis(scene.load.warmup_ms.into());
+        Ok(Self {
+            process,
+            deadline: clock::now() + length + LATE_TIMEOUT,
+        })
+    }
+
+    /// Waits until then; whether the load goes on, and should.
+    pub fn goes_on_until(&mut self, then: Instant, interrupt: &Interrupt) -> bool {
+        let until = then.min(self.deadline);
+        let ended = self.process.wait_until(until, interrupt);
+        ended.is_none() && !interrupt.came() && clock::now() < self.deadline
+    }
+
+    /// Waits for its end, or until it has run much longer than it should.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn end(mut self, interrupt: &Interrupt) -> Result<Outcome, Error> {
+        let status = self.process.wait_until(self.deadline, interrupt);
+        if interrupt.came() {
+            return Err(Error::Interrupted);
+        }
+        let seen = match (status, parse_document(&self.process.stdout())) {
+            (None, _) => format!("ran {} s longer than asked", LATE_TIMEOUT.as_secs()),
+            (Some(status), Ok(document)) => {
+                return Ok(Outcome::Reported(Box::new(document), status.code()));
+            }
+            (Some(status), Err(cause)) => format!("gave no usable document ({status}; {cause})"),
+        };
+        let stderr = self.process.stderr();
+        let last = stderr
+            .lines()
+            .last()
+            .map(|line| format!(": {line}"))
+            .unwrap_or_default();
+        Ok(Outcome::Silent(format!("the load {seen}{last}")))
+    }
 }
 
 /// Runs hp-bench to its end, or to a little longer than it should take.
@@ -128,36 +224,7 @@ pub fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Spawn`] when it does not start, [`Error::Interrupted`]; what it does else is an [`Outcome`].
 pub fn run(scene: &Scene<'_>) -> Result<Outcome, Error> {
-    let watched = if scene.load.warmup_ms > 0 {
-        cpu::tree(scene.server.process.pid())
-    } else {
-        Vec::new()
-    };
-    let args = words(scene.load, scene.server.addr, &watched);
-    let mut process =
-        scene
-            .launcher
-            .start_own("hp-bench", &args, Seat::of_others(scene.workload.seats))?;
-    let length = Duration::from_secs_f64(scene.load.seconds)
-        + Duration::from_millis(scene.load.warmup_ms.into());
-    let status = process.wait_until(clock::now() + length + LATE_TIMEOUT, scene.interrupt);
-    if scene.interrupt.came() {
-        return Err(Error::Interrupted);
-    }
-    let seen = match (status, parse_document(&process.stdout())) {
-        (None, _) => format!("ran {} s longer than asked", LATE_TIMEOUT.as_secs()),
-        (Some(status), Ok(document)) => {
-            return Ok(Outcome::Reported(Box::new(document), status.code()));
-        }
-        (Some(status), Err(cause)) => format!("gave no usable document ({status}; {cause})"),
-    };
-    let stderr = process.stderr();
-    let last = stderr
-        .lines()
-        .last()
-        .map(|line| format!(": {line}"))
-        .unwrap_or_default();
-    Ok(Outcome::Silent(format!("the load {seen}{last}")))
+    Running::start(scene)?.end(scene.interrupt)
 }
 
 /// The command line of a load; hp-bench measures the cost of the processes that are named.
@@ -195,8 +262,8 @@ pub fn words(load: &Load, addr: SocketAddr, watched: &[u32]) -> Vec<String> {
     words
 }
 
-/// Reads a document of schema `hp-bench/1`, and leaves out what a session has no room for: the series, and the
-/// histograms but for those of a schedule's response time and lag. Closed loops keep their percentiles: an answer that was
+/// Reads a document of schema `hp-bench/1`, and leaves out what a session has no room for: the histograms of whole runs
+/// but for those of a schedule's response time and lag. Closed loops keep their percentiles: an answer that was
 /// not asked for during a stall is in no histogram either.
 ///
 /// # Errors
@@ -211,7 +278,6 @@ pub fn parse_document(text: &str) -> Result<Document, String> {
         return Err(format!("schema {}, not {SCHEMA}", tag.schema));
     }
     let mut document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    document.series.clear();
     let is_paced = document.plan.mode == PACED;
     document.histograms = Histograms {
         response: document.histograms.response.take().filter(|_| is_paced),
@@ -286,9 +352,35 @@ pub(crate) mod tests {
 
     #[test]
     fn a_document_is_kept_without_its_series() {
-        let document = parse_document(GOOD).unwrap();
+        let mut record = Record::default();
+        keep(parse_document(GOOD).unwrap(), &mut record);
+        let document = record.load.unwrap();
         assert_eq!(document.run.responses, 50_000);
-        assert!(document.series.is_empty());
+        assert!(document.series.is_empty() && record.seconds.is_empty());
+    }
+
+    #[test]
+    fn of_a_schedule_each_second_has_its_latencies_in_bins() {
+        let mut times =
+            hdrhistogram::Histogram::<u64>::new_with_bounds(1_000, 60_000_000_000, 3).unwrap();
+        for nanos in [100_000, 101_000, 1_000_000] {
+            times.record(nanos).unwrap();
+        }
+        let second = |t, hist| Second {
+            t,
+            hist,
+            ..Second::default()
+        };
+        let encoded = hp_bench::result::Encoded::encode(&times);
+        let mut document = parse_document(&GOOD.replace("\"closed\"", "\"rate\"")).unwrap();
+        document.series = vec![second(1, Some(encoded)), second(2, None)];
+        let mut record = Record::default();
+        keep(document, &mut record);
+        let expected = Latencies {
+            second: 1,
+            bins: vec![(40, 2), (48, 1)],
+        };
+        assert_eq!(record.seconds, [expected]);
     }
 
     #[test]

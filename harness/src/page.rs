@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use crate::raw::Limit;
 use crate::setting::Setting;
+use crate::summary::drift::DRIFT_PCT;
 use crate::summary::ratio::{Quantity, Ratio};
 use crate::summary::{Cell, Row, Spread, Summary, Workload, grid};
 use crate::table::{self, Side};
@@ -153,10 +154,14 @@ fn calibrator(summary: &Summary) -> String {
     let Some(calibrator) = summary.calibrator else {
         return String::new();
     };
+    let is_within =
+        calibrator.change_low_pct >= -DRIFT_PCT && calibrator.change_high_pct <= DRIFT_PCT;
     let consequence = if calibrator.drift {
         "**DRIFT**: ratios, which are of one round each, stay usable; absolute numbers are in parentheses"
-    } else {
+    } else if is_within {
         "no drift beyond 3 %"
+    } else {
+        "no drift is sure, and one beyond 3 % is not ruled out: take absolute numbers with care"
     };
     format!(
         "Calibrator, the relay at both ends of each round, {} visits: CPU per request changed by {:+.1} % [{:+.1}, {:+.1}] \

@@ -419,6 +419,7 @@ fn check_load(load: &Load) -> Result<(), String> {
     count("threads", load.threads, WORKERS_MAX)?;
     count("backend_workers", load.backend_workers, WORKERS_MAX)?;
     count("backends", load.backends, BACKENDS_MAX)?;
+    count("instances", load.instances, INSTANCES_MAX)?;
     if !(0.1..=3_600.0).contains(&load.seconds) {
         return Err(format!("seconds is {}; write 0.1 to 3600", load.seconds));
     }
@@ -478,6 +479,8 @@ const ROUNDS_USUAL: u32 = 9;
 const ROUNDS_MAX: u32 = 1_000;
 /// The most backends of a row.
 pub const BACKENDS_MAX: u32 = 512;
+/// The most processes of a subject.
+pub const INSTANCES_MAX: u32 = 8;
 
 const PLAN_BYTES_MAX: u64 = 1 << 20;
 const SESSION_OVERHEAD_SECONDS: f64 = 10.0; // environment, calibration, one request to each, writing

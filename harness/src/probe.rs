@@ -3,11 +3,14 @@
 //!
 //! ```text
 //! correct   is every answer what it should be? No speed counts where it is not
-//! errors    what a client sees when the backend fails
+//! errors    what a client sees when the backend fails, or refuses
 //! idle      memory by the number of connections that do nothing
+//! crowd     the same with more connections than one process may have, before several processes
 //! beside    a load beside slow clients, or beside slow answers of the backend
+//! reload    a load at a rate, while the configuration is read anew
 //! rate      a rate that is a part of what this session measured
 //! tool      another program's load generator
+//! cross     the same load by hp-bench and by another program
 //! ```
 //!
 //! Must not know: rounds, cells, files.
@@ -15,10 +18,13 @@
 pub mod beside;
 pub mod client;
 pub mod correct;
+pub mod cross;
+pub mod crowd;
 pub mod errors;
 pub mod idle;
 pub mod memory;
 pub mod rate;
+pub mod reload;
 pub mod tool;
 
 use std::time::Duration;
@@ -46,7 +52,7 @@ pub fn kind(word: &str) -> Option<Kind> {
 }
 
 /// The kinds.
-pub const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 8] = [
     Kind {
         word: "beside",
         visit: beside::visit,
@@ -58,14 +64,29 @@ pub const KINDS: [Kind; 5] = [
         length: |_load| Ok(Duration::from_secs(1)),
     },
     Kind {
+        word: cross::NAME,
+        visit: cross::visit,
+        length: cross::length,
+    },
+    Kind {
+        word: "crowd",
+        visit: crowd::visit,
+        length: crowd::length,
+    },
+    Kind {
         word: "errors",
         visit: errors::visit,
-        length: |_load| Ok(Duration::from_secs(2)),
+        length: errors::length,
     },
     Kind {
         word: "idle",
         visit: idle::visit,
         length: idle::length,
+    },
+    Kind {
+        word: "reload",
+        visit: reload::visit,
+        length: reload::length,
     },
     Kind {
         word: "tool",

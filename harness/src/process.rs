@@ -1,7 +1,8 @@
 //! Child processes that never outlive the harness: how they are started and pinned, what they print, how they end.
 //!
 //! Two outside programs do what Rust has no safe call for. `setpriv` makes the kernel end a child when the harness
-//! ends, however that happens; `taskset` pins, and what a child starts inherits it. Each is tried once, and used only
+//! ends, however that happens; `taskset` pins, and what a child starts inherits it, unless it asks for other CPUs. Where
+//! control groups may be made, one with a set of CPUs pins instead, which no child leaves. Each is tried once, and used only
 //! where it works. Every child leads a process group, so that a terminal's Ctrl-C reaches the harness alone, and a child
 //! that does not stop is ended with all that it started.
 
@@ -17,6 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::cpuset::Cpusets;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::workload::Seats;
@@ -36,15 +38,24 @@ impl Seat {
     /// The seat of a measured server.
     pub fn of_server(seats: Seats) -> Self {
         match seats {
-            Seats::Split => Self::Server,
+            Seats::Split | Seats::Apart => Self::Server,
             Seats::Shared => Self::Free,
         }
     }
 
-    /// The seat of load and backends.
-    pub fn of_others(seats: Seats) -> Self {
+    /// The seat of the load.
+    pub fn of_load(seats: Seats) -> Self {
+        match seats {
+            Seats::Split | Seats::Apart => Self::Others,
+            Seats::Shared => Self::Free,
+        }
+    }
+
+    /// The seat of backends.
+    pub fn of_backend(seats: Seats) -> Self {
         match seats {
             Seats::Split => Self::Others,
+            Seats::Apart => Self::Server,
             Seats::Shared => Self::Free,
         }
     }
@@ -59,9 +70,20 @@ pub enum Pinning {
         server: u32,
         /// The rest, at least one.
         others: Vec<u32>,
+        /// By what.
+        means: Means,
     },
     /// No, for this reason.
     Impossible(&'static str),
+}
+
+/// What keeps a program to its CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Means {
+    /// A control group with a set of CPUs.
+    Cpuset,
+    /// An affinity that its children inherit.
+    Taskset,
 }
 
 /// What is started: a program with all that it needs.
@@ -84,6 +106,7 @@ pub struct Launch {
 pub struct Launcher {
     bin_dir: PathBuf,
     pinning: Pinning,
+    cpusets: Option<Cpusets>,
     ends_with_parent: bool,
     cpus: Vec<u32>,
 }
@@ -100,20 +123,32 @@ impl Launcher {
                 return Err(Error::NoProgram { path });
             }
         }
+        let cpusets = match cpus {
+            [] | [_] => None,
+            [server, others @ ..] => Cpusets::make(*server, others),
+        };
         let pinning = match cpus {
             [] | [_] => Pinning::Impossible("one CPU"),
-            [server, ..] if !works("taskset", &["-c", &server.to_string()]) => {
-                Pinning::Impossible("no taskset")
+            [server, ..]
+                if cpusets.is_none() && !works("taskset", &["-c", &server.to_string()]) =>
+            {
+                Pinning::Impossible("neither cpusets nor taskset")
             }
             [server, others @ ..] => Pinning::Split {
                 server: *server,
                 others: others.to_vec(),
+                means: if cpusets.is_some() {
+                    Means::Cpuset
+                } else {
+                    Means::Taskset
+                },
             },
         };
         let ends_with_parent = works(END_WITH_PARENT[0], &END_WITH_PARENT[1..]);
         Ok(Self {
             bin_dir: bin_dir.to_owned(),
             pinning,
+            cpusets,
             ends_with_parent,
             cpus: cpus.to_vec(),
         })
@@ -140,6 +175,16 @@ impl Launcher {
             (Pinning::Split { server, .. }, Seat::Server) => vec![*server],
             (Pinning::Split { others, .. }, Seat::Others) => others.clone(),
             (Pinning::Split { .. }, Seat::Free) | (Pinning::Impossible(_), _) => self.cpus.clone(),
+        }
+    }
+
+    /// Words before a program's own that keep it to its seat.
+    fn pin(&self, seat: Seat) -> Vec<String> {
+        let is_kept = matches!(self.pinning, Pinning::Split { .. }) && seat != Seat::Free;
+        match &self.cpusets {
+            _ if !is_kept => Vec::new(),
+            Some(cpusets) => cpusets.words(seat),
+            None => vec!["taskset".into(), "-c".into(), listed(&self.cpus_of(seat))],
         }
     }
 
@@ -171,10 +216,7 @@ impl Launcher {
             words.extend(["sh", "-c", UNLESS_ORPHANED].map(str::to_owned));
             words.push(std::process::id().to_string());
         }
-        if matches!(self.pinning, Pinning::Split { .. }) && seat != Seat::Free {
-            let cpus = listed(&self.cpus_of(seat));
-            words.extend(["taskset".to_owned(), "-c".to_owned(), cpus]);
-        }
+        words.extend(self.pin(seat));
         let mut command = match words.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -236,6 +278,12 @@ impl Process {
         self.asked_to_stop = true;
         // The child is not waited for yet, so its number cannot belong to another process.
         signal("TERM", &self.child.id().to_string());
+    }
+
+    /// Sends a signal by its name without SIG, where the child still runs.
+    pub fn signal(&self, name: &str) {
+        // Not waited for yet, so its number cannot belong to another process.
+        signal(name, &self.child.id().to_string());
     }
 
     /// Waits until the child ends, the deadline passes, or the session is interrupted.
@@ -353,10 +401,18 @@ impl Drop for Process {
 impl fmt::Display for Pinning {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Split { server, others } => {
+            Self::Split {
+                server,
+                others,
+                means,
+            } => {
+                let means = match means {
+                    Means::Cpuset => "cpuset",
+                    Means::Taskset => "taskset",
+                };
                 write!(
                     out,
-                    "server on CPU {server}, load and backend on CPU {}",
+                    "server on CPU {server}, load and backend on CPU {}, by {means}",
                     listed(others)
                 )
             }

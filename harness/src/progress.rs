@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Error;
 use crate::raw::{Record, Writer};
-use crate::round::Watcher;
+use crate::round::{REPEATED, Watcher};
 use crate::workload::{Row, Workload};
 
 /// Shows a session on stderr, and writes its records.
@@ -83,7 +83,7 @@ impl Watcher for Progress {
 
     fn end(&mut self, record: &Record) {
         self.done += 1;
-        self.bar.set_length(self.visits.max(self.done)); // Repeated rounds are not in the plan's number.
+        self.bar.set_length(self.visits.max(self.done));
         self.bar.set_position(self.done);
         if !self.is_terminal {
             eprintln!("[{:4}/{}] {}", self.done, self.visits, line_of(record));
@@ -101,11 +101,19 @@ impl Watcher for Progress {
     }
 
     fn keep(&mut self, records: &[Record]) -> Result<(), Error> {
+        let is_repeated = |flag: &String| flag.starts_with(REPEATED);
+        if records
+            .iter()
+            .any(|record| record.flags.iter().any(is_repeated))
+        {
+            self.visits += records.len() as u64; // They are made once more than planned.
+        }
         for record in records {
             if let Some(writer) = &mut self.writer {
                 writer.write(record)?;
             }
             let mut slim = record.clone();
+            slim.seconds.clear();
             if let Some(load) = slim.load.as_mut() {
                 load.histograms = hp_bench::result::Histograms::default();
             }

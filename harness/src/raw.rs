@@ -60,9 +60,21 @@ pub struct Record {
     /// The load generator's own document without its series; none where it gave none, or another tool made the load.
     #[serde(default)]
     pub load: Option<Document>,
+    /// What each second of a load at a rate brought; empty in records that are older than this key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seconds: Vec<Latencies>,
     /// Numbers of special workloads, by name.
     #[serde(default)]
     pub extra: BTreeMap<String, Value>,
+}
+
+/// The answers of one second by their headline latency.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Latencies {
+    /// When it ended, in whole seconds as the load generator counted them.
+    pub second: u64,
+    /// The bin's number and how many answers fell into it, in rising order, none of them 0. Bin n begins at 10^(n/8) ns.
+    pub bins: Vec<(u16, u64)>,
 }
 
 /// The load of a row in numbers. What is null or absent does not apply.
@@ -247,6 +259,18 @@ pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
     Ok(records)
 }
 
+/// The bin of a latency in ns; 0 ns is in the first.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the logarithm of a u64 is from 0 to 20"
+)]
+pub fn bin_of(nanos: u64) -> u16 {
+    ((nanos.max(1) as f64).log10() * f64::from(BINS_PER_DECADE)).floor() as u16
+}
+
+/// Bins of latency from one power of ten to the next.
+pub const BINS_PER_DECADE: u16 = 8;
 /// The file's name in a session's folder.
 pub const RAW_FILE: &str = "raw.ndjson.gz";
 /// The subject's name of the relay at both ends of a round.
@@ -283,6 +307,22 @@ mod tests {
             },
             load: Some(load),
             ..Record::default()
+        }
+    }
+
+    #[test]
+    fn bins_begin_at_the_powers_of_ten() {
+        for (nanos, bin) in [
+            (0, 0),
+            (1, 0),
+            (9, 7),
+            (10, 8),
+            (999, 23),
+            (1_000, 24),
+            (1_000_000, 48),
+            (u64::MAX, 154),
+        ] {
+            assert_eq!(bin_of(nanos), bin, "{nanos}");
         }
     }
 

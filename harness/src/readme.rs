@@ -1,16 +1,18 @@
 //! The README's section about performance, made from the committed results between two comments.
 //!
-//! For each question of [`SHOWN`] the newest session that answers it is shown, with links to its page and raw file. While
-//! no session answers any, the newest table of the first layout stands there.
+//! For each question of [`SHOWN`] the newest whole session that answers it is shown, with links to its page and raw file. A
+//! session is whole when it came to its end, its sources were those of its commit, and its command line left nothing of the
+//! plan out. While no such session answers any, the section says so.
 
 use std::fs;
 use std::path::Path;
 
 use crate::derive::{self, PAGE_FILE};
 use crate::error::Error;
-use crate::index::{self, Entry};
+use crate::index::{self, Entry, INDEX_FILE};
 use crate::page;
 use crate::raw::RAW_FILE;
+use crate::setting::Setting;
 use crate::summary::{Row, Summary, Workload};
 
 /// The README with its section made anew.
@@ -62,12 +64,11 @@ fn section(results: &Path, link: &str) -> Result<String, Error> {
     let mut entries = index::entries(results)?;
     entries.sort_by(|a, b| (&b.started, &b.folder).cmp(&(&a.started, &a.folder)));
     let mut sessions: Vec<(Entry, Summary)> = Vec::new();
-    for entry in entries
-        .into_iter()
-        .filter(|entry| !entry.commit.ends_with("-dirty"))
-    {
-        let summary = index::summary(&results.join(&entry.folder))?;
-        sessions.push((entry, summary));
+    for entry in entries {
+        let folder = results.join(&entry.folder);
+        if is_whole(&Setting::read(&folder)?) {
+            sessions.push((entry, index::summary(&folder)?));
+        }
     }
     let mut parts = vec![INTRODUCTION.replace("RESULTS", link)];
     for name in SHOWN {
@@ -85,7 +86,9 @@ fn section(results: &Path, link: &str) -> Result<String, Error> {
         }
     }
     if parts.len() == 1 {
-        parts.extend(first_layout(results, link));
+        parts.push(format!(
+            "No session of a whole plan is there yet; [all runs]({link}/{INDEX_FILE}).\n"
+        ));
     }
     Ok(parts.join("\n"))
 }
@@ -102,26 +105,11 @@ fn tables(workload: &Workload) -> Option<String> {
     (!tables.is_empty()).then(|| tables.join("\n"))
 }
 
-/// The first table of the newest `floor.md`, what stands before it there, and its link.
-fn first_layout(results: &Path, link: &str) -> Option<String> {
-    let newest = index::first_layout(results)
-        .into_iter()
-        .find(|folder| results.join(folder).join(FLOOR_FILE).is_file())?;
-    let path = results.join(&newest).join(FLOOR_FILE);
-    let text = derive::text(&path).ok()?;
-    let is_table = |line: &&str| line.starts_with('|');
-    let before = text.lines().skip(1).take_while(|line| !is_table(line));
-    let before: Vec<&str> = before.collect();
-    let table: Vec<&str> = text
-        .lines()
-        .skip_while(|line| !is_table(line))
-        .take_while(is_table)
-        .collect();
-    Some(format!(
-        "{}\n\n{}\n\nThe page and its raw data: [{FLOOR_FILE}]({link}/{newest}/{FLOOR_FILE}).\n",
-        table.join("\n"),
-        before.join("\n").trim()
-    ))
+/// Whether a session measured a plan of one commit as the plan is.
+fn is_whole(setting: &Setting) -> bool {
+    let mut words = setting.command.split_ascii_whitespace();
+    let leaves_out = words.any(|word| LEAVING_OUT.contains(&word));
+    setting.course.finished && !setting.source.dirty && !leaves_out
 }
 
 /// Workloads that the README shows, by the plans' names for them, in this order.
@@ -132,7 +120,8 @@ pub const BEGIN: &str = "<!-- performance: written by `make bench-readme` -->";
 /// Ends it.
 pub const END: &str = "<!-- performance: end -->";
 
-const FLOOR_FILE: &str = "floor.md";
+/// Flags of a session that measure less than the plan asks for.
+const LEAVING_OUT: [&str; 5] = ["--quick", "--only", "--rounds", "--seconds", "--subjects"];
 const INTRODUCTION: &str = "\
 The machine and all raw data lie beside each table ([how to read them](RESULTS/README.md), [all sessions](RESULTS/INDEX.md)). Compare only
 numbers of one table. A ratio is the median of paired rounds, with its 95 % interval.

@@ -48,7 +48,7 @@ pub struct Rounds<'a> {
     pub began_ns: u64,
 }
 
-/// Seconds that rounds may still be repeated for; shared by all workloads of a session.
+/// Seconds that rounds may still be repeated for: each workload brings its part, and what it leaves is the next one's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowance {
     /// Seconds that are left.
@@ -151,6 +151,11 @@ impl Rounds<'_> {
                         && attempt < self.attempts
                         && allowance.left_s >= took_s;
                     mark(&mut records, &reasons, is_repeated);
+                    if let Some(idling) = label::idling(&records) {
+                        for record in &mut records {
+                            record.flags.push(idling.clone());
+                        }
+                    }
                     watcher.keep(&records)?;
                     if is_repeated {
                         allowance.left_s -= took_s;
@@ -291,7 +296,7 @@ impl Rounds<'_> {
         Seating {
             seats,
             server_cpus: count(Seat::of_server(seats)),
-            others_cpus: count(Seat::of_others(seats)),
+            others_cpus: count(Seat::of_load(seats)),
         }
     }
 }
@@ -316,7 +321,7 @@ struct Part<'a> {
 
 /// Writes into all records of a part why it was rejected, and what became of it.
 fn mark(records: &mut [Record], reasons: &[String], is_repeated: bool) {
-    let word = if is_repeated { "REPEATED" } else { "UNSTEADY" };
+    let word = if is_repeated { REPEATED } else { UNSTEADY };
     for record in records {
         record
             .flags
@@ -352,6 +357,10 @@ fn count_failures(
     }
 }
 
+/// The first word of the flags of a part that was made again.
+pub const REPEATED: &str = "REPEATED";
+/// The same of one that stands all the same.
+const UNSTEADY: &str = "UNSTEADY";
 const FAILURES_MAX: u32 = 2;
 const WARM_UP_SECONDS: f64 = 0.5;
 

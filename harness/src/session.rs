@@ -1,7 +1,7 @@
 //! One session, from its plan to a folder that is ready to commit.
 //!
 //! ```text
-//! network ─► environment ─► for each workload: start servers ─► warm up ─► rounds ─► end servers ─► what is derived
+//! network ─► setting ─► for each workload: start servers ─► warm up ─► rounds ─► end servers ─► what is derived
 //! ```
 //!
 //! ```text
@@ -13,12 +13,10 @@
 //!   log/            what subjects printed
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::calibrate;
 use crate::clock;
@@ -32,11 +30,12 @@ use crate::plan::Plan;
 use crate::probe::rate::Share;
 use crate::process::{Launcher, Seat};
 use crate::progress::{Kept, Progress};
-use crate::raw::{RAW_FILE, Writer};
+use crate::raw::{RAW_FILE, Record, Writer};
 use crate::round::{Allowance, Rounds, Watcher};
+use crate::setting::{Course, ENV_FILE, ENV_SCHEMA, Setting, Subject};
 use crate::subject::{Catalogue, Name, Ready, Role};
+use crate::summary::drift;
 use crate::topology::{self, Server, Starter, Topology};
-use crate::wire::Lengths;
 use crate::workload::Workload;
 
 /// What a session is run with.
@@ -56,91 +55,13 @@ pub struct Order {
     pub takes_dirty: bool,
 }
 
-/// All that a session's figures depend on, and how it went. Written when it begins, and again when it ends.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Environment {
-    /// Always [`ENV_SCHEMA`].
-    pub schema: String,
-    /// The machine's class and hash: with the date before it, the name of the folder above the session's.
-    pub host_name: String,
-    /// The day, in UTC.
-    pub date: String,
-    /// The second at which it began, in UTC.
-    pub started: String,
-    /// The command line that repeats it.
-    pub command: String,
-    /// The plan's name.
-    pub plan: String,
-    /// The seed of orders and intervals.
-    pub seed: u64,
-    /// What was measured.
-    pub source: Source,
-    /// The machine.
-    pub host: Host,
-    /// Where the traffic flowed.
-    pub network: Network,
-    /// How servers and load were kept apart.
-    pub pinning: String,
-    /// CPUs of the measured server, where it was kept apart.
-    pub server_cpus: Vec<u32>,
-    /// CPUs of load and backend, where they were kept apart.
-    pub others_cpus: Vec<u32>,
-    /// What two CPUs do by what one does; near 2 for two cores.
-    pub cpu_scaling: Option<f64>,
-    /// Versions of the tools that are installed.
-    pub tools: BTreeMap<String, String>,
-    /// What the plan names, by subject without control and workers.
-    pub subjects: BTreeMap<String, Known>,
-    /// How it went.
-    pub course: Course,
-}
-
-/// What is known of a subject.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Known {
-    /// What it says of its version.
-    pub version: Option<String>,
-    /// Why it was not measured; none where it was.
-    pub missing: Option<String>,
-    /// The catalogue's note.
-    pub note: String,
-    /// SHA-256 of each rendered file.
-    pub files: BTreeMap<String, String>,
-    /// How long the messages are that it makes of one request; none where that is not known.
-    pub wire: Option<Lengths>,
-}
-
-/// How a session went.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Course {
-    /// Whether it came to its end.
-    pub finished: bool,
-    /// Seconds that it took, and those that were computed.
-    pub seconds: f64,
-    /// Seconds that the plan computed.
-    pub planned_seconds: f64,
-    /// Visits that are in the raw file.
-    pub visits: u64,
-    /// Those of them that are void.
-    pub void: u64,
-    /// Parts of rounds that were repeated.
-    pub repeats: u32,
-    /// Drift of the calibrators in percent from begin to end; none where there were too few.
-    pub drift_pct: Option<f64>,
-    /// Whether that is significant and above 3 %: ratios stay usable, absolute figures do not.
-    pub is_drift: bool,
-}
-
 /// How a session ended.
 #[derive(Debug)]
 pub struct Ended {
     /// Its folder.
     pub folder: PathBuf,
     /// What was written about it.
-    pub environment: Environment,
+    pub setting: Setting,
 }
 
 /// A session under way.
@@ -152,7 +73,7 @@ struct Session<'a> {
     scratch: tempfile::TempDir,
     folder: PathBuf,
     began_ns: u64,
-    environment: Environment,
+    setting: Setting,
     allowance: Allowance,
 }
 
@@ -178,14 +99,14 @@ pub fn run(order: &Order, network: Network, interrupt: &Interrupt) -> Result<End
     let mut session = Session::begin(order, (&launcher, &catalogue), network, interrupt)?;
     session.announce();
     let writer = Writer::create(&session.folder.join(RAW_FILE))?;
-    session.write_environment()?;
+    session.write_setting()?;
     write(&session.folder.join("plan.toml"), &order.plan.to_text())?;
 
     let mut progress = Progress::new(order.plan.visits(), writer);
     let measured = session.measure(&mut progress);
     let kept = progress.finish()?;
     session.conclude(&kept, measured.is_ok());
-    session.write_environment()?;
+    session.write_setting()?;
     match measured {
         Ok(()) => (),
         Err(Error::Interrupted) if !kept.is_empty() => (),
@@ -201,7 +122,7 @@ pub fn run(order: &Order, network: Network, interrupt: &Interrupt) -> Result<End
     }
     Ok(Ended {
         folder: session.folder,
-        environment: session.environment,
+        setting: session.setting,
     })
 }
 
@@ -218,7 +139,7 @@ impl<'a> Session<'a> {
         }
         let started = clock::wall();
         let host = Host::read();
-        let environment = Environment {
+        let setting = Setting {
             schema: ENV_SCHEMA.into(),
             host_name: host.folder(),
             date: started.date(),
@@ -234,12 +155,16 @@ impl<'a> Session<'a> {
             others_cpus: launcher.cpus_of(Seat::Others),
             cpu_scaling: calibrate::cpu_scaling(launcher, interrupt)?,
             tools: machine::tools(),
-            ..Environment::default()
+            course: Course {
+                finished: false,
+                ..Course::default()
+            },
+            ..Setting::default()
         };
         let above = order
             .out
-            .join(format!("{}-{}", environment.date, environment.host_name));
-        let name = format!("{}-{}", started.minute(), environment.source.folder());
+            .join(format!("{}-{}", setting.date, setting.host_name));
+        let name = format!("{}-{}", started.minute(), setting.source.folder());
         let folder = above.join(name);
         if folder.exists() {
             return Err(Error::Write {
@@ -259,7 +184,6 @@ impl<'a> Session<'a> {
             cause,
         })?;
         let planned_seconds = order.plan.length_seconds();
-        let left_s = planned_seconds * f64::from(order.plan.repeats_pct) / 100.0;
         let mut session = Self {
             order,
             launcher,
@@ -268,10 +192,13 @@ impl<'a> Session<'a> {
             scratch,
             folder,
             began_ns: clock::monotonic_ns(),
-            environment,
-            allowance: Allowance { left_s, repeats: 0 },
+            setting,
+            allowance: Allowance {
+                left_s: 0.0,
+                repeats: 0,
+            },
         };
-        session.environment.course.planned_seconds = (planned_seconds * 10.0).round() / 10.0;
+        session.setting.course.planned_seconds = (planned_seconds * 10.0).round() / 10.0;
         session.look_for_subjects();
         Ok(session)
     }
@@ -288,7 +215,7 @@ impl<'a> Session<'a> {
             let (version, missing) = match topology::program_of(subject, self.launcher) {
                 Ok(path)
                     if !subject.version.is_empty()
-                        && !self.environment.subjects.contains_key(&name.key()) =>
+                        && !self.setting.subjects.contains_key(&name.key()) =>
                 {
                     (peers::version(&path, &subject.version), None)
                 }
@@ -314,13 +241,13 @@ impl<'a> Session<'a> {
             plan.repeats_pct,
             plan.seed
         );
-        eprintln!("machine: {}", self.environment.host.line());
+        eprintln!("machine: {}", self.setting.host.line());
         eprintln!(
             "network: {}; pinning: {}",
-            self.environment.network.line(),
-            self.environment.pinning
+            self.setting.network.line(),
+            self.setting.pinning
         );
-        for (name, known) in &self.environment.subjects {
+        for (name, known) in &self.setting.subjects {
             if let Some(reason) = &known.missing {
                 eprintln!("missing: {name} ({reason})");
             }
@@ -343,6 +270,9 @@ impl<'a> Session<'a> {
                 scratch: &scratch,
                 interrupt: self.interrupt,
             };
+            // What earlier ones did not use stays; what this one may use is not theirs.
+            self.allowance.left_s +=
+                workload.length_seconds() * f64::from(order.plan.repeats_pct) / 100.0;
             let mut topology = Topology::start(workload, starter)?;
             self.keep_files(&topology)?;
             let rounds = Rounds {
@@ -483,59 +413,32 @@ impl<'a> Session<'a> {
         text
     }
 
-    fn known(&mut self, name: &Name) -> &mut Known {
-        self.environment.subjects.entry(name.key()).or_default()
+    fn known(&mut self, name: &Name) -> &mut Subject {
+        self.setting.subjects.entry(name.key()).or_default()
     }
 
     fn conclude(&mut self, kept: &[Kept], finished: bool) {
-        let calibrators: Vec<_> = kept
-            .iter()
-            .filter_map(|kept| kept.calibrator.clone())
-            .collect();
-        let drift = calibrate::drift(&calibrators);
+        let calibrators = kept.iter().filter_map(|kept| kept.calibrator.as_ref());
+        let calibrators: Vec<&Record> = calibrators.collect();
+        let drift = drift::calibrator(&calibrators, self.order.plan.seed);
         let seconds = (clock::monotonic_ns() - self.began_ns) as f64 / 1e9;
-        let course = &mut self.environment.course;
+        let course = &mut self.setting.course;
         course.finished = finished;
         course.seconds = (seconds * 10.0).round() / 10.0;
         course.visits = kept.len() as u64;
         course.void = kept.iter().filter(|kept| !kept.counts).count() as u64;
         course.repeats = self.allowance.repeats;
         course.drift_pct = drift.map(|drift| drift.change_pct);
-        course.is_drift = drift.is_some_and(|drift| drift.is_drift);
+        course.is_drift = drift.is_some_and(|drift| drift.drift);
     }
 
-    fn write_environment(&self) -> Result<(), Error> {
-        let text = serde_json::to_string_pretty(&self.environment);
-        let text = text.expect("an environment has only keys that are text") + "\n";
+    fn write_setting(&self) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(&self.setting);
+        let text = text.expect("a setting has only keys that are text") + "\n";
         write(&self.folder.join(ENV_FILE), &text)
     }
 }
 
-impl Environment {
-    /// Reads `env.json` of a session's folder.
-    ///
-    /// # Errors
-    /// [`Error::Read`].
-    pub fn read(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(ENV_FILE);
-        let failed = |cause: String| Error::Read {
-            path: path.clone(),
-            cause,
-        };
-        let text = fs::read_to_string(&path).map_err(|cause| failed(cause.to_string()))?;
-        let environment: Self =
-            serde_json::from_str(&text).map_err(|cause| failed(cause.to_string()))?;
-        if environment.schema != ENV_SCHEMA {
-            return Err(failed(format!(
-                "schema {:?}, not {ENV_SCHEMA}",
-                environment.schema
-            )));
-        }
-        Ok(environment)
-    }
-}
-
-/// A folder that servers which give up their rights can enter.
 /// The workload with the rates that this session's own records give; a row without one is left out, and said.
 fn rated(workload: &Workload, catalogue: &Catalogue, progress: &mut Progress) -> Workload {
     let is_proxy = |subject: &str| {
@@ -565,6 +468,7 @@ fn rated(workload: &Workload, catalogue: &Catalogue, progress: &mut Progress) ->
     rated
 }
 
+/// A folder that servers which give up their rights can enter.
 fn scratch() -> std::io::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder
@@ -591,8 +495,4 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     })
 }
 
-/// The file's name in a session's folder.
-pub const ENV_FILE: &str = "env.json";
-/// Names the layout of `env.json`.
-pub const ENV_SCHEMA: &str = "hp-harness-env/1";
 const LOG_BYTES_MAX: usize = 64 << 10;

@@ -1,22 +1,37 @@
-//! Where a session ran and what it measured, as far as its page tells: read from `env.json`, which has much more.
+//! Where a session ran, what it measured and how it went: `env.json`, as it is written and as it is read for a page.
 //!
 //! Every key may be absent: a page of an old session is as good as its file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::derive;
+use crate::error::Error;
+use crate::machine::{Host, Source};
+use crate::namespace::Network;
 use crate::wire::Lengths;
 
-/// What a page says of the machine, the sources and the subjects.
+/// All that a session's figures depend on, and how it went. Written when it begins, and again when it ends.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Setting {
+    /// Always [`ENV_SCHEMA`].
+    pub schema: String,
+    /// The machine's class and hash: with the date before it, the name of the folder above the session's.
+    pub host_name: String,
+    /// The day, in UTC.
+    pub date: String,
     /// The second at which it began, in UTC.
     pub started: String,
-    /// The command line that repeats the session.
+    /// The command line that repeats it.
     pub command: String,
-    /// What was built.
+    /// The plan's name.
+    pub plan: String,
+    /// The seed of orders and intervals.
+    pub seed: u64,
+    /// What was measured.
     pub source: Source,
     /// The machine.
     pub host: Host,
@@ -24,67 +39,33 @@ pub struct Setting {
     pub network: Network,
     /// How servers and load were kept apart.
     pub pinning: String,
-    /// What two CPUs do by what one does.
+    /// CPUs of the measured server, where it was kept apart.
+    pub server_cpus: Vec<u32>,
+    /// CPUs of load and backend, where they were kept apart.
+    pub others_cpus: Vec<u32>,
+    /// What two CPUs do by what one does; near 2 for two cores.
     pub cpu_scaling: Option<f64>,
-    /// What was measured, and what was asked for and not there, by name.
+    /// Versions of the tools that are installed.
+    pub tools: BTreeMap<String, String>,
+    /// What the plan names, by subject without control and workers.
     pub subjects: BTreeMap<String, Subject>,
     /// How it went.
     pub course: Course,
 }
 
-/// What was built.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Source {
-    /// Short hash of the commit, or `uncommitted`.
-    pub commit: String,
-    /// Whether the work tree differed from the commit.
-    pub dirty: bool,
-    /// Version of the compiler.
-    pub rustc: Option<String>,
-}
-
-/// The machine.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Host {
-    /// Its class, such as `2cpu-epyc-linux6.18`.
-    pub class: String,
-    /// Model of the processor.
-    pub cpu_model: String,
-    /// Processors, as the kernel shows them.
-    pub cpus: u32,
-    /// Release of the kernel.
-    pub kernel: String,
-    /// Memory in MiB.
-    pub memory_mib: Option<u64>,
-    /// Limits of the harness's process, soft and hard.
-    pub limits: BTreeMap<String, String>,
-}
-
-/// Where the traffic flowed.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Network {
-    /// Whether it was a namespace of its own.
-    pub own: bool,
-    /// Why not, or what could not be set in it.
-    pub reason: Option<String>,
-    /// Congestion control, read back from sockets.
-    pub congestion: Option<String>,
-}
-
-/// One program that was asked for.
+/// What is known of a subject.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Subject {
-    /// As the program says.
+    /// What it says of its version.
     pub version: Option<String>,
-    /// Why it was not measured; none when it was.
+    /// Why it was not measured; none where it was.
     pub missing: Option<String>,
-    /// What a reader should know.
+    /// The catalogue's note.
     pub note: String,
-    /// How long the messages are that it makes of one request.
+    /// SHA-256 of each rendered file.
+    pub files: BTreeMap<String, String>,
+    /// How long the messages are that it makes of one request; none where that is not known.
     pub wire: Option<Lengths>,
 }
 
@@ -94,8 +75,20 @@ pub struct Subject {
 pub struct Course {
     /// Whether it came to its end.
     pub finished: bool,
+    /// Seconds that it took, and those that were computed.
+    pub seconds: f64,
+    /// Seconds that the plan computed.
+    pub planned_seconds: f64,
+    /// Visits that are in the raw file.
+    pub visits: u64,
+    /// Those of them that are void.
+    pub void: u64,
     /// Parts of rounds that were repeated.
     pub repeats: u32,
+    /// Drift of the calibrators in percent from begin to end; none where there were too few.
+    pub drift_pct: Option<f64>,
+    /// Whether that is significant and above 3 %: ratios stay usable, absolute figures do not.
+    pub is_drift: bool,
 }
 
 impl Default for Course {
@@ -103,16 +96,43 @@ impl Default for Course {
     fn default() -> Self {
         Self {
             finished: true,
+            seconds: 0.0,
+            planned_seconds: 0.0,
+            visits: 0,
+            void: 0,
             repeats: 0,
+            drift_pct: None,
+            is_drift: false,
         }
     }
 }
 
 impl Setting {
+    /// Reads `env.json` of a session's folder.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(ENV_FILE);
+        let text = derive::text(&path)?;
+        let failed = |cause: String| Error::Read {
+            path: path.clone(),
+            cause,
+        };
+        let setting: Self =
+            serde_json::from_str(&text).map_err(|cause| failed(cause.to_string()))?;
+        if ![ENV_SCHEMA, ""].contains(&setting.schema.as_str()) {
+            return Err(failed(format!(
+                "schema {:?}, not {ENV_SCHEMA}",
+                setting.schema
+            )));
+        }
+        Ok(setting)
+    }
+
     /// The commit's name: `abc1234`, or `abc1234-dirty`.
     pub fn commit_name(&self) -> String {
-        let dirty = if self.source.dirty { "-dirty" } else { "" };
-        format!("{}{dirty}", self.source.commit)
+        self.source.folder()
     }
 
     /// Machine, network and pinning, in one line.
@@ -165,3 +185,8 @@ impl Setting {
         notes
     }
 }
+
+/// The file's name in a session's folder.
+pub const ENV_FILE: &str = "env.json";
+/// Names the layout of `env.json`.
+pub const ENV_SCHEMA: &str = "hp-harness-env/1";

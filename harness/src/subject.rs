@@ -13,7 +13,8 @@
 //!
 //! In arguments, environment and templates `{listen}` `{host}` `{port}` say where it listens, `{backend}`
 //! `{backend_host}` `{backend_port}` where its first backend does, `{backends}` all of them with commas; `{workers}`,
-//! `{engine}`, `{body}` and `{dir}`, a folder of its own, are the rest. A doubled brace is a brace.
+//! `{engine}`, `{body}`, `{turn}` (0, and 1 after each second reload) and `{dir}`, a folder of its own, are the rest. A doubled
+//! brace is a brace.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -97,6 +98,9 @@ pub struct Subject {
     /// The most backends that it can forward to; none: as many as there are.
     #[serde(default)]
     pub backends_max: Option<u32>,
+    /// The signal on which it reads its configuration anew: one of [`RELOAD_SIGNALS`].
+    #[serde(default)]
+    pub reload: Option<String>,
     /// Where it comes from, for the line that says that it is missing.
     #[serde(default)]
     pub install: String,
@@ -307,6 +311,13 @@ fn subjects_of(text: &str) -> Result<Option<BTreeMap<String, Subject>>, String> 
                 subject.program
             ));
         }
+        let is_known = |signal: &String| RELOAD_SIGNALS.contains(&signal.as_str());
+        if let Some(signal) = subject.reload.as_ref().filter(|signal| !is_known(signal)) {
+            return Err(format!(
+                "subject {name}: reload {signal:?}; write one of {}",
+                RELOAD_SIGNALS.join(", ")
+            ));
+        }
     }
     Ok(listing.subject)
 }
@@ -318,6 +329,8 @@ pub fn one_line(error: &toml::de::Error) -> String {
     words.join(" ")
 }
 
+/// Signals by which programs are told to read their configuration anew.
+pub const RELOAD_SIGNALS: [&str; 3] = ["HUP", "USR1", "USR2"];
 /// The most workers of one subject.
 pub const WORKERS_MAX: u32 = 1024;
 
@@ -410,6 +423,10 @@ mod tests {
             (
                 "[subject.a]\nrole = \"proxy\"\nprogram = \"x\"\nargz = []\n",
                 "argz",
+            ),
+            (
+                "[subject.a]\nrole = \"proxy\"\nprogram = \"x\"\nreload = \"KILL\"\n",
+                "HUP, USR1, USR2",
             ),
             (
                 "[subject.\"a@w2\"]\nrole = \"proxy\"\nprogram = \"x\"\n",

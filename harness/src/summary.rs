@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use crate::raw::{Limit, Params, Record};
-use crate::stats::{Interval, Resampler};
+use hp_bench::statistics::{Interval, Resampler};
 
 use grid::{Grid, RowGrid};
 

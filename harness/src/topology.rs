@@ -1,23 +1,23 @@
 //! The servers of a workload: every subject with the backends behind it, all started once, all ended when the topology
 //! is dropped. A subject that is not there, or does not start, is missing with its reason, and stops nobody else.
 
+mod ready;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hp_core::sys::socket;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::clock;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::peers;
-use crate::process::{Launch, Launcher, Process, Seat, parse_listening};
+use crate::process::{Launch, Launcher, Process, Seat};
 use crate::subject::{self, Catalogue, Name, Ready, Role, Subject, Values};
 use crate::wire::{Recorder, Wire};
 use crate::workload::{Load, Workload};
+use ready::{READY_TIMEOUT, wait_ready};
 
 /// A server that listens.
 #[derive(Debug)]
@@ -34,6 +34,12 @@ pub struct Server {
     pub addrs: Vec<SocketAddr>,
     /// The files that were made for it, as rendered: name and text.
     pub files: Vec<(String, String)>,
+    /// Those of them that a reload changes: path, and the texts that take turns.
+    pub turning: Vec<(PathBuf, [String; 2])>,
+    /// The signal on which it reads its configuration anew; none where that is not known.
+    pub reload: Option<String>,
+    /// Where a row asks for several instances, all but this one.
+    pub more: Vec<Self>,
 }
 
 /// What starts servers, the same for all of a session.
@@ -65,6 +71,8 @@ struct Behind {
     count: u32,
     body_bytes: u64,
     flags: Vec<String>,
+    /// Of each subject before it.
+    instances: u32,
 }
 
 impl Topology {
@@ -91,9 +99,9 @@ impl Topology {
         starter: Starter<'_>,
     ) -> Result<(), Error> {
         let behind = Behind::of(load);
-        let (server_seat, others_seat) = (
+        let (server_seat, backend_seat) = (
             Seat::of_server(workload.seats),
-            Seat::of_others(workload.seats),
+            Seat::of_backend(workload.seats),
         );
         for name in workload.started() {
             let key = (name.clone(), behind.clone());
@@ -106,13 +114,13 @@ impl Topology {
                     let backends = if subject.role == Role::Backend {
                         &[]
                     } else {
-                        self.backends_of(&behind, starter, others_seat)?
+                        self.backends_of(&behind, starter, backend_seat)?
                     };
                     let addrs: Vec<SocketAddr> = backends
                         .iter()
                         .flat_map(|backend| backend.addrs.clone())
                         .collect();
-                    let order = Order {
+                    let order = |number| Order {
                         subject,
                         name: &name,
                         backends: &addrs,
@@ -124,9 +132,18 @@ impl Topology {
                         },
                         seat: server_seat,
                         listeners: 1,
-                        number: self.servers.len(),
+                        number,
                     };
-                    match start(starter, &order) {
+                    let first = self.servers.len();
+                    let numbers = (1..behind.instances as usize)
+                        .map(|instance| INSTANCE_NUMBERS + first * 8 + instance);
+                    let started = start(starter, &order(first)).and_then(|mut server| {
+                        for number in numbers {
+                            server.more.push(start(starter, &order(number))?);
+                        }
+                        Ok(server)
+                    });
+                    match started {
                         Err(Error::Interrupted) => return Err(Error::Interrupted),
                         other => other.map_err(|error| error.to_string().replace("\n  | ", "; ")),
                     }
@@ -224,20 +241,11 @@ impl Topology {
             .into_iter()
             .flatten()
             .filter(|_| !is_backend);
-        for server in std::iter::once(server).chain(backends) {
-            if let Some(status) = server.process.ended() {
-                let stderr = server.process.stderr();
-                let last = stderr
-                    .lines()
-                    .last()
-                    .map(|line| format!(": {line}"))
-                    .unwrap_or_default();
-                let reason = format!("{} ended ({status}){last}", server.name);
-                self.give_up(name, reason.clone());
-                return Some(reason);
-            }
-        }
-        None
+        let reason = std::iter::once(server)
+            .chain(backends)
+            .find_map(Server::ended)?;
+        self.give_up(name, reason.clone());
+        Some(reason)
     }
 
     /// Ends a subject's servers; from now on it is missing.
@@ -258,8 +266,42 @@ impl Drop for Topology {
             .chain(self.backends.values_mut().flatten())
         {
             server.process.ask_to_stop();
+            for instance in &mut server.more {
+                instance.process.ask_to_stop();
+            }
         }
         self.servers.clear();
+    }
+}
+
+impl Server {
+    /// Writes its files anew, as they are after so many reloads, and tells it to read them; false where it cannot be told.
+    ///
+    /// # Errors
+    /// What the system answers to writing.
+    pub fn reload(&self, reloads: usize) -> std::io::Result<bool> {
+        let Some(signal) = &self.reload else {
+            return Ok(false);
+        };
+        for (path, [even, odd]) in &self.turning {
+            fs::write(path, if reloads.is_multiple_of(2) { even } else { odd })?;
+        }
+        self.process.signal(signal);
+        Ok(true)
+    }
+
+    /// How it ended, or another instance of it, which should run.
+    fn ended(&mut self) -> Option<String> {
+        let Some(status) = self.process.ended() else {
+            return self.more.iter_mut().find_map(Self::ended);
+        };
+        let stderr = self.process.stderr();
+        let last = stderr
+            .lines()
+            .last()
+            .map(|line| format!(": {line}"))
+            .unwrap_or_default();
+        Some(format!("{} ended ({status}){last}", self.name))
     }
 }
 
@@ -271,6 +313,7 @@ impl Behind {
             count: load.backends,
             body_bytes: load.body_bytes,
             flags: load.backend_flags.clone(),
+            instances: load.instances,
         }
     }
 }
@@ -352,7 +395,7 @@ fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
         path: PathBuf::from(format!("{what} of {name}")),
         cause,
     };
-    let files = made_files(order, &values, &folder)?;
+    let (files, turning) = made_files(order, &values, &folder)?;
     let mut launch = Launch {
         program: subject.program.clone(),
         path,
@@ -373,16 +416,19 @@ fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
         addr: *addrs.first().expect("a server listens somewhere"),
         addrs,
         files,
+        turning,
+        reload: subject.reload.clone(),
+        more: Vec::new(),
     })
 }
 
-/// Makes a subject's files in its folder; their names and texts.
-fn made_files(
-    order: &Order<'_>,
-    values: &Values,
-    folder: &Path,
-) -> Result<Vec<(String, String)>, Error> {
-    let mut files = Vec::new();
+/// Files as rendered, and those that turn.
+type Made = (Vec<(String, String)>, Vec<(PathBuf, [String; 2])>);
+
+/// Makes a subject's files in its folder; their names and texts. A text that names `{turn}` is another one after each reload.
+fn made_files(order: &Order<'_>, values: &Values, folder: &Path) -> Result<Made, Error> {
+    let (mut files, mut turning) = (Vec::new(), Vec::new());
+    let turned = Values::from_iter(values.clone().into_iter().chain([("turn", "1".to_owned())]));
     for (file, template) in &order.subject.files {
         let failed = |cause: String| Error::Plan {
             path: PathBuf::from(format!("{file} of {}", order.name)),
@@ -390,13 +436,22 @@ fn made_files(
         };
         let template = order.subject.templates.join(template);
         let text = fs::read_to_string(&template).map_err(|cause| failed(cause.to_string()))?;
-        let text = peers::render(&text, values, order.backends())
-            .map_err(|cause| failed(cause.to_string()))?;
+        let render = |values: &Values| {
+            peers::render(&text, values, order.backends())
+                .map_err(|cause| failed(cause.to_string()))
+        };
+        let (text, other) = (render(values)?, render(&turned)?);
         let path = folder.join(file);
-        fs::write(&path, &text).map_err(|cause| Error::Write { path, cause })?;
+        fs::write(&path, &text).map_err(|cause| Error::Write {
+            path: path.clone(),
+            cause,
+        })?;
+        if text != other {
+            turning.push((path, [text.clone(), other]));
+        }
         files.push((file.clone(), text));
     }
-    Ok(files)
+    Ok((files, turning))
 }
 
 /// The words of a subject's command line; those that name a backend or a listener are repeated for each.
@@ -412,34 +467,6 @@ fn arguments(order: &Order<'_>, values: &Values) -> Result<Vec<String>, String> 
     }
     words.extend_from_slice(order.flags);
     Ok(words)
-}
-
-/// Waits until a server listens; all addresses on which it does.
-fn wait_ready(
-    process: &mut Process,
-    order: &Order<'_>,
-    values: &Values,
-    interrupt: &Interrupt,
-) -> Result<Vec<SocketAddr>, Error> {
-    let deadline = clock::now() + READY_TIMEOUT;
-    match order.subject.ready {
-        Ready::Line => {
-            let late = "printed too few lines `listening on ADDR`";
-            process.wait_for(deadline, interrupt, late, |stderr| {
-                listening(stderr, order.listeners as usize)
-            })
-        }
-        Ready::Port => {
-            let addr = values
-                .get("listen")
-                .and_then(|text| text.parse().ok())
-                .expect("`values` made it of an address");
-            let late = "its port accepted no connection";
-            process.wait_for(deadline, interrupt, late, |_stderr| {
-                accepts(addr).then(|| vec![addr])
-            })
-        }
-    }
 }
 
 /// What a subject makes of one request: it is started alone, before a backend that keeps what comes. None for a backend, and for a
@@ -476,17 +503,6 @@ fn listener(index: u32) -> SocketAddr {
     SocketAddr::from(([127, 0, byte(1 + index / 250), byte(1 + index % 250)], 0))
 }
 
-/// The addresses of all whole lines `listening on ADDR`, once there are so many.
-fn listening(stderr: &str, count: usize) -> Option<Vec<SocketAddr>> {
-    let mut addrs = Vec::new();
-    let mut rest = stderr;
-    while let Some((line, after)) = rest.split_once('\n') {
-        addrs.extend(parse_listening(&format!("{line}\n")));
-        rest = after;
-    }
-    (addrs.len() >= count).then_some(addrs)
-}
-
 /// What this server's templates are filled with.
 fn values(order: &Order<'_>, folder: &Path) -> Result<Values, Error> {
     let listen = match order.subject.ready {
@@ -518,6 +534,7 @@ fn values(order: &Order<'_>, folder: &Path) -> Result<Values, Error> {
         ("engine", order.subject.engine.clone()),
         ("body", order.body_bytes.to_string()),
         ("dir", folder.display().to_string()),
+        ("turn", "0".to_owned()),
     ]))
 }
 
@@ -534,19 +551,8 @@ fn free_addr() -> Result<SocketAddr, Error> {
     addr
 }
 
-/// Whether a connection is accepted there.
-fn accepts(addr: SocketAddr) -> bool {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
-    socket.is_ok_and(|socket| {
-        socket
-            .connect_timeout(&addr.into(), CONNECT_TIMEOUT)
-            .is_ok()
-    })
-}
-
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const BACKEND_NUMBERS: usize = 10_000;
+const INSTANCE_NUMBERS: usize = 20_000;
 const PROCESSES_MAX: u32 = 64;
 const LISTENER_WORD: &str = "{listener}";
 const WIRE_NUMBER: usize = 100_000;
@@ -561,13 +567,5 @@ mod tests {
         assert_eq!(addrs.len(), 512);
         assert_eq!(listener(0).to_string(), "127.0.1.1:0");
         assert_eq!(listener(511).to_string(), "127.0.3.12:0");
-    }
-
-    #[test]
-    fn all_lines_are_waited_for() {
-        let text = "listening on 127.0.1.1:5\nengine epoll\nlistening on 127.0.1.2:6\n";
-        assert_eq!(listening(text, 2).map(|addrs| addrs.len()), Some(2));
-        assert_eq!(listening(text, 3), None);
-        assert_eq!(listening("listening on 127.0.1.1:5", 1), None);
     }
 }

@@ -61,6 +61,9 @@ pub enum Seats {
     /// The measured server alone on its CPU; load and backend on the others.
     #[default]
     Split,
+    /// The load alone on its CPUs; the measured server and the backend share the other: for latency, where a load that shares its CPU
+    /// sends late.
+    Apart,
     /// Everything on all CPUs: only CPU time per request means something.
     Shared,
 }
@@ -121,6 +124,9 @@ pub struct Load {
     /// a process.
     #[serde(default = "defaults::one")]
     pub backends: u32,
+    /// Processes of each subject, each on an address of its own; 1 to 8. Only the first is measured but by the kind `crowd`.
+    #[serde(default = "defaults::one", skip_serializing_if = "defaults::is_one")]
+    pub instances: u32,
     /// Numbers and words that only special kinds of workload read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, Value>,
@@ -184,6 +190,11 @@ impl Load {
                 self.path == defaults::path(),
             ),
             ("backends", Value::from(self.backends), self.backends == 1),
+            (
+                "instances",
+                Value::from(self.instances),
+                self.instances == 1,
+            ),
         ] {
             if !is_usual {
                 other.insert(key.to_owned(), value);
@@ -216,6 +227,14 @@ mod defaults {
 
     pub(super) fn one() -> u32 {
         1
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the form that serde calls"
+    )]
+    pub(super) fn is_one(count: &u32) -> bool {
+        *count == 1
     }
 
     pub(super) fn path() -> String {

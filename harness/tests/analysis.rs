@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use harness::raw::{Limit, Record};
+use harness::raw::{Latencies, Limit, Record};
 use harness::summary::ratio::{Quantity, Verdict};
 use harness::summary::{Cell, Row, Summary, Workload};
 use harness::{derive, index, page, readme};
@@ -492,6 +492,55 @@ fn damaged_sessions_are_refused_in_one_line() {
     check_refused(&folder, "plan.toml");
 }
 
+/// The plot of this name.
+fn plot(records: &[Record], name: &str) -> String {
+    let place = tempfile::tempdir().unwrap();
+    made::write(place.path(), records);
+    let derived = derive::session(place.path()).unwrap();
+    derived.files[&Path::new("plots").join(name)].clone()
+}
+
+#[test]
+fn a_heat_map_has_a_column_for_each_second_where_records_have_them() {
+    let mut records = Made::default().records();
+    let old = plot(&records, "heat-latency-r1000.svg");
+    assert!(old.contains("answers by round and latency"), "{old}");
+    for record in of_workload(&mut records, "latency") {
+        let second = |second| Latencies {
+            second,
+            bins: vec![(40, 500), (48, 1)],
+        };
+        record.seconds = vec![second(1), second(2)];
+    }
+    let new = plot(&records, "heat-latency-r1000.svg");
+    assert!(new.contains("answers by second and latency"), "{new}");
+    assert!(new.contains("A column is one second"), "{new}");
+}
+
+#[test]
+fn parts_of_the_slowest_rate_are_marked_over_the_rates() {
+    let mut records = Made::default().records();
+    assert!(!plot(&records, "rate-latency.svg").contains("Grey lines"));
+    for record in of_workload(&mut records, "latency") {
+        let part = if record.row == "r1000" { 0.5 } else { 0.8 };
+        record
+            .params
+            .other
+            .insert("rate_of_slowest".into(), part.into());
+    }
+    let svg = plot(&records, "rate-latency.svg");
+    assert!(svg.contains("50 % at 1000/s, 80 % at 10000/s"), "{svg}");
+}
+
+fn of_workload<'a>(
+    records: &'a mut [Record],
+    workload: &'a str,
+) -> impl Iterator<Item = &'a mut Record> {
+    records
+        .iter_mut()
+        .filter(move |record| record.workload == workload)
+}
+
 /// Names of a foreign file must not leave its folder.
 #[test]
 fn hostile_names_stay_in_the_folder() {
@@ -638,8 +687,19 @@ fn results(place: &Path) {
 }
 
 fn session(place: &Path, name: &str, made: &Made) {
+    session_with(place, name, made, &[]);
+}
+
+/// The same after changes of its `env.json`.
+fn session_with(place: &Path, name: &str, made: &Made, changes: &[(&str, &str)]) {
     let folder = place.join("2026-11-22-2cpu-made-linux6.18").join(name);
     made.write(&folder);
+    let mut env = fs::read_to_string(folder.join("env.json")).unwrap();
+    for (from, to) in changes {
+        assert!(env.contains(from), "{from}");
+        env = env.replace(from, to);
+    }
+    fs::write(folder.join("env.json"), env).unwrap();
     derive::session(&folder).unwrap().write(&folder).unwrap();
 }
 
@@ -725,8 +785,7 @@ fn the_readme_shows_the_newest_answers() {
     assert_eq!(harness(&words).status.code(), Some(0));
     let text = fs::read_to_string(&path).unwrap();
     assert!(
-        text.contains("| 1 | 2 |")
-            && text.contains("(results/2026-11-21-2cpu-x-linux6/aaa0000/floor.md)"),
+        text.contains("No session of a whole plan is there yet"),
         "{text}"
     );
     assert!(
@@ -749,5 +808,59 @@ fn the_readme_shows_the_newest_answers() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(!text.contains("| 1 | 2 |"), "{text}");
+    assert!(!text.contains("No session"), "{text}");
+}
+
+#[test]
+fn the_readme_shows_the_newest_whole_session_of_a_commit() {
+    let place = tempfile::tempdir().unwrap();
+    let results = place.path().join("results");
+    fs::create_dir_all(&results).unwrap();
+    let made = Made::default();
+    let at = |hour: &'static str| ("T10:00:00Z", hour);
+    session(&results, "1000-abc1234", &made);
+    for (name, changes) in [
+        (
+            "1100-def5678",
+            vec![at("T11:00:00Z"), ("abc1234", "def5678")],
+        ),
+        (
+            "1200-0000001",
+            vec![
+                at("T12:00:00Z"),
+                ("make bench", "harness bench --plan bench --quick"),
+            ],
+        ),
+        (
+            "1300-0000002",
+            vec![
+                at("T13:00:00Z"),
+                ("make bench", "harness bench --plan bench --only small"),
+            ],
+        ),
+        (
+            "1400-0000003-dirty",
+            vec![at("T14:00:00Z"), ("\"dirty\": false", "\"dirty\": true")],
+        ),
+        (
+            "1500-0000004",
+            vec![
+                at("T15:00:00Z"),
+                ("\"finished\": true", "\"finished\": false"),
+            ],
+        ),
+    ] {
+        session_with(&results, name, &made, &changes);
+    }
+    index::regenerate(&results).unwrap();
+    let path = place.path().join("README.md");
+    fs::write(&path, format!("{}\n{}\n", readme::BEGIN, readme::END)).unwrap();
+    let text = readme::renewed(&path, &results).unwrap();
+    assert!(
+        text.contains("/1100-def5678/raw.ndjson.gz") && text.contains("commit `def5678`"),
+        "{text}"
+    );
+    for other in ["1000-", "1200-", "1300-", "1400-", "1500-"] {
+        assert!(!text.contains(other), "{other}: {text}");
+    }
 }

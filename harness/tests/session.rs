@@ -14,7 +14,7 @@ use std::time::Duration;
 use harness::clock;
 use harness::plan::Plan;
 use harness::raw::{self, RAW_FILE, Record};
-use harness::session::Environment;
+use harness::setting::Setting;
 
 /// A server that listens in words only, burns a little CPU, and notes its number.
 const SERVER: &str = r#"#!/bin/sh
@@ -104,6 +104,8 @@ impl Lab {
         command.args(["--data", env!("CARGO_MANIFEST_DIR")]);
         command.args(flags).stdin(Stdio::null());
         command.current_dir(self.tree());
+        // A harness that is killed leaves its scratch folder behind: here it goes with the lab.
+        command.env("TMPDIR", self.folder.path());
         command
     }
 
@@ -182,18 +184,18 @@ fn a_session_leaves_its_folder_and_no_process() {
 
     let plan = fs::read_to_string(lab.session().join("plan.toml")).unwrap();
     assert_eq!(Plan::parse(&plan), Plan::parse(PLAN));
-    let environment = Environment::read(&lab.session()).unwrap();
-    assert!(environment.course.finished);
-    assert_eq!(environment.course.visits, 12);
+    let setting = Setting::read(&lab.session()).unwrap();
+    assert!(setting.course.finished);
+    assert_eq!(setting.course.visits, 12);
     assert_eq!(
-        environment.subjects["hp-uring"].version.as_deref(),
+        setting.subjects["hp-uring"].version.as_deref(),
         Some("hp-proxy 9.9")
     );
     assert_eq!(
-        environment.subjects["relay-uring"].missing.as_deref(),
+        setting.subjects["relay-uring"].missing.as_deref(),
         Some("hp-relay is not built")
     );
-    assert!(!environment.network.own && !environment.source.dirty);
+    assert!(!setting.network.own && !setting.source.dirty);
     let name = lab
         .session()
         .file_name()
@@ -201,7 +203,7 @@ fn a_session_leaves_its_folder_and_no_process() {
         .to_string_lossy()
         .into_owned();
     assert!(
-        name.ends_with(&format!("-{}", environment.source.commit)),
+        name.ends_with(&format!("-{}", setting.source.commit)),
         "{name}"
     );
 }
@@ -223,7 +225,7 @@ fn a_session_has_a_network_of_its_own_or_says_why_not() {
     let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
     let output = lab.bench(&["--rounds", "1"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let network = Environment::read(&lab.session()).unwrap().network;
+    let network = Setting::read(&lab.session()).unwrap().network;
     assert!(network.own || network.reason.is_some(), "{network:?}");
     if network.own && network.reason.is_none() {
         assert_eq!(network.congestion.as_deref(), Some("cubic"));
@@ -255,8 +257,8 @@ fn a_subject_that_does_not_start_stops_nobody_else() {
     let output = lab.bench(&["--network", "host"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(lab.records().len(), 2 * 2);
-    let environment = Environment::read(&lab.session()).unwrap();
-    let reason = environment.subjects["hp-uring"].missing.clone().unwrap();
+    let setting = Setting::read(&lab.session()).unwrap();
+    let reason = setting.subjects["hp-uring"].missing.clone().unwrap();
     assert!(
         reason.contains("ended before it listened (exit status: 3)") && reason.contains("no ring"),
         "{reason}"
@@ -271,8 +273,8 @@ fn a_server_that_ends_is_void_and_then_missing() {
     let output = lab.bench(&["--network", "host"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let environment = Environment::read(&lab.session()).unwrap();
-    let reason = environment.subjects["hp-uring"].missing.clone().unwrap();
+    let setting = Setting::read(&lab.session()).unwrap();
+    let reason = setting.subjects["hp-uring"].missing.clone().unwrap();
     assert!(
         reason.contains("ended (exit status: 0): out of rings"),
         "{reason}"
@@ -350,7 +352,7 @@ fn an_interrupted_session_keeps_what_it_saw_and_leaves_no_process() {
         lab.check_no_orphan();
         if code.is_some() {
             assert!(!lab.records().is_empty(), "{signal}");
-            assert!(!Environment::read(&lab.session()).unwrap().course.finished);
+            assert!(!Setting::read(&lab.session()).unwrap().course.finished);
         }
     }
 }

@@ -97,10 +97,17 @@ pub enum Stop {
 /// # Errors
 /// [`Stop`] where there is nothing to run.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
-    Cli::try_parse_from(words).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Asked(error.to_string()),
-        _ => Stop::Misuse(one_line(&error.to_string())),
-    })
+    Cli::try_parse_from(words).map_err(|error| Stop::of(&error, "hp-bench"))
+}
+
+impl Stop {
+    /// What clap refused, of a program of this name.
+    pub fn of(error: &clap::Error, program: &str) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Asked(error.to_string()),
+            _ => Self::Misuse(one_line(&error.to_string(), program)),
+        }
+    }
 }
 
 /// Reads a count that fits connections and threads.
@@ -121,8 +128,8 @@ fn parse_threads(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is too many; give at most {THREADS_MAX}"))
 }
 
-/// What the program prints for misuse is one line: the first paragraph of clap's text and its tip.
-pub(crate) fn one_line(text: &str) -> String {
+/// What a program prints for misuse is one line: the first paragraph of clap's text and its tip.
+pub(crate) fn one_line(text: &str, program: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
     let what: Vec<&str> = first.split_whitespace().collect();
     let what = what.join(" ");
@@ -132,8 +139,8 @@ pub(crate) fn one_line(text: &str) -> String {
         .filter_map(|line| line.trim().strip_prefix("tip: "))
         .find(|tip| !tip.starts_with("to pass")); // No value begins with a dash.
     match tip {
-        Some(tip) => format!("{what}; {tip}; see hp-bench --help"),
-        None => format!("{what}; see hp-bench --help"),
+        Some(tip) => format!("{what}; {tip}; see {program} --help"),
+        None => format!("{what}; see {program} --help"),
     }
 }
 

@@ -195,7 +195,7 @@ fn parse_as<T: Parser>(words: &[OsString]) -> Result<T, Stop> {
         _ => {
             let name = T::command().get_name().to_owned();
             Stop::Misuse(
-                one_line(&error.to_string())
+                one_line(&error.to_string(), "hp-bench")
                     .replace("see hp-bench --help", &format!("see {name} --help")),
             )
         }

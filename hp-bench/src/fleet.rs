@@ -15,10 +15,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hp_core::rt::net::Conn;
+use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::{Instant, Rt};
 
-use crate::address::Address;
 use crate::cli::load::Stamp;
 use crate::flights::{Flight, Flights};
 use crate::health::Health;

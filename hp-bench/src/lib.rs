@@ -3,7 +3,6 @@
 //! [`worker::work`] is one thread's whole run and needs no process: a simulator can run it.
 //! [`run`] is the process around it: addresses, threads, signals.
 
-pub mod address;
 pub mod calibrate;
 pub mod cli;
 pub mod command;
@@ -37,6 +36,7 @@ pub mod result;
 pub mod samples;
 pub mod schedule;
 pub mod slo;
+pub mod statistics;
 pub mod target;
 pub mod traffic;
 pub mod verdict;
@@ -48,12 +48,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hp_core::rt::net::Address;
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{clock, cpu, limits};
 
-use crate::address::Address;
 use crate::live::Live;
 use crate::observe::{Costs, ObserveError, Observer};
 use crate::plan::{Plan, SharedPlan};

@@ -3,6 +3,7 @@
 //! Must not know: files, pages.
 
 mod canvas;
+pub mod theme;
 
 use std::fmt;
 

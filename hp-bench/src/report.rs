@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::address::Address;
+use hp_core::rt::net::Address;
+
 use crate::observe::Costs;
 use crate::plan::Plan;
 use crate::record::Record;

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use hp_core::rt::net::Address;
+
 /// The parsed target of a run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
@@ -142,14 +144,15 @@ fn unix_target(text: &str) -> Result<Target, TargetError> {
         Some(colon) => (&text[..colon], &text[colon + 1..]),
         None => (text, ""),
     };
-    if socket.is_empty() || socket.len() > UNIX_PATH_BYTES_MAX || socket.contains('\0') {
+    let address = Address::parse_unix(&format!("unix:{socket}"));
+    let Some(Ok(Address::Unix(socket))) = address else {
         return Err(TargetError::BadSocket);
-    }
+    };
     Ok(Target {
         host: "localhost".to_owned(),
         port: HTTP_PORT,
         path: request_path(path)?,
-        unix: Some(PathBuf::from(socket)),
+        unix: Some(socket),
     })
 }
 
@@ -210,8 +213,6 @@ fn request_path(path: &str) -> Result<String, TargetError> {
     })
 }
 
-/// `sun_path` without its final zero (unix(7)).
-const UNIX_PATH_BYTES_MAX: usize = 107;
 const HTTP_PORT: u16 = 80;
 
 #[cfg(test)]

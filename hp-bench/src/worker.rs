@@ -13,12 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hp_core::rt::Instant;
-use hp_core::rt::net::Conn;
+use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, WorkerId};
 use hp_core::sys::clock;
 
-use crate::address::Address;
 use crate::fleet::Fleet;
 use crate::idle;
 use crate::interval::{Outlet, Snapshot};

@@ -23,7 +23,12 @@ pub(super) enum Word {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "harness", version, disable_help_subcommand = true)]
+#[command(
+    name = "harness",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 struct Line {
     #[command(subcommand)]
     word: Word,
@@ -64,6 +69,18 @@ pub(super) struct Compare {
     /// Count nothing, only measure
     #[arg(long)]
     pub(super) skip_counters: bool,
+    /// Measure nothing, only count
+    #[arg(long, conflicts_with = "skip_counters")]
+    skip_rounds: bool,
+    /// What to count, of syscalls, instructions, allocations, switches, faults, idle [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_counter)]
+    counters: Vec<Counter>,
+    /// The engines to count on, of epoll and uring [default: both]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["epoll", "uring"])]
+    count_on: Vec<String>,
+    /// Print the seconds that it will take, and do nothing
+    #[arg(long)]
+    pub(super) how_long: bool,
     /// Folder of hp-echo, hp-bench and hp-relay; what is built goes to gate/ beside it
     #[arg(long, value_name = "DIR", default_value = "target/release")]
     pub(super) bin_dir: PathBuf,
@@ -77,9 +94,20 @@ impl Compare {
             self.workloads.is_empty() || self.workloads.iter().any(|asked| asked == name)
         };
         match self.rounds {
+            _ if self.skip_rounds => Vec::new(),
             0 => Vec::new(),
             _ => WORKLOADS.into_iter().filter(is_asked).collect(),
         }
+    }
+
+    /// Whether this is asked for.
+    pub(super) fn counts(&self, counter: Counter) -> bool {
+        self.counters.is_empty() || self.counters.contains(&counter)
+    }
+
+    /// Whether this engine's counts are asked for.
+    pub(super) fn counts_on(&self, engine: &str) -> bool {
+        self.count_on.is_empty() || self.count_on.iter().any(|asked| asked == engine)
     }
 
     /// Where revisions are built.
@@ -168,6 +196,14 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Word, ExitCode> {
     }
 }
 
+fn parse_counter(text: &str) -> Result<Counter, String> {
+    let names = Counter::ALL.map(Counter::name);
+    let found = Counter::ALL
+        .into_iter()
+        .find(|counter| counter.name() == text);
+    found.ok_or_else(|| format!("write one of {}", names.join(", ")))
+}
+
 fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -210,6 +246,22 @@ mod tests {
                 .is_empty()
         );
         assert!(compare("harness compare --workloads big").is_err());
+    }
+
+    #[test]
+    fn counters_and_engines_are_chosen_by_name() {
+        let all = compare("harness compare").unwrap();
+        assert!(Counter::ALL.iter().all(|counter| all.counts(*counter)));
+        assert!(all.counts_on("epoll") && all.counts_on("uring"));
+        let asked = compare("harness compare --counters idle,syscalls --count-on uring").unwrap();
+        assert!(asked.counts(Counter::IdleBytes) && asked.counts(Counter::Syscalls));
+        assert!(!asked.counts(Counter::Instructions));
+        assert!(asked.counts_on("uring") && !asked.counts_on("epoll"));
+        assert!(
+            compare("harness compare --counters time")
+                .unwrap_err()
+                .contains("write one of switches")
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use hp_bench::result::Document;
 
 use super::rule::{Finding, Ratio, Verdict, judge_ratio};
 use crate::counters::{Lab, Seats, Subject};
-use crate::stats::{Interval, bootstrap_median, median};
+use hp_bench::statistics::{Interval, bootstrap_median, median};
 
 /// Who is visited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

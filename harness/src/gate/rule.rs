@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::counters::{Counter, Counters, Reading};
-use crate::stats::Interval;
+use hp_bench::statistics::Interval;
 
 /// What is said of one number of the two revisions.
 #[derive(Clone, Debug, PartialEq)]

@@ -144,7 +144,10 @@ fn missing_connections_void_a_visit() {
         r#""connections": 100,"#,
         fewer,
         Some(0),
-        &["the load ran 50 connections, not 100"],
+        &[
+            "the load ran 50 connections, not 100",
+            "LITTLE mean latency times answers per second is 199 % of the connections: a clock or a count is wrong",
+        ],
     );
 }
 
@@ -176,6 +179,16 @@ fn no_latency_voids_a_visit() {
     );
 }
 
+/// The good document after some changes of its text.
+fn changed(changes: &[(&str, &str)]) -> Document {
+    let mut text = GOOD.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    parse_document(&text).unwrap()
+}
+
 /// 100 connections with 1.99 ms each answer 50,251 times a second at most, and fewer where they rest between an answer and the
 /// next request. Seed B of the method's history ran 30 s by one clock and 27 s by another.
 #[test]
@@ -187,29 +200,36 @@ fn a_clock_that_stepped_breaks_littles_law() {
         ("55000.0", true),
         ("40000.0", false),
     ] {
-        let document =
-            parse_document(&GOOD.replace(r#""rps": 50000.0"#, &format!("\"rps\": {rps}"))).unwrap();
-        assert_eq!(littles_law(&closed(), &document).is_some(), breaks, "{rps}");
+        let document = changed(&[("\"rps\": 50000.0", &format!("\"rps\": {rps}"))]);
+        assert_eq!(littles_law(&document).is_some(), breaks, "{rps}");
     }
-    let document = parse_document(&GOOD.replace(r#""rps": 50000.0"#, r#""rps": 55000.0"#)).unwrap();
-    let at_a_rate = load("connections = 100\nrate = 50000.0");
+    let too_many = (r#""rps": 50000.0"#, r#""rps": 55000.0"#);
+    let at_a_rate = changed(&[too_many, (r#""mode": "closed""#, r#""mode": "rate""#)]);
     assert_eq!(
-        littles_law(&at_a_rate, &document),
+        littles_law(&at_a_rate),
         None,
         "a schedule is no closed loop"
+    );
+    let few = changed(&[too_many, (r#""responses": 50000"#, r#""responses": 9999"#)]);
+    assert_eq!(
+        littles_law(&few),
+        None,
+        "the last ones are a part of the whole"
     );
 }
 
 /// A stall of 60 ms when the window begins brings answers to requests that were sent before it.
 #[test]
 fn a_stall_at_the_begin_breaks_no_law() {
-    let faster = GOOD.replace(r#""rps": 50000.0"#, r#""rps": 54000.0"#);
-    let document = parse_document(&faster).unwrap();
-    let warm = load("connections = 100\nwarmup_ms = 500");
-    assert!(littles_law(&warm, &document).is_some());
-    let stalled = faster.replace(r#""max": 7030000"#, r#""max": 60000000"#);
-    let document = parse_document(&stalled).unwrap();
-    assert_eq!(littles_law(&warm, &document), None);
+    let faster = (r#""rps": 50000.0"#, r#""rps": 54000.0"#);
+    let warm = (r#""rate": null"#, r#""warmup_s": 0.5"#);
+    let stalled = (r#""max": 7030000"#, r#""max": 60000000"#);
+    assert!(littles_law(&changed(&[faster, warm])).is_some());
+    assert!(
+        littles_law(&changed(&[faster, stalled])).is_some(),
+        "nothing was under way before"
+    );
+    assert_eq!(littles_law(&changed(&[faster, warm, stalled])), None);
 }
 
 #[test]
@@ -219,6 +239,18 @@ fn a_server_that_used_its_cpu_is_the_limit() {
         limit(&cell(0.96, 0.5, 0.0), &closed(), Role::Backend, SPLIT),
         Some(Limit::Backend)
     );
+}
+
+#[test]
+fn where_the_load_is_apart_server_and_backend_fill_one_cpu() {
+    let apart = Seating {
+        seats: Seats::Apart,
+        ..SPLIT
+    };
+    check_limit(&cell(0.50, 0.45, 0.34), apart, Some(Limit::Latency));
+    check_limit(&cell(0.60, 0.45, 0.36), apart, Some(Limit::Proxy));
+    check_limit(&cell(0.40, 0.45, 0.56), apart, Some(Limit::Backend));
+    check_limit(&cell(0.30, 0.97, 0.34), apart, Some(Limit::Client));
 }
 
 #[test]
@@ -287,6 +319,49 @@ fn a_stolen_cpu_is_flagged_and_its_round_repeated() {
         rejections(&[record], &[]),
         ["STEAL 3.1 % of the machine's time, at nginx"]
     );
+}
+
+/// A round whose CPUs were busy and stolen for so long, in percent of the time.
+fn round_with(busy_pct: f64, steal_pct: f64) -> Vec<Record> {
+    let mut records = round(10.0, 19.0);
+    for record in &mut records {
+        record.machine.busy_pct = vec![busy_pct; 2];
+        record.machine.steal_pct = Some(steal_pct);
+    }
+    records
+}
+
+/// One connection on a virtual machine: both CPUs wait most of the time, and what they wait for is counted as stolen.
+#[test]
+fn a_row_whose_cpus_idle_is_not_repeated_for_its_wake_ups() {
+    let busy = round_with(90.0, 3.0);
+    assert_eq!(idling(&busy), None);
+    assert_eq!(
+        rejections(&busy, &[]).len(),
+        4,
+        "three stolen visits, and calibrators that are apart"
+    );
+    for (busy_pct, steal_pct) in [(36.0, 11.0), (39.0, 22.0), (36.0, 37.0)] {
+        let mut idle = round_with(busy_pct, steal_pct);
+        assert!(idling(&idle).unwrap().starts_with("IDLING the CPUs idled "));
+        assert!(rejections(&idle, &[]).is_empty(), "{busy_pct} {steal_pct}");
+        assert!(
+            flags(&idle[1])[0].starts_with("STEAL "),
+            "it is said all the same"
+        );
+        idle[1].machine.foreign_cpu_ns = Some(50_000_000);
+        assert_eq!(
+            rejections(&idle, &[]),
+            ["FOREIGN processes used 5.0 % of a CPU, at nginx"]
+        );
+    }
+    assert_eq!(
+        idling(&round_with(38.0, 42.0)),
+        None,
+        "stolen from a load that had work to do"
+    );
+    assert_eq!(idling(&round(10.0, 10.0)), None, "not known");
+    assert_eq!(idling(&[]), None);
 }
 
 #[test]

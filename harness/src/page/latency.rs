@@ -28,8 +28,10 @@ pub(super) fn table(workload: &Workload) -> Option<String> {
     if lines.is_empty() {
         return None;
     }
+    let is_hidden = lines.iter().flatten().any(|text| text == HIDDEN);
+    let why = if is_hidden { WHY_HIDDEN } else { "" };
     Some(format!(
-        "Latency from the due moment, all rounds together; the interval is over the rounds' own p99.\n\n{}",
+        "Latency from the due moment, all rounds together; the interval is over the rounds' own p99.\n\n{}{why}",
         table::render(&head, &lines)
     ))
 }
@@ -42,7 +44,7 @@ fn line(row: &Row, cell: &Cell, reference: &str) -> Vec<String> {
             texts.extend(std::iter::repeat_n(NONE.to_owned(), 6));
         }
         (false, None) => {
-            texts.push("not published".into());
+            texts.push(HIDDEN.into());
             texts.extend(std::iter::repeat_n(NONE.to_owned(), 6));
         }
         (false, Some(latency)) => {
@@ -81,3 +83,10 @@ fn difference(row: &Row, cell: &Cell, latency: &Latency) -> String {
         _ => NONE.into(),
     }
 }
+
+/// Stands where the load generator's own times would be taken for the server's.
+const HIDDEN: &str = "not published";
+const WHY_HIDDEN: &str = "
+Not published: in most rounds the load generator was the limit. It missed the schedule, or sent later than due by itself, at p99 by more than 5 % of
+the latency's; it needs a CPU of its own (`seats = \"apart\"`), or a lower rate.
+";

@@ -2,9 +2,10 @@
 
 use hdrhistogram::Histogram;
 
-use super::canvas::{Axis, Figure, LEFT, Mark, Panel};
+use super::canvas::{Axis, Figure, Ink, LEFT, Mark, Panel};
 use super::scale::{self, Times};
 use super::{Inks, layer, subjects};
+use crate::probe::rate::SHARE_KEY;
 use crate::summary::grid::RowGrid;
 use crate::summary::{Latency, Row, Workload, cell};
 
@@ -83,6 +84,17 @@ pub(super) fn over_rate(workload: &Workload, inks: &Inks) -> Option<(String, Fig
     ];
     let subjects = subjects(workload);
     let panels = quantiles.map(|quantile| rate_panel(workload, &subjects, &rates, quantile, inks));
+    let mut notes =
+        vec!["A rate at which the load generator was the limit is left out.".to_owned()];
+    let shares: Vec<String> = shares(workload)
+        .map(|(part, rate)| format!("{:.0} % at {rate:.0}/s", part * 100.0))
+        .collect();
+    if !shares.is_empty() {
+        notes.push(format!(
+            "Grey lines: parts of what the slowest proxy reached in a closed loop, {}.",
+            shares.join(", ")
+        ));
+    }
     Some((
         format!("rate-{}", workload.name),
         Figure {
@@ -91,9 +103,18 @@ pub(super) fn over_rate(workload: &Workload, inks: &Inks) -> Option<(String, Fig
             panel_size: (340, 340),
             panels: panels.into(),
             legend: inks.legend(subjects.into_iter()),
-            notes: vec!["A rate at which the load generator was the limit is left out.".into()],
+            notes,
         },
     ))
+}
+
+/// The parts of the slowest proxy's rate that rows were measured at, with the rates.
+fn shares(workload: &Workload) -> impl Iterator<Item = (f64, f64)> {
+    let rows = workload.rows.iter();
+    rows.filter_map(|row| {
+        let part = row.params.other.get(SHARE_KEY)?.as_f64()?;
+        Some((part, row.params.rate?))
+    })
 }
 
 /// A name, and what it is in µs.
@@ -121,6 +142,10 @@ fn rate_panel(
     let nanos = curves.iter().flat_map(|(_, points)| points);
     let times = Times::of("", nanos.map(|point| point.1));
     let mut layers = Vec::new();
+    for (_part, rate) in shares(workload) {
+        let ends = [times.axis.low, times.axis.high].map(|end| (rate, end));
+        layers.push(layer(Ink::Grey(2), Mark::Line(ends.to_vec())));
+    }
     for (subject, points) in &curves {
         let placed: Vec<(f64, f64)> = points
             .iter()

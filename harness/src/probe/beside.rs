@@ -92,7 +92,7 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
     ]);
     args.extend(["-t", "1", "--progress", "none", "--json", "-"].map(str::to_owned));
     args.extend(plan.background);
-    let seat = Seat::of_others(scene.workload.seats);
+    let seat = Seat::of_load(scene.workload.seats);
     let mut background = scene.launcher.start_own("hp-bench", &args, seat)?;
     let ended = background.wait_until(clock::now() + plan.settle, scene.interrupt);
     if scene.interrupt.came() {
@@ -115,7 +115,7 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
     if let Some(document) = document {
         note_latency(record, "beside", &document);
         record.client.cpu_ns = document.client.cpu_ns;
-        record.load = Some(document);
+        load::keep(document, record);
     }
     note_memory(scene, record, "beside");
 

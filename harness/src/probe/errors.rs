@@ -1,7 +1,10 @@
 //! What a client sees when the backend fails. A failure may become an error of the proxy or a broken connection; it may never look
 //! whole, and never leave the client waiting.
+//!
+//! `extra`: `refused` (true: the backend is one that refuses every connection, so that nothing else can be asked).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,6 +13,7 @@ use super::{PATIENCE, correct, note};
 use crate::error::Error;
 use crate::load::Scene;
 use crate::raw::Record;
+use crate::workload::Load;
 
 /// A fault that hp-echo is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +22,51 @@ struct Fault {
     path: &'static str,
 }
 
+/// How long a visit should take.
+pub(super) fn length(load: &Load) -> Result<Duration, String> {
+    is_refused(load).map(|_is_refused| Duration::from_secs(2))
+}
+
+fn is_refused(load: &Load) -> Result<bool, String> {
+    let asked = load.extra.get("refused");
+    asked.map_or(Ok(false), |value| {
+        let wrong = || format!("extra.refused = {value}: write true or false");
+        value.as_bool().ok_or_else(wrong)
+    })
+}
+
 /// Asks for every fault [`TRIES`] times, each on a connection of its own, and for a usual answer after each.
 pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
+    match is_refused(scene.load) {
+        Ok(false) => in_answers(scene, record),
+        Ok(true) => refused(scene, record),
+        Err(cause) => {
+            record.void.push(cause);
+            Ok(())
+        }
+    }
+}
+
+/// Asks [`REFUSED_TRIES`] times where nobody stands behind the proxy: some proxies try for seconds.
+fn refused(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    for _try in 0..REFUSED_TRIES {
+        if scene.interrupt.came() {
+            return Err(Error::Interrupted);
+        }
+        let end = ask(scene, REFUSED.path);
+        *seen.entry(class(&end)).or_default() += 1;
+        if let Some(reason) = wrong(REFUSED, &end) {
+            record.void.push(reason);
+            break; // The other tries would wait as long, and say the same.
+        }
+    }
+    note(record, REFUSED.name, json!(seen));
+    note(record, "tries", REFUSED_TRIES);
+    Ok(())
+}
+
+fn in_answers(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
     for fault in FAULTS {
         let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
         let known = record.void.len();
@@ -75,6 +122,12 @@ fn class(end: &End) -> &'static str {
 }
 
 const TRIES: u64 = 20;
+const REFUSED_TRIES: u64 = 5;
+/// A connection that the backend refuses.
+const REFUSED: Fault = Fault {
+    name: "refused",
+    path: "/",
+};
 
 /// Faults in the body come after 5 of 100 bytes. A reset may overtake what was sent before it.
 const FAULTS: &[Fault] = &[

@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
+use hp_bench::statistics;
 use hp_core::sys::limits::raise_open_files;
 use serde_json::{Value, json};
 
 use super::client::{Client, End};
-use super::memory::{self, KernelMemory};
+use super::memory::KernelMemory;
 use super::{PATIENCE, note, number};
 use crate::cpu;
 use crate::error::Error;
@@ -30,32 +31,15 @@ struct Plan {
 
 /// One reading.
 #[derive(Clone, Debug, PartialEq)]
-struct Point {
-    connections: usize,
-    programs: Usage,
-    kernel: KernelMemory,
+pub(super) struct Point {
+    pub(super) connections: usize,
+    pub(super) programs: Usage,
+    pub(super) kernel: KernelMemory,
 }
 
 impl Plan {
     fn of(load: &Load) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "extra.points: write a list of rising numbers from 0 to {CONNECTIONS_MAX}, at least two"
-            )
-        };
-        let points = match load.extra.get("points") {
-            None => POINTS_USUAL.to_vec(),
-            Some(value) => {
-                let points = value.as_array().ok_or_else(wrong)?.iter().map(|point| {
-                    let point = usize::try_from(point.as_u64()?).ok()?;
-                    (point <= CONNECTIONS_MAX).then_some(point)
-                });
-                points.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?
-            }
-        };
-        if points.len() < 2 || !points.is_sorted_by(|one, next| one < next) {
-            return Err(wrong());
-        }
+        let points = points(load, &POINTS_USUAL, CONNECTIONS_MAX)?;
         let quiet = number(load, "quiet_s", 10.0, (0.0, 600.0))?;
         let active = load.extra.get("active").map_or(Some(0), Value::as_u64);
         let active = active.and_then(|active| u32::try_from(active).ok());
@@ -77,6 +61,28 @@ impl Plan {
             ..load.clone()
         })
     }
+}
+
+/// The rising numbers of connections that a row asks for; `usual` where it asks for none.
+///
+/// # Errors
+/// What to write instead.
+pub(super) fn points(load: &Load, usual: &[usize], most: usize) -> Result<Vec<usize>, String> {
+    let wrong =
+        || format!("extra.points: write a list of rising numbers from 0 to {most}, at least two");
+    let points = match load.extra.get("points") {
+        None => usual.to_vec(),
+        Some(value) => {
+            let points = value.as_array().ok_or_else(wrong)?.iter();
+            let points = points.map(|point| usize::try_from(point.as_u64()?).ok());
+            points.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?
+        }
+    };
+    let is_in_range = points.iter().all(|point| *point <= most);
+    let is_usable = points.len() >= 2 && points.is_sorted_by(|one, next| one < next);
+    (is_usable && is_in_range)
+        .then_some(points)
+        .ok_or_else(wrong)
 }
 
 /// How long a visit should take, at 5,000 new connections per second.
@@ -184,7 +190,7 @@ fn lost(crowd: &mut [Client]) -> Option<String> {
 }
 
 /// Waits while nothing happens, in pieces, so that Ctrl-C is not waited for.
-fn still(scene: &Scene<'_>, quiet: Duration) -> Result<(), Error> {
+pub(super) fn still(scene: &Scene<'_>, quiet: Duration) -> Result<(), Error> {
     let deadline = crate::clock::now() + quiet;
     while crate::clock::now() < deadline {
         if scene.interrupt.came() {
@@ -218,20 +224,20 @@ fn active(scene: &Scene<'_>, load: &Load, record: &mut Record, name: &str) -> Re
         );
     }
     if name == "with" {
-        record.load = Some(*document);
+        load::keep(*document, record);
     }
     Ok(())
 }
 
 /// Notes slope and base of the programs' and of the kernel's line.
-fn lines(points: &[Point], record: &mut Record) {
+pub(super) fn lines(points: &[Point], record: &mut Record) {
     let line = |value: &dyn Fn(&Point) -> Option<u64>| {
         let pairs = points
             .iter()
             .map(|point| Some((point.connections as f64, value(point)? as f64)));
         pairs
             .collect::<Option<Vec<_>>>()
-            .and_then(|pairs| memory::line(&pairs))
+            .and_then(|pairs| statistics::fit(&pairs))
     };
     let kib = |value: Option<u64>| value.map(|kib| kib * 1024);
     for (name, line) in [
@@ -266,7 +272,7 @@ impl Point {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({
             "connections": self.connections,
             "pss_kib": self.programs.pss_kib,

@@ -17,15 +17,6 @@ pub struct KernelMemory {
     pub slab_bytes: BTreeMap<String, u64>,
 }
 
-/// A line through points by least squares.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Line {
-    /// What one step to the right adds.
-    pub slope: f64,
-    /// The value at 0.
-    pub base: f64,
-}
-
 impl KernelMemory {
     /// Reads `/proc/net/sockstat` and `/proc/slabinfo`.
     pub fn read() -> Self {
@@ -48,23 +39,6 @@ impl KernelMemory {
     pub fn json(&self) -> Value {
         json!({"sockets": self.sockets, "buffer_bytes": self.buffer_bytes, "slab_bytes": self.slab_bytes})
     }
-}
-
-/// Draws the line through points; none for fewer than two values of x.
-pub fn line(points: &[(f64, f64)]) -> Option<Line> {
-    let count = points.len() as f64;
-    let mean = |value: fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
-    let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    let common: f64 = points
-        .iter()
-        .map(|(x, y)| (x - mean_x) * (y - mean_y))
-        .sum();
-    let slope = common / spread;
-    slope.is_finite().then_some(Line {
-        slope,
-        base: mean_y - slope * mean_x,
-    })
 }
 
 /// Sockets in use and pages of buffers, from `TCP: inuse 5 orphan 0 tw 0 alloc 7 mem 1`.
@@ -134,14 +108,5 @@ mod tests {
         assert_eq!(slabs["TCP"], 243_200);
         assert_eq!(slabs["filp"], 2_560);
         assert!(parse_slabs("TCP x\n").is_empty());
-    }
-
-    #[test]
-    fn the_line_goes_through_what_lies_on_one() {
-        let line_of = line(&[(0.0, 10.0), (1.0, 12.0), (3.0, 16.0)]).unwrap();
-        assert!((line_of.slope - 2.0).abs() < 1e-9 && (line_of.base - 10.0).abs() < 1e-9);
-        for points in [&[][..], &[(1.0, 2.0)], &[(1.0, 2.0), (1.0, 3.0)]] {
-            assert_eq!(line(points), None);
-        }
     }
 }

@@ -22,7 +22,7 @@ impl Share {
     /// # Errors
     /// What to write instead.
     pub fn of(load: &Load) -> Result<Option<Self>, String> {
-        if !load.extra.contains_key("rate_of_slowest") {
+        if !load.extra.contains_key(SHARE_KEY) {
             return Ok(None);
         }
         if load.rate.is_some() {
@@ -36,7 +36,7 @@ impl Share {
                 .ok_or_else(|| format!("extra.{key}: write the name that the rate is taken from"))
         };
         Ok(Some(Self {
-            part: number(load, "rate_of_slowest", 0.0, (0.01, 1.0))?,
+            part: number(load, SHARE_KEY, 0.0, (0.01, 1.0))?,
             workload: text("of_workload")?,
             row: text("of_row")?,
         }))
@@ -68,6 +68,9 @@ impl Share {
             })
     }
 }
+
+/// The key of a row's `extra` that asks for a part of the slowest proxy's rate.
+pub const SHARE_KEY: &str = "rate_of_slowest";
 
 /// The lower one of two middles.
 fn median(mut values: Vec<f64>) -> Option<f64> {

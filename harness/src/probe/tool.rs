@@ -110,7 +110,7 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
     let before = Look::take(&roots, clock::monotonic_ns());
     let mut process = scene
         .launcher
-        .start(&launch, Seat::of_others(scene.workload.seats))?;
+        .start(&launch, Seat::of_load(scene.workload.seats))?;
     let length = Duration::from_secs_f64(scene.load.seconds) + LATE_TIMEOUT;
     let status = process.wait_until(clock::now() + length, scene.interrupt);
     if scene.interrupt.came() {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use hp_bench::cli::Stop;
 use hp_core::rt::Engine;
 
 /// What to relay, and with how much of the machine.
@@ -33,24 +33,12 @@ pub struct Options {
     pub workers: u32,
 }
 
-/// Why [`parse`] has no [`Options`] to give.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Stop {
-    /// `--help` or `--version`: the text for stdout.
-    Asked(String),
-    /// One line that says what is wrong and what to do.
-    Misuse(String),
-}
-
 /// Reads the words; the first is the program's name.
 ///
 /// # Errors
 /// [`Stop`] where there is nothing to relay.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, Stop> {
-    Options::try_parse_from(words).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Asked(error.to_string()),
-        _ => Stop::Misuse(one_line(&error.to_string())),
-    })
+    Options::try_parse_from(words).map_err(|error| Stop::of(&error, "hp-relay"))
 }
 
 fn parse_engine(text: &str) -> Result<Engine, String> {
@@ -58,15 +46,6 @@ fn parse_engine(text: &str) -> Result<Engine, String> {
         Ok(engine @ (Engine::Auto | Engine::Uring | Engine::Epoll)) => Ok(engine),
         Ok(Engine::Threads) | Err(_) => Err("write auto, uring or epoll".to_owned()),
     }
-}
-
-/// The first paragraph of clap's text is what is wrong.
-fn one_line(text: &str) -> String {
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let line = words.join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    format!("{line}; see hp-relay --help")
 }
 
 const ABOUT: &str = "Moves bytes between clients and a backend and does nothing else: the floor that proxies are measured against";

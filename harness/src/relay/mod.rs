@@ -6,7 +6,7 @@
 mod cli;
 mod pump;
 
-pub use cli::{Options, Stop, parse};
+pub use cli::{Options, parse};
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hp_bench::cli::Stop;
 use hp_core::rt::net::{self, Conn, Listener, PipeStore, Socket};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};

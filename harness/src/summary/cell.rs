@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::grid::CellGrid;
 use super::ratio::Ratio;
 use super::{Cell, Figures, Latency, Spread, rounded};
+use crate::label;
 use crate::raw::{Limit, Record};
-use crate::stats::{self, Resampler};
+use hp_bench::statistics::{self, Resampler};
 
 pub(super) fn derive(grid: &CellGrid<'_>, ratios: Vec<Ratio>, resampler: &Resampler) -> Cell {
     let counted: Vec<&Record> = grid.counted().collect();
@@ -31,40 +32,15 @@ pub(super) fn derive(grid: &CellGrid<'_>, ratios: Vec<Ratio>, resampler: &Resamp
     }
 }
 
-/// Why Little's law voids a visit: in a closed loop no more requests can be under way than connections have places, but for
-/// those that were under way when the window began, each at most as long as the longest that was counted.
-///
-/// Fewer may be, since a connection rests while the load generator is busy with others; that is shown, not judged.
+/// Why Little's law voids a visit that was made before the rule was.
 pub(super) fn broken_law(record: &Record) -> Option<String> {
-    let document = record.load.as_ref()?;
-    let was_warm = document.plan.warmup_s > 0.0 && document.run.elapsed_s > 0.0;
-    let begin_edge = if was_warm {
-        document.latency_ns.max as f64 / 1e9 / document.run.elapsed_s
-    } else {
-        0.0
-    };
-    let most = 1.0 + LITTLE_SLACK + begin_edge;
-    let little = little(record).filter(|share| *share > most)?;
-    Some(format!(
-        "LITTLE mean latency times answers per second is {:.0} % of the connections: a clock or a count is wrong",
-        little * 100.0
-    ))
+    label::littles_law(record.load.as_ref()?)
 }
 
-/// Requests under way on average, by those that connections have places for; none where the load is no closed loop.
-pub(super) fn little(record: &Record) -> Option<f64> {
-    let document = record.load.as_ref()?;
-    let plan = &document.plan;
-    let is_closed = plan.mode == CLOSED && plan.reuse == 0 && !plan.close;
-    // With few answers per connection, those under way at the end are a part of the whole.
-    let answers_min = LITTLE_ANSWERS_MIN * u64::from(plan.connections);
-    if !is_closed || document.run.responses < answers_min {
-        return None;
-    }
-    let places = f64::from(plan.connections) * f64::from(plan.pipeline.max(1));
-    let mean_s = document.latency_ns.mean as f64 / 1e9;
-    let share = document.run.rps * mean_s / places;
-    (share.is_finite() && share > 0.0).then_some(share)
+/// Requests under way on average, by those that connections have places for; none where the load is no closed loop. Fewer
+/// than places is shown, and not judged.
+fn little(record: &Record) -> Option<f64> {
+    Some(label::under_way(record.load.as_ref()?)?.share)
 }
 
 /// All histograms of the headline latency, added; none where no visit has one that can be read.
@@ -139,7 +115,7 @@ fn figures(counted: &[&Record], resampler: &Resampler) -> Figures {
     };
     let median = |of: &dyn Fn(&Record) -> Option<f64>| {
         let values: Vec<f64> = counted.iter().filter_map(|record| of(record)).collect();
-        stats::median(&values).map(rounded)
+        statistics::median(&values).map(rounded)
     };
     Figures {
         cost_us: spread(&cost_us),
@@ -239,7 +215,7 @@ fn extra(counted: &[&Record]) -> BTreeMap<String, f64> {
     }
     let medians = values
         .into_iter()
-        .filter_map(|(key, values)| Some((key, rounded(stats::median(&values)?))));
+        .filter_map(|(key, values)| Some((key, rounded(statistics::median(&values)?))));
     medians.collect()
 }
 
@@ -299,10 +275,6 @@ fn per_response(document: &Document, sum: f64) -> Option<f64> {
     (responses > 0).then(|| sum / responses as f64)
 }
 
-const CLOSED: &str = "closed";
-const LITTLE_SLACK: f64 = 0.03;
-/// For each connection.
-const LITTLE_ANSWERS_MIN: u64 = 100;
 const WORDS_CHARS_MAX: usize = 120;
 const SAMPLES_MIN: f64 = 10.0;
 const BULK_BYTES_MIN: u64 = 64 * 1024;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cell::cost_us;
 use super::{Calibrator, rounded};
 use crate::raw::Record;
-use crate::stats;
+use hp_bench::statistics;
 
 /// The calibrators' cost by time: the logarithm of each by the middle of those under the same load, and both times.
 ///
@@ -45,7 +45,7 @@ fn points(calibrators: &[&Record]) -> Vec<Point> {
 }
 
 /// The slope that all loads have in common, over the session's length; sure where its interval excludes 0.
-pub(super) fn calibrator(calibrators: &[&Record], seed: u64) -> Option<Calibrator> {
+pub(crate) fn calibrator(calibrators: &[&Record], seed: u64) -> Option<Calibrator> {
     let points = points(calibrators);
     if points.len() < POINTS_MIN {
         return None;
@@ -55,7 +55,7 @@ pub(super) fn calibrator(calibrators: &[&Record], seed: u64) -> Option<Calibrato
         .iter()
         .map(|point| (point.since_ms, point.log))
         .collect();
-    let slope = stats::bootstrap_slope(&within, seed)?;
+    let slope = statistics::bootstrap_slope(&within, seed)?;
     let change = slope.map(|slope| ((slope * length_ms).exp() - 1.0) * 100.0);
     let is_sure = !slope.holds(0.0);
     Some(Calibrator {
@@ -91,7 +91,8 @@ pub(crate) fn joined(calibrators: &[&Record], calibrator: &Calibrator) -> Vec<(f
         .collect()
 }
 
-const DRIFT_PCT: f64 = 3.0;
+/// A sure change of the calibrator's cost by more than this is a drift.
+pub(crate) const DRIFT_PCT: f64 = 3.0;
 /// Fewer have no slope that a draw of them could doubt.
 const POINTS_MIN: usize = 4;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::grid::WorkloadGrid;
 use super::rounded;
 use crate::raw::Record;
-use crate::stats;
+use hp_bench::statistics;
 
 /// One subject's memory over idle connections.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -111,8 +111,8 @@ fn fit(points: &[Point], of: impl Fn(&Point) -> Option<f64>, seed: u64) -> Optio
         .iter()
         .filter_map(|point| Some((f64::from(point.connections), of(point)?)))
         .collect();
-    let line = stats::fit(&points)?;
-    let interval = stats::bootstrap_slope(&points, seed)?;
+    let line = statistics::fit(&points)?;
+    let interval = statistics::bootstrap_slope(&points, seed)?;
     Some(Fitted {
         base_bytes: rounded(line.base),
         conn_bytes: rounded(line.slope),

@@ -6,7 +6,7 @@ use super::cell::{cost_us, percentile_ns};
 use super::grid::{CellGrid, RowGrid};
 use super::rounded;
 use crate::raw::Record;
-use crate::stats::{Interval, Resampler};
+use hp_bench::statistics::{Interval, Resampler};
 
 /// A subject's quantity by a reference's: below 1 the subject has less of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use super::contest::{Arm, Contest};
 use super::document::{Compared, Comparison, Done, Planned, Ratio, Round, SCHEMA};
-use super::statistics::{Better, Interval, PAIRS_MIN, RESAMPLES, median, shuffled};
+use super::statistics::{Better, Interval, PAIRS_MIN, shuffled};
 use crate::plan::Pace;
 use crate::report::VERSION;
 use crate::report::format::{counted, float};
 use crate::result::{Document, Tool};
 use crate::schedule::Dice;
+use crate::statistics::{RESAMPLES, median};
 use crate::verdict::{CLIENT, ERRORS};
 
 /// What is compared.
@@ -216,7 +217,7 @@ impl Session {
                     continue; // Not asked for, or not measured.
                 }
                 let interval = Interval::of(&pairs, contest.seed);
-                let (mut first, mut other): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+                let (first, other): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
                 let word = interval.filter(|_| idx != CONTROL);
                 let word = word.map(|interval| interval.word(control.as_ref(), metric.better()));
                 ratios.push(Ratio {
@@ -227,8 +228,8 @@ impl Session {
                         Better::More => "more",
                     }
                     .to_owned(),
-                    first: median(&mut first),
-                    other: median(&mut other),
+                    first: median(&first),
+                    other: median(&other),
                     ratio: interval.map(|interval| interval.ratio),
                     low: interval.map(|interval| interval.low),
                     high: interval.map(|interval| interval.high),

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::schedule::Dice;
+use crate::statistics::Resampler;
 
 /// The median of paired ratios, with a 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,11 +46,10 @@ pub enum Word {
 impl Interval {
     /// Of the ratios `other / first` of rounds; `None` with fewer than [`PAIRS_MIN`] rounds in which both are above 0.
     ///
-    /// The bootstrap draws rounds, never requests, which are not independent: 10,000 resamples, percentiles 2.5 and 97.5 of
-    /// their medians. The same rounds and seed give the same interval.
+    /// The bootstrap draws rounds, never requests, which are not independent. The same rounds and seed give the same interval.
     pub fn of(pairs: &[(f64, f64)], seed: u64) -> Option<Self> {
         let usable = |value: f64| value.is_finite() && value > 0.0;
-        let mut logs: Vec<f64> = pairs
+        let logs: Vec<f64> = pairs
             .iter()
             .filter(|(first, other)| usable(*first) && usable(*other))
             .map(|(first, other)| (other / first).ln())
@@ -57,26 +57,12 @@ impl Interval {
         if logs.len() < PAIRS_MIN {
             return None;
         }
-        let count = u64::try_from(logs.len()).ok()?;
-        let mut dice = Dice::new(seed);
-        let mut resample = vec![0.0; logs.len()];
-        let mut medians = Vec::with_capacity(RESAMPLES);
-        for _ in 0..RESAMPLES {
-            for place in &mut resample {
-                let drawn = usize::try_from(dice.below(count)).unwrap_or(0);
-                *place = logs.get(drawn).copied()?;
-            }
-            medians.push(median(&mut resample)?);
-        }
-        medians.sort_by(f64::total_cmp);
-        let low = medians.get(RESAMPLES / 40)?.exp();
-        let high = medians.get(RESAMPLES - 1 - RESAMPLES / 40)?.exp();
-        let ratio = median(&mut logs)?.exp();
+        let of_logs = Resampler::new(seed).median(&logs)?.map(f64::exp);
         Some(Self {
-            ratio,
-            low: low.min(ratio),
-            high: high.max(ratio),
-            pairs: u32::try_from(count).ok()?,
+            ratio: of_logs.mid,
+            low: of_logs.low.min(of_logs.mid),
+            high: of_logs.high.max(of_logs.mid),
+            pairs: u32::try_from(logs.len()).ok()?,
         })
     }
 
@@ -124,18 +110,6 @@ impl fmt::Display for Word {
     }
 }
 
-/// The middle value, or the mean of the two in the middle; `None` of nothing. Sorts.
-pub fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = values.get(middle).copied()?;
-    if values.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = values.get(middle.checked_sub(1)?).copied()?;
-    Some(f64::midpoint(lower, upper))
-}
-
 /// The numbers from 0 to `len - 1` in an order that the dice choose; each order is equally likely.
 pub(crate) fn shuffled(len: usize, dice: &mut Dice) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
@@ -150,8 +124,6 @@ pub(crate) fn shuffled(len: usize, dice: &mut Dice) -> Vec<usize> {
 /// Rounds below which there is no interval: of fewer even their extremes enclose the median in less than 95 % of cases
 /// (of 5 in 94 %, of 6 in 97 %), and the bootstrap cannot say more.
 pub const PAIRS_MIN: usize = 6;
-/// Resamples of the bootstrap; a multiple of 40, so that both ends of the interval are whole places.
-pub const RESAMPLES: usize = 10_000;
 /// Smaller effects are no news whatever the interval says: layout of code and memory alone moves them.
 const MARGIN_MIN: f64 = 1.02;
 

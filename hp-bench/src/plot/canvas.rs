@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
+use super::theme::{COLORS, themed};
+
 /// One axis.
 pub(super) struct Axis<'a> {
     pub(super) name: &'a str,
@@ -98,8 +100,9 @@ fn lines<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, curves: &[Line]) -> Result<(), S
 }
 
 fn cells<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, heat: &[Cell]) -> Result<(), String> {
+    let [heat_color, ..] = COLORS;
     let rectangles = heat.iter().map(|cell| {
-        let style = HEAT.mix(cell.darkness.clamp(0.0, 1.0)).filled();
+        let style = heat_color.mix(cell.darkness.clamp(0.0, 1.0)).filled();
         Rectangle::new([cell.from, cell.to], style)
     });
     chart
@@ -108,27 +111,5 @@ fn cells<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, heat: &[Cell]) -> Result<(), Str
         .map_err(|error| error.to_string())
 }
 
-/// With rules that turn what is drawn in black into the scheme's ink.
-fn themed(svg: &str) -> String {
-    match svg.split_once('>') {
-        Some((tag, rest)) => format!("{tag}>\n<style>{STYLE}</style>{rest}"),
-        None => svg.to_owned(),
-    }
-}
-
 const LABEL_SIZE: u32 = 15;
 const SIZE: (u32, u32) = (860, 360);
-const HEAT: RGBColor = RGBColor(0x33, 0x7a, 0xb7);
-/// Told apart in both schemes, and by those who see no red or no green.
-const COLORS: [RGBColor; 8] = [
-    RGBColor(0x33, 0x7a, 0xb7),
-    RGBColor(0xd5, 0x7a, 0x1e),
-    RGBColor(0x2a, 0x9d, 0x6f),
-    RGBColor(0xb0, 0x4f, 0x94),
-    RGBColor(0x8a, 0x8a, 0x2e),
-    RGBColor(0x5c, 0x9e, 0xd6),
-    RGBColor(0xc0, 0x50, 0x50),
-    RGBColor(0x7d, 0x7d, 0x7d),
-];
-const STYLE: &str = ":root{--ink:#1c1c1c}@media(prefers-color-scheme:dark){:root{--ink:#dcdcdc}}\
-                     svg text{fill:var(--ink)}svg [stroke=\"#000000\"]{stroke:var(--ink)}";

@@ -89,8 +89,7 @@ fn bytes_beyond_a_long_answer_are_found_copied_or_discarded() {
 
 #[test]
 fn long_answers_of_a_unix_socket_are_copied() {
-    let (path, _requests) = serve_unix(Script::Answer(answer(BODY_BYTES, "")), "large");
-    let target = format!("unix:{}", path.display());
+    let (_folder, target, _requests) = serve_unix(Script::Answer(answer(BODY_BYTES, "")));
     for engine in ENGINES {
         let output = bench(&[
             &target, "4", "-n", "24", "-d", "60s", "--warmup", "0", "--json", "-", "-q",
@@ -100,5 +99,4 @@ fn long_answers_of_a_unix_socket_are_copied() {
         assert_eq!(json["plan"]["drain"], "copy");
         is_all_counted(output.status.code(), &json);
     }
-    std::fs::remove_file(path).unwrap();
 }

@@ -46,7 +46,8 @@ fn quiet_says_nothing() {
 #[test]
 fn json_goes_to_the_named_file() {
     let (addr, _requests) = serve(Script::Answer(OK));
-    let file = std::env::temp_dir().join(format!("hp-bench-json-{}", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("result.json");
     let name = file.to_str().unwrap();
     let Output { status, stdout, .. } = bench(&[
         &addr.to_string(),
@@ -61,7 +62,6 @@ fn json_goes_to_the_named_file() {
     assert_eq!((status.code(), stdout.is_empty()), (Some(0), false));
     let json: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(json["schema"], "hp-bench/1");
-    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::Value;
 
 use crate::runs::number;
-use crate::server::{ENGINES, Script, bench, load, serve};
+use crate::server::{ENGINES, Script, bench, file_of, load, serve};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -163,7 +163,6 @@ fn warm_up_is_sent_and_not_counted() {
 
 #[test]
 fn recorded_traffic_is_sent_once_each() {
-    let file = std::env::temp_dir().join(format!("hp-bench-replay-{}", std::process::id()));
     let lines: String = (0..20)
         .map(|i| {
             format!(
@@ -173,7 +172,7 @@ fn recorded_traffic_is_sent_once_each() {
             )
         })
         .collect();
-    std::fs::write(&file, lines).unwrap();
+    let file = file_of(lines);
     for engine in ENGINES {
         let (addr, requests) = serve(Script::Answer(OK));
         let addr = addr.to_string();
@@ -181,7 +180,7 @@ fn recorded_traffic_is_sent_once_each() {
             &addr,
             "2",
             "--replay",
-            file.to_str().unwrap(),
+            file.path().to_str().unwrap(),
             "--speed",
             "5",
             "--engine",
@@ -197,15 +196,13 @@ fn recorded_traffic_is_sent_once_each() {
         let planned = json["plan"]["duration_s"].as_f64().unwrap();
         assert!((planned - 0.191).abs() < 1e-9, "{json}");
     }
-    std::fs::remove_file(file).unwrap();
 }
 
 /// All is due in the first millisecond, which is too short for it: as when the last wake comes late.
 #[test]
 fn recorded_traffic_is_sent_to_its_last_request_however_late() {
-    let file = std::env::temp_dir().join(format!("hp-bench-burst-{}", std::process::id()));
-    std::fs::write(&file, "{\"t\": 0, \"path\": \"/\"}\n".repeat(300)).unwrap();
-    let name = file.to_str().unwrap();
+    let file = file_of("{\"t\": 0, \"path\": \"/\"}\n".repeat(300));
+    let name = file.path().to_str().unwrap();
     for engine in ENGINES {
         let (addr, requests) = serve(Script::Answer(OK));
         let addr = addr.to_string();
@@ -243,21 +240,19 @@ fn recorded_traffic_is_sent_to_its_last_request_however_late() {
     ];
     let json: Value = serde_json::from_slice(&bench(&words).stdout).unwrap();
     assert_eq!(number(&json, "/latency_ns/censored"), 300, "{json}");
-    std::fs::remove_file(file).unwrap();
 }
 
 /// A server that is gone is waited for as long as for an answer, and no longer.
 #[test]
 fn recorded_traffic_ends_without_a_server() {
-    let file = std::env::temp_dir().join(format!("hp-bench-lost-{}", std::process::id()));
-    std::fs::write(&file, "{\"t\": 0, \"path\": \"/\"}\n".repeat(50)).unwrap();
+    let file = file_of("{\"t\": 0, \"path\": \"/\"}\n".repeat(50));
     let (addr, requests) = serve(Script::Silence);
     let addr = addr.to_string();
     let words = [
         addr.as_str(),
         "1",
         "--replay",
-        file.to_str().unwrap(),
+        file.path().to_str().unwrap(),
         "-T",
         "50ms",
         "--json",
@@ -268,7 +263,6 @@ fn recorded_traffic_ends_without_a_server() {
     let sent = requests.load(Ordering::Relaxed);
     assert!((1..5).contains(&sent), "{sent}: {json}");
     assert_eq!(number(&json, "/latency_ns/censored"), 50, "{json}");
-    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use crate::server::{ENGINES, Script, bench, load, serve};
+use crate::server::{ENGINES, Script, bench, file_of, load, serve};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -117,9 +117,8 @@ fn bodies_are_sent_whole() {
 
 #[test]
 fn body_longer_than_any_buffer_is_sent_while_the_answer_is_awaited() {
-    let file = std::env::temp_dir().join(format!("hp-bench-body-{}", std::process::id()));
-    std::fs::write(&file, vec![b'x'; 3_000_000]).unwrap();
-    let word = format!("@{}", file.display());
+    let file = file_of(vec![b'x'; 3_000_000]);
+    let word = format!("@{}", file.path().display());
     load(
         Script::Answer(OK),
         &["-b", &word, "-c", "4"],
@@ -128,7 +127,6 @@ fn body_longer_than_any_buffer_is_sent_while_the_answer_is_awaited() {
             assert_eq!(number(json, "/plan/body"), 3_000_000);
         },
     );
-    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

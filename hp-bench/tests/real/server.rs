@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
+use tempfile::{NamedTempFile, TempDir};
 
 /// `auto` is io_uring wherever that is allowed.
 pub(crate) const ENGINES: [&str; 3] = ["epoll", "auto", "threads"];
@@ -48,10 +48,10 @@ pub(crate) fn serve(script: Script) -> (SocketAddr, &'static AtomicU64) {
     (addr, requests)
 }
 
-/// The same on a Unix socket of its own, by name.
-pub(crate) fn serve_unix(script: Script, name: &str) -> (PathBuf, &'static AtomicU64) {
-    let file = format!("hp-bench-{name}-{}.sock", std::process::id());
-    let path = std::env::temp_dir().join(file);
+/// The same on a Unix socket in a folder of its own, as a target of hp-bench; the folder goes with its guard.
+pub(crate) fn serve_unix(script: Script) -> (TempDir, String, &'static AtomicU64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let requests: &AtomicU64 = Box::leak(Box::default());
     std::thread::spawn(move || {
@@ -60,7 +60,14 @@ pub(crate) fn serve_unix(script: Script, name: &str) -> (PathBuf, &'static Atomi
             std::thread::spawn(move || converse(stream, script, requests));
         }
     });
-    (path, requests)
+    (folder, format!("unix:{}", path.display()), requests)
+}
+
+/// A file with this content, which goes with its guard.
+pub(crate) fn file_of(content: impl AsRef<[u8]>) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file
 }
 
 /// Ends when either side does; then the connection is closed.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde_json::Value;
 
 use crate::runs::number;
-use crate::server::{ENGINES, Script, bench, load, serve, serve_unix};
+use crate::server::{ENGINES, Script, bench, file_of, load, serve, serve_unix};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -85,25 +85,14 @@ fn local_addresses_are_taken_in_turn() {
 #[test]
 fn unix_sockets_are_loaded() {
     for engine in ENGINES {
-        let (path, requests) = serve_unix(Script::Answer(OK), engine);
+        let (_folder, target, requests) = serve_unix(Script::Answer(OK));
         let output = bench(&[
-            &format!("unix:{}", path.display()),
-            "2",
-            "-n",
-            "50",
-            "--warmup",
-            "0",
-            "--engine",
-            engine,
-            "--json",
-            "-",
-            "-q",
+            &target, "2", "-n", "50", "--warmup", "0", "--engine", engine, "--json", "-", "-q",
         ]);
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{json}");
         assert_eq!(number(&json, "/run/responses"), 50);
         assert_eq!(requests.load(Ordering::Relaxed), 50);
-        std::fs::remove_file(path).unwrap();
     }
     let Output { status, stderr, .. } = bench(&["unix:/nonexistent/x.sock", "1", "1"]);
     assert_eq!(
@@ -245,34 +234,25 @@ fn cost_of_a_named_process_is_told() {
 
 #[test]
 fn mix_raw_and_chunked_requests_are_answered() {
-    let dir = std::env::temp_dir();
-    let name = |what: &str| dir.join(format!("hp-bench-{what}-{}", std::process::id()));
-    let (mix, raw) = (name("mix"), name("raw"));
-    std::fs::write(
-        &mix,
-        "{\"weight\": 2, \"path\": \"/a\"}\n{\"path\": \"/b\", \"body\": \"xyz\"}\n",
-    )
-    .unwrap();
-    std::fs::write(&raw, "GET /raw HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    for flags in [
-        ["--mix", mix.to_str().unwrap()],
-        ["--raw", raw.to_str().unwrap()],
-    ] {
+    let mix = "{\"weight\": 2, \"path\": \"/a\"}\n{\"path\": \"/b\", \"body\": \"xyz\"}\n";
+    let raw = "GET /raw HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (flag, text) in [("--mix", mix), ("--raw", raw)] {
+        let file = file_of(text);
+        let flags = [flag, file.path().to_str().unwrap()];
         load(Script::Answer(OK), &flags, |code, json| {
             assert_eq!(code, Some(0), "{json}");
             assert!(number(json, "/run/responses") > 0);
         });
     }
-    std::fs::write(&mix, "{\"path\": \"/a\"}\nGET /b\n").unwrap();
-    let Output { status, stderr, .. } = bench(&["a:1", "--mix", mix.to_str().unwrap()]);
+    let wrong = file_of("{\"path\": \"/a\"}\nGET /b\n");
+    let name = wrong.path().to_str().unwrap();
+    let Output { status, stderr, .. } = bench(&["a:1", "--mix", name]);
     let said = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(
-        said.contains(&format!("{}:2: ", mix.display())) && said.lines().count() == 1,
+        said.contains(&format!("{name}:2: ")) && said.lines().count() == 1,
         "{said}"
     );
-    std::fs::remove_file(mix).unwrap();
-    std::fs::remove_file(raw).unwrap();
 }
 
 #[test]

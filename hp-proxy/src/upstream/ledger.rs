@@ -6,10 +6,6 @@
 //!
 //! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
 //! connection each share one behind a lock, where idle connections belong to no runtime.
-#![expect(
-    clippy::disallowed_types,
-    reason = "threads that serve one connection each share their backends; workers do not"
-)]
 
 mod spare;
 
@@ -22,24 +18,21 @@ use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
 use crate::live::Conns;
+use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn, Released};
-use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// The books of all endpoints.
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// By slot. Those of the plan, those that are gone and have connections, and free ones.
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// The slot of each of the balancer's members.
     slots: Vec<usize>,
     balancer: Balancer,
@@ -49,11 +42,11 @@ pub(super) struct Ledger {
     queue: Queue,
     conns_max: Option<u32>,
     /// To be woken when the ledger is nobody's any more.
-    woken: Option<Waker>,
+    pub(super) woken: Option<Waker>,
     /// Told when something begins to idle and nothing did.
-    keeper: Option<Waker>,
+    pub(super) keeper: Option<Waker>,
     /// Nothing idles from now on.
-    is_closing: bool,
+    pub(super) is_closing: bool,
     total: OpenTotal,
     /// Connections that each endpoint shall have before anybody asks.
     prewarm: u32,
@@ -500,7 +493,7 @@ impl Ledger {
     }
 
     /// Takes out what idles in no runtime and is of no use: it has news, or it is too old, or all of it.
-    fn sweep(&mut self, is_useless: impl Fn(&Released, Instant) -> bool) -> Vec<Idle> {
+    pub(super) fn sweep(&mut self, is_useless: impl Fn(&Released, Instant) -> bool) -> Vec<Idle> {
         let mut useless = Vec::new();
         for endpoint in 0..self.endpoints.len() {
             for idle in mem::take(&mut self.endpoints[endpoint].idle) {
@@ -535,119 +528,12 @@ fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
     }
 }
 
-/// Whose a ledger is.
-#[derive(Debug)]
-pub(super) enum Books {
-    Own(Box<RefCell<Ledger>>),
-    Shared(SharedLedger),
-}
-
-impl Books {
-    /// Does something with the ledger; then, when it is nobody's any more, wakes whoever was granted a place.
-    #[inline]
-    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
-        match self {
-            Self::Own(ledger) => {
-                let mut ledger = ledger.borrow_mut();
-                let output = act(&mut ledger);
-                if ledger.woken.is_some() {
-                    wake(ledger.woken.take()); // Its task runs later: it finds the ledger free.
-                }
-                output
-            }
-            Self::Shared(shared) => shared.with(act),
-        }
-    }
-}
-
-/// A ledger that threads share.
-#[derive(Clone, Debug)]
-pub struct SharedLedger(Arc<Mutex<Ledger>>);
-
-impl SharedLedger {
-    /// A ledger in which nothing is connected yet. `conns_max` connections to each endpoint, all threads together; `None`:
-    /// no limit.
-    #[must_use]
-    pub fn new(balancing: &Balancing, endpoints: &[Identity], conns_max: Option<u32>) -> Self {
-        let ledger = Ledger::new(balancing, endpoints, conns_max, 0);
-        Self(Arc::new(Mutex::new(ledger)))
-    }
-
-    /// Follows another plan: see [`Upstream::renew`](super::Upstream::renew).
-    pub fn renew(&self, balancing: &Balancing, endpoints: &[Identity], conns_max: Option<u32>) {
-        let closed = self.with(|ledger| ledger.renew(balancing, endpoints, conns_max, 0));
-        self.close_all(closed);
-    }
-
-    /// Closes what idles, and lets nothing idle any more. For a drain, or for an upstream that is gone.
-    pub fn close_idle(&self) {
-        let closed = self.with(Ledger::close_idle);
-        self.close_all(closed);
-    }
-
-    /// Connections by endpoint.
-    #[must_use]
-    pub fn conns(&self) -> Vec<(String, Conns)> {
-        self.with(|ledger| ledger.conns())
-    }
-
-    fn close_all(&self, closed: Vec<(usize, Idle)>) {
-        let slots: Vec<usize> = closed.iter().map(|(slot, _)| *slot).collect();
-        drop(closed); // Closing takes its time: without the lock.
-        self.with(|ledger| slots.iter().for_each(|slot| ledger.close(*slot)));
-    }
-
-    /// Closes idle connections that the backend has ended, or that are too old, within a tenth of a second. For one task
-    /// of the process; it ends when nothing idles any more.
-    pub async fn keep(&self, rt: &Rt) {
-        loop {
-            let is_closing = poll_fn(|cx| {
-                self.with(|ledger| {
-                    let mut endpoints = ledger.endpoints.iter();
-                    if ledger.is_closing || endpoints.any(|one| !one.idle.is_empty()) {
-                        return Poll::Ready(ledger.is_closing);
-                    }
-                    ledger.keeper = Some(cx.waker().clone());
-                    Poll::Pending
-                })
-            });
-            if is_closing.await {
-                return;
-            }
-            rt.sleep(SWEEP_PAUSE).await;
-            let now = rt.now();
-            drop(self.with(|ledger| {
-                ledger.sweep(|released, until| until <= now || released.has_news())
-            }));
-        }
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
-        let (output, woken) = {
-            let mut ledger = self.lock();
-            (act(&mut ledger), ledger.woken.take())
-        };
-        wake(woken);
-        output
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner) // Counts are whole between any two statements.
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// How long an idle connection of nobody's runtime may be dead unnoticed. Whoever takes one looks for himself.
-const SWEEP_PAUSE: Duration = Duration::from_millis(100);
-
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "a waker that counts is shared")]
 mod tests {
+    use super::super::books::SharedLedger;
     use super::*;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
 
@@ -707,6 +593,28 @@ mod tests {
         ledger.close(0); // Nobody waits as yet.
         ledger.enter(number);
         assert!(ledger.is_granted_or_waits(number, Waker::noop()));
+    }
+
+    #[test]
+    fn who_stays_keeps_its_slot_and_who_goes_frees_it_with_its_last_connection() {
+        let all = identities(4);
+        let mut ledger = ledger(2, None, 0);
+        assert_eq!([take(&mut ledger), take(&mut ledger)], [Some(0), Some(1)]);
+        let follow = |ledger: &mut Ledger, members: &[usize]| {
+            let now: Vec<Identity> = members.iter().map(|one| all[*one].clone()).collect();
+            let idle = ledger.renew(&Balancing::even(now.len()), &now, None, 0);
+            assert!(idle.is_empty());
+            ledger.slots.clone()
+        };
+        assert_eq!(follow(&mut ledger, &[1, 2]), [1, 2], "0 has a connection");
+        assert_eq!(ledger.open(), 2);
+        ledger.connect(0, Duration::ZERO, (&BOUNDS, Instant::START));
+        ledger.close(0);
+        assert_eq!(follow(&mut ledger, &[3, 1, 2]), [0, 1, 2]);
+        ledger.give_up(1);
+        assert_eq!(follow(&mut ledger, &[2]), [2]);
+        assert_eq!(follow(&mut ledger, &[0, 2]), [0, 2]);
+        assert_eq!(ledger.open(), 0);
     }
 
     #[test]

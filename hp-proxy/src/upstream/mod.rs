@@ -1,6 +1,7 @@
 //! Connections to backends: which backend, a kept connection or a new one, or a place in the queue.
 
 pub mod balance;
+mod books;
 mod dial;
 pub mod discovery;
 mod endpoint;
@@ -14,9 +15,9 @@ mod warm;
 mod ways;
 mod window;
 
+pub use books::SharedLedger;
 pub use endpoint::Identity;
 pub use lease::{Lease, Tunnel};
-pub use ledger::SharedLedger;
 pub use life::Bounds;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Aim, Settings, Upstream};

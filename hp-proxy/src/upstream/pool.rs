@@ -3,10 +3,11 @@
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
 use super::balance::{Ask, Balancing};
+use super::books::{Books, SharedLedger};
 use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
-use super::ledger::{Books, Keep, Ledger, SharedLedger, Taken};
+use super::ledger::{Keep, Ledger, Taken};
 use super::life::{Bounds, Life};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;

@@ -1,6 +1,7 @@
 //! Connections that nobody uses: which of them goes first, and which are made before anybody asks.
 
-use super::{Idle, Ledger, SharedLedger};
+use super::{Idle, Ledger};
+use crate::upstream::SharedLedger;
 use crate::upstream::total::OpenTotal;
 use hp_core::rt::Instant;
 use std::mem;
