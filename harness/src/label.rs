@@ -328,7 +328,7 @@ const LITTLE_SHARE: f64 = 0.03;
 const LITTLE_ANSWERS_MIN: u64 = 100;
 const SERVER_FULL: f64 = 0.95;
 const OTHERS_FULL: f64 = 0.90;
-const RATE_KEPT: f64 = 0.995;
+pub(crate) const RATE_KEPT: f64 = 0.995;
 const STEAL_PCT_MAX: f64 = 2.0;
 const FOREIGN_PCT_MAX: f64 = 3.0;
 /// Closed loops on 16 connections and more leave a tenth, one connection a half.

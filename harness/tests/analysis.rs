@@ -272,23 +272,34 @@ fn near_direct_is_said() {
 }
 
 #[test]
-fn a_late_client_publishes_no_latency() {
+fn a_late_client_claims_no_latency() {
     let mut records = Made::default().records();
     for record in of(&mut records, "r10000", "nginx") {
         record.verdict = Some(Limit::Client);
     }
     let summary = summary(&records);
+    let late = cell(&summary, "r10000", "nginx");
+    assert!(late.published_latency(true).is_none());
+    let punctual = cell(&summary, "r1000", "nginx");
+    assert!(punctual.published_latency(true).is_some());
+    let page = page::tables(&summary);
+    assert!(page.contains("In parentheses: the rate was kept"), "{page}");
+    assert!(!page.contains("not published"), "{page}");
+}
+
+#[test]
+fn a_client_that_missed_its_rate_publishes_no_latency() {
+    let mut records = Made::default().records();
+    for record in of(&mut records, "r10000", "nginx") {
+        record.verdict = Some(Limit::Client);
+        record.load.as_mut().unwrap().run.rps = 9_900.0;
+    }
+    let page = page::tables(&summary(&records));
+    assert!(page.contains("not published"), "{page}");
     assert!(
-        cell(&summary, "r10000", "nginx")
-            .published_latency(true)
-            .is_none()
+        !page.contains("In parentheses: the rate was kept"),
+        "{page}"
     );
-    assert!(
-        cell(&summary, "r1000", "nginx")
-            .published_latency(true)
-            .is_some()
-    );
-    assert!(page::tables(&summary).contains("not published"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod check;
+mod ctl;
 mod explain;
 
 use crate::config::address::AddressError;
@@ -163,6 +164,8 @@ enum Word {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         request: Vec<String>,
     },
+    /// Ask a running proxy how its endpoints are, or change them.
+    Ctl(ctl::Ctl),
     /// Tell what a running proxy would change if its file were this one, and which connections that touches. Exit status 1: it
     /// cannot be followed.
     Plan {
@@ -277,7 +280,7 @@ fn one_line(text: &str) -> String {
 /// [`Refusal`], with lines that say what, where and what to do.
 pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
     let flags = Flags::try_parse_from(args).map_err(Refusal::Clap)?;
-    Ok(match &flags.word {
+    Ok(match flags.word {
         None => match &flags.config {
             Some(file) => {
                 let (plan, watch) = plan_of_file(file)?;
@@ -290,16 +293,17 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refu
             None => Command::Run(Box::new(plan_of_flags(flags)?), Source::default()),
         },
         Some(Word::Check { file, strict_names }) => {
-            Command::Print(check::check(file, *strict_names)?)
+            Command::Print(check::check(&file, strict_names)?)
         }
-        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(file)?.0)),
+        Some(Word::PrintPlan { file }) => Command::Print(show::text(&plan_of_file(&file)?.0)),
         Some(Word::Explain { file, request }) => {
-            let told = explain::explain(&plan_of_file(file)?.0, &request.join(" "));
+            let told = explain::explain(&plan_of_file(&file)?.0, &request.join(" "));
             Command::Print(told.map_err(Refusal::Misuse)?)
         }
+        Some(Word::Ctl(ctl)) => Command::Print(ctl::run(ctl)?),
         Some(Word::Plan { file, admin, json }) => {
-            let (plan, _watch) = plan_of_file(file)?;
-            let ahead = ahead::look(plan, admin.as_deref(), *json)?;
+            let (plan, _watch) = plan_of_file(&file)?;
+            let ahead = ahead::look(plan, admin.as_deref(), json)?;
             if ahead.can_be_done {
                 Command::Print(ahead.text)
             } else {

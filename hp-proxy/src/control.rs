@@ -9,6 +9,8 @@
     reason = "operators ask rarely; no request to a backend comes here"
 )]
 
+use crate::admin::order::Order;
+use crate::config::overlay::Hold;
 use hp_core::sys::event::EventFd;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,7 +23,11 @@ use std::task::{Poll, Waker};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Read the configuration file again, and run what it says.
-    Reload,
+    Reload(Hold),
+    /// Change something of what runs.
+    Change(Order),
+    /// Tell how the endpoints are doing, in JSON.
+    Upstreams,
     /// Tell what is connected where, in JSON.
     Live,
     /// Tell what runs, as a configuration file that says everything but secrets.
@@ -35,6 +41,10 @@ pub enum Verdict {
     Done,
     /// It cannot be done, for what the configuration or the command says; nothing has changed.
     Refused,
+    /// It cannot be done, for what it is to be done to is not there; nothing has changed.
+    Missing,
+    /// It cannot be done, for what runs; nothing has changed.
+    Conflict,
     /// It cannot be done now.
     Unavailable,
 }
@@ -207,11 +217,11 @@ mod tests {
     #[test]
     fn who_asks_gets_the_answer() {
         let control = Control::new().unwrap();
-        let mut asking = pin!(control.ask(Command::Reload));
+        let mut asking = pin!(control.ask(Command::Reload(Hold::UntilReload)));
         assert!(poll(asking.as_mut()).is_pending());
         assert!(control.bell().silence(), "the bell rang");
         let asked = control.next().unwrap();
-        assert_eq!(asked.command, Command::Reload);
+        assert_eq!(asked.command, Command::Reload(Hold::UntilReload));
         let answer = Answer::new(Verdict::Done, "so");
         asked.answer(answer.clone());
         assert_eq!(poll(asking), Poll::Ready(answer));
@@ -222,22 +232,24 @@ mod tests {
     fn who_asks_is_told_when_nobody_answers() {
         let control = Control::new().unwrap();
         let is_told = |poll: Poll<Answer>| matches!(poll, Poll::Ready(answer) if answer.verdict == Verdict::Unavailable);
-        let mut dropped = pin!(control.ask(Command::Reload));
+        let mut dropped = pin!(control.ask(Command::Reload(Hold::UntilReload)));
         assert!(poll(dropped.as_mut()).is_pending());
         drop(control.next());
         assert!(is_told(poll(dropped)));
-        let mut early = pin!(control.ask(Command::Reload));
+        let mut early = pin!(control.ask(Command::Reload(Hold::UntilReload)));
         assert!(poll(early.as_mut()).is_pending());
         control.close();
         assert!(is_told(poll(early)));
-        assert!(is_told(poll(pin!(control.ask(Command::Reload)))));
+        assert!(is_told(poll(pin!(
+            control.ask(Command::Reload(Hold::UntilReload))
+        ))));
     }
 
     #[test]
     fn only_so_many_may_wait() {
         let control = Control::new().unwrap();
         let mut asking: Vec<_> = (0..=ASKED_MAX)
-            .map(|_| Box::pin(control.ask(Command::Reload)))
+            .map(|_| Box::pin(control.ask(Command::Reload(Hold::UntilReload))))
             .collect();
         let pending = asking
             .iter_mut()

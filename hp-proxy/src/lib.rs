@@ -3,6 +3,7 @@
 //! Start reading at [`run`]; a request's life is in [`exchange`]. Everything after the command line works from a complete,
 //! immutable [`config::plan::Plan`].
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -100,11 +100,18 @@ impl Names {
         }
     }
 
-    /// The running plan with what was heard since, where that changes it.
-    pub(crate) fn changed(&mut self, running: &Plan) -> Option<Plan> {
+    /// Takes note of what was heard since; whether there was anything.
+    pub(crate) fn hear_news(&mut self) -> bool {
+        let mut has_heard = false;
         while let Ok(update) = self.updates.try_recv() {
             self.hear(update);
+            has_heard = true;
         }
+        has_heard
+    }
+
+    /// The running plan with what was heard since it began, where that changes it.
+    pub(crate) fn changed(&mut self, running: &Plan) -> Option<Plan> {
         if self.latest == self.known {
             return None;
         }

@@ -1,8 +1,11 @@
 //! A plan that follows another while the proxy runs: read, compared, bound, and only then told to the workers. What cannot be
 //! followed changes nothing. Runs on the main thread.
 
+use crate::admin::order::Order;
+use crate::admin::status;
 use crate::config::difference::Difference;
 use crate::config::load;
+use crate::config::overlay::{ChangeError, Hold, Overlay};
 use crate::config::plan::{ListenerId, Plan, Serves};
 use crate::config::show;
 use crate::config::watch::Watch;
@@ -12,9 +15,11 @@ use crate::live::Live;
 use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
-use hp_core::rt::Engine;
 use hp_core::rt::net::{BindError, Bound, SocketName};
 use hp_core::rt::worker::{WorkerId, Workers, WorkersError};
+use hp_core::rt::{Engine, Instant};
+use hp_core::sys::clock;
+use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -32,6 +37,10 @@ pub struct Source {
 /// The running proxy, as the main thread has it.
 pub(crate) struct Running {
     plan: SharedPlan,
+    /// The plan as the file has it.
+    file: Plan,
+    /// What operators have changed of it.
+    overlay: Overlay,
     source: Source,
     pub(crate) control: Control,
     pub(crate) rows: Rows,
@@ -55,6 +64,8 @@ impl Running {
         (workers, threads): (Workers<Message, ()>, Option<Threads>),
     ) -> Self {
         Self {
+            file: Plan::clone(&plan),
+            overlay: Overlay::default(),
             plan,
             source,
             control,
@@ -98,10 +109,38 @@ impl Running {
     /// Does what another thread asks.
     pub(crate) fn answer(&mut self, command: &Command) -> Answer {
         match command {
-            Command::Reload => self.reload(),
+            Command::Reload(hold) => self.reload(*hold),
             Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
+            Command::Change(order) => self.change(order.clone()),
+            Command::Upstreams => self.tell_upstreams(),
         }
+    }
+
+    /// Puts a change over what the file says, and follows what comes of it.
+    fn change(&mut self, order: Order) -> Answer {
+        let (change, hold) = match order.resolve() {
+            Ok(resolved) => resolved,
+            Err(error) => return refused(Verdict::Refused, &error),
+        };
+        let line = change.to_string();
+        let mut overlay = self.overlay.clone();
+        if let Err(error) = overlay.change(&self.file, change, hold) {
+            return refused(verdict_of(&error), &error);
+        }
+        let answer = self.follow(overlay.over(&self.file));
+        if answer.verdict != Verdict::Done {
+            return refused(answer.verdict, &answer.text.trim());
+        }
+        self.overlay = overlay;
+        eprintln!("hp-proxy: {line}");
+        Answer::new(Verdict::Done, format!("{}\n", json!({ "changes": [line] })))
+    }
+
+    /// How the endpoints are doing, of all workers together.
+    fn tell_upstreams(&self) -> Answer {
+        let text = status::upstreams(&self.plan, &self.overlay, &self.live());
+        Answer::new(Verdict::Done, format!("{text}\n"))
     }
 
     /// What is connected where; without workers that do not answer in time.
@@ -122,7 +161,7 @@ impl Running {
 
     /// Reads the file again because somebody wants it who reads the log.
     pub(crate) fn reload_for_operators(&mut self) {
-        let _told = self.reload();
+        let _told = self.reload(Hold::UntilReload);
     }
 
     /// Reads the files again where they are watched and have changed.
@@ -132,9 +171,10 @@ impl Running {
         }
     }
 
-    /// Reads the file again and follows it; tells in the log what came of it.
-    fn reload(&mut self) -> Answer {
-        let answer = self.read_and_follow();
+    /// Reads the file again and follows it; tells in the log what came of it. `hold`: whether all changes are kept, or only those
+    /// that were made to be.
+    fn reload(&mut self, hold: Hold) -> Answer {
+        let answer = self.read_and_follow(hold);
         let counts = self.rows.of_process();
         if answer.verdict == Verdict::Done {
             counts.reloads.add(1);
@@ -149,7 +189,7 @@ impl Running {
         answer
     }
 
-    fn read_and_follow(&mut self) -> Answer {
+    fn read_and_follow(&mut self, hold: Hold) -> Answer {
         let Some(file) = &self.source.file else {
             let text = "there is no configuration file to read again; start with --config FILE\n";
             return Answer::new(Verdict::Refused, text);
@@ -166,34 +206,49 @@ impl Running {
         for warning in report.warnings() {
             eprintln!("warning: {warning}");
         }
-        self.look_up_and_follow(plan)
+        let mut overlay = self.overlay.clone();
+        if hold == Hold::Kept {
+            overlay.keep_all();
+        }
+        self.look_up_and_follow(plan, overlay)
     }
 
-    /// Follows a plan whose names were not looked up.
-    fn look_up_and_follow(&mut self, mut plan: Plan) -> Answer {
+    /// Follows a plan whose names were not looked up, with what operators have changed.
+    fn look_up_and_follow(&mut self, mut plan: Plan, mut overlay: Overlay) -> Answer {
         if let Err(error) = self.servers.complete(&mut plan) {
             return Answer::new(Verdict::Refused, format!("{error}\n"));
         }
-        let answer = self.follow(plan);
+        let dropped = overlay.reload(&plan);
+        let mut answer = self.follow(overlay.over(&plan));
         if answer.verdict == Verdict::Done {
+            (self.file, self.overlay) = (plan, overlay);
             self.servers.settle(&self.plan);
+            dropped
+                .iter()
+                .for_each(|line| answer.text += &format!("{line}\n"));
         } else {
             self.servers.stay(&self.plan);
         }
         answer
     }
 
-    /// Follows names that lead elsewhere.
-    pub(crate) fn look_at_servers(&mut self) {
-        if let Some(plan) = self.servers.changed(&self.plan) {
-            let answer = self.follow(plan);
+    /// Follows names that lead elsewhere. Whether anything was heard of names.
+    pub(crate) fn look_at_servers(&mut self) -> bool {
+        let has_heard = self.servers.hear_news();
+        if let Some(file) = self.servers.changed(&self.file) {
+            let answer = self.follow(self.overlay.over(&file));
+            if answer.verdict == Verdict::Done {
+                self.file = file;
+            }
             eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
         }
+        has_heard
     }
 
     /// Follows a plan, or says why that cannot be.
     fn follow(&mut self, mut plan: Plan) -> Answer {
         plan.forwarding.keep_name(&self.plan.forwarding);
+        plan.process_key.clone_from(&self.plan.process_key);
         let difference = Difference::between(&self.plan, &plan);
         if !difference.refusals.is_empty() {
             return Answer::new(Verdict::Refused, difference.to_string());
@@ -207,7 +262,7 @@ impl Running {
             Ok(bound) => bound,
             Err(error) => return Answer::new(Verdict::Refused, format!("{error}\n")),
         };
-        next.renew_ledgers(&self.plan);
+        next.renew_ledgers(&self.plan, Instant::from_nanos(clock::monotonic_ns()));
         if let Some(threads) = &self.threads {
             threads.latest.publish(next.clone());
         }
@@ -252,6 +307,25 @@ impl Running {
             }
         }
         all_followed
+    }
+}
+
+/// Why a change is not made, for programs.
+fn refused(verdict: Verdict, why: &impl ToString) -> Answer {
+    let text = json!({ "error": why.to_string() });
+    Answer::new(verdict, format!("{text}\n"))
+}
+
+fn verdict_of(error: &ChangeError) -> Verdict {
+    match error {
+        ChangeError::NoUpstream(_) | ChangeError::NoEndpoint { .. } | ChangeError::NoRoute(_) => {
+            Verdict::Missing
+        }
+        ChangeError::Twice { .. }
+        | ChangeError::Last(_)
+        | ChangeError::Weightless(_)
+        | ChangeError::ClosedByFile(_)
+        | ChangeError::TooMany => Verdict::Conflict,
     }
 }
 

@@ -169,9 +169,7 @@ fn obey(signals: &Signals, mut running: Running) -> Result<(), RunError> {
             let answer = running.answer(&asked.command);
             asked.answer(answer);
         }
-        if !is_draining {
-            running.look_at_servers();
-        }
+        was_idle &= is_draining || !running.look_at_servers();
         if was_idle && !is_draining {
             running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
         }

@@ -13,8 +13,12 @@
 
 #[path = "e2e/balance.rs"]
 mod balance;
+#[path = "e2e/changes.rs"]
+mod changes;
 #[path = "e2e/ends.rs"]
 mod ends;
+#[path = "e2e/example.rs"]
+mod example;
 #[path = "e2e/forwarding.rs"]
 mod forwarding;
 #[path = "e2e/messages.rs"]
@@ -34,6 +38,8 @@ mod refusals;
 mod reload;
 #[path = "e2e/routes.rs"]
 mod routes;
+#[path = "e2e/sticky.rs"]
+mod sticky;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/threads.rs"]
@@ -88,6 +94,26 @@ macro_rules! stamp {
                     one_client_s_requests_go_to_one_endpoint_by_its_address,
                     the_endpoint_with_the_fewest_requests_is_asked,
                     the_first_endpoint_with_room_is_asked;
+                changes:
+                    endpoints_come_and_go_while_requests_are_in_flight,
+                    a_drained_endpoint_keeps_the_clients_that_are_bound_to_it,
+                    an_endpoint_that_is_out_finishes_what_it_has,
+                    nobody_in_service_is_503_at_once,
+                    weights_change_the_shares,
+                    a_route_is_closed_and_opened_again,
+                    what_cannot_be_changed_is_told,
+                    an_order_is_bounded,
+                    what_is_kept_outlives_a_reload,
+                    the_command_line_has_the_same_verbs;
+                example:
+                    the_whole_example_does_what_it_says,
+                    the_example_changes_requests_as_it_says;
+                sticky:
+                    a_client_stays_with_the_endpoint_that_answered_it_first,
+                    cookies_that_are_not_ours_bind_nobody,
+                    a_client_whose_endpoint_is_gone_is_bound_anew,
+                    a_client_stays_on_its_side_of_a_split,
+                    groups_are_asked_in_the_order_of_their_priority;
                 names:
                     the_servers_of_a_service_come_and_go_with_its_records,
                     a_name_that_does_not_resolve_stops_nothing,

@@ -318,7 +318,7 @@ fn a_file_is_checked_with_its_names() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hp.toml");
     let text = format!(
-        "[dns]\nservers = [\"{}\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n\
+        "[dns]\nservers = [\"{}\"]\nhosts_file = \"none\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n\
          [upstream.web]\nendpoints = [\"many.test:80\", \"gone.test:80\", \"one.test:80\", \"srv:_http._tcp.test\"]\n",
         server.addr
     );
@@ -334,16 +334,20 @@ fn a_file_is_checked_with_its_names() {
         let lines: Vec<String> = said.lines().map(str::to_owned).collect();
         (program.status.code(), lines)
     };
-    let several = "hp.toml:8:14: upstream.web.endpoints[0]: many.test: it has 2 addresses of one family, of which one is used \
+    let several = "hp.toml:9:14: upstream.web.endpoints[0]: many.test: it has 2 addresses of one family, of which one is used \
                    at a time; write resolve = \"each\" where each is a server";
-    let gone = "hp.toml:8:30: upstream.web.endpoints[1]: gone.test: the name does not exist";
-    let service = "hp.toml:8:61: upstream.web.endpoints[3]: _http._tcp.test: nobody.test: the name does not exist";
+    let gone = "hp.toml:9:30: upstream.web.endpoints[1]: gone.test: the name does not exist";
+    let service = "hp.toml:9:61: upstream.web.endpoints[3]: _http._tcp.test: nobody.test: the name does not exist";
+    let file = "hp.toml:3:14: dns.hosts_file: \"none\" is no file that can be read; leave hosts_file out for /etc/hosts";
     let warning = |line: &str| format!("warning: {line}");
     assert_eq!(
         run(&["check"]),
-        (Some(0), [several, gone, service].map(warning).to_vec())
+        (
+            Some(0),
+            [file, several, gone, service].map(warning).to_vec()
+        )
     );
     let (code, lines) = run(&["check", "--strict-names"]);
     assert_eq!(code, Some(1));
-    assert_eq!(lines, [&warning(several), gone, service]);
+    assert_eq!(lines, [&warning(file), &warning(several), gone, service]);
 }

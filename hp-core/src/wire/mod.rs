@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cookie;
 pub mod date;
 pub mod dns;
 pub mod forwarding;

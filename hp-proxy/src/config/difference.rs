@@ -191,7 +191,10 @@ impl Difference {
         let (before, after) = (text(was), text(is));
         let mut differing = differing(&before, &after);
         differing.retain(|(key, _)| *key != "endpoints"); // They follow, one by one.
-        let details = lines_of(differing);
+        let mut details = lines_of(differing);
+        if details.is_empty() && was.sticky != is.sticky {
+            details.push(String::from("sticky: a key that is not shown"));
+        }
         let name = |endpoint: &str| format!("{} {endpoint}", is.name);
         let mut endpoints = Vec::new();
         for endpoint in &was.endpoints {

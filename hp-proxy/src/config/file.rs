@@ -1,7 +1,7 @@
 //! The files as they were written: read by their shape, with the place of every value. Nothing here knows what a value is for.
 
 use super::problem::{Place, Report, did_you_mean};
-use super::shape::{self, Key, Kind, Shape};
+use super::shape::{self, Kind, Shape};
 use super::units;
 use std::collections::BTreeSet;
 use std::fs;
@@ -315,7 +315,6 @@ impl Reader<'_> {
                 continue;
             };
             if let Some(entry) = self.entry(&key.kind, value, place.source, path) {
-                self.refuse_unbuilt(shape, key, &entry.place);
                 entries.push((key.name, entry));
             }
         }
@@ -323,12 +322,6 @@ impl Reader<'_> {
             shape,
             place,
             entries,
-        }
-    }
-
-    fn refuse_unbuilt(&mut self, shape: &Shape, key: &Key, place: &Place) {
-        if shape::NOT_BUILT.contains(&(shape.name, key.name)) {
-            self.report.error(place, "not built yet; leave it out");
         }
     }
 

@@ -7,6 +7,7 @@ pub mod difference;
 pub mod file;
 pub mod forwarding;
 pub mod names;
+pub mod overlay;
 pub mod plan;
 pub mod problem;
 pub mod resolve;

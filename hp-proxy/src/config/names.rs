@@ -357,6 +357,7 @@ mod tests {
         Upstream {
             name: String::from("web"),
             endpoints: fixed.map(|source| source.like.clone()).collect(),
+            sticky: None,
             sources,
             balance: crate::config::plan::Balance::default(),
             idle_conns_max: 1,

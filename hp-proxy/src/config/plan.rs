@@ -10,10 +10,12 @@ use crate::route::rule::Rule;
 use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
-use crate::upstream::balance::member::Member;
+use crate::upstream::Identity;
+use crate::upstream::balance::member::{Member, Standing};
 use crate::upstream::balance::{self, Balancing, Method};
-use hp_core::rt::Engine;
+use crate::upstream::sticky::{Cookies, Secret, Sticky};
 use hp_core::rt::net::{Address, PortUse};
+use hp_core::rt::{Engine, Instant};
 use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -41,6 +43,9 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Bounds in size and number.
     pub limits: Limits,
+    /// Signs the cookies of upstreams that have no key of their own. A plan that takes the place of another one keeps it: clients
+    /// have such cookies.
+    pub process_key: Secret,
     /// How names of servers are looked up.
     pub dns: Dns,
 }
@@ -84,6 +89,8 @@ pub struct Upstream {
     pub sources: Vec<Source>,
     /// How they are picked.
     pub balance: Balance,
+    /// How clients are kept with their endpoints; `None`: not at all.
+    pub sticky: Option<Sticky>,
     /// Idle connections kept per worker and endpoint; per endpoint where threads share them.
     pub idle_conns_max: u32,
     /// Connections per endpoint, all workers together; 0: no limit.
@@ -120,11 +127,27 @@ pub struct Endpoint {
     pub others: Vec<SocketAddr>,
     /// Its share beside the others', 0 to [`WEIGHT_MAX`](crate::upstream::balance::member::WEIGHT_MAX).
     pub weight: u32,
-    /// Used while no other can be.
+    /// Used while nobody with a lower number can be, 0 to [`PRIORITY_MAX`].
+    pub priority: u32,
+    /// Used while nobody can be that is no backup.
     pub is_backup: bool,
+    /// How long its weight grows when it comes back; `None`: it has all of it at once.
+    pub slow_start: Option<Duration>,
+    /// Whether it is given requests.
+    pub standing: Standing,
 }
 
+/// The last priority.
+pub const PRIORITY_MAX: u32 = 1000;
+
 impl Endpoint {
+    /// Its group among those that are tried one after the other.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        let after_all_others = u32::from(self.is_backup) * (PRIORITY_MAX + 1);
+        self.priority + after_all_others
+    }
+
     /// One like any other.
     #[must_use]
     pub fn new(name: String, addr: Address) -> Self {
@@ -133,7 +156,10 @@ impl Endpoint {
             addr,
             others: Vec::new(),
             weight: 1,
+            priority: 0,
             is_backup: false,
+            slow_start: None,
+            standing: Standing::Serving,
         }
     }
 }
@@ -271,6 +297,7 @@ impl From<OneRoute> for Plan {
                 endpoints: backends,
                 sources: Vec::new(),
                 balance: Balance::default(),
+                sticky: None,
                 idle_conns_max: limits.idle_conns_max,
                 conns_max: limits.upstream_conns_max,
                 connect_timeout: timeouts.connect,
@@ -294,6 +321,7 @@ impl From<OneRoute> for Plan {
             forwarding,
             timeouts,
             limits,
+            process_key: Secret::random(),
             dns: Dns::default(),
         }
     }
@@ -326,11 +354,21 @@ impl Upstream {
     pub fn balancing(&self, ledgers: usize) -> Balancing {
         let member = |endpoint: &Endpoint| {
             let name_hash = balance::hash(endpoint.name.as_bytes());
-            Member::new(name_hash, endpoint.weight, endpoint.is_backup.into(), None)
+            let (weight, group) = (endpoint.weight, endpoint.group());
+            let mut member = Member::new(name_hash, weight, group, endpoint.slow_start);
+            member.stand(endpoint.standing, Instant::START);
+            member
         };
         let members = self.endpoints.iter().map(member).collect();
         let seed = balance::hash(self.name.as_bytes());
         Balancing::new(self.balance.method, members, ledgers, seed)
+    }
+
+    /// The cookies that keep clients with its endpoints; `None` where nothing does.
+    #[must_use]
+    pub fn cookies(&self, process_key: &Secret, endpoints: &[Identity]) -> Option<Cookies> {
+        let sticky = self.sticky.as_ref()?;
+        Some(Cookies::new(sticky, process_key, &self.name, endpoints))
     }
 
     /// How many connections per endpoint one of `workers` workers may have; `None`: no limit. The shares add up to the
@@ -361,10 +399,11 @@ impl Plan {
                 && route.mirror.is_none()
                 && route.action == Action::Forward(Split::all_to(0))
         };
-        let goes_by_key = |upstream: &Upstream| upstream.balance.key.is_some();
+        let looks_at_requests =
+            |upstream: &Upstream| upstream.balance.key.is_some() || upstream.sticky.is_some();
         self.table.sole() == Some(RouteId(0))
             && self.routes.first().is_some_and(is_plain)
-            && !self.upstreams.first().is_some_and(goes_by_key)
+            && !self.upstreams.first().is_some_and(looks_at_requests)
     }
 }
 
@@ -464,6 +503,7 @@ mod tests {
             endpoints: Vec::new(),
             sources: Vec::new(),
             balance: Balance::default(),
+            sticky: None,
             idle_conns_max: 0,
             conns_max,
             connect_timeout: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! The JSON Schema of the configuration file, made from its shape. JSON Schema 2020-12.
 
-use super::shape::{Key, Kind, NOT_BUILT, ROOT, Shape};
+use super::shape::{Key, Kind, ROOT, Shape};
 use serde_json::{Map, Value, json};
 
 /// The schema, indented, with a line feed at its end.
@@ -26,7 +26,7 @@ fn of_shape(shape: &Shape) -> Value {
     let properties = shape
         .keys
         .iter()
-        .map(|key| (key.name.to_owned(), of_key(shape, key)));
+        .map(|key| (key.name.to_owned(), of_key(key)));
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -34,16 +34,10 @@ fn of_shape(shape: &Shape) -> Value {
     })
 }
 
-fn of_key(shape: &Shape, key: &Key) -> Value {
+fn of_key(key: &Key) -> Value {
     let mut value = of_kind(&key.kind);
-    let is_built = !NOT_BUILT.contains(&(shape.name, key.name));
-    let about = if is_built {
-        key.about.to_owned()
-    } else {
-        format!("{} Not built yet.", key.about)
-    };
     if let Some(object) = value.as_object_mut() {
-        object.insert(String::from("description"), json!(about));
+        object.insert(String::from("description"), json!(key.about));
         if let Ok(default) = serde_json::from_str::<Value>(key.default) {
             object.insert(String::from("default"), default);
         }

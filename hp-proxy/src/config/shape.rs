@@ -365,9 +365,6 @@ const LISTENER: Shape = Shape {
     ],
 };
 
-/// What is understood and has no effect as yet, by shape and key; a file that says it is refused.
-pub const NOT_BUILT: &[(&str, &str)] = &[("endpoint", "slow_start"), ("upstream", "sticky")];
-
 /// All ways to balance that have one word; a table `{ hash = ... }` is another one.
 pub const BALANCES: &[(&str, Method)] = &[
     ("round_robin", Method::RoundRobin),

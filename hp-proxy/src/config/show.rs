@@ -9,6 +9,8 @@ use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
 use crate::upstream::balance::Method;
+use crate::upstream::balance::member::Standing;
+use crate::upstream::sticky::{SameSite, Sticky};
 use hp_core::rt::net::PortUse;
 use hp_core::wire::forwarding::is_credential;
 use std::fmt::{self, Display, Write};
@@ -336,6 +338,9 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
     }
     writeln!(out, "endpoints = [{}]", endpoints.join(", "))?;
     writeln!(out, "balance = {}", balance_text(&upstream.balance))?;
+    if let Some(sticky) = &upstream.sticky {
+        writeln!(out, "sticky = {}", sticky_text(sticky))?;
+    }
     writeln!(out, "idle_conns_max = {}", upstream.idle_conns_max)?;
     writeln!(out, "max_conns = {}", upstream.conns_max)?;
     writeln!(
@@ -366,23 +371,58 @@ fn source_text(source: &Source) -> String {
     }
 }
 
+fn sticky_text(sticky: &Sticky) -> String {
+    let max_age = sticky.max_age.map(time_text).map(quoted);
+    let max_age = max_age.map_or_else(String::new, |time| format!(", max_age = {time}"));
+    let same_site = match sticky.same_site {
+        SameSite::Lax => "lax",
+        SameSite::None => "none",
+        SameSite::Strict => "strict",
+    };
+    let key = if sticky.key.is_some() {
+        format!(", key = {}", quoted(NOT_SHOWN))
+    } else {
+        String::new()
+    };
+    format!(
+        "{{ cookie = {}{max_age}, path = {}, secure = {}, http_only = {}, same_site = {}{key} }}",
+        quoted(&sticky.cookie),
+        quoted(&sticky.path),
+        sticky.is_secure,
+        sticky.is_http_only,
+        quoted(same_site),
+    )
+}
+
 pub(super) fn endpoint_text(endpoint: &Endpoint) -> String {
     entry_text(endpoint, "")
 }
 
 fn entry_text(endpoint: &Endpoint, more: &str) -> String {
     let name = quoted(&endpoint.name);
-    let mut text = format!("{{ address = {name}{more}");
+    let mut more = more.to_owned();
     if endpoint.weight != 1 {
-        text += &format!(", weight = {}", endpoint.weight);
+        more += &format!(", weight = {}", endpoint.weight);
+    }
+    if endpoint.priority != 0 {
+        more += &format!(", priority = {}", endpoint.priority);
+    }
+    if let Some(time) = endpoint.slow_start {
+        more += &format!(", slow_start = {}", quoted(time_text(time)));
+    }
+    match endpoint.standing {
+        Standing::Serving => (),
+        Standing::Draining => more += ", standing = \"drain\"",
+        Standing::Out => more += ", standing = \"out\"",
     }
     if endpoint.is_backup {
-        text += ", backup = true";
+        more += ", backup = true";
     }
-    if text == format!("{{ address = {name}") {
-        return name;
+    if more.is_empty() {
+        name
+    } else {
+        format!("{{ address = {name}{more} }}")
     }
-    text + " }"
 }
 
 fn balance_text(balance: &Balance) -> String {

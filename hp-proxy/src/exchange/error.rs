@@ -116,7 +116,7 @@ fn told(error: AcquireError) -> (u16, &'static str, &'static str) {
         AcquireError::NoEndpoint => (
             503,
             "destination_unavailable",
-            "no name of a backend has an address",
+            "no backend is in service, or none has an address",
         ),
         AcquireError::Refused => (502, "connection_refused", "no backend accepts connections"),
         AcquireError::ConnectTimeout => (

@@ -10,8 +10,8 @@ use super::request::Request;
 use super::routing::Made;
 use super::upload::{Background, Ends, upload};
 use super::{After, Client};
-use crate::shared::Generation;
-use crate::upstream::{AcquireError, Aim, Lease, Upstream};
+use crate::shared::{Generation, Worker};
+use crate::upstream::{AcquireError, Lease, Upstream};
 use hp_core::http::message::Reader;
 use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
@@ -24,6 +24,7 @@ use hp_core::wire::http1::framing::{
 use hp_core::wire::http1::head::Version;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Answers one request. `head` is what the backend will be sent.
 pub(super) async fn exchange(
@@ -70,7 +71,7 @@ async fn without_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
     let mut lease = match upstream.take_kept(aim) {
         Some(lease) => lease,
         None => connect(worker, upstream.acquire(aim)).await?,
@@ -118,7 +119,7 @@ async fn without_content(
         };
         lease.note_head();
         if begun.facts.upgrade {
-            return Ok(join_ends(worker, client, lease, (&mut reader, out)).await);
+            return Ok(join_ends(worker, client, (lease, reader), out));
         }
         let delivered = answering
             .deliver_watching(&begun.facts, &mut reader, out)
@@ -154,13 +155,6 @@ fn upstream_of<'w>(worker: &'w Generation, request: &Request) -> Result<&'w Rc<U
     upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
 }
 
-fn aim_of(request: &Request) -> Aim {
-    Aim {
-        key: request.chosen.key,
-        stuck_to: None,
-    }
-}
-
 /// Waits for a connection to a backend.
 async fn connect(
     worker: &Generation,
@@ -190,7 +184,7 @@ async fn with_content(
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
-    let (upstream, aim) = (upstream_of(worker, request)?, aim_of(request));
+    let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
     let lease = connect(worker, upstream.acquire(aim)).await?;
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
@@ -422,23 +416,47 @@ pub(super) fn answer_here(
     }
 }
 
-/// Both sides agreed to speak something else: relays bytes until they are done.
-async fn join_ends(
+/// Both ends of a connection on which both sides agreed to speak something else.
+#[derive(Debug)]
+pub(super) struct Joined {
+    lease: Lease,
+    /// What the backend has sent behind its agreement.
+    reader: Reader,
+    timeout: Duration,
+}
+
+/// Both sides agreed to speak something else: tells the client, and keeps what the tunnel needs, which is nothing of the plan.
+fn join_ends(
     worker: &Generation,
     client: &mut Client,
-    lease: Lease,
-    (reader, out): (&mut Reader, &mut Vec<u8>),
+    (lease, reader): (Lease, Reader),
+    out: &[u8],
 ) -> After {
     worker.row().tunnels.add(1);
     if client.conn.write(out).is_err() {
         lease.reset();
         return After::Close;
     }
+    client.joined = Some(Box::new(Joined {
+        lease,
+        reader,
+        timeout: worker.plan().timeouts.tunnel,
+    }));
+    After::Tunnel
+}
+
+/// Relays bytes until both ends are done.
+pub(super) async fn relay(worker: &Worker, client: &mut Client, joined: Joined) -> After {
+    let Joined {
+        lease,
+        mut reader,
+        timeout,
+    } = joined;
     let client_end = (&client.conn, &mut client.reader);
-    let backend_end = (lease.conn(), reader);
+    let backend_end = (lease.conn(), &mut reader);
     enter(Table::Exchange, "Tunnel", "what is awaited");
     let begins = (Table::Exchange, "Tunnel", "drain begins");
-    let relaying = tunnel::relay(client_end, backend_end, worker.plan().timeouts.tunnel);
+    let relaying = tunnel::relay(client_end, backend_end, timeout);
     let counted = lease.tunnel();
     let carried = watch(begins, || worker.is_draining(), relaying).await;
     drop(counted);

@@ -131,7 +131,7 @@ impl Gathering {
             upstream: mirror.upstream,
             aim: Aim {
                 key,
-                stuck_to: None,
+                ..Aim::default()
             },
             timeout: request.chosen.response_timeout,
             context: RequestContext {

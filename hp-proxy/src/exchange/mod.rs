@@ -45,6 +45,8 @@ struct Client {
     /// Where it arrived.
     listener: ListenerId,
     reader: Reader,
+    /// Where the last exchange became a tunnel, until that begins.
+    joined: Option<Box<forward::Joined>>,
 }
 
 /// What becomes of a client's connection.
@@ -54,6 +56,8 @@ enum After {
     Keep,
     /// Idle: no task is needed until it has news.
     Park,
+    /// What it says is passed on without being understood.
+    Tunnel,
     /// Nothing more is said; FIN.
     Close,
     /// An answer was sent that the client may not have read, while it may still be sending: FIN, then what it sends is
@@ -83,17 +87,24 @@ pub(crate) async fn serve(
         conn,
         listener,
         reader: Reader::new(),
+        joined: None,
     };
     let mut generation = worker.current();
     let mut is_first = is_new;
     loop {
-        let after = serve_next((worker, &mut generation), &mut client, is_first).await;
+        let mut after = serve_next((worker, &mut generation), &mut client, is_first).await;
+        if let Some(joined) = client.joined.take() {
+            drop(generation); // A tunnel may last for days, and needs no plan.
+            // Boxed, so that other connections do not carry the room for it.
+            after = Box::pin(forward::relay(worker, &mut client, *joined)).await;
+            generation = worker.current();
+        }
         let must_flush = match after {
             // Nothing piles up behind a client that only asks.
             After::Keep | After::Park => client.conn.queued() > 0,
             // The end of what was just written may not be with the socket yet, and closing drops what it does not take.
             After::Close | After::Linger => true,
-            After::Reset => false,
+            After::Reset | After::Tunnel => false,
         };
         if must_flush && let Err(error) = flush(&generation, &client.conn).await {
             enter(Table::Exchange, "Flushing", of_client(&error));
@@ -109,7 +120,7 @@ pub(crate) async fn serve(
                 generation.park(client.conn, listener);
                 return Served::Parked;
             }
-            After::Close => break,
+            After::Close | After::Tunnel => break, // A tunnel has ended by now.
             After::Linger => {
                 linger(&generation, &client).await;
                 break;

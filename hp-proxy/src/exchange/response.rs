@@ -52,7 +52,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Appends the fields of the answer, with what its route changes.
+    /// Appends the fields of the answer, with what its route changes, and the cookie that its upstream gives.
     #[inline]
     fn encode_fields(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         if self.chosen.changes_answer {
@@ -85,9 +85,16 @@ impl Origin<'_> {
             };
             encode_added(&route.response, &values, out);
         };
-        match self.worker.upstream(self.chosen.upstream) {
+        let conns = self.worker.upstream(self.chosen.upstream);
+        match conns {
             Some(conns) => conns.with_name_of(self.endpoint, add),
             None => add(""), // Never: the answer came from it.
+        }
+        if let Some(cookies) = self.worker.shared_plan().cookies(self.chosen.upstream)
+            && let Some(endpoint) = conns.and_then(|conns| conns.endpoint_hash(self.endpoint))
+            && self.chosen.aim.bound_to != Some(endpoint)
+        {
+            out.extend_from_slice(cookies.line(endpoint)); // From now on this one is the client's.
         }
         out.extend_from_slice(plan.forwarding.via.line(head.version));
     }

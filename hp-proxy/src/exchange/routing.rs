@@ -8,10 +8,11 @@ use crate::config::forwarding;
 use crate::config::plan::{Action, Listener, Mirror, Route, Serves};
 use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
+use crate::route::split::Split;
 use crate::route::template::Values;
 use crate::route::{Facts, RouteId, path};
 use crate::shared::Generation;
-use crate::upstream::balance;
+use crate::upstream::{Aim, balance};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::request::RequestHead;
@@ -29,8 +30,8 @@ pub(super) struct Chosen {
     pub(super) response_timeout: Duration,
     /// The route changes the fields of answers.
     pub(super) changes_answer: bool,
-    /// What its upstream hashes it by.
-    pub(super) key: Option<u64>,
+    /// What its upstream hashes it by, and the endpoint that a cookie binds it to.
+    pub(super) aim: Aim,
     pub(super) mirror: Mirroring,
 }
 
@@ -52,7 +53,7 @@ impl Chosen {
             upstream: 0,
             response_timeout: worker.first_response_timeout(),
             changes_answer: false,
-            key: None,
+            aim: Aim::default(),
             mirror: Mirroring::No,
         }
     }
@@ -98,8 +99,21 @@ fn choose_among_many(
     chosen.response_timeout = route.response_timeout;
     chosen.changes_answer = !route.response.is_empty();
     if let Action::Forward(split) = &route.action {
-        chosen.upstream = split.pick(|| worker.draw());
-        chosen.key = key_of(worker, chosen.upstream, &facts);
+        let bound = if worker.shared_plan().is_sticky() {
+            bound_to(worker, split, &facts)
+        } else {
+            None
+        };
+        chosen.upstream = match bound {
+            Some((upstream, endpoint)) => {
+                chosen.aim.bound_to = Some(endpoint);
+                upstream
+            }
+            None => split.pick(|| worker.draw()),
+        };
+        let cookies = worker.shared_plan().cookies(chosen.upstream);
+        chosen.changes_answer |= cookies.is_some();
+        chosen.aim.key = key_of(worker, chosen.upstream, &facts);
         if let Some(mirror) = &route.mirror {
             chosen.mirror = mirroring(worker, mirror, &facts);
         }
@@ -137,6 +151,16 @@ fn mirroring(worker: &Generation, mirror: &Mirror, facts: &Facts<'_>) -> Mirrori
     }
     let key = key_of(worker, mirror.upstream, facts);
     key.map_or(Mirroring::Yes, Mirroring::ByKey)
+}
+
+/// The upstream and the endpoint that a cookie binds a request to, among those that its route leads to: a client stays on its
+/// side of a split.
+#[cold]
+fn bound_to(worker: &Generation, split: &Split, facts: &Facts<'_>) -> Option<(u32, u64)> {
+    split.shares().find_map(|(upstream, _weight)| {
+        let cookies = worker.shared_plan().cookies(upstream)?;
+        Some((upstream, cookies.endpoint_of(facts.fields)?))
+    })
 }
 
 /// Does what a route does that is not plain.
@@ -295,7 +319,13 @@ impl Made<'_> {
             Page::Asked => (500, &[][..]), // Never: it is answered with what was told.
             Page::Told(status) => (status, told),
         };
-        self.encode(worker, status, (PLAIN_TEXT, text), out);
+        // What is told for people never begins with a brace.
+        let content_type = if text.starts_with(b"{") {
+            "application/json"
+        } else {
+            PLAIN_TEXT
+        };
+        self.encode(worker, status, (content_type, text), out);
     }
 
     fn encode(

@@ -157,7 +157,8 @@ async fn drain(ends: Ends<'_>, pace: &mut Pace) -> io::Result<()> {
     drained
 }
 
-fn of_client(error: BodyError) -> Failure {
+/// Why the rest of a request does not come.
+pub(super) fn of_client(error: BodyError) -> Failure {
     let failure = match error {
         BodyError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::BodyTimeout,
         BodyError::Io(_) | BodyError::Truncated => Failure::ClientGone,

@@ -271,3 +271,87 @@ impl Worker {
 /// Long enough that a busy client never pays for a new task, short enough that memory follows the load.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const TASKS_WITH_GRACE_MAX: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Next;
+    use super::*;
+    use crate::config::load_text;
+    use crate::counters::Rows;
+    use hp_core::rt::mesh::{Mesh, WorkerId};
+    use hp_core::rt::{Engine, Rt, RtOptions};
+    use std::sync::mpsc::{self, TryRecvError};
+
+    fn plan(upstream: &str, endpoints: &str) -> Plan {
+        let text = format!(
+            "workers = 1\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"{upstream}\"\n\
+             [upstream.{upstream}]\nendpoints = [{endpoints}]"
+        );
+        load_text("a.toml", &text, &|_| None).0.unwrap()
+    }
+
+    fn with_worker(check: impl FnOnce(&Worker, SharedPlan)) {
+        let options = RtOptions {
+            engine: Engine::Epoll,
+            ..RtOptions::default()
+        };
+        let rt = Rt::new(&options).unwrap();
+        let first = SharedPlan::new(plan("web", "\"127.0.0.1:1\""));
+        let home = Home::Worker(Mesh::new(1));
+        let worker = Worker::new(&rt, WorkerId(0), home, first.clone(), Rows::new(1, 0));
+        check(&worker, first);
+        drop(worker);
+        rt.shut_down();
+    }
+
+    fn follow(worker: &Worker, plan: &SharedPlan) {
+        let (followed, waits) = mpsc::channel();
+        worker.follow(Next {
+            plan: plan.clone(),
+            own_table: None,
+            followed,
+        });
+        assert_eq!(waits.try_recv(), Err(TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn a_generation_is_freed_with_its_last_request() {
+        with_worker(|worker, first| {
+            let request = worker.current();
+            let kept = Rc::downgrade(&request);
+            let next = first.followed_by(plan("web", "\"127.0.0.1:2\""));
+            assert!(!request.is_outdated());
+            follow(worker, &next);
+            assert!(request.is_outdated() && !worker.current().is_outdated());
+            drop(request);
+            assert!(kept.upgrade().is_none());
+        });
+    }
+
+    #[test]
+    fn an_upstream_stays_by_its_name_and_goes_with_its_generation() {
+        with_worker(|worker, first| {
+            let upstream = Rc::clone(worker.current().upstream(0).unwrap());
+            let changed = first.followed_by(plan("web", "\"127.0.0.1:2\""));
+            follow(worker, &changed);
+            assert!(Rc::ptr_eq(&upstream, worker.current().upstream(0).unwrap()));
+            assert_eq!(upstream.conns()[0].0, "127.0.0.1:2");
+            let gone = Rc::downgrade(&upstream);
+            drop(upstream);
+            let other = changed.followed_by(plan("api", "\"127.0.0.1:2\""));
+            follow(worker, &other);
+            assert!(gone.upgrade().is_none());
+        });
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_object() {
+        let first = SharedPlan::new(plan("web", "\"127.0.0.1:1\""));
+        let same = first.followed_by(plan("web", "\"127.0.0.1:1\""));
+        let other = same.followed_by(plan("web", "\"127.0.0.1:2\""));
+        let is = |plan: &SharedPlan| std::ptr::from_ref(&*plan.shared_upstreams()[0]);
+        assert_eq!(is(&first), is(&same));
+        assert_ne!(is(&same), is(&other));
+        assert_eq!(first.listener_ids(), other.listener_ids());
+    }
+}

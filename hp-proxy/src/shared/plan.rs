@@ -5,8 +5,9 @@ use crate::config::plan::{self, Listener, ListenerId, Plan};
 use crate::control::Control;
 use crate::live::Live;
 use crate::upstream::balance::Balancing;
+use crate::upstream::sticky::Cookies;
 use crate::upstream::{Bounds, Identity, OpenTotal, Settings, SharedLedger};
-use hp_core::rt::Engine;
+use hp_core::rt::{Engine, Instant};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +47,8 @@ struct Shared {
     next_listener: u32,
     /// The way to the main thread, where there is one.
     control: Option<Control>,
+    /// Whether any upstream has cookies.
+    is_sticky: bool,
 }
 
 /// What threads share of one upstream. The same object in two plans: nothing of the upstream has changed.
@@ -59,6 +62,8 @@ pub(crate) struct SharedUpstream {
     pub(crate) endpoints: Box<[Identity]>,
     /// What may be done with it.
     pub(crate) settings: Settings,
+    /// What keeps clients with its endpoints; `None` where nothing does.
+    cookies: Option<Cookies>,
     /// The connections, where threads share them.
     pub(crate) ledger: Option<SharedLedger>,
 }
@@ -113,7 +118,8 @@ impl SharedPlan {
                 )),
             }
         });
-        let upstreams = upstreams.collect();
+        let upstreams: Box<[Arc<SharedUpstream>]> = upstreams.collect();
+        let is_sticky = upstreams.iter().any(|upstream| upstream.cookies.is_some());
         let names = plan.upstreams.iter().map(|upstream| upstream.name.clone());
         let by_name = names.zip(0..).collect();
         let (listeners, places, next_listener) = known_listeners(&plan, before);
@@ -127,6 +133,7 @@ impl SharedPlan {
             places,
             next_listener,
             control,
+            is_sticky,
         }))
     }
 
@@ -147,6 +154,18 @@ impl SharedPlan {
     )]
     pub(crate) fn shared_upstreams(&self) -> &[Arc<SharedUpstream>] {
         &self.0.upstreams
+    }
+
+    /// Whether any upstream has cookies.
+    #[inline]
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.0.is_sticky
+    }
+
+    /// What keeps clients with the endpoints of an upstream, by its place in the plan; `None` where nothing does.
+    #[inline]
+    pub(crate) fn cookies(&self, upstream: u32) -> Option<&Cookies> {
+        self.0.upstreams.get(upstream as usize)?.cookies.as_ref()
     }
 
     /// An upstream's place in the plan.
@@ -198,13 +217,14 @@ impl SharedPlan {
     }
 
     /// Makes the connections that threads share follow this plan, which comes after that one.
-    pub(crate) fn renew_ledgers(&self, before: &Self) {
+    pub(crate) fn renew_ledgers(&self, before: &Self, now: Instant) {
         for upstream in &*self.0.upstreams {
             let known = before.0.upstream(&upstream.plan.name);
             let is_same = known.is_some_and(|known| std::ptr::eq(&**known, &**upstream));
             if !is_same && let Some(ledger) = &upstream.ledger {
                 let conns_max = upstream.plan.conns_of_all();
-                ledger.renew(&upstream.balancing, &upstream.endpoints, conns_max);
+                let next = (&upstream.balancing, &*upstream.endpoints, conns_max);
+                ledger.renew(next, now);
             }
         }
         for upstream in &*before.0.upstreams {
@@ -258,6 +278,7 @@ impl SharedUpstream {
         Self {
             plan: upstream.clone(),
             balancing,
+            cookies: upstream.cookies(&plan.process_key, &endpoints),
             endpoints,
             settings,
             ledger,

@@ -8,7 +8,7 @@ use super::balance::Balancing;
 use super::endpoint::{Identity, Idle};
 use super::ledger::Ledger;
 use crate::live::Conns;
-use hp_core::rt::Rt;
+use hp_core::rt::{Instant, Rt};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,8 +54,8 @@ impl SharedLedger {
     }
 
     /// Follows another plan: see [`Upstream::renew`](super::Upstream::renew).
-    pub fn renew(&self, balancing: &Balancing, endpoints: &[Identity], conns_max: Option<u32>) {
-        let closed = self.with(|ledger| ledger.renew(balancing, endpoints, conns_max, 0));
+    pub fn renew(&self, next: (&Balancing, &[Identity], Option<u32>), now: Instant) {
+        let closed = self.with(|ledger| ledger.renew(next, 0, now));
         self.close_all(closed);
     }
 

@@ -9,6 +9,7 @@ use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, ParkKey, Released};
 use hp_core::rt::plant::{Plant, is_planted};
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// Who an endpoint is: the same in two plans when both its name and its address are, whatever other addresses it has.
@@ -33,14 +34,14 @@ impl Identity {
     /// An endpoint that the user calls `name`, at an address.
     #[must_use]
     pub fn new(name: &str, addr: Address) -> Self {
-        let hash = balance::hash(format!("{name}\0{addr}").as_bytes());
-        let name = name.to_owned();
-        Self {
-            name,
+        let mut identity = Self {
+            name: name.to_owned(),
             addr,
             others: Box::default(),
-            hash,
-        }
+            hash: 0,
+        };
+        identity.hash = balance::hash(identity.to_string().as_bytes());
+        identity
     }
 
     /// The same with other addresses, that are dialled where its own does not answer.
@@ -57,8 +58,16 @@ impl Identity {
     }
 
     /// What finds it; two endpoints may have the same.
-    pub(super) fn hash(&self) -> u64 {
+    #[must_use]
+    pub fn hash(&self) -> u64 {
         self.hash
+    }
+}
+
+impl fmt::Display for Identity {
+    /// Both, so that no two identities read alike.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\0{}", self.name, self.addr)
     }
 }
 
@@ -154,5 +163,23 @@ impl Endpoint {
     /// Whether one more connection may be opened.
     pub(super) fn has_room(&self, conns_max: Option<u32>) -> bool {
         conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
+    }
+}
+
+/// Puts an endpoint into a slot that is nobody's, else into a new one.
+pub(super) fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
+    match endpoints
+        .iter_mut()
+        .enumerate()
+        .find(|(_, slot)| slot.is_free_slot())
+    {
+        Some((slot, free)) => {
+            *free = endpoint;
+            slot
+        }
+        None => {
+            endpoints.push(endpoint);
+            endpoints.len() - 1
+        }
     }
 }

@@ -11,8 +11,9 @@ mod spare;
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
-use super::endpoint::{Endpoint, Identity, Idle};
+use super::endpoint::{Endpoint, Identity, Idle, place};
 use super::life::{Bounds, Life};
+use super::pool::Aim;
 use super::queue::Queue;
 use super::total::OpenTotal;
 use super::ways::Ways;
@@ -106,10 +107,9 @@ impl Ledger {
     /// with its slots, to be closed; it is still counted.
     pub(super) fn renew(
         &mut self,
-        balancing: &Balancing,
-        endpoints: &[Identity],
-        conns_max: Option<u32>,
+        (balancing, endpoints, conns_max): (&Balancing, &[Identity], Option<u32>),
         number: usize,
+        now: Instant,
     ) -> Vec<(usize, Idle)> {
         let mut known: BTreeMap<u64, usize> = BTreeMap::new();
         for (slot, endpoint) in self.endpoints.iter().enumerate() {
@@ -128,7 +128,7 @@ impl Ledger {
             .iter()
             .map(|slot| slot.and_then(|slot| self.endpoints[slot].member))
             .collect();
-        self.balancer = Balancer::after(&self.balancer, balancing, number, &was);
+        self.balancer = Balancer::after((&self.balancer, &was), balancing, number, now);
         self.in_flight = balancing.in_flight().map(|rows| (rows.clone(), number));
         self.conns_max = conns_max;
         for endpoint in &mut self.endpoints {
@@ -230,9 +230,9 @@ impl Ledger {
         self.queue.number()
     }
 
-    /// Whether there is no endpoint that anybody could wait for.
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+    /// Whether there is no endpoint that anybody could wait for: none at all, or none in service.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.balancer.has_nobody()
     }
 
     /// How many wait.
@@ -241,11 +241,11 @@ impl Ledger {
     }
 
     /// An idle connection of the endpoint that is picked, unless others wait; nothing is used up until [`Ledger::commit`].
-    pub(super) fn take_kept(&mut self, ask: Ask) -> Option<(usize, Idle)> {
+    pub(super) fn take_kept(&mut self, aim: Aim, now: Instant) -> Option<(usize, Idle)> {
         if self.queue.len() > 0 {
             return None;
         }
-        let endpoint = self.peek(ask)?;
+        let endpoint = self.peek(aim, now)?;
         Some((endpoint, self.take_idle(endpoint)?))
     }
 
@@ -264,18 +264,19 @@ impl Ledger {
     }
 
     /// The endpoint that takes a request now.
-    pub(super) fn choose(&mut self, ask: Ask) -> Option<usize> {
-        let endpoint = self.peek(ask)?;
-        self.commit(endpoint, ask.now);
+    pub(super) fn choose(&mut self, aim: Aim, now: Instant) -> Option<usize> {
+        let endpoint = self.peek(aim, now)?;
+        self.commit(endpoint, now);
         Some(endpoint)
     }
 
     /// The slot of who should take a request.
-    fn peek(&mut self, mut ask: Ask) -> Option<usize> {
-        if let Some(bound) = ask.stuck_to {
-            let bound = self.endpoints.get(bound);
-            ask.stuck_to = bound.and_then(|endpoint| endpoint.member);
-        }
+    fn peek(&mut self, aim: Aim, now: Instant) -> Option<usize> {
+        let ask = Ask {
+            now,
+            key: aim.key,
+            stuck_to: aim.bound_to.and_then(|hash| self.member_of(hash)),
+        };
         let (endpoints, slots) = (&self.endpoints, &self.slots);
         let load = |member: usize| match &self.in_flight {
             None => endpoints[slots[member]].in_flight(),
@@ -284,6 +285,19 @@ impl Ledger {
         let is_free = |member: usize| endpoints[slots[member]].is_free(self.conns_max);
         let member = self.balancer.peek(ask, load, is_free, &mut self.rng)?;
         self.slots.get(member).copied()
+    }
+
+    /// The member that an endpoint is, by the hash of its identity; `None` where the plan has it no more.
+    #[cold]
+    fn member_of(&self, hash: u64) -> Option<usize> {
+        let is_it = |slot: &usize| self.hash(*slot) == Some(hash);
+        self.slots.iter().position(is_it)
+    }
+
+    /// See [`Identity::hash`].
+    pub(super) fn hash(&self, endpoint: usize) -> Option<u64> {
+        let endpoint = self.endpoints.get(endpoint)?;
+        Some(endpoint.identity.hash())
     }
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.
@@ -510,24 +524,6 @@ impl Ledger {
     }
 }
 
-/// Puts an endpoint into a slot that is nobody's, else into a new one.
-fn place(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) -> usize {
-    match endpoints
-        .iter_mut()
-        .enumerate()
-        .find(|(_, slot)| slot.is_free_slot())
-    {
-        Some((slot, free)) => {
-            *free = endpoint;
-            slot
-        }
-        None => {
-            endpoints.push(endpoint);
-            endpoints.len() - 1
-        }
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "a waker that counts is shared")]
 mod tests {
@@ -550,11 +546,6 @@ mod tests {
         age_max: None,
         uses_max: 0,
     };
-    const ASK: Ask = Ask {
-        now: Instant::START,
-        key: None,
-        stuck_to: None,
-    };
 
     fn identities(count: u16) -> Vec<Identity> {
         let addr = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
@@ -568,7 +559,7 @@ mod tests {
     }
 
     fn take(ledger: &mut Ledger) -> Option<usize> {
-        let endpoint = ledger.choose(ASK)?;
+        let endpoint = ledger.choose(Aim::default(), Instant::START)?;
         assert!(matches!(ledger.take(endpoint), Taken::Room));
         Some(endpoint)
     }
@@ -602,7 +593,7 @@ mod tests {
         assert_eq!([take(&mut ledger), take(&mut ledger)], [Some(0), Some(1)]);
         let follow = |ledger: &mut Ledger, members: &[usize]| {
             let now: Vec<Identity> = members.iter().map(|one| all[*one].clone()).collect();
-            let idle = ledger.renew(&Balancing::even(now.len()), &now, None, 0);
+            let idle = ledger.renew((&Balancing::even(now.len()), &now, None), 0, Instant::START);
             assert!(idle.is_empty());
             ledger.slots.clone()
         };

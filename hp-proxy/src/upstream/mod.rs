@@ -10,6 +10,7 @@ mod ledger;
 mod life;
 mod pool;
 mod queue;
+pub mod sticky;
 mod total;
 mod warm;
 mod ways;

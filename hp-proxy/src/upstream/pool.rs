@@ -2,7 +2,7 @@
 //!
 //! Who may have what is the ledger's business; here it is done: connections are made, looked at, kept and closed.
 
-use super::balance::{Ask, Balancing};
+use super::balance::Balancing;
 use super::books::{Books, SharedLedger};
 use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
@@ -65,7 +65,7 @@ pub enum AcquireError {
     QueueTimeout,
     /// As many requests wait already as may wait.
     QueueFull,
-    /// There is no backend, for none of their names has an address.
+    /// There is no backend: none is in service, or none of their names has an address.
     NoEndpoint,
     /// No backend could be connected to; the last one refused.
     Refused,
@@ -130,7 +130,8 @@ impl Upstream {
     ) {
         self.settings.set(settings);
         let closed = self.books.with(|ledger| {
-            let closed = ledger.renew(balancing, endpoints, conns_max, self.row as usize);
+            let next = (balancing, endpoints, conns_max);
+            let closed = ledger.renew(next, self.row as usize, self.rt.now());
             self.times_answers.set(ledger.times_answers());
             closed
         });
@@ -161,6 +162,12 @@ impl Upstream {
         self.settings.get()
     }
 
+    /// Which endpoint it is, by its slot; see [`Identity::hash`].
+    #[must_use]
+    pub fn endpoint_hash(&self, endpoint: usize) -> Option<u64> {
+        self.books.with(|ledger| ledger.hash(endpoint))
+    }
+
     /// Connections by endpoint, those included of endpoints that are gone and finish what they carry.
     #[must_use]
     pub fn conns(&self) -> Vec<(String, Conns)> {
@@ -176,12 +183,12 @@ impl Upstream {
     /// others wait already.
     #[must_use]
     pub fn take_kept(self: &Rc<Self>, aim: Aim) -> Option<Lease> {
-        let ask = self.ask(aim);
-        let (endpoint, mut idle) = self.books.with(|ledger| ledger.take_kept(ask))?;
+        let now = self.rt.now();
+        let (endpoint, mut idle) = self.books.with(|ledger| ledger.take_kept(aim, now))?;
         loop {
             if let Some(kept) = self.revive(endpoint, idle) {
                 // Only a turn that was used is over.
-                self.books.with(|ledger| ledger.commit(endpoint, ask.now));
+                self.books.with(|ledger| ledger.commit(endpoint, now));
                 return Some(self.reuse(endpoint, kept));
             }
             idle = self.books.with(|ledger| ledger.take_idle(endpoint))?;
@@ -202,7 +209,7 @@ impl Upstream {
         {
             return Ok(lease);
         }
-        if self.books.with(|ledger| ledger.is_empty()) {
+        if self.books.with(|ledger| ledger.has_nobody()) {
             return Err(AcquireError::NoEndpoint);
         }
         if self.books.with(|ledger| ledger.waiting()) >= self.settings().queue_len_max as usize {
@@ -294,17 +301,8 @@ impl Upstream {
     }
 
     fn choose(&self, aim: Aim) -> Option<usize> {
-        let ask = self.ask(aim);
-        self.books.with(|ledger| ledger.choose(ask))
-    }
-
-    fn ask(&self, aim: Aim) -> Ask {
-        let Aim { key, stuck_to } = aim;
-        Ask {
-            now: self.rt.now(),
-            key,
-            stuck_to,
-        }
+        let now = self.rt.now();
+        self.books.with(|ledger| ledger.choose(aim, now))
     }
 
     /// What an endpoint has.
@@ -486,8 +484,8 @@ const UPSTREAM_TAG: u64 = 1 << 63;
 pub struct Aim {
     /// What it is hashed by, where the upstream's method wants it.
     pub key: Option<u64>,
-    /// The endpoint that its client is bound to, by its slot.
-    pub stuck_to: Option<usize>,
+    /// The endpoint that its client is bound to, by the hash of its identity.
+    pub bound_to: Option<u64>,
 }
 
 /// One request's wish for a connection.

@@ -1,11 +1,11 @@
 //! Which endpoint of an upstream takes a request, in a program that is run from a file.
 
 use crate::Engine;
-use crate::support::{Backend, OK, Peer, Proxy};
+use crate::support::{Backend, Message, OK, Peer, Proxy};
 use std::time::Instant;
 
 /// A proxy whose one upstream is told of by these lines; `@0`, `@1` and so on stand for the addresses of backends.
-fn with_upstream(engine: Engine, backends: &[Backend], lines: &str) -> Proxy {
+pub(crate) fn with_upstream(engine: Engine, backends: &[Backend], lines: &str) -> Proxy {
     let mut text = format!("[[route]]\nupstream = \"web\"\n[upstream.web]\n{lines}\n");
     for (index, backend) in backends.iter().enumerate() {
         text = text.replace(&format!("@{index}"), &backend.addr.to_string());
@@ -13,18 +13,18 @@ fn with_upstream(engine: Engine, backends: &[Backend], lines: &str) -> Proxy {
     Proxy::start_from_file(engine, &text)
 }
 
-fn backends(count: usize) -> Vec<Backend> {
+pub(crate) fn backends(count: usize) -> Vec<Backend> {
     (0..count).map(|_| Backend::new()).collect()
 }
 
-/// The backend that the next connection comes to.
-fn whoever_is_asked(backends: &[Backend]) -> (usize, Peer) {
+/// The backend that the next connection comes to, and the request.
+pub(crate) fn whoever_is_asked(backends: &[Backend]) -> (usize, Peer, Message) {
     let begin = Instant::now();
     while begin.elapsed() < crate::support::BOUND {
         for (index, backend) in backends.iter().enumerate() {
             if let Some(mut peer) = backend.try_accept() {
-                peer.request();
-                return (index, peer);
+                let request = peer.request();
+                return (index, peer, request);
             }
         }
         std::thread::yield_now();
@@ -35,7 +35,7 @@ fn whoever_is_asked(backends: &[Backend]) -> (usize, Peer) {
 /// Which backend a request goes to; it is answered, and its connection ends.
 fn asked(client: &mut Peer, backends: &[Backend], fields: &str) -> usize {
     client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
-    let (index, mut peer) = whoever_is_asked(backends);
+    let (index, mut peer, _) = whoever_is_asked(backends);
     peer.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(client.response().status(), 200);
     index
@@ -113,7 +113,7 @@ pub(crate) fn the_endpoint_with_the_fewest_requests_is_asked(engine: Engine) {
         let proxy = with_upstream(engine, &backends, &lines);
         let (mut one, mut other) = (proxy.client(), proxy.client());
         one.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let (busy, mut peer) = whoever_is_asked(&backends);
+        let (busy, mut peer, _) = whoever_is_asked(&backends);
         for _ in 0..6 {
             assert_eq!(asked(&mut other, &backends, ""), 1 - busy, "{balance}");
         }
@@ -132,7 +132,7 @@ pub(crate) fn the_first_endpoint_with_room_is_asked(engine: Engine) {
     let (mut one, mut other) = (proxy.client(), proxy.client());
     assert_eq!(asked(&mut other, &backends, ""), 0);
     one.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let (busy, mut peer) = whoever_is_asked(&backends);
+    let (busy, mut peer, _) = whoever_is_asked(&backends);
     assert_eq!(busy, 0);
     assert_eq!(asked(&mut other, &backends, ""), 1);
     peer.send(OK);

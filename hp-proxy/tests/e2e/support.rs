@@ -27,6 +27,8 @@ pub(crate) struct Proxy {
     others: BTreeMap<&'static str, SocketAddr>,
     child: Child,
     stderr: Receiver<String>,
+    /// What it runs, for reloads.
+    file: Option<tempfile::NamedTempFile>,
 }
 
 impl Proxy {
@@ -63,12 +65,22 @@ impl Proxy {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write!(file, "{globals}\n{keys}\n{listener}\n{tables}").unwrap();
         let mut proxy = Self::follow(engine, &format!("--config {}", file.path().display()));
+        proxy.file = Some(file);
         if tables.contains("[[listener]]") {
             let line = proxy.says("listening on ");
             proxy
                 .others
                 .insert("second", line["listening on ".len()..].parse().unwrap());
         }
+        proxy
+    }
+
+    /// A proxy that does what a file says, and nothing else.
+    pub(crate) fn start_from_file_as_it_is(engine: Engine, text: &str) -> Self {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{text}").unwrap();
+        let mut proxy = Self::follow(engine, &format!("--config {}", file.path().display()));
+        proxy.file = Some(file);
         proxy
     }
 
@@ -102,6 +114,7 @@ impl Proxy {
             others: BTreeMap::new(),
             child,
             stderr,
+            file: None,
         };
         let line = loop {
             let line = proxy.says(" on ");

@@ -74,6 +74,8 @@ enum Backends {
     Deaf,
     /// An address without a host: nothing comes back.
     Nowhere,
+    /// Nobody: no name of a server has an address.
+    Unnamed,
 }
 
 /// Whether a run writes all that happens to stderr.
@@ -90,7 +92,8 @@ pub(crate) enum Tell {
 pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut chance = Chance::new(seed);
     let mut scene = Scene::draw(&mut chance);
-    scene.bounds.has_routes = seed % 2 == 1; // Not drawn: the other runs stay as they were.
+    // Not drawn: the other runs stay as they were.
+    scene.bounds.has_routes = seed % 2 == 1 && scene.backends != Backends::Unnamed;
     let profile = if scene.is_calm {
         Profile::calm()
     } else {
@@ -160,6 +163,7 @@ impl Scene {
         let backends = match chance.below(40) {
             0 if !is_well_behaved => Backends::Deaf,
             1 if !is_well_behaved => Backends::Nowhere,
+            2 if !is_well_behaved => Backends::Unnamed,
             live => Backends::Live(u8::try_from(1 + live % 3).expect("at most 3")),
         };
         Self {
@@ -237,7 +241,11 @@ impl Stage {
             workers_left: Rc::default(),
             has_drained_early: Cell::new(false),
             plans: None,
-            reloads: RefCell::new(Reloads::of(seed, scene.bounds.has_routes)),
+            reloads: RefCell::new(if scene.backends == Backends::Unnamed {
+                Reloads::none()
+            } else {
+                Reloads::of(seed, scene.bounds.has_routes)
+            }),
             reloads_done: Cell::new(0),
         };
         let servers = stage.set_backends(world, chance, scene);
@@ -273,6 +281,7 @@ impl Stage {
                 .collect(),
             Backends::Deaf => vec![server(world.host(addr(1)).addr())],
             Backends::Nowhere => vec![server(IpAddr::from(addr(1)))],
+            Backends::Unnamed => Vec::new(),
         }
     }
 
@@ -312,7 +321,11 @@ impl Stage {
         let workers = self.mesh.workers();
         let plan = Plan::from(OneRoute {
             listen: listen.into(),
-            backends,
+            backends: if scene.bounds.is_strict {
+                backends.into_iter().map(behind_a_dead_way).collect()
+            } else {
+                backends
+            },
             workers,
             engine: Engine::Auto,
             forwarding: if scene.bounds.is_strict {
@@ -514,6 +527,15 @@ impl Stage {
 fn server(host: IpAddr) -> Server {
     let addr = SocketAddr::from((host, 8000));
     Server::new(addr.to_string(), addr.into())
+}
+
+/// A server that has another address, where nobody answers, and which is dialled first.
+fn behind_a_dead_way(mut server: Server) -> Server {
+    if let Some(addr) = server.addr.tcp() {
+        server.others = vec![addr];
+        server.addr = SocketAddr::from(([10, 0, 9, 9], 8000)).into();
+    }
+    server
 }
 
 /// What can be sent in a bearable number of pieces.

@@ -8,10 +8,14 @@ use hp_proxy::route::rule::{HostRule, PathRule, Rule};
 use hp_proxy::route::split::Split;
 use hp_proxy::route::table::Table;
 use hp_proxy::upstream::balance::Method;
+use hp_proxy::upstream::balance::member::Standing;
+use std::time::Duration;
 
 /// When plans follow in a run, and which.
 pub(crate) struct Reloads {
     chance: Chance,
+    /// For what operators change of endpoints; of its own, so that plans are what they were without it.
+    orders: Chance,
     /// After so many requests of all clients; in order, the next one last.
     after: Vec<u64>,
     has_routes: bool,
@@ -30,8 +34,18 @@ impl Reloads {
         after.sort_unstable_by_key(|after| std::cmp::Reverse(*after));
         Self {
             chance,
+            orders: Chance::new(seed ^ ORDERS_SALT),
             after,
             has_routes,
+        }
+    }
+
+    /// None, for there is no server to share out.
+    pub(crate) fn none() -> Self {
+        Self {
+            chance: Chance::new(SALT),
+            after: Vec::new(),
+            has_routes: false,
         }
     }
 
@@ -97,7 +111,25 @@ impl Reloads {
             upstream.conns_max = [0, 3, 6][self.chance.index(3)];
             upstream.idle_conns_max = [1, 1024][self.chance.index(2)];
         }
+        self.order(&mut upstream.endpoints);
         upstream
+    }
+
+    /// Weighs, groups, drains and takes out some of the endpoints as operators do; one always takes requests.
+    fn order(&mut self, endpoints: &mut [Endpoint]) {
+        if self.orders.one_in(2) {
+            return;
+        }
+        let kept = self.orders.index(endpoints.len());
+        for (index, endpoint) in endpoints.iter_mut().enumerate() {
+            endpoint.weight = 1 + u32::from(self.orders.one_in(2)) * 4;
+            endpoint.priority = u32::from(self.orders.one_in(3));
+            let seconds = self.orders.one_in(2).then_some(Duration::from_secs(2));
+            endpoint.slow_start = seconds;
+            if index != kept {
+                endpoint.standing = STANDINGS[self.orders.index(STANDINGS.len())];
+            }
+        }
     }
 }
 
@@ -130,4 +162,11 @@ const METHODS: [Method; 6] = [
     Method::P2c,
     Method::First,
 ];
+const STANDINGS: [Standing; 4] = [
+    Standing::Serving,
+    Standing::Serving,
+    Standing::Draining,
+    Standing::Out,
+];
+const ORDERS_SALT: u64 = 0x0DD5_0F0D_2A1B_0003;
 const SALT: u64 = 0x5EED_0F4E_10AD_0001;

@@ -34,7 +34,7 @@ impl Resolver<'_> {
                 let reason = format!(
                     "{text:?} is no file that can be read; leave hosts_file out for /etc/hosts"
                 );
-                self.report.error(place, reason);
+                self.report.warning(place, reason);
             }
         }
         dns

@@ -2,6 +2,7 @@
 
 mod dns;
 mod routes;
+mod sticky;
 mod upstreams;
 
 use super::address;
@@ -10,6 +11,7 @@ use super::forwarding::{self, Forwarding, Http10, Underscores};
 use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
 use super::problem::{Place, Report};
 use crate::route::table::Table;
+use crate::upstream::sticky::Secret;
 use hp_core::rt::net::{Address, PortUse, parse_socket_mode};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
@@ -52,6 +54,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
         forwarding,
         timeouts,
         limits,
+        process_key: Secret::random(),
         dns,
     })
 }

@@ -9,6 +9,7 @@ use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
 use crate::upstream::balance::Method;
+use crate::upstream::balance::member::Standing;
 use std::cell::Cell;
 
 /// What holds for an upstream that says nothing else.
@@ -94,6 +95,7 @@ impl Resolver<'_> {
             endpoints: Vec::new(),
             sources: Vec::new(),
             balance: self.balance(section),
+            sticky: self.sticky(section),
             idle_conns_max,
             conns_max,
             connect_timeout: section.time("connect_timeout").unwrap_or(timeouts.connect),
@@ -201,7 +203,15 @@ impl Resolver<'_> {
                 );
             }
         }
-        source.like.is_backup = section.flag("backup");
+        let like = &mut source.like;
+        like.is_backup = section.flag("backup");
+        like.priority = section.count("priority").unwrap_or(like.priority);
+        like.slow_start = section.time("slow_start");
+        like.standing = match section.text("standing") {
+            Some(("drain", _)) => Standing::Draining,
+            Some(("out", _)) => Standing::Out,
+            _ => Standing::Serving, // The default; its shape has told of all other words.
+        };
         Some(source)
     }
 

@@ -1,6 +1,7 @@
 //! What a upstream may say.
 
 use super::{ANY_COUNT, Kind, Shape, key};
+use crate::config::plan::PRIORITY_MAX;
 use crate::upstream::balance::member::WEIGHT_MAX;
 
 pub(super) const UPSTREAM: Shape = Shape {
@@ -100,13 +101,25 @@ const ENDPOINT: Shape = Shape {
             "slow_start",
             Kind::Time,
             "",
-            "How long its share grows after it came.",
+            "How long its share grows when it comes back, or is added to those that run; not at the start of the proxy.",
+        ),
+        key(
+            "priority",
+            Kind::Count(0, PRIORITY_MAX as u64),
+            "0",
+            "Used while no server with a lower number can be.",
+        ),
+        key(
+            "standing",
+            Kind::Choice(&["active", "drain", "out"]),
+            "\"active\"",
+            "Whether it is given requests; drain: only those that a sticky cookie binds to it; out: none.",
         ),
         key(
             "backup",
             Kind::Flag,
             "false",
-            "Used when no other server can be.",
+            "Used when no server can be that is none, whatever their priority.",
         ),
     ],
 };
@@ -132,8 +145,42 @@ const HASH: Shape = Shape {
 const STICKY: Shape = Shape {
     name: "sticky",
     keys: &[
-        key("cookie", Kind::Text, "", "Name of the cookie."),
-        key("max_age", Kind::Time, "", "How long a client keeps it."),
-        key("key", Kind::Text, "", "Secret that signs it."),
+        key("cookie", Kind::Text, "\"hp_route\"", "Name of the cookie."),
+        key(
+            "max_age",
+            Kind::Time,
+            "",
+            "How long a client keeps it, in whole seconds; as long as its session lasts where it is missing.",
+        ),
+        key(
+            "path",
+            Kind::Text,
+            "\"/\"",
+            "Under which path clients send it.",
+        ),
+        key(
+            "secure",
+            Kind::Flag,
+            "false",
+            "Clients send it over secured connections only.",
+        ),
+        key(
+            "http_only",
+            Kind::Flag,
+            "true",
+            "Scripts in a browser cannot read it.",
+        ),
+        key(
+            "same_site",
+            Kind::Choice(&["lax", "strict", "none"]),
+            "\"lax\"",
+            "Which requests that other sites cause carry it; none needs secure.",
+        ),
+        key(
+            "key",
+            Kind::Text,
+            "",
+            "Secret that signs it, the same for all proxies that shall know it; a random one of the process where it is missing.",
+        ),
     ],
 };

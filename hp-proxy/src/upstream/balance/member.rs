@@ -86,12 +86,19 @@ impl Member {
         grown.max(full / SLOW_START_PART).max(1)
     }
 
-    /// Stands as the same endpoint did under the plan before.
-    pub(super) fn follow(&mut self, before: &Self) {
-        self.standing = before.standing;
+    /// Takes the place of the same endpoint under the plan before: what that did not say anew goes on.
+    pub(super) fn follow(&mut self, before: &Self, now: Instant) {
+        let standing = std::mem::replace(&mut self.standing, before.standing);
         if let (Some(next), Some(before)) = (&mut self.slow_start, before.slow_start) {
             next.since = before.since;
         }
+        self.stand(standing, now);
+    }
+
+    /// Comes to others that run already: it starts slowly where it is to.
+    pub(super) fn come(&mut self, now: Instant) {
+        let standing = std::mem::replace(&mut self.standing, Standing::Out);
+        self.stand(standing, now);
     }
 
     /// Takes it into service, drains it or takes it out. What comes back from outside starts slowly where it is to.
@@ -146,6 +153,34 @@ mod tests {
         let weights =
             [1000, 4000, 16_000, 30_999, 31_000].map(|millis| member.weight_at(at(millis)));
         assert_eq!(weights, [102, 102, 512, 1023, 1024]);
+    }
+
+    #[test]
+    fn what_is_new_starts_slowly_and_what_stays_goes_on() {
+        let member = |standing| {
+            let mut member = Member::new(1, 4, 0, Some(Duration::from_secs(30)));
+            member.standing = standing;
+            member
+        };
+        let mut new = member(Standing::Serving);
+        new.come(at(1000));
+        assert_eq!(new.weight_at(at(16_000)), 512);
+        let mut next = member(Standing::Serving);
+        next.follow(&new, at(9000));
+        assert_eq!(
+            next.weight_at(at(16_000)),
+            512,
+            "not from its beginning again"
+        );
+        let mut out = member(Standing::Out);
+        out.follow(&next, at(10_000));
+        assert_eq!(out.standing(), Standing::Out);
+        let mut back = member(Standing::Serving);
+        back.follow(&out, at(20_000));
+        assert_eq!(back.weight_at(at(35_000)), 512);
+        let mut warm = member(Standing::Serving);
+        warm.follow(&member(Standing::Serving), at(20_000));
+        assert_eq!(warm.weight_at(at(20_000)), 4 * WEIGHT_UNIT);
     }
 
     #[test]

@@ -173,19 +173,21 @@ impl Balancer {
         Self { members, algorithm }
     }
 
-    /// One that comes after another. Members that stay keep their standing and, where the method stays, what is known of them;
+    /// One that comes after another. Members that stay go on where they were and, where the method stays, so does what is known of
+    /// them; those that are new start slowly where they are to;
     /// `was` says where each was before.
     #[must_use]
     pub fn after(
-        before: &Self,
+        (before, was): (&Self, &[Option<usize>]),
         balancing: &Balancing,
         first: usize,
-        was: &[Option<usize>],
+        now: Instant,
     ) -> Self {
         let mut next = Self::of(balancing, first);
         for (member, was) in next.members.iter_mut().zip(was) {
-            if let Some(known) = was.and_then(|was| before.members.get(was)) {
-                member.follow(known);
+            match was.and_then(|was| before.members.get(was)) {
+                Some(known) => member.follow(known, now),
+                None => member.come(now),
             }
         }
         match (&mut next.algorithm, &before.algorithm) {
@@ -286,6 +288,12 @@ impl Balancer {
         let serving = serving.filter(|(member, _)| member.serves());
         let next = serving.min_by_key(|(member, _)| member.group()); // The first of equals.
         next.map(|(_, member)| member)
+    }
+
+    /// Whether no member is in service, with or without room.
+    #[must_use]
+    pub fn has_nobody(&self) -> bool {
+        self.group().is_none()
     }
 
     /// The members, in the plan's order.

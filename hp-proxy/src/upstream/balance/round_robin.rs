@@ -91,6 +91,7 @@ fn signed(weight: u64) -> i64 {
 mod tests {
     use super::super::Method;
     use super::super::suite::{Bench, balancer, weighted};
+    use hp_core::rt::Instant;
 
     #[test]
     fn turns_are_spread_as_evenly_as_weights_allow() {
@@ -115,7 +116,8 @@ mod tests {
         // The first leaves, the others stand in another order, and one comes.
         let next = super::super::Balancing::new(Method::RoundRobin, weighted(&[1, 1, 1]), 1, 0);
         let was = [Some(2), Some(1), None];
-        bench.balancer = super::super::Balancer::after(&bench.balancer, &next, 0, &was);
+        bench.balancer =
+            super::super::Balancer::after((&bench.balancer, &was), &next, 0, Instant::START);
         assert_eq!(bench.serve(), Some(0), "whose turn it was");
         assert_eq!(bench.serve(), Some(2), "who has had none yet");
     }
