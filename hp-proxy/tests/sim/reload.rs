@@ -44,6 +44,7 @@ impl Reloads {
     pub(crate) fn none() -> Self {
         Self {
             chance: Chance::new(SALT),
+            orders: Chance::new(ORDERS_SALT),
             after: Vec::new(),
             has_routes: false,
         }
