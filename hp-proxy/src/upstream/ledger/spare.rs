@@ -2,6 +2,7 @@
 
 use super::{Idle, Ledger};
 use crate::upstream::SharedLedger;
+use crate::upstream::balance::member::Standing;
 use crate::upstream::total::OpenTotal;
 use hp_core::rt::Instant;
 use std::mem;
@@ -51,12 +52,17 @@ impl Ledger {
         if self.is_closing {
             return Poll::Ready(None);
         }
-        let is_cold = |slot: &&usize| {
+        let members = self.balancer.members();
+        let is_cold = |(member, slot): &(usize, &usize)| {
             let endpoint = &self.endpoints[**slot];
             let is_wanted = endpoint.open < self.prewarm && endpoint.has_room(self.conns_max);
-            is_wanted && !failed.contains(slot)
+            let member = members.get(*member);
+            is_wanted
+                && member.is_some_and(|member| member.standing() == Standing::Serving)
+                && !failed.contains(slot)
         };
-        let found = self.slots.iter().find(is_cold).copied();
+        let found = self.slots.iter().enumerate().find(is_cold);
+        let found = found.map(|(_, slot)| *slot);
         // Requests that wait come first; each of them makes a connection of its own.
         let Some(slot) = found.filter(|_| self.queue.len() == 0) else {
             self.warmer = Some(waker.clone());
