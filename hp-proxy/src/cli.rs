@@ -33,7 +33,8 @@ use std::time::Duration;
     disable_help_subcommand = true,
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
     after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h; 0 as a size or number means no limit.\n\
-SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary.\n\
+SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary;\n\
+SIGUSR2 hands over to the program that is now at its path.\n\
 SIGHUP reads the file of --config again; requests, tunnels and connections to backends that it leaves alone go on.\n\
 Exit status: 0 done, 1 failed, 2 misuse."
 )]
@@ -65,7 +66,7 @@ struct Flags {
     /// Threads, 1 to 1024; with --engine threads those that accept [default: one for each CPU that the process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// Address for operators: /health and /counters [default: none]
+    /// Address for operators: /ready, /live and /counters [default: none]
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
     /// How sockets are driven: auto (uring where it is allowed, else epoll), uring, epoll, or threads (a thread for each
@@ -108,6 +109,15 @@ struct Flags {
     /// How long a drain waits for requests in flight.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     drain_timeout: Duration,
+    /// How long it serves on after SIGTERM, while /ready says 503 already.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = units::duration_or_zero)]
+    ready_lead: Duration,
+    /// How long a new process may take to take over after SIGUSR2; then it is ended, and this one goes on.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    upgrade_timeout: Duration,
+    /// File that names the process in charge [default: none]
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
     /// Idle connections kept per worker and backend; with --engine threads per backend.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     idle_conns_max: u32,
@@ -363,6 +373,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let backends = flags.backends.iter().map(|text| backend(text));
     let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
+    let pid_file = flags.pid_file.clone();
     let mut plan = Plan::from(OneRoute {
         listen,
         backends: Vec::new(),
@@ -372,6 +383,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
         timeouts,
         limits,
     });
+    plan.pid_file = pid_file;
     for upstream in &mut plan.upstreams {
         upstream.come_from(backends.clone());
     }
@@ -428,6 +440,8 @@ fn timeouts(flags: &Flags) -> Timeouts {
         upstream_idle: flags.upstream_idle_timeout,
         tunnel: flags.tunnel_timeout,
         drain: flags.drain_timeout,
+        ready_lead: flags.ready_lead,
+        upgrade: flags.upgrade_timeout,
     }
 }
 

@@ -24,6 +24,8 @@ use std::task::{Poll, Waker};
 pub enum Command {
     /// Read the configuration file again, and run what it says.
     Reload(Hold),
+    /// Hand over to the program that is now at this one's path; the answer comes when that has been done, or has come to nothing.
+    Upgrade,
     /// Change something of what runs.
     Change(Order),
     /// Tell how the endpoints are doing, in JSON.

@@ -9,6 +9,8 @@ use std::fmt;
     reason = "rows are shared once, when the workers start"
 )]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// One worker's row.
 #[derive(Debug, Default)]
@@ -86,19 +88,68 @@ pub struct Rows {
     /// Those of the workers come first.
     rows: Arc<[CachePadded<Counters>]>,
     workers: u32,
+    readiness: Arc<Readiness>,
     of_process: Arc<OfProcess>,
 }
+
+/// Whether requests may be sent to the process, as the main thread says it to all threads; read when operators ask, and when a drain
+/// begins.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    is_leaving: AtomicBool,
+    idle_kept_millis: AtomicU32,
+}
+
+impl Readiness {
+    /// Whoever asks whether requests may be sent here is told no from now on.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether requests may be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// How long idle connections of clients are kept when a drain begins: up to an hour. They are told to go with their next
+    /// answer meanwhile; to close one at once may cross a request on its way.
+    pub fn keep_idle(&self, time: Duration) {
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.idle_kept_millis
+            .store(millis.min(IDLE_KEPT_MILLIS_MAX), Ordering::Release);
+    }
+
+    /// See [`Readiness::keep_idle`].
+    #[must_use]
+    pub fn idle_kept(&self) -> Duration {
+        Duration::from_millis(self.idle_kept_millis.load(Ordering::Acquire).into())
+    }
+}
+
+const IDLE_KEPT_MILLIS_MAX: u32 = 3_600_000;
 
 impl Rows {
     /// Rows of zeroes for so many workers, and so many threads that serve one connection each.
     #[must_use]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "rows are shared once, when the workers start"
+    )]
     pub fn new(workers: u32, threads: u32) -> Self {
         let rows = (0..workers + threads).map(|_| CachePadded::new(Counters::default()));
         Self {
             rows: rows.collect(),
             workers,
+            readiness: Arc::default(),
             of_process: OfProcess::default().into(),
         }
+    }
+
+    /// Whether requests may be sent to the process.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 
     /// The row of one worker or thread.

@@ -3,6 +3,7 @@
 //! Start reading at [`run`]; a request's life is in [`exchange`]. Everything after the command line works from a complete,
 //! immutable [`config::plan::Plan`].
 
+mod accepting;
 pub mod admin;
 pub mod cli;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod counters;
 mod downstream;
 pub mod exchange;
 mod listener;
+mod listening;
 pub mod live;
 mod mirrors;
 mod names;
@@ -22,6 +24,7 @@ pub mod shared;
 #[cfg(feature = "slow-down")]
 mod slow_down;
 mod thread;
+pub mod upgrade;
 pub mod upstream;
 pub mod worker;
 
@@ -33,6 +36,8 @@ use std::process::ExitCode;
 /// Runs the program that a command line asks for. Exit codes: 0 done, 1 failed, 2 misuse.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = upgrade::Program::running(&args);
     let (plan, source) = match cli::command(args) {
         Ok(Command::Run(plan, source)) => (plan, source),
         Ok(Command::Print(text)) => return print(&text),
@@ -42,7 +47,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(refusal) => return refusal.report(),
     };
-    match run::run(*plan, source) {
+    match run::run(*plan, source, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hp-proxy: {error}");

@@ -1,25 +1,30 @@
 //! Accepting: each worker from its own socket, and a connection goes to whoever has room, or to a thread of its own.
 
-use crate::config::plan::ListenerId;
+use crate::accepting::Whose;
+use crate::config::plan::{ListenerId, Serves};
 use crate::downstream;
 use crate::shared::{Arrived, Home, Message, Worker};
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{Listener, Socket};
 use hp_core::rt::race::{First, race};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Accepts until a drain begins, or the plan has the listener no more; then serves what waits in the socket's queue, and closes it.
+/// What a successor has got is only closed: its queue is the successor's.
 pub(crate) fn serve(
     worker: Rc<Worker>,
     socket: Socket,
     id: ListenerId,
 ) -> impl Future<Output = ()> {
-    let listening = Listening::begin(worker, id); // A drain that comes before the first turn waits for it, too.
-    async move { accept_all(&listening.0, socket, id).await }
+    let mut listening = Listening::begin(worker, id); // A drain that comes before the first turn waits for it, too.
+    async move { accept_all(&mut listening, socket, id).await }
 }
 
-async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
+async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
+    let worker = &Rc::clone(&listening.worker);
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -27,8 +32,25 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
             return;
         }
     };
-    accept_while_open(worker, &listener, id).await;
-    listener.pause();
+    listening.register();
+    loop {
+        accept_while_told_to(listening, &listener, id).await;
+        listener.pause();
+        if listening.shall_end() {
+            break;
+        }
+        listener.quiet().await;
+        place_accepted(worker, &listener, id);
+        worker.accepting().rest(|| listening.shall_end()).await;
+        if listening.shall_end() {
+            break;
+        }
+        listener.resume();
+    }
+    if worker.accepting().is_passed_on(id) {
+        listener.quiet().await;
+        return place_accepted(worker, &listener, id);
+    }
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
     // As many as can have waited: clients that come meanwhile must not keep it open.
@@ -39,7 +61,17 @@ async fn accept_all(worker: &Rc<Worker>, socket: Socket, id: ListenerId) {
     }
 }
 
-async fn accept_while_open(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+/// Takes what the kernel has accepted for this listener, and asks it for nothing.
+fn place_accepted(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+    let taken = std::iter::from_fn(|| listener.take_accepted());
+    taken.for_each(|accepted| {
+        let listener = id;
+        place(worker, Arrived { accepted, listener });
+    });
+}
+
+async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: ListenerId) {
+    let worker = &listening.worker;
     let mut stalls: u64 = 0;
     loop {
         let next = async {
@@ -48,7 +80,7 @@ async fn accept_while_open(worker: &Rc<Worker>, listener: &Listener, id: Listene
             }
             listener.accept_raw().await
         };
-        match race(next, worker.listener_shall_close(id)).await {
+        match race(next, listening.shall_pause()).await {
             First::Other(()) => return,
             First::One(Ok(accepted)) => {
                 let listener = id;
@@ -116,18 +148,66 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
 }
 
 /// A listener at work; told when it ends, panics included.
-struct Listening(Rc<Worker>, ListenerId);
+struct Listening {
+    worker: Rc<Worker>,
+    id: ListenerId,
+    whose: Whose,
+    is_registered: bool,
+}
 
 impl Listening {
     fn begin(worker: Rc<Worker>, id: ListenerId) -> Self {
+        let generation = worker.current();
+        let known = generation.listener(id);
+        let whose = match known.map(|known| known.listener.serves) {
+            Some(Serves::Admin) => Whose::Operators,
+            Some(Serves::Routes) | None => Whose::Clients,
+        };
+        worker.accepting().begin(whose);
         worker.listener_began(id);
-        Self(worker, id)
+        Self {
+            worker,
+            id,
+            whose,
+            is_registered: false,
+        }
+    }
+
+    fn register(&mut self) {
+        self.is_registered = true;
+        self.worker.accepting().register();
+    }
+
+    /// Whether it is to serve what waits, and to end.
+    fn shall_end(&self) -> bool {
+        let accepting = self.worker.accepting();
+        let is_drained = match self.whose {
+            Whose::Clients => self.worker.is_draining(),
+            Whose::Operators => accepting.is_ending() || accepting.is_passed_on(self.id),
+        };
+        is_drained || !self.worker.has_listener(self.id)
+    }
+
+    /// Ready once it is to stop accepting, of which every task is told.
+    async fn shall_pause(&self) {
+        poll_fn(|_cx| {
+            if self.worker.accepting().is_paused() || self.shall_end() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.listener_ended(self.1);
+        if self.is_registered {
+            self.worker.accepting().deregister();
+        }
+        self.worker.accepting().finish(self.whose);
+        self.worker.listener_ended(self.id);
     }
 }
 

@@ -6,17 +6,17 @@ use crate::admin::status;
 use crate::config::difference::Difference;
 use crate::config::load;
 use crate::config::overlay::{ChangeError, Hold, Overlay};
-use crate::config::plan::{ListenerId, Plan, Serves};
+use crate::config::plan::Plan;
 use crate::config::show;
 use crate::config::watch::Watch;
 use crate::control::{Answer, Command, Control, Verdict};
 use crate::counters::Rows;
+use crate::listening::Listening;
 use crate::live::Live;
 use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
-use hp_core::rt::net::{BindError, Bound, SocketName};
-use hp_core::rt::worker::{WorkerId, Workers, WorkersError};
+use hp_core::rt::worker::{WorkerId, Workers};
 use hp_core::rt::{Engine, Instant};
 use hp_core::sys::clock;
 use serde_json::json;
@@ -48,20 +48,18 @@ pub(crate) struct Running {
     pub(crate) threads: Option<Threads>,
     /// Names of servers.
     servers: Names,
-    /// Of Unix sockets that are listened on.
-    pub(crate) names: Vec<(ListenerId, SocketName)>,
+    /// What the workers listen on.
+    pub(crate) listening: Listening,
 }
 
-/// A listener that is bound, and not told to the workers yet.
-type Listened = (ListenerId, Bound, Serves);
-
 impl Running {
-    /// Workers that run, and listen on nothing yet.
+    /// Workers that run, and have not been given what they will listen on.
     pub(crate) fn new(
         (plan, servers): (SharedPlan, Names),
         source: Source,
         (control, rows): (Control, Rows),
         (workers, threads): (Workers<Message, ()>, Option<Threads>),
+        listening: Listening,
     ) -> Self {
         Self {
             file: Plan::clone(&plan),
@@ -73,37 +71,13 @@ impl Running {
             workers,
             threads,
             servers,
-            names: Vec::new(),
+            listening,
         }
     }
 
-    /// Gives the workers the first plan's listeners; gives the lines that tell it.
-    ///
-    /// # Errors
-    /// [`WorkersError::Died`].
-    pub(crate) fn listen(&mut self, bound: Vec<(Bound, Serves)>) -> Result<String, WorkersError> {
-        let ids = self.plan.listener_ids().to_vec();
-        let bound = ids.into_iter().zip(bound);
-        let bound = bound.map(|(id, (bound, serves))| (id, bound, serves));
-        self.give(bound.collect())
-    }
-
-    fn give(&mut self, bound: Vec<Listened>) -> Result<String, WorkersError> {
-        let mut listening = String::new();
-        for (id, bound, serves) in bound {
-            for (index, socket) in (0..).zip(bound.sockets) {
-                let message = Message::Listen(socket, id);
-                if self.workers.mesh().send(WorkerId(index), message).is_err() {
-                    return Err(WorkersError::Died);
-                }
-            }
-            match serves {
-                Serves::Routes => listening += &format!("listening on {}\n", bound.address),
-                Serves::Admin => eprintln!("hp-proxy: admin on {}", bound.address),
-            }
-            self.names.extend(bound.name.map(|name| (id, name)));
-        }
-        Ok(listening)
+    /// The running plan.
+    pub(crate) fn plan(&self) -> &SharedPlan {
+        &self.plan
     }
 
     /// Does what another thread asks.
@@ -111,6 +85,7 @@ impl Running {
         match command {
             Command::Reload(hold) => self.reload(*hold),
             Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
+            Command::Upgrade => Answer::new(Verdict::Unavailable, "no upgrade from here\n"),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
             Command::Change(order) => self.change(order.clone()),
             Command::Upstreams => self.tell_upstreams(),
@@ -148,7 +123,7 @@ impl Running {
         let mut live = Live::default();
         self.plan.count_shared(&mut live);
         let (who_asks, told) = mpsc::channel();
-        run::tell_all(&self.workers, || Message::Tell(who_asks.clone()));
+        run::tell_all(self.workers.mesh(), || Message::Tell(who_asks.clone()));
         drop(who_asks);
         for _ in 0..self.workers.mesh().workers() {
             match told.recv_timeout(TOLD_WITHIN) {
@@ -258,8 +233,8 @@ impl Running {
         }
         let next = self.plan.followed_by(plan);
         // What may fail comes first: then nothing has changed.
-        let bound = match self.bind_new(&next) {
-            Ok(bound) => bound,
+        let new = match self.listening.open_new(&next) {
+            Ok(new) => new,
             Err(error) => return Answer::new(Verdict::Refused, format!("{error}\n")),
         };
         next.renew_ledgers(&self.plan, Instant::from_nanos(clock::monotonic_ns()));
@@ -267,28 +242,19 @@ impl Running {
             threads.latest.publish(next.clone());
         }
         // A name that is not listened on any more may be somebody else's at once.
-        self.names
-            .retain(|(id, _)| next.listener_ids().contains(id));
+        self.listening.keep(next.listener_ids());
         let followed = self.tell_workers(&next);
         self.plan = next;
         let mut told = difference.to_string();
-        match self.give(bound) {
-            Ok(listening) => told += &listening,
-            Err(error) => told += &format!("{error}\n"),
+        match new.share_out(self.workers.mesh()) {
+            Ok(_given) => told += &new.lines(),
+            Err(error) => told += &format!("a worker cannot be given a socket: {error}\n"),
         }
+        self.listening.add(new);
         if let Err(RecvTimeoutError::Timeout) = followed.recv_timeout(FOLLOWED_WITHIN) {
             told += "a worker has not followed within 10 s; it is overloaded or stuck\n";
         }
         Answer::new(Verdict::Done, told)
-    }
-
-    /// Binds the listeners that the plan before does not have.
-    fn bind_new(&self, next: &SharedPlan) -> Result<Vec<Listened>, BindError> {
-        let listeners = next.listener_ids().iter().zip(&next.listeners);
-        let new = listeners.filter(|(id, _)| !self.plan.listener_ids().contains(id));
-        let bound = new
-            .map(|(id, listener)| Ok((*id, run::bind(listener, next.workers)?, listener.serves)));
-        bound.collect()
     }
 
     /// Gives each worker the plan; what it gives ends when all of them follow.

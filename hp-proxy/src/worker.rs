@@ -5,11 +5,14 @@ use crate::live::Live;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
-use hp_core::rt::Rt;
 use hp_core::rt::race::{First, race};
-use hp_core::rt::worker::{Context, WorkerId};
+use hp_core::rt::worker::{Context, Mailbox, WorkerId};
+use hp_core::rt::{Instant, Rt};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
+use std::task::Poll;
+use std::time::Duration;
 
 /// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
 pub async fn main(
@@ -34,38 +37,16 @@ pub async fn main(
     let worker = Worker::new(&rt, id, home, plan, rows);
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
     warm_up(&worker);
-    loop {
-        match mailbox.recv().await {
-            Message::Listen(socket, listener) => {
-                rt.spawn(listener::serve(Rc::clone(&worker), socket, listener));
-            }
-            Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
-            Message::Follow(next) => {
-                let before = worker.current();
-                look_after(&rt, id, next.plan.new_ledgers(before.shared_plan()));
-                drop(before);
-                worker.follow(*next);
-                warm_up(&worker);
-            }
-            Message::Tell(who_asks) => tell(&worker, &who_asks),
-            Message::Drain | Message::Cut => break,
-        }
-    }
+    serve(&worker, &mailbox).await;
     worker.start_drain();
     let deadline = rt.now() + worker.current().plan().timeouts.drain;
-    let quiet = worker.all_closed();
-    // Connections that were on their way to us when the drain began are served, too.
-    let adopt_rest = async {
-        loop {
-            match mailbox.recv().await {
-                Message::Adopt(arrived) => downstream::adopt(&worker, arrived),
-                Message::Cut => return,
-                Message::Tell(who_asks) => tell(&worker, &who_asks),
-                Message::Listen(..) | Message::Follow(_) | Message::Drain => (), // The drain has begun.
-            }
-        }
+    // Threads look at the deadline themselves.
+    let late = match worker.home() {
+        Home::Listener(_) => deadline + CREW_SETTLES * 2,
+        Home::Worker(_) | Home::Thread(..) => deadline,
     };
-    match rt.timeout_at(deadline, race(quiet, adopt_rest)).await {
+    let ends = race(quiet(&worker, deadline), adopt_rest(&worker, &mailbox));
+    match rt.timeout_at(late, ends).await {
         Ok(First::One(())) => (),
         Ok(First::Other(())) => rt.reset_all(),
         Err(_late) => {
@@ -76,6 +57,85 @@ pub async fn main(
             );
             rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
         }
+    }
+}
+
+/// Does as it is told until a drain begins.
+async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
+    let rt = worker.rt();
+    loop {
+        match mailbox.recv().await {
+            Message::Listen(socket, listener) => {
+                rt.spawn(listener::serve(Rc::clone(worker), socket, listener));
+            }
+            Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+            Message::Follow(next) => {
+                let before = worker.current();
+                look_after(rt, worker.id(), next.plan.new_ledgers(before.shared_plan()));
+                drop(before);
+                worker.follow(*next);
+                warm_up(worker);
+            }
+            Message::Tell(who_asks) => tell(worker, &who_asks),
+            Message::Report(to) => {
+                rt.yield_now().await; // Listeners that were given before have had a turn then.
+                match to.send(worker.accepting().registered()) {
+                    Ok(()) => (),
+                    Err(_nobody_waits) => (),
+                }
+            }
+            Message::Pause(settled) => {
+                worker.accepting().pause(settled);
+                rt.wake_all();
+            }
+            Message::Resume => {
+                worker.accepting().resume();
+                rt.wake_all();
+            }
+            Message::HandOver(listeners) => {
+                worker.accepting().pass_on(listeners);
+                return;
+            }
+            Message::Drain | Message::Cut => return,
+        }
+    }
+}
+
+/// Connections that were on their way to us when the drain began are served, too; ends when they shall be cut.
+async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
+    loop {
+        match mailbox.recv().await {
+            Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+            Message::Cut => return,
+            Message::Tell(who_asks) => tell(worker, &who_asks),
+            // The drain has begun.
+            Message::Listen(..)
+            | Message::Follow(_)
+            | Message::Report(_)
+            | Message::Pause(_)
+            | Message::Resume
+            | Message::HandOver(_)
+            | Message::Drain => (),
+        }
+    }
+}
+
+/// Ready when no connection is left; operators are served until nobody else is.
+async fn quiet(worker: &Worker, deadline: Instant) {
+    worker.all_closed().await;
+    if let Home::Listener(threads) = worker.home() {
+        crew_ends(worker.rt(), threads, deadline).await;
+    }
+    worker.end_listeners().await;
+    worker.all_closed().await;
+}
+
+/// Returns when the crew has no connection any more, for which this worker waits as long as operators may ask; or a moment after
+/// the deadline.
+async fn crew_ends(rt: &Rt, threads: &Threads, deadline: Instant) {
+    threads.brings_no_more();
+    while threads.crew.threads() > 0 && rt.now() < deadline + CREW_SETTLES {
+        rt.sleep(LOOK_AT_CREW).await;
     }
 }
 
@@ -95,7 +155,15 @@ fn warm_up(worker: &Rc<Worker>) {
     for upstream in worker.current().to_be_warmed(worker.id() == KEEPER) {
         let drained = Rc::clone(worker);
         worker.rt().spawn(async move {
-            match race(upstream.keep_warm(), drained.drain_begun()).await {
+            // A drain wakes every task.
+            let drain_begun = poll_fn(|_cx| {
+                if drained.is_draining() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            });
+            match race(upstream.keep_warm(), drain_begun).await {
                 First::One(()) | First::Other(()) => (),
             }
         });
@@ -109,5 +177,9 @@ fn tell(worker: &Worker, who_asks: &Sender<Live>) {
     }
 }
 
+/// How often it is looked whether the crew has gone.
+const LOOK_AT_CREW: Duration = Duration::from_millis(20);
+/// How long threads take to go when their time is up.
+const CREW_SETTLES: Duration = Duration::from_secs(1);
 /// The worker that looks after idle connections to backends that threads share.
 const KEEPER: WorkerId = WorkerId(0);

@@ -38,6 +38,8 @@ mod refusals;
 mod reload;
 #[path = "e2e/routes.rs"]
 mod routes;
+#[path = "e2e/service.rs"]
+mod service;
 #[path = "e2e/sticky.rs"]
 mod sticky;
 #[path = "e2e/support.rs"]
@@ -46,6 +48,8 @@ mod support;
 mod threads_only;
 #[path = "e2e/unix.rs"]
 mod unix;
+#[path = "e2e/upgrade.rs"]
+mod upgrade;
 #[path = "e2e/upstreams.rs"]
 mod upstreams;
 
@@ -231,6 +235,24 @@ macro_rules! stamp {
                     a_file_that_is_watched_is_followed_when_it_is_renamed_over,
                     operators_reload_by_a_request,
                     a_plan_is_told_before_it_is_followed;
+                service:
+                    sockets_of_a_manager_of_services_are_served,
+                    a_socket_that_no_listener_names_is_told,
+                    the_manager_of_services_is_told_of_every_change,
+                    readiness_fails_before_the_drain_begins,
+                    operators_can_ask_until_a_drain_has_ended,
+                    operators_upgrade_by_a_request;
+                upgrade:
+                    fifty_clients_lose_nothing_in_five_upgrades,
+                    more_workers_or_fewer_lose_no_connection,
+                    a_tunnel_stays_with_the_old_process_until_it_ends,
+                    a_successor_that_does_not_start_changes_nothing,
+                    a_successor_that_hangs_is_ended_in_time,
+                    a_signal_to_end_ends_the_successor_as_well,
+                    a_process_that_was_replaced_ends_at_once_only_at_a_second_signal,
+                    a_unix_socket_keeps_its_name_until_the_last_process_ends,
+                    a_listener_that_the_new_file_does_not_have_is_closed,
+                    the_file_of_the_process_names_who_is_in_charge;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_backend_whose_name_is_gone_or_dead_is_502;

@@ -2,11 +2,13 @@
 
 mod address;
 mod bind;
+mod inherit;
 
 pub use super::buf::Lent;
 pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
+pub use inherit::{Inherited, bind_inherited};
 
 use super::driver::How;
 use super::race::{First, race};
@@ -504,9 +506,28 @@ impl Listener {
         })
     }
 
+    /// A connection that the kernel has accepted for this listener already; those in the socket's queue stay there, for whoever
+    /// else has the socket.
+    #[must_use]
+    pub fn take_accepted(&self) -> Option<Accepted> {
+        let (fd, peer) = self.rt.0.io.borrow_mut().take_accepted(self.key)?;
+        Some(Accepted {
+            socket: self.rt.0.kernel.own(fd),
+            peer,
+        })
+    }
+
     /// Stops accepting; connections wait in the socket's queue.
     pub fn pause(&self) {
         self.rt.0.io.borrow_mut().pause_listener(self.key);
+    }
+
+    /// Waits until a paused listener takes nothing more from the socket's queue. What it had taken can be had by
+    /// [`Listener::take_accepted`].
+    pub async fn quiet(&self) {
+        while !self.rt.0.io.borrow_mut().is_listener_quiet(self.key) {
+            self.rt.sleep(QUIET_PAUSE).await; // For the answer to a cancellation, which comes with the next turns.
+        }
     }
 
     /// Accepts again.
@@ -563,3 +584,4 @@ pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Socket> {
 }
 
 const UNIX_RETRY_PAUSE: Duration = Duration::from_millis(1);
+const QUIET_PAUSE: Duration = Duration::from_millis(1);

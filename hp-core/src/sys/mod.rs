@@ -13,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod pipe;
 pub mod ppoll;
+pub mod rights;
 pub mod ring;
 pub mod signal;
 pub mod socket;

@@ -13,8 +13,10 @@ use std::path::Path;
 /// Which socket a name stood for: no other has the same numbers as long as this one exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    device: u64,
-    inode: u64,
+    /// Of the file system that has the name.
+    pub device: u64,
+    /// Of the name in it.
+    pub inode: u64,
 }
 
 /// What stands under a name; a symbolic link is not followed.
@@ -53,6 +55,14 @@ pub fn listen(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<OwnedF
         return Err(error);
     }
     Ok(socket.into())
+}
+
+/// Sets the permission bits of a name.
+///
+/// # Errors
+/// What `chmod(2)` answers.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// What stands under a name; `None` where nothing does.

@@ -29,9 +29,9 @@ pub(super) fn look(new: Plan, admin: Option<&str>, is_json: bool) -> Result<Ahea
     let failed = |why: String| Refusal::Failed(format!("the proxy at {addr}: {why}"));
     let running = ask(&addr, "/plan").map_err(&failed)?;
     let running = read(&running).map_err(&failed)?;
-    let live = ask(&addr, "/live").map_err(&failed)?;
+    let live = ask(&addr, "/connections").map_err(&failed)?;
     let live: Value = serde_json::from_str(&live)
-        .map_err(|error| failed(format!("what it says of /live is no JSON: {error}")))?;
+        .map_err(|error| failed(format!("what it says of /connections is no JSON: {error}")))?;
     // Both without their secrets, which a running proxy does not tell.
     let mut new = read(&show::text(&new)).map_err(|why| Refusal::Failed(why.clone()))?;
     if is_made_up(new.forwarding.via.name()) && is_made_up(running.forwarding.via.name()) {

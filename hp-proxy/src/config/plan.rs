@@ -19,6 +19,7 @@ use hp_core::rt::{Engine, Instant};
 use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything a run of the proxy needs to know. Parts name each other by their place here; their names, and the addresses of
@@ -46,6 +47,8 @@ pub struct Plan {
     /// Signs the cookies of upstreams that have no key of their own. A plan that takes the place of another one keeps it: clients
     /// have such cookies.
     pub process_key: Secret,
+    /// The file that names the process in charge.
+    pub pid_file: Option<PathBuf>,
     /// How names of servers are looked up.
     pub dns: Dns,
 }
@@ -322,6 +325,7 @@ impl From<OneRoute> for Plan {
             timeouts,
             limits,
             process_key: Secret::random(),
+            pid_file: None,
             dns: Dns::default(),
         }
     }
@@ -431,6 +435,10 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// How long a drain waits for requests in flight.
     pub drain: Duration,
+    /// How long it serves on after it has been told to end and says that it is not ready.
+    pub ready_lead: Duration,
+    /// How long a new process may take to be ready for taking over; then this one goes on.
+    pub upgrade: Duration,
 }
 
 /// Bounds in size and number.
@@ -471,6 +479,8 @@ impl Default for Timeouts {
             upstream_idle: Duration::from_secs(50),
             tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
+            ready_lead: Duration::ZERO,
+            upgrade: Duration::from_secs(10),
         }
     }
 }

@@ -185,6 +185,24 @@ pub const ROOT: Shape = Shape {
             "How long a drain waits for requests in flight.",
         ),
         key(
+            "ready_lead",
+            Kind::TimeOrZero,
+            "\"0\"",
+            "How long it serves on after SIGTERM, while /ready says 503 already.",
+        ),
+        key(
+            "upgrade_timeout",
+            Kind::Time,
+            "\"10s\"",
+            "How long a new process may take to take over after SIGUSR2; then this one goes on.",
+        ),
+        key(
+            "pid_file",
+            Kind::Text,
+            "",
+            "File that names the process in charge; none where it is missing.",
+        ),
+        key(
             "idle_conns_max",
             ANY_COUNT,
             "1024",
@@ -331,7 +349,7 @@ const ADMIN: Shape = Shape {
         "listen",
         Kind::Text,
         "",
-        "Address of the admin listener, which serves /health and /counters.",
+        "Address of the admin listener, which serves /ready, /live and /counters.",
     )],
 };
 

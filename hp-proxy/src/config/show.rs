@@ -117,10 +117,19 @@ fn write_dns(out: &mut String, dns: &Dns) -> fmt::Result {
 
 fn write_timeouts(out: &mut String, plan: &Plan) -> fmt::Result {
     let timeouts = &plan.timeouts;
-    let until_continue = timeouts
-        .until_continue
-        .map_or_else(|| String::from("\"0\""), |time| quoted(time_text(time)));
-    writeln!(out, "continue_timeout = {until_continue}")?;
+    let or_zero = |time: Option<Duration>| {
+        time.map_or_else(|| String::from("\"0\""), |time| quoted(time_text(time)))
+    };
+    writeln!(
+        out,
+        "continue_timeout = {}",
+        or_zero(timeouts.until_continue)
+    )?;
+    let ready_lead = Some(timeouts.ready_lead).filter(|lead| !lead.is_zero());
+    writeln!(out, "ready_lead = {}", or_zero(ready_lead))?;
+    if let Some(path) = &plan.pid_file {
+        writeln!(out, "pid_file = {}", quoted(path.display()))?;
+    }
     for (key, time) in [
         ("head_timeout", timeouts.head),
         ("body_timeout", timeouts.body),
@@ -131,6 +140,7 @@ fn write_timeouts(out: &mut String, plan: &Plan) -> fmt::Result {
         ("upstream_idle_timeout", timeouts.upstream_idle),
         ("tunnel_timeout", timeouts.tunnel),
         ("drain_timeout", timeouts.drain),
+        ("upgrade_timeout", timeouts.upgrade),
     ] {
         writeln!(out, "{key} = {}", quoted(time_text(time)))?;
     }

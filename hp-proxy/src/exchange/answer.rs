@@ -39,8 +39,10 @@ pub(super) enum Own {
 /// What operators ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// Whether it takes requests.
-    Health,
+    /// Whether requests may be sent here.
+    Ready,
+    /// Whether it runs.
+    Live,
     /// What it has counted.
     Counters,
     /// Something that the main thread has to be asked.

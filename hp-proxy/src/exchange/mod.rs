@@ -217,7 +217,7 @@ async fn receive_request(
         }
         // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served. So
         // does the want of threads, after the first request.
-        let may_end = client.reader.is_empty() && !worker.is_draining();
+        let may_end = client.reader.is_empty() && !worker.closes_idle();
         enter(Table::Exchange, "ReadingHead", "what is awaited");
         let begins = (Table::Exchange, "ReadingHead", "drain begins");
         let filling = client.reader.fill(&client.conn);

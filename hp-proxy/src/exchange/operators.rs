@@ -17,7 +17,8 @@ use serde_json::json;
 /// The page that a request is for. `out` gets its request line where the main thread has to be asked.
 pub(super) fn page(head: &RequestHead<'_, '_>, out: &mut Vec<u8>) -> Own {
     let page = match head.target.path() {
-        "/health" => Page::Health,
+        "/health" | "/ready" => Page::Ready,
+        "/live" => Page::Live,
         "/counters" => Page::Counters,
         _ => {
             out.extend_from_slice(head.method.as_str().as_bytes());
@@ -116,11 +117,12 @@ fn command(line: &str, body: &[u8]) -> Result<Command, (u16, String)> {
             Some("keep=true") => Ok(Command::Reload(Hold::Kept)),
             Some(_) => told(422, "the query may be keep=true or keep=false"),
         },
-        (_, "/reload") => told(405, "this changes something; use POST"),
+        ("POST", "/upgrade") => Ok(Command::Upgrade),
+        (_, "/reload" | "/upgrade") => told(405, "this changes something; use POST"),
         ("GET" | "HEAD", "/plan") => Ok(Command::Plan),
-        ("GET" | "HEAD", "/live") => Ok(Command::Live),
+        ("GET" | "HEAD", "/connections") => Ok(Command::Live),
         ("GET" | "HEAD", "/upstreams") => Ok(Command::Upstreams),
-        (_, "/plan" | "/live" | "/upstreams") => told(405, "this can only be read; use GET"),
+        (_, "/plan" | "/connections" | "/upstreams") => told(405, "this can only be read; use GET"),
         _ => {
             let asked = Asked {
                 method,
@@ -158,6 +160,7 @@ mod tests {
         for (line, asked) in [
             ("POST /reload", Command::Reload(Hold::UntilReload)),
             ("POST /reload?keep=true", kept),
+            ("POST /upgrade", Command::Upgrade),
             ("GET /plan", Command::Plan),
             ("GET /upstreams", Command::Upstreams),
         ] {
@@ -165,6 +168,7 @@ mod tests {
         }
         for (line, status) in [
             ("GET /reload", 405),
+            ("GET /upgrade", 405),
             ("HEAD /reload", 405),
             ("POST /reload?keep", 422),
             ("POST /plan", 405),

@@ -310,8 +310,9 @@ impl Made<'_> {
     ) {
         let counters;
         let (status, text) = match page {
-            Page::Health if worker.is_draining() => (503, &b"draining\n"[..]),
-            Page::Health => (200, &b"ok\n"[..]),
+            Page::Ready if worker.is_draining() => (503, &b"draining\n"[..]),
+            Page::Ready if !worker.rows().readiness().is_ready() => (503, &b"leaving\n"[..]),
+            Page::Ready | Page::Live => (200, &b"ok\n"[..]),
             Page::Counters => {
                 counters = worker.rows().to_string();
                 (200, counters.as_bytes())

@@ -231,7 +231,7 @@ impl Generation {
     pub(crate) fn idle_grace(&self) -> Duration {
         let has_thread = matches!(self.home(), Home::Thread(..));
         let keepalive = self.plan.timeouts.keepalive;
-        match (self.is_draining(), has_thread) {
+        match (self.closes_idle(), has_thread) {
             (true, _) => Duration::ZERO,
             (false, true) => keepalive,
             (false, false) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,

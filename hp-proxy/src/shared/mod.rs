@@ -15,6 +15,7 @@ pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
 pub use plan::SharedPlan;
 
+use crate::accepting::Accepting;
 use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
 use crate::live::Live;
@@ -35,6 +36,7 @@ use std::collections::btree_map::Entry;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -48,6 +50,14 @@ pub enum Message {
     Adopt(Arrived),
     /// The plan from now on.
     Follow(Box<Next>),
+    /// Tell how many listeners of this worker accept, once all that were given to it before have begun.
+    Report(Sender<u32>),
+    /// Take nothing more from the queues of the listeners, until told otherwise, and tell when that is so.
+    Pause(Sender<()>),
+    /// Accept again.
+    Resume,
+    /// Finish what is in flight and end; a successor has these listeners.
+    HandOver(Vec<ListenerId>),
     /// Tell what is connected where.
     Tell(Sender<Live>),
     /// Finish what is in flight and end.
@@ -83,6 +93,32 @@ pub struct Threads {
     pub crew: Crew<Arrived>,
     /// The plan that they take up.
     pub(crate) latest: Latest,
+    /// Workers whose listeners bring the crew connections of clients.
+    bringing: Bringing,
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the count is shared once, when the threads are hired"
+)]
+type Bringing = std::sync::Arc<AtomicU32>;
+
+impl Threads {
+    /// A crew to which so many workers bring connections.
+    pub(crate) fn new(crew: Crew<Arrived>, latest: Latest, workers: u32) -> Self {
+        Self {
+            crew,
+            latest,
+            bringing: Bringing::new(workers.into()),
+        }
+    }
+
+    /// One worker brings connections of clients no more; the last one tells the crew to end.
+    pub(crate) fn brings_no_more(&self) {
+        if self.bringing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.crew.end();
+        }
+    }
 }
 
 /// Where client connections are served.
@@ -122,6 +158,9 @@ pub(crate) struct Local {
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
     is_draining: Cell<bool>,
+    /// Connections that idle are closed: at once when a drain begins, or after a while.
+    closes_idle: Cell<bool>,
+    accepting: Accepting,
     /// Listeners that may still bring connections.
     listening: RefCell<Vec<ListenerId>>,
     /// Who is told when a listener has been closed.
@@ -161,6 +200,8 @@ impl Worker {
             draws: Cell::new(Draws::starting_at(id.0)),
             mirrors,
             is_draining: Cell::new(false),
+            closes_idle: Cell::new(false),
+            accepting: Accepting::default(),
             listening: RefCell::default(),
             closing: RefCell::default(),
             open: Cell::new(0),
@@ -233,25 +274,27 @@ impl Worker {
         drop(self.generation.replace(next)); // Requests may still have it.
     }
 
-    /// Ready once a listener shall bring nothing new: when a drain has begun, or the plan has it no more.
-    pub(crate) async fn listener_shall_close(&self, id: ListenerId) {
-        poll_fn(|_cx| {
-            if self.is_draining() || !is_open(&self.generation.borrow(), id) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+    /// Whether the plan has a listener.
+    pub(crate) fn has_listener(&self, id: ListenerId) -> bool {
+        is_open(&self.generation.borrow(), id)
     }
 
-    /// Tells every task that nothing new begins.
+    /// Tells every task that nothing new begins, and closes what idles, at once or after a while: see
+    /// [`crate::counters::Readiness::keep_idle`].
     pub(crate) fn start_drain(&self) {
         enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
         self.is_draining.set(true);
-        self.rt.wake_all();
-        self.rt.unpark_all();
         self.generation.borrow().close_shared_idle();
+        let idle_kept = self.rows.readiness().idle_kept();
+        if idle_kept.is_zero() {
+            return self.close_idle();
+        }
+        self.rt.wake_all();
+        let local = Rc::clone(&self.local);
+        self.rt.spawn(async move {
+            local.rt.sleep(idle_kept).await;
+            local.close_idle();
+        });
     }
 }
 
@@ -353,6 +396,22 @@ impl Local {
         self.is_draining.get()
     }
 
+    /// Whether a connection may no longer wait for a request.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.closes_idle.get()
+    }
+
+    fn close_idle(&self) {
+        self.closes_idle.set(true);
+        self.rt.wake_all();
+        self.rt.unpark_all();
+    }
+
+    /// Whether the listeners accept.
+    pub(crate) fn accepting(&self) -> &Accepting {
+        &self.accepting
+    }
+
     /// Its row in `docs/lifecycle/drain.md`.
     pub(crate) fn row_of_drain(&self) -> &'static str {
         if self.is_draining() {
@@ -373,7 +432,7 @@ impl Local {
 
     /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
     pub(crate) fn parks(&self) -> bool {
-        matches!(self.home, Home::Worker(_)) && !self.is_draining()
+        matches!(self.home, Home::Worker(_)) && !self.closes_idle()
     }
 
     /// The Date field of what is answered now; a second's text is made once.
@@ -414,10 +473,10 @@ impl Local {
         }
     }
 
-    /// Ready once a drain has begun, of which every task is told: nobody has to remember who waits.
-    pub(crate) async fn drain_begun(&self) {
+    /// Ready once idle connections are closed, of which every task is told: nobody has to remember who waits.
+    async fn idle_closing_begun(&self) {
         poll_fn(|_cx| {
-            if self.is_draining() {
+            if self.closes_idle() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -426,15 +485,15 @@ impl Local {
         .await;
     }
 
-    /// Ready once an idle connection is to be closed before its time: when a drain has begun; where it has a thread of its
+    /// Ready once an idle connection is to be closed before its time: in a drain; where it has a thread of its
     /// own and had its first request, also when a connection waits for a thread and this one has idled for a while.
     pub(crate) async fn shall_leave(&self, is_first: bool) {
         match &self.home {
             // Boxed, so that the tasks of workers do not carry the room for it.
             Home::Thread(seat, _) if !is_first => {
-                Box::pin(race(self.drain_begun(), seat.asked())).await;
+                Box::pin(race(self.idle_closing_begun(), seat.asked())).await;
             }
-            _ => self.drain_begun().await,
+            _ => self.idle_closing_begun().await,
         }
     }
 
@@ -473,8 +532,15 @@ impl Local {
 
     /// A listener brings no more connections.
     pub(crate) fn listener_ended(&self, id: ListenerId) {
-        self.listening.borrow_mut().retain(|other| *other != id);
-        self.closing.borrow_mut().retain(|(other, _)| *other != id);
+        let mut listening = self.listening.borrow_mut();
+        // A worker may have several sockets of one listener.
+        if let Some(place) = listening.iter().position(|other| *other == id) {
+            listening.swap_remove(place);
+        }
+        if !listening.contains(&id) {
+            self.closing.borrow_mut().retain(|(other, _)| *other != id);
+        }
+        drop(listening);
         self.wake_if_all_closed();
     }
 
@@ -504,8 +570,17 @@ impl Local {
         .await;
     }
 
+    /// Ends the listeners that went on during the drain, too; ready once they have served what waited in their queues.
+    pub(crate) async fn end_listeners(&self) {
+        self.accepting.end();
+        self.rt.wake_all();
+        while self.accepting.listeners() > 0 {
+            self.rt.sleep(LOOK_AT_LISTENERS).await;
+        }
+    }
+
     fn is_all_closed(&self) -> bool {
-        self.open.get() == 0 && self.listening.borrow().is_empty()
+        self.open.get() == 0 && self.accepting.bringing() == 0
     }
 
     fn wake_if_all_closed(&self) {
@@ -523,6 +598,8 @@ fn is_open(generation: &Generation, id: ListenerId) -> bool {
     generation.listener(id).is_some_and(|known| known.is_open)
 }
 
+/// How often it is looked whether the last listeners have ended, which takes some turns.
+const LOOK_AT_LISTENERS: Duration = Duration::from_millis(1);
 /// Most heads fit.
 const SCRATCH_BYTES: usize = 1024;
 const SCRATCH_KEPT_MAX: usize = 1024;

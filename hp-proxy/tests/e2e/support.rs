@@ -101,7 +101,11 @@ impl Proxy {
 
     /// Starts the program, and waits until it listens.
     pub(crate) fn follow(engine: Engine, flags: &str) -> Self {
-        let mut child = spawn(flags);
+        Self::of(engine, spawn(flags))
+    }
+
+    /// Follows a program that was started with stderr in a pipe, and waits until it listens.
+    pub(crate) fn of(engine: Engine, mut child: Child) -> Self {
         let (lines, stderr) = mpsc::channel();
         let reader = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -180,9 +184,17 @@ impl Proxy {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(status.success());
+        signal(self.process(), name);
+    }
+
+    /// Its number.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, which it has said before.
+    pub(crate) fn status(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// The counters, by the names that the summary gives them.
@@ -244,6 +256,13 @@ impl Drop for Proxy {
             Err(_gone) => (), // It ended before.
         }
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(process: u32, name: &str) {
+    let kill = format!("kill -{name} {process}");
+    let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(status.success());
 }
 
 /// Starts the program with stderr in a pipe.
@@ -376,6 +395,11 @@ impl Message {
 }
 
 impl Peer {
+    /// The test's own end of a connection.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self::new(stream)
+    }
+
     fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();

@@ -7,7 +7,7 @@ use crate::rt::time::Instant;
 use crate::sys::{clock, file, socket};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -329,6 +329,28 @@ impl Socket {
             Owned::Real(fd) => socket::local_addr(fd.as_raw_fd()),
             #[cfg(feature = "sim")]
             Owned::Sim(socket) => socket.local_addr(),
+        }
+    }
+
+    /// A second descriptor of the same socket: what is set on one holds for both, and it is closed when both are.
+    ///
+    /// # Errors
+    /// What `fcntl(2)` answers: `EMFILE` when descriptors run out.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match &self.0 {
+            Owned::Real(fd) => fd.try_clone().map(Self::from),
+            #[cfg(feature = "sim")]
+            Owned::Sim(socket) => socket.try_clone().map(Self::from),
+        }
+    }
+
+    /// Its descriptor; a simulated one means nothing to this machine's kernel.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Owned::Real(fd) => Some(fd.as_fd()),
+            #[cfg(feature = "sim")]
+            Owned::Sim(_) => None,
         }
     }
 

@@ -44,7 +44,7 @@ pub enum PortUse {
 pub struct Bound {
     /// The address, with the port that the kernel chose.
     pub address: Address,
-    /// One for each worker.
+    /// One for each worker; more where more were inherited, and each of them must be accepted from.
     pub sockets: Vec<Socket>,
     /// The name of a Unix socket; keep it as long as the sockets listen.
     pub name: Option<SocketName>,
@@ -55,6 +55,28 @@ pub struct Bound {
 pub struct SocketName {
     path: PathBuf,
     identity: Option<Identity>,
+}
+
+impl SocketName {
+    /// The name of a socket that another process bound and gave us, as [`SocketName::identity`] was there. From now on it is ours
+    /// to remove.
+    #[must_use]
+    pub fn taken_over(path: PathBuf, (device, inode): (u64, u64)) -> Self {
+        let identity = Some(Identity { device, inode });
+        Self { path, identity }
+    }
+
+    /// Tells which socket the name stands for, by the numbers of its device and inode; `None` when that is not known.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let Identity { device, inode } = self.identity?;
+        Some((device, inode))
+    }
+
+    /// Leaves the name to a process that has the socket now.
+    pub fn pass_on(mut self) {
+        self.identity = None;
+    }
 }
 
 impl Drop for SocketName {
@@ -72,8 +94,8 @@ impl Drop for SocketName {
 /// Why an address cannot be listened on; says what to do.
 #[derive(Debug)]
 pub struct BindError {
-    address: Address,
-    cause: io::Error,
+    pub(super) address: Address,
+    pub(super) cause: io::Error,
 }
 
 impl fmt::Display for BindError {

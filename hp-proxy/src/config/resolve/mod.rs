@@ -19,6 +19,7 @@ use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Makes the plan; `None` when the report has errors.
@@ -39,6 +40,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     };
     let upstreams = resolver.upstreams(&defaults);
     let is_closed = resolver.once("maintenance", |root, key| Some(root.flag(key)));
+    let pid_file = resolver.word("pid_file").map(PathBuf::from);
     let resolved = resolver.routes(&upstreams, (timeouts.response, is_closed.unwrap_or(false)));
     resolver.warn_of_unused(&upstreams);
     report.is_clean().then(|| Plan {
@@ -55,6 +57,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
         timeouts,
         limits,
         process_key: Secret::random(),
+        pid_file,
         dns,
     })
 }
@@ -127,6 +130,8 @@ impl Resolver<'_> {
             upstream_idle: self.time("upstream_idle_timeout", default.upstream_idle),
             tunnel: self.time("tunnel_timeout", default.tunnel),
             drain: self.time("drain_timeout", default.drain),
+            ready_lead: self.time("ready_lead", default.ready_lead),
+            upgrade: self.time("upgrade_timeout", default.upgrade),
         }
     }
 

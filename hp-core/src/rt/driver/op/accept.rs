@@ -99,18 +99,20 @@ impl Io {
         }
     }
 
+    /// Whether the kernel owes a paused listener nothing any more.
+    pub(crate) fn is_listener_quiet(&mut self, key: Key) -> bool {
+        !self.listener(key).armed
+    }
+
     /// Accepts again.
     pub(crate) fn resume_listener(&mut self, key: Key) {
-        let is_ring = matches!(self.driver, Driver::Uring(_));
+        let nonblocking = matches!(self.driver, Driver::Poll(_));
         let slot = self.listener(key);
         slot.paused = false;
         let fd = slot.fd;
-        // Being tried while paused has made it non-blocking, and a ring answers EAGAIN on such a socket.
-        let mode = if is_ring {
-            self.kernel.set_nonblocking(fd, false)
-        } else {
-            Ok(())
-        };
+        // Being tried while paused has made it non-blocking, on which a ring answers EAGAIN; and another process that has the
+        // socket, too, may have set it either way.
+        let mode = self.kernel.set_nonblocking(fd, nonblocking);
         if let Err(error) = mode.and_then(|()| self.arm_accept(key)) {
             let slot = self.listener(key);
             slot.error = Some(error.raw_os_error().unwrap_or(libc::EIO));
@@ -122,6 +124,17 @@ impl Io {
     pub(crate) fn try_accept(&mut self, key: Key) -> Option<Key> {
         let (fd, peer) = self.try_accept_raw(key)?;
         self.adopt_accepted(fd, peer).ok()
+    }
+
+    /// Takes a connection that the kernel has accepted for us already, and asks it for none; the caller owns it from then on.
+    pub(crate) fn take_accepted(&mut self, key: Key) -> Option<(RawFd, Option<SocketAddr>)> {
+        loop {
+            let fd = self.listener(key).accepted.pop_front()?;
+            match self.kernel.peer_addr(fd) {
+                Ok(peer) => return Some((fd, peer)),
+                Err(_peer_gone) => self.kernel.close(fd),
+            }
+        }
     }
 
     /// Takes a connection that waits already, in the mode that the engine wants; the caller owns it from then on.

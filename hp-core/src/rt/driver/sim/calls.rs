@@ -219,6 +219,9 @@ impl Fabric {
         self.note(Note::Close, i64::from(fd), 0);
         let index = usize::try_from(fd).expect("an open descriptor is not negative");
         self.hosts[host].descriptors[index] = None;
+        if self.hosts[host].descriptors.contains(&Some(key)) {
+            return; // Another descriptor keeps the socket, and what is registered or armed there.
+        }
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
@@ -232,6 +235,14 @@ impl Fabric {
             Kind::Listener(_) => self.close_listener(key),
             Kind::Conn(_) => self.close_stream(key),
         }
+    }
+
+    /// A second descriptor of a socket, which is closed when both are. As for Linux, nothing else is made twice: modes, queues and
+    /// registrations are the socket's.
+    pub(super) fn duplicate(&mut self, host: HostId, fd: i32) -> Answer<i32> {
+        self.charge();
+        let key = self.at(host, fd)?;
+        self.give_descriptor(host, key)
     }
 
     /// Takes bytes that have arrived, the end, or the error. `take_front` takes as many off the front as it is told.

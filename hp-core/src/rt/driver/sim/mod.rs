@@ -326,6 +326,15 @@ impl SimSocket {
         }
     }
 
+    /// A second descriptor of the same socket.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let Some(kernel) = &self.kernel else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let fd = kernel.answer(|fabric, host| fabric.duplicate(host, self.fd))?;
+        Ok(kernel.own(fd))
+    }
+
     pub(crate) fn is_readable(&self) -> bool {
         let kernel = self.kernel.as_ref();
         kernel.is_some_and(|kernel| kernel.is_readable(self.fd))

@@ -287,6 +287,7 @@ impl Fabric {
                 && matches!(socket.kind, Kind::Listener(_))
                 && socket.local.port() == to.port()
                 && (socket.local.ip() == to.ip() || socket.local.ip().is_unspecified())
+                && !listeners.contains(key)
             {
                 listeners.push(*key);
             }

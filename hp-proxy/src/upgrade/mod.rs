@@ -1,0 +1,132 @@
+//! Replacing the running program by another one without losing a connection: the new process gets the listening sockets, and the
+//! old one finishes what it has begun. [0022](../../../docs/decisions/0022-upgrade.md) says why it is done so.
+//!
+//! Start at [`Upgrades`], which the process that is replaced drives, and at [`Arrival`], with which the other one begins.
+
+mod arrival;
+pub(crate) mod inheritance;
+mod listen_fds;
+mod manifest;
+pub(crate) mod notify;
+pub(crate) mod pid_file;
+mod predecessor;
+mod program;
+mod state;
+mod successor;
+mod talk;
+
+pub(crate) use arrival::Arrival;
+pub use program::Program;
+
+use crate::config::plan::ListenerId;
+use crate::listening::Listening;
+use crate::shared::Message;
+use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::sys::clock;
+use state::State;
+use std::time::Duration;
+use successor::{Progress, Successor};
+
+/// Upgrades of the running process: at most one at a time is under way.
+#[derive(Debug)]
+pub(crate) struct Upgrades {
+    program: Program,
+    /// What a successor is told; whoever has something to pass on keeps it up to date here.
+    pub(crate) state: State,
+    under_way: Option<Successor>,
+}
+
+/// What came of looking.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is under way, or none is.
+    Nothing,
+    /// A successor is in charge, and has these listeners.
+    Replaced {
+        process: u32,
+        listeners: Vec<ListenerId>,
+    },
+    /// This process goes on as if nothing had been; a line that says why.
+    Failed(String),
+}
+
+impl Upgrades {
+    pub(crate) fn new(program: Program, state: State) -> Self {
+        Self {
+            program,
+            state,
+            under_way: None,
+        }
+    }
+
+    /// Starts a successor, which is given up after the timeout; gives its number.
+    ///
+    /// # Errors
+    /// A line that says why there is no upgrade.
+    pub(crate) fn begin(
+        &mut self,
+        listening: &Listening,
+        timeout: Duration,
+    ) -> Result<u32, String> {
+        if let Some(successor) = &self.under_way {
+            let process = successor.process();
+            return Err(format!(
+                "no upgrade: one is under way already, to process {process}"
+            ));
+        }
+        if std::process::id() == FIRST_PROCESS {
+            return Err(String::from(
+                "no upgrade: this is process 1, whose end is that of its container; replace the container",
+            ));
+        }
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = clock::monotonic_ns().saturating_add(timeout);
+        let successor = Successor::start(&self.program, listening, &self.state, deadline)
+            .map_err(|why| format!("no upgrade: {why}; this process goes on"))?;
+        Ok(self.under_way.insert(successor).process())
+    }
+
+    /// Whether one is under way, and looked at often.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Does what can be done for the one under way.
+    pub(crate) fn poll(&mut self, mesh: &Mesh<Message>, listening: &Listening) -> Outcome {
+        let Some(successor) = &mut self.under_way else {
+            return Outcome::Nothing;
+        };
+        match successor.poll(clock::monotonic_ns(), mesh, listening) {
+            Progress::Waiting => Outcome::Nothing,
+            Progress::Replaced(listeners) => {
+                let process = successor.process();
+                self.under_way = None; // It lives on.
+                Outcome::Replaced { process, listeners }
+            }
+            Progress::Failed(why) => Outcome::Failed(
+                self.give_up(mesh, &format!("{why}; this process goes on"))
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// Ends the one under way, and accepts again; gives the line that tells it.
+    pub(crate) fn give_up(&mut self, mesh: &Mesh<Message>, why: &str) -> Option<String> {
+        let mut successor = self.under_way.take()?;
+        successor.kill();
+        if successor.has_paused() {
+            for worker in (0..mesh.workers()).map(WorkerId) {
+                match mesh.send(worker, Message::Resume) {
+                    Ok(()) => (),
+                    Err(_ended) => (), // Its death is told by `join`.
+                }
+            }
+        }
+        let process = successor.process();
+        let line = format!("the upgrade to process {process} failed: {why}");
+        eprintln!("hp-proxy: {line}");
+        Some(line)
+    }
+}
+
+const FIRST_PROCESS: u32 = 1;
