@@ -43,12 +43,26 @@ pub struct Counters {
     pub upstream_redials: Counter,
     /// Requests that went over a kept connection.
     pub upstream_reuses: Counter,
+    /// Connections made before anybody asked for them.
+    pub upstream_prewarmed: Counter,
+    /// Connections ended for their age or the number of their uses.
+    pub upstream_retired: Counter,
+    /// Idle connections ended because too many idled, of all upstreams together.
+    pub upstream_evicted: Counter,
     /// Requests sent again because a kept connection had died.
     pub retries: Counter,
     /// Requests that waited for a backend connection.
     pub queued: Counter,
     /// Connections that became tunnels.
     pub tunnels: Counter,
+    /// Copies of requests that went to mirrors.
+    pub mirrors: Counter,
+    /// Copies that got no whole answer.
+    pub mirror_failures: Counter,
+    /// Copies that were left out: as many were under way as may be.
+    pub mirrors_left_out: Counter,
+    /// Requests that were not copied for the length of their content.
+    pub mirrors_too_large: Counter,
     /// Times that accepting stopped, or a connection waited, for want of descriptors, memory or threads.
     pub accept_stalls: Counter,
     /// Connections that a drain had no more time for; counted where each has a thread of its own.
@@ -182,9 +196,16 @@ impl fmt::Display for Rows {
         line("upstream connect errors", |c| &c.upstream_connect_errors)?;
         line("upstream redials", |c| &c.upstream_redials)?;
         line("upstream reuses", |c| &c.upstream_reuses)?;
+        line("upstream prewarmed", |c| &c.upstream_prewarmed)?;
+        line("upstream retired", |c| &c.upstream_retired)?;
+        line("upstream evicted", |c| &c.upstream_evicted)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;
+        line("mirrors", |c| &c.mirrors)?;
+        line("mirror failures", |c| &c.mirror_failures)?;
+        line("mirrors left out", |c| &c.mirrors_left_out)?;
+        line("mirrors too large", |c| &c.mirrors_too_large)?;
         line("accept stalls", |c| &c.accept_stalls)?;
         let OfProcess {
             reloads,

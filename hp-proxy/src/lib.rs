@@ -14,6 +14,7 @@ pub mod exchange;
 mod listener;
 mod listening;
 pub mod live;
+mod mirrors;
 mod names;
 pub mod reload;
 pub mod resolver;

@@ -8,8 +8,10 @@ use crate::{downstream, listener};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, Mailbox, WorkerId};
 use hp_core::rt::{Instant, Rt};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
+use std::task::Poll;
 use std::time::Duration;
 
 /// A worker's main function: serves until a drain has ended. With threads for the connections, it only accepts.
@@ -34,6 +36,7 @@ pub async fn main(
     };
     let worker = Worker::new(&rt, id, home, plan, rows);
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
+    warm_up(&worker);
     serve(&worker, &mailbox).await;
     worker.start_drain();
     let deadline = rt.now() + worker.current().plan().timeouts.drain;
@@ -71,6 +74,7 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
                 look_after(rt, worker.id(), next.plan.new_ledgers(before.shared_plan()));
                 drop(before);
                 worker.follow(*next);
+                warm_up(worker);
             }
             Message::Tell(who_asks) => tell(worker, &who_asks),
             Message::Report(to) => {
@@ -143,6 +147,26 @@ fn look_after<'a>(rt: &Rt, id: WorkerId, ledgers: impl Iterator<Item = &'a Share
     for ledger in ledgers {
         let (keeper, ledger) = (rt.clone(), ledger.clone());
         rt.spawn(async move { ledger.keep(&keeper).await });
+    }
+}
+
+/// Begins to keep connections open that nobody has asked for, where the plan wants such; a drain ends it.
+fn warm_up(worker: &Rc<Worker>) {
+    for upstream in worker.current().to_be_warmed(worker.id() == KEEPER) {
+        let drained = Rc::clone(worker);
+        worker.rt().spawn(async move {
+            // A drain wakes every task.
+            let drain_begun = poll_fn(|_cx| {
+                if drained.is_draining() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            });
+            match race(upstream.keep_warm(), drain_begun).await {
+                First::One(()) | First::Other(()) => (),
+            }
+        });
     }
 }
 

@@ -23,6 +23,8 @@ mod example;
 mod forwarding;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/mirror.rs"]
+mod mirror;
 #[path = "names/server.rs"]
 #[allow(dead_code, reason = "the tests of the resolver use all of it")]
 mod name_server;
@@ -132,6 +134,11 @@ macro_rules! stamp {
                     a_route_has_a_timeout_of_its_own,
                     operators_have_a_listener_of_their_own,
                     several_listeners_serve_the_same_routes;
+                mirror:
+                    a_copy_goes_to_the_mirror_and_its_answer_to_nobody,
+                    content_is_copied_whole_up_to_a_length,
+                    a_mirror_that_is_gone_or_silent_costs_the_client_nothing,
+                    some_requests_are_never_copied;
                 messages:
                     get_is_passed_on_and_answered,
                     head_gets_the_length_and_no_content,

@@ -1,6 +1,7 @@
 //! Which route takes a request, and why the others do not, for people.
 
 use crate::config::plan::{Action, Plan};
+use crate::config::show::percent_text;
 use crate::route::rule::{Refused, Rule};
 use crate::route::table::Verdict;
 use crate::route::{Facts, RouteId, path};
@@ -151,7 +152,16 @@ fn action(plan: &Plan, id: RouteId) -> String {
                     format!("upstream {name} ({weight} of {total})")
                 }
             };
-            shares.iter().map(one).collect::<Vec<_>>().join(", ")
+            let mut told = shares.iter().map(one).collect::<Vec<_>>().join(", ");
+            if let Some(mirror) = route.and_then(|route| route.mirror.as_ref()) {
+                let shadow = plan.upstreams.get(mirror.upstream as usize);
+                let name = shadow.map_or("", |upstream| &upstream.name);
+                told += &format!(
+                    "; {} % are copied to upstream {name}",
+                    percent_text(mirror.share_millionths)
+                );
+            }
+            told
         }
         Some(Action::Redirect { status, to }) => format!("a redirect with {status} to {to}"),
         Some(Action::Answer { status, .. }) => format!("an answer with {status}"),

@@ -112,6 +112,11 @@ impl Section {
         u32::try_from(self.number(key)?).ok() // Its shape has a bound.
     }
 
+    /// A share, of a million.
+    pub(super) fn millionths(&self, key: &str) -> Option<u32> {
+        self.count(key)
+    }
+
     pub(super) fn time(&self, key: &str) -> Option<Duration> {
         match self.entry(key)?.value {
             Value::Time(time) => Some(time),
@@ -381,6 +386,8 @@ impl Reader<'_> {
             (Kind::Time | Kind::TimeOrZero | Kind::Size, value) => {
                 return self.measure(kind, value, place).map(Some);
             }
+            (Kind::Percent, DeValue::Integer(number)) => percent(&number.to_string())?,
+            (Kind::Percent, DeValue::Float(number)) => percent(number.as_str())?,
             (Kind::List(kind), DeValue::Array(list)) => {
                 let members = list.iter().enumerate().filter_map(|(index, member)| {
                     let path = format!("{}[{index}]", place.path);
@@ -488,11 +495,17 @@ fn whole_number(number: &toml::de::DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str().trim_start_matches('+'), number.radix()).ok()
 }
 
+fn percent(text: &str) -> Result<Value, String> {
+    let millionths = units::percent(text).map_err(|error| error.to_string())?;
+    Ok(Value::Number(u64::from(millionths)))
+}
+
 fn takes_type(kind: &Kind, value: &DeValue<'_>) -> bool {
     match kind {
         Kind::Text | Kind::Choice(_) => matches!(value, DeValue::String(_)),
         Kind::Flag => matches!(value, DeValue::Boolean(_)),
         Kind::Count(..) => matches!(value, DeValue::Integer(_)),
+        Kind::Percent => matches!(value, DeValue::Integer(_) | DeValue::Float(_)),
         Kind::Time | Kind::TimeOrZero | Kind::Size => {
             matches!(value, DeValue::String(_) | DeValue::Integer(_))
         }
@@ -511,6 +524,7 @@ fn called(kind: &Kind) -> String {
         Kind::Count(min, max) => format!("a whole number from {min} to {max}"),
         Kind::Time | Kind::TimeOrZero => String::from("a time such as \"5s\""),
         Kind::Size => String::from("a size such as \"32KiB\""),
+        Kind::Percent => String::from("a number of percent such as 0.1"),
         Kind::List(Kind::Section(shape)) => format!("a list of tables; write [[{}]]", shape.name),
         Kind::List(kind) => format!("a list, each {}", called(kind)),
         Kind::Section(_) | Kind::Map(_) => String::from("a table"),

@@ -371,6 +371,9 @@ mod tests {
             conns_max: 0,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
+            conn_age_max: None,
+            conn_uses_max: 0,
+            prewarm: 0,
         }
     }
 

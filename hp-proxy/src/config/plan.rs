@@ -102,6 +102,12 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// How long a connection is used: up to a tenth less, by lot; `None`: no limit.
+    pub conn_age_max: Option<Duration>,
+    /// Exchanges of one connection; 0: no limit.
+    pub conn_uses_max: u32,
+    /// Connections per worker and endpoint that are open before anybody asks; per endpoint where threads share them.
+    pub prewarm: u32,
 }
 
 /// How an upstream picks an endpoint.
@@ -176,7 +182,30 @@ pub struct Route {
     pub response: FieldChanges,
     /// From a request sent to the head of its response; then 504.
     pub response_timeout: Duration,
+    /// Who gets copies of requests, where somebody does.
+    pub mirror: Option<Mirror>,
 }
+
+/// An upstream that gets copies of a route's requests, and whose answers nobody reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// By place in the plan.
+    pub upstream: u32,
+    /// How many of the requests, 0 to 1,000,000 of a million.
+    pub share_millionths: u32,
+    /// Bytes of content; a request with more is not copied.
+    pub body_bytes_max: u32,
+}
+
+impl Mirror {
+    /// Whether a request is copied, for a number that is spread evenly over all of `u32`.
+    #[must_use]
+    pub fn takes(&self, draw: u32) -> bool {
+        u64::from(draw) * MILLION < u64::from(self.share_millionths) << u32::BITS
+    }
+}
+
+const MILLION: u64 = 1_000_000;
 
 /// Who answers the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +305,9 @@ impl From<OneRoute> for Plan {
                 conns_max: limits.upstream_conns_max,
                 connect_timeout: timeouts.connect,
                 idle_timeout: timeouts.upstream_idle,
+                conn_age_max: Some(CONN_AGE_MAX),
+                conn_uses_max: 0,
+                prewarm: 0,
             }],
             routes: vec![Route {
                 name: String::from(NAME),
@@ -284,6 +316,7 @@ impl From<OneRoute> for Plan {
                 request: FieldChanges::default(),
                 response: FieldChanges::default(),
                 response_timeout: timeouts.response,
+                mirror: None,
             }],
             table: Table::new(vec![(RouteId(0), Rule::default())]),
             workers,
@@ -297,6 +330,9 @@ impl From<OneRoute> for Plan {
         }
     }
 }
+
+/// How long a connection of an upstream that says nothing else is used.
+pub const CONN_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// What the only route and its upstream are called.
 const NAME: &str = "backend";
@@ -364,6 +400,7 @@ impl Plan {
         let is_plain = |route: &Route| {
             route.is_plain()
                 && route.response.is_empty()
+                && route.mirror.is_none()
                 && route.action == Action::Forward(Split::all_to(0))
         };
         let looks_at_requests =
@@ -416,12 +453,17 @@ pub struct Limits {
     /// Of an upstream that says nothing else: idle connections kept per worker and endpoint; per endpoint where threads share
     /// them.
     pub idle_conns_max: u32,
+    /// Idle connections of one worker to all upstreams, of all threads where they share them; the one that has idled for the longest
+    /// time goes first. 0: no limit.
+    pub idle_conns_total: u32,
     /// Of an upstream that says nothing else: connections per endpoint, all workers together; 0: no limit.
     pub upstream_conns_max: u32,
     /// Requests of one worker, or of all threads together, that may wait for a connection of one upstream; one more is answered 503 at once.
     pub queue_len_max: u32,
     /// Threads that serve a connection each, with [`Engine::Threads`]; at least one.
     pub threads_max: u32,
+    /// Copies of requests, of one worker, that are being gathered, sent or answered; one more is not made. At least one.
+    pub mirrors_max: u32,
 }
 
 impl Default for Timeouts {
@@ -450,9 +492,11 @@ impl Default for Limits {
             body_rate_min: 1024,
             body_bytes_max: 0,
             idle_conns_max: 1024,
+            idle_conns_total: 8192,
             upstream_conns_max: 0,
             queue_len_max: 10_000,
             threads_max: 4096,
+            mirrors_max: 64,
         }
     }
 }
@@ -460,6 +504,7 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::split::Draws;
 
     #[test]
     fn the_shares_of_the_workers_add_up_to_the_limit() {
@@ -473,6 +518,9 @@ mod tests {
             conns_max,
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
+            conn_age_max: None,
+            conn_uses_max: 0,
+            prewarm: 0,
         };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
             let shares =
@@ -480,5 +528,24 @@ mod tests {
             assert_eq!(shares.sum::<u32>(), limit);
         }
         assert_eq!(upstream(0).conns_of(0, 2), None);
+    }
+
+    #[test]
+    fn as_many_requests_are_copied_as_the_share_says() {
+        for share_millionths in [0, 1, 1_000, 333_333, 999_999, 1_000_000] {
+            let mirror = Mirror {
+                upstream: 0,
+                share_millionths,
+                body_bytes_max: 0,
+            };
+            let mut draws = Draws::of_mirrors(0);
+            let mut taken = 0_u32;
+            for _ in 0..1_000_000 {
+                let (draw, next) = draws.next();
+                draws = next;
+                taken += u32::from(mirror.takes(draw));
+            }
+            assert!(taken.abs_diff(share_millionths) <= 8, "{taken}");
+        }
     }
 }

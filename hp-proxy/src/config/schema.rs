@@ -60,6 +60,7 @@ fn of_kind(kind: &Kind) -> Value {
             { "type": "string", "pattern": with_environment("[0-9]+(B|KiB|MiB|GiB)?") },
             { "type": "integer", "minimum": 0 },
         ] }),
+        Kind::Percent => json!({ "type": "number", "minimum": 0, "maximum": 100 }),
         Kind::List(kind) => json!({ "type": "array", "items": of_kind(kind) }),
         Kind::Section(shape) => of_shape(shape),
         Kind::Map(kind) => json!({ "type": "object", "additionalProperties": of_kind(kind) }),

@@ -47,6 +47,8 @@ pub enum Kind {
     TimeOrZero,
     /// A size in bytes with its unit, or a whole number of bytes.
     Size,
+    /// A share in percent, 0 to 100, with up to four digits after its point.
+    Percent,
     /// A list of what follows.
     List(&'static Self),
     /// A table of this shape.
@@ -97,6 +99,12 @@ pub const ROOT: Shape = Shape {
             Kind::Count(1, 15_000),
             "4096",
             "Threads for connections, with engine threads.",
+        ),
+        key(
+            "mirrors_max",
+            Kind::Count(1, 65_536),
+            "64",
+            "Copies of requests that one worker makes at a time for mirrors; further ones are left out.",
         ),
         key(
             "maintenance",
@@ -199,6 +207,12 @@ pub const ROOT: Shape = Shape {
             ANY_COUNT,
             "1024",
             "Idle connections kept per worker and endpoint; with engine threads per endpoint.",
+        ),
+        key(
+            "idle_conns_total",
+            ANY_COUNT,
+            "8192",
+            "Idle connections kept per worker to all endpoints together, with engine threads in all; the longest idle one goes. 0: no limit.",
         ),
         key(
             "upstream_conns_max",

@@ -154,9 +154,11 @@ fn write_limits(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "body_max = {}", limits.body_bytes_max)?;
     writeln!(out, "body_rate_min = {}", limits.body_rate_min)?;
     writeln!(out, "idle_conns_max = {}", limits.idle_conns_max)?;
+    writeln!(out, "idle_conns_total = {}", limits.idle_conns_total)?;
     writeln!(out, "upstream_conns_max = {}", limits.upstream_conns_max)?;
     writeln!(out, "queue_len_max = {}", limits.queue_len_max)?;
-    writeln!(out, "threads_max = {}", limits.threads_max)
+    writeln!(out, "threads_max = {}", limits.threads_max)?;
+    writeln!(out, "mirrors_max = {}", limits.mirrors_max)
 }
 
 pub(super) fn write_route(
@@ -178,6 +180,15 @@ pub(super) fn write_route(
         write_rule(out, rule)?;
     }
     write_action(out, plan, &route.action)?;
+    if let Some(mirror) = &route.mirror {
+        writeln!(
+            out,
+            "mirror = {{ upstream = {}, share = {}, body_max = {} }}",
+            quoted(upstream_name(plan, mirror.upstream)),
+            percent_text(mirror.share_millionths),
+            mirror.body_bytes_max
+        )?;
+    }
     match &route.path {
         PathChange::None => (),
         PathChange::Strip(prefix) => writeln!(out, "strip_prefix = {}", quoted(prefix))?,
@@ -228,11 +239,7 @@ fn write_rule(out: &mut String, rule: &Rule) -> fmt::Result {
 fn write_action(out: &mut String, plan: &Plan, action: &Action) -> fmt::Result {
     match action {
         Action::Forward(split) => {
-            let name = |index: u32| {
-                plan.upstreams
-                    .get(index as usize)
-                    .map_or("", |upstream| &upstream.name)
-            };
+            let name = |index: u32| upstream_name(plan, index);
             let shares: Vec<(u32, u32)> = split.shares().collect();
             if let [(upstream, 1)] = shares.as_slice() {
                 return writeln!(out, "upstream = {}", quoted(name(*upstream)));
@@ -269,6 +276,18 @@ fn write_action(out: &mut String, plan: &Plan, action: &Action) -> fmt::Result {
         }
         Action::Maintenance => writeln!(out, "maintenance = true"),
     }
+}
+
+fn upstream_name(plan: &Plan, index: u32) -> &str {
+    let upstream = plan.upstreams.get(index as usize);
+    upstream.map_or("", |upstream| &upstream.name)
+}
+
+/// A share in percent.
+pub(crate) fn percent_text(millionths: u32) -> String {
+    let (whole, rest) = (millionths / 10_000, millionths % 10_000);
+    let text = format!("{whole}.{rest:04}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn write_fields(out: &mut String, key: &str, changes: &FieldChanges) -> fmt::Result {
@@ -343,7 +362,12 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
         out,
         "idle_timeout = {}",
         quoted(time_text(upstream.idle_timeout))
-    )
+    )?;
+    let age_max = upstream.conn_age_max;
+    let age_max = age_max.map_or_else(|| String::from("0"), time_text);
+    writeln!(out, "conn_age_max = {}", quoted(age_max))?;
+    writeln!(out, "conn_uses_max = {}", upstream.conn_uses_max)?;
+    writeln!(out, "prewarm = {}", upstream.prewarm)
 }
 
 /// An entry as it was written; what its name leads to is another day's.

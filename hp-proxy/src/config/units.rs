@@ -83,6 +83,24 @@ pub fn bytes(text: &str) -> Result<u64, UnitError> {
         })
 }
 
+/// Reads a share in percent, 0 to 100, with up to four digits after its point; gives millionths.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn percent(text: &str) -> Result<u32, UnitError> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{}{fraction:0<4}", whole.trim_start_matches('+'));
+    let is_number = !whole.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let millionths = digits.parse().ok();
+    millionths
+        .filter(|millionths| is_number && fraction.len() <= 4 && *millionths <= 1_000_000)
+        .ok_or_else(|| {
+            UnitError(format!(
+                "{text} is no share in percent; write 0 to 100, with up to four digits after the point"
+            ))
+        })
+}
+
 fn split(text: &str) -> Result<(u64, &str), UnitError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -3,6 +3,7 @@
 use super::answer::{self, Own, Page};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
+use super::mirror::RequestCopy;
 use super::operators;
 use super::progress::Progress;
 use super::request::Request;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 /// Answers one request. `head` is what the backend will be sent.
 pub(super) async fn exchange(
-    worker: &Generation,
+    worker: &Rc<Generation>,
     client: &mut Client,
     request: &Request,
     head: &mut Vec<u8>,
@@ -41,9 +42,11 @@ pub(super) async fn exchange(
     }
     client.reader.detach_if_scarce(); // Its next requests wait.
     let mut out = worker.take_scratch();
+    let copy = RequestCopy::of(worker, request, head);
     let answered = if request.facts.framing.has_body() {
-        with_content(worker, client, request, (head, &mut out)).await
+        with_content(worker, client, request, (head, &mut out), &copy).await
     } else {
+        copy.send(&[]);
         without_content(worker, client, request, (head, &mut out)).await
     };
     worker.give_scratch(out);
@@ -177,6 +180,7 @@ async fn with_content(
     client: &mut Client,
     request: &Request,
     (head, out): (&mut Vec<u8>, &mut Vec<u8>),
+    copy: &RequestCopy,
 ) -> Result<After, Failure> {
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
@@ -195,6 +199,7 @@ async fn with_content(
             backend: lease.conn(),
             response_timeout: request.chosen.response_timeout,
             progress: &progress,
+            copy,
         };
         let begins = (Table::Exchange, "Sending", "drain begins");
         let uploading = upload(ends, &mut client.reader, head, framing);
@@ -314,7 +319,7 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {
-        Reuse::Yes => lease.put_back(),
+        Reuse::Yes => worker.keep(lease),
         Reuse::No(_why) => drop(lease),
     }
     let sent_end = match delivered {

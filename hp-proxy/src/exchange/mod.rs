@@ -15,6 +15,7 @@ mod answering;
 pub mod answers;
 mod error;
 mod forward;
+mod mirror;
 mod operators;
 mod progress;
 mod request;
@@ -141,7 +142,7 @@ async fn serve_next(
     is_first: bool,
 ) -> After {
     let received = receive_request((whose, generation), client, is_first).await;
-    let worker: &Generation = generation;
+    let worker: &Rc<Generation> = generation;
     match received {
         Ok((request, mut head)) => {
             worker.row().requests.add(1);

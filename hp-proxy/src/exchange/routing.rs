@@ -5,7 +5,7 @@ use super::answer::{Answer, Connection, Content, Own, Page};
 use super::operators;
 use super::request::{Sender, encode_added};
 use crate::config::forwarding;
-use crate::config::plan::{Action, Listener, Route, Serves};
+use crate::config::plan::{Action, Listener, Mirror, Route, Serves};
 use crate::route::rewrite::{append_location, rest_of};
 use crate::route::rule::{PathRule, Rule};
 use crate::route::split::Split;
@@ -32,6 +32,16 @@ pub(super) struct Chosen {
     pub(super) changes_answer: bool,
     /// What its upstream hashes it by, and the endpoint that a cookie binds it to.
     pub(super) aim: Aim,
+    pub(super) mirror: Mirroring,
+}
+
+/// Whether a request is copied to its route's mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mirroring {
+    No,
+    Yes,
+    /// And what the mirror hashes it by.
+    ByKey(u64),
 }
 
 impl Chosen {
@@ -44,6 +54,7 @@ impl Chosen {
             response_timeout: worker.first_response_timeout(),
             changes_answer: false,
             aim: Aim::default(),
+            mirror: Mirroring::No,
         }
     }
 }
@@ -102,9 +113,10 @@ fn choose_among_many(
         };
         let cookies = worker.shared_plan().cookies(chosen.upstream);
         chosen.changes_answer |= cookies.is_some();
-        let upstream = worker.plan().upstreams.get(chosen.upstream as usize);
-        let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
-        chosen.aim.key = key.and_then(|key| key.hash(&facts, balance::hash));
+        chosen.aim.key = key_of(worker, chosen.upstream, &facts);
+        if let Some(mirror) = &route.mirror {
+            chosen.mirror = mirroring(worker, mirror, &facts);
+        }
         let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);
@@ -123,6 +135,22 @@ fn choose_among_many(
         ..seen.values(&facts, winner.rule)
     };
     act(worker, (client, head, sender), (route, &values), out)
+}
+
+/// What an upstream hashes a request by.
+fn key_of(worker: &Generation, upstream: u32, facts: &Facts<'_>) -> Option<u64> {
+    let upstream = worker.plan().upstreams.get(upstream as usize);
+    let key = upstream.and_then(|upstream| upstream.balance.key.as_ref());
+    key.and_then(|key| key.hash(facts, balance::hash))
+}
+
+#[cold]
+fn mirroring(worker: &Generation, mirror: &Mirror, facts: &Facts<'_>) -> Mirroring {
+    if !worker.mirrors().takes(mirror) {
+        return Mirroring::No;
+    }
+    let key = key_of(worker, mirror.upstream, facts);
+    key.map_or(Mirroring::Yes, Mirroring::ByKey)
 }
 
 /// The upstream and the endpoint that a cookie binds a request to, among those that its route leads to: a client stays on its

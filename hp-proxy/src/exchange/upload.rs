@@ -1,6 +1,7 @@
 //! The request's content on its way to the backend, while the answer may already come.
 
 use super::error::Failure;
+use super::mirror::RequestCopy;
 use super::progress::{Expectation, Progress};
 use crate::shared::Generation;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
@@ -35,6 +36,22 @@ pub(super) struct Ends<'a> {
     /// From the request sent to the head of its answer.
     pub(super) response_timeout: Duration,
     pub(super) progress: &'a Progress,
+    pub(super) copy: &'a RequestCopy,
+}
+
+impl Ends<'_> {
+    /// Takes note of a piece of content that has come.
+    #[inline]
+    fn note(&self, piece: &[u8]) -> Result<(), Failure> {
+        let taken = self.progress.given.get() + piece.len() as u64;
+        self.progress.given.set(taken);
+        let body_bytes_max = self.worker.plan().limits.body_bytes_max;
+        if body_bytes_max > 0 && taken > body_bytes_max {
+            return Err(Failure::BodyTooLarge);
+        }
+        self.copy.add(piece);
+        Ok(())
+    }
 }
 
 /// Sends the request's head, which `gathered` holds, and its content.
@@ -68,8 +85,6 @@ async fn send(
         BodyFraming::Chunked => BodyCoding::Chunked,
         BodyFraming::Empty | BodyFraming::Length(_) => BodyCoding::Plain,
     };
-    let body_bytes_max = worker.plan().limits.body_bytes_max;
-    let mut taken: u64 = 0;
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let body_timeout = worker.plan().timeouts.body;
@@ -83,11 +98,7 @@ async fn send(
     enter(Table::Exchange, "Sending", "what is awaited");
     loop {
         while let Some(piece) = source.take_received(reader).map_err(of_client)? {
-            taken += piece.len() as u64;
-            progress.given.set(taken);
-            if body_bytes_max > 0 && taken > body_bytes_max {
-                return Err(Failure::BodyTooLarge);
-            }
+            ends.note(&piece)?;
             if sink.put(piece).is_err() {
                 return Ok(Uploaded::Refused);
             }
@@ -132,6 +143,7 @@ async fn send(
     if !progress.is_answered.get() {
         backend.set_deadline(response_deadline());
     }
+    ends.copy.send(source.trailers());
     Ok(Uploaded::Whole)
 }
 

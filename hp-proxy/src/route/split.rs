@@ -55,28 +55,49 @@ impl Split {
     }
 }
 
-/// Numbers that are spread evenly over all of `u32`, each stretch of them too: multiples of the golden ratio. The shares of a
-/// split come out exact to one request or two, however few there are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Draws(u32);
+/// Numbers that are spread evenly over all of `u32`, each stretch of them too: multiples of an irrational number, such as the golden
+/// ratio. The shares of a split come out exact to one request or two, however few there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws {
+    at: u32,
+    step: u32,
+}
 
 impl Draws {
     /// Starts elsewhere for each worker.
     #[must_use]
     pub fn starting_at(number: u32) -> Self {
-        Self(number.wrapping_mul(0x61C8_8647))
+        Self {
+            at: number.wrapping_mul(0x61C8_8647),
+            step: GOLDEN,
+        }
+    }
+
+    /// For copies of requests, in other steps: which request is copied has nothing to do with which upstream it goes to.
+    #[must_use]
+    pub fn of_mirrors(number: u32) -> Self {
+        Self {
+            step: ROOT_OF_TWO,
+            ..Self::starting_at(number)
+        }
     }
 
     /// The next number, and what follows it.
     #[must_use]
     #[inline]
     pub fn next(self) -> (u32, Self) {
-        (self.0, Self(self.0.wrapping_add(GOLDEN)))
+        let next = Self {
+            at: self.at.wrapping_add(self.step),
+            ..self
+        };
+        (self.at, next)
     }
 }
 
 /// 2^32 divided by the golden ratio, odd.
 const GOLDEN: u32 = 0x9E37_79B9;
+/// 2^32 times what follows the point of the root of 2, odd.
+const ROOT_OF_TWO: u32 = 0x6A09_E667;
 
 #[cfg(test)]
 mod tests {

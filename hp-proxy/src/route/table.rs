@@ -6,8 +6,8 @@
 //! From the longest literal to the shortest, and from the most specific host to none: the first rule that takes the request is
 //! the most specific one.
 
-use super::radix::Radix;
-use super::rule::{HOST_BYTES_MAX, HostRule, PathRule, Refused, Rule, ends_at_slash};
+use super::radix::{Forest, Root};
+use super::rule::{HOST_BYTES_MAX, HostRule, PathRule, Refused, Rule};
 use super::{Facts, RouteId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,9 +16,13 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub struct Table {
     rules: Vec<(RouteId, Rule)>,
-    hosts: Radix,
+    forest: Forest,
+    /// Of all hosts.
+    hosts: Root,
     by_host: Vec<Host>,
-    any_host: Paths,
+    any_host: Root,
+    literals: Vec<Literal>,
+    leaves: Vec<Leaf>,
     /// The route that takes every request, where there is no other.
     sole: Option<RouteId>,
     traits: Traits,
@@ -33,27 +37,28 @@ struct Traits {
 }
 
 /// The routes for a host, and for all below it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Host {
     /// Of its name, with the dot that ends it where names below are meant.
-    len: usize,
-    is: Option<Paths>,
-    below: Option<Paths>,
+    len: u32,
+    is: Root,
+    below: Root,
+    /// The longest other host that its name begins with.
+    outer: Option<u32>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Paths {
-    radix: Radix,
-    literals: Vec<Literal>,
-}
-
-/// The rules whose path has this literal, in three lists, each from the most specific to the least.
-#[derive(Clone, Debug, Default)]
+/// The rules whose path has this literal, in three lists that follow each other, each from the most specific to the least.
+#[derive(Clone, Copy, Debug)]
 struct Literal {
-    text: String,
-    is: Vec<Leaf>,
-    matches: Vec<Leaf>,
-    prefix: Vec<Leaf>,
+    len: u32,
+    leaves: u32,
+    is: u16,
+    matches: u16,
+    prefix: u16,
+    /// What follows it in a path begins a segment, whatever it is.
+    ends_segment: bool,
+    /// The longest other literal that it begins with.
+    outer: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,21 +108,31 @@ impl Table {
                 }
             }
         }
-        let keys: Vec<&[u8]> = hosts.keys().map(Vec::as_slice).collect();
-        let of = |list: &[u32]| (!list.is_empty()).then(|| Paths::new(list, &rules));
-        let by_host = hosts.iter().map(|(name, [is, below])| Host {
-            len: name.len(),
-            is: of(is),
-            below: of(below),
-        });
-        Self {
-            hosts: Radix::new(&keys),
-            by_host: by_host.collect(),
-            any_host: Paths::new(&any_host, &rules),
+        let mut table = Self {
+            forest: Forest::default(),
+            hosts: Root::EMPTY,
+            by_host: Vec::new(),
+            any_host: Root::EMPTY,
+            literals: Vec::new(),
+            leaves: Vec::new(),
             sole,
             traits: Traits::of(&rules),
             rules,
+        };
+        let keys: Vec<&[u8]> = hosts.keys().map(Vec::as_slice).collect();
+        let (root, outer) = table.forest.grow(&keys, 0);
+        table.hosts = root;
+        for ((name, [is, below]), outer) in hosts.iter().zip(outer) {
+            let host = Host {
+                len: number(name.len()),
+                is: table.paths(is),
+                below: table.paths(below),
+                outer,
+            };
+            table.by_host.push(host);
         }
+        table.any_host = table.paths(&any_host);
+        table
     }
 
     /// The route that takes every request, where there is no other and nothing to look at.
@@ -156,7 +171,7 @@ impl Table {
     pub fn find(&self, facts: &Facts<'_>) -> Option<Winner<'_>> {
         let leaf = self
             .find_by_host(facts)
-            .or_else(|| self.find_in(&self.any_host, facts))?;
+            .or_else(|| self.find_in(self.any_host, facts))?;
         let (_, rule) = self.rules.get(leaf.rule as usize)?;
         Some(Winner {
             route: leaf.route,
@@ -174,46 +189,62 @@ impl Table {
         for (to, from) in name.iter_mut().zip(host.iter().rev()) {
             *to = from.to_ascii_lowercase();
         }
-        let mut at = self.hosts.longest(name);
+        let mut at = self.forest.longest(self.hosts, name);
         while let Some(entry) = at {
-            let host = self.by_host.get(entry)?;
-            let is = host.is.as_ref().filter(|_| host.len == name.len());
-            let below = host.below.as_ref().filter(|_| host.len < name.len());
-            for paths in [is, below].into_iter().flatten() {
-                if let Some(leaf) = self.find_in(paths, facts) {
-                    return Some(leaf);
-                }
+            let host = self.by_host.get(entry as usize)?;
+            let paths = if host.len as usize == name.len() {
+                host.is
+            } else {
+                host.below
+            };
+            if let Some(leaf) = self.find_in(paths, facts) {
+                return Some(leaf);
             }
-            at = self.hosts.outer(entry);
+            at = host.outer;
         }
         None
     }
 
     #[inline]
-    fn find_in(&self, paths: &Paths, facts: &Facts<'_>) -> Option<Leaf> {
+    fn find_in(&self, paths: Root, facts: &Facts<'_>) -> Option<Leaf> {
         let path = facts.path;
-        let mut at = paths.radix.longest(path.as_bytes());
+        let mut at = self.forest.longest(paths, path.as_bytes());
         while let Some(entry) = at {
-            let literal = paths.literals.get(entry)?;
-            if literal.text.len() == path.len()
-                && let Some(leaf) = self.first_of(&literal.is, facts)
+            let literal = self.literals.get(entry as usize)?;
+            let [is, matches, prefix] = self.lists(literal);
+            let rest = path.as_bytes().get(literal.len as usize..);
+            let next = rest.and_then(|rest| rest.first());
+            if next.is_none()
+                && let Some(leaf) = self.first_of(is, facts)
             {
                 return Some(leaf);
             }
-            let mut matching = literal.matches.iter().copied();
+            let mut matching = matches.iter().copied();
             let found =
                 matching.find(|leaf| self.matches_path(*leaf, path) && self.takes(*leaf, facts));
             if found.is_some() {
                 return found;
             }
-            if ends_at_slash(&literal.text, path)
-                && let Some(leaf) = self.first_of(&literal.prefix, facts)
+            if (literal.ends_segment || matches!(next, None | Some(b'/')))
+                && let Some(leaf) = self.first_of(prefix, facts)
             {
                 return Some(leaf);
             }
-            at = paths.radix.outer(entry);
+            at = literal.outer;
         }
         None
+    }
+
+    /// The three lists of a literal.
+    #[inline]
+    fn lists(&self, literal: &Literal) -> [&[Leaf]; 3] {
+        let mut start = literal.leaves as usize;
+        [literal.is, literal.matches, literal.prefix].map(|count| {
+            let end = start + usize::from(count);
+            let list = self.leaves.get(start..end).unwrap_or_default();
+            start = end;
+            list
+        })
     }
 
     #[inline]
@@ -281,20 +312,21 @@ impl Traits {
     }
 }
 
-impl Paths {
-    fn new(list: &[u32], rules: &[(RouteId, Rule)]) -> Self {
-        let mut literals: BTreeMap<&str, Literal> = BTreeMap::new();
+impl Table {
+    /// Makes the tree of the paths of one host.
+    fn paths(&mut self, list: &[u32]) -> Root {
+        let mut literals: BTreeMap<&str, [Vec<Leaf>; 3]> = BTreeMap::new();
         let numbered = list
             .iter()
-            .filter_map(|index| Some((*index, rules.get(*index as usize)?)));
+            .filter_map(|index| Some((*index, self.rules.get(*index as usize)?)));
         let mut sorted: Vec<_> = numbered.collect();
         sorted.sort_by_key(|(_, (_, rule))| Reverse(rule.rank()));
         for (index, (route, rule)) in sorted {
-            let literal = literals.entry(rule.path.literal()).or_default();
+            let [is, matches, prefix] = literals.entry(rule.path.literal()).or_default();
             let leaves = match &rule.path {
-                PathRule::Any | PathRule::Prefix(_) => &mut literal.prefix,
-                PathRule::Matches(_) => &mut literal.matches,
-                PathRule::Is(_) => &mut literal.is,
+                PathRule::Any | PathRule::Prefix(_) => prefix,
+                PathRule::Matches(_) => matches,
+                PathRule::Is(_) => is,
             };
             leaves.push(Leaf {
                 rule: index,
@@ -303,16 +335,32 @@ impl Paths {
             });
         }
         let keys: Vec<&[u8]> = literals.keys().map(|text| text.as_bytes()).collect();
-        let radix = Radix::new(&keys);
-        let named = literals.into_iter().map(|(text, literal)| Literal {
-            text: text.to_owned(),
-            ..literal
-        });
-        Self {
-            radix,
-            literals: named.collect(),
+        let (root, outer) = self.forest.grow(&keys, number(self.literals.len()));
+        for ((text, lists), outer) in literals.iter().zip(outer) {
+            let [is, matches, prefix] = lists.each_ref().map(|list| count(list.len()));
+            self.literals.push(Literal {
+                len: number(text.len()),
+                leaves: number(self.leaves.len()),
+                is,
+                matches,
+                prefix,
+                ends_segment: text.is_empty() || text.ends_with('/'),
+                outer,
+            });
+            self.leaves.extend(lists.iter().flatten());
         }
+        root
     }
+}
+
+/// Rules are fewer than 2^32: their text has a bound.
+fn number(value: usize) -> u32 {
+    u32::try_from(value).expect("the text of a configuration is bounded")
+}
+
+/// Rules of one host and literal; a configuration has no more than 1024 of them.
+fn count(rules: usize) -> u16 {
+    u16::try_from(rules).expect("rules of one host and literal are bounded")
 }
 
 /// A host's name from its end to its beginning, in lower case.

@@ -151,13 +151,34 @@ impl Generation {
     fn begin_own(&self, shared: &SharedUpstream) -> Rc<Upstream> {
         let conns_max = shared.conns_of(self.id().0, self.plan.workers);
         self.local.keep_upstream(|id| {
-            Upstream::own(
+            let upstream = Upstream::own(
                 self.rt(),
                 (&shared.balancing, &shared.endpoints, conns_max),
                 (shared.settings, id),
                 self.local.row_of_upstreams(),
-            )
+            );
+            upstream.count_in(&self.local.open_total);
+            upstream
         })
+    }
+
+    /// Upstreams that are to have connections before anybody asks, and that nobody looks after yet. `is_keeper`: this worker looks
+    /// after what threads share.
+    pub(crate) fn to_be_warmed(&self, is_keeper: bool) -> Vec<Rc<Upstream>> {
+        let is_shared = match self.home() {
+            Home::Worker(_) => false,
+            Home::Listener(_) if is_keeper => true,
+            Home::Listener(_) | Home::Thread(..) => return Vec::new(),
+        };
+        let plans = (0..).zip(&self.plan.upstreams).zip(&self.upstreams);
+        // One that was begun may have to be told that nothing more is wanted.
+        let wanted = plans
+            .filter(|((_, plan), begun)| plan.prewarm > 0 || is_shared || begun.get().is_some());
+        wanted
+            .filter_map(|((index, _), _)| self.upstream(index))
+            .filter(|upstream| upstream.begin_warming())
+            .map(Rc::clone)
+            .collect()
     }
 
     /// Takes up the connections of a worker's own upstreams.

@@ -8,6 +8,7 @@
 //! ```
 
 mod generation;
+mod idle;
 mod plan;
 
 pub(crate) use generation::Generation;
@@ -18,9 +19,10 @@ use crate::accepting::Accepting;
 use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
 use crate::live::Live;
+use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
-use crate::upstream::Upstream;
+use crate::upstream::{OpenTotal, Upstream};
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -149,7 +151,12 @@ pub(crate) struct Local {
     newest: Cell<u32>,
     /// By the numbers that parked connections carry.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// Connections of all of them.
+    open_total: OpenTotal,
+    /// See [`idle`].
+    idle_credit: Cell<u32>,
     draws: Cell<Draws>,
+    mirrors: Rc<Mirrors>,
     is_draining: Cell<bool>,
     /// Connections that idle are closed: at once when a drain begins, or after a while.
     closes_idle: Cell<bool>,
@@ -177,6 +184,10 @@ struct Date {
 impl Worker {
     /// The state of a worker that has no connection yet.
     pub(crate) fn new(rt: &Rt, id: WorkerId, home: Home, plan: SharedPlan, rows: Rows) -> Rc<Self> {
+        let mirrors = match &home {
+            Home::Thread(..) => Mirrors::of_thread(id.0),
+            Home::Worker(_) | Home::Listener(_) => Mirrors::of_worker(id.0),
+        };
         let local = Rc::new(Local {
             rt: rt.clone(),
             id,
@@ -184,7 +195,10 @@ impl Worker {
             home,
             newest: Cell::new(plan.number()),
             upstreams: RefCell::default(),
+            open_total: OpenTotal::default(),
+            idle_credit: Cell::new(0),
             draws: Cell::new(Draws::starting_at(id.0)),
+            mirrors,
             is_draining: Cell::new(false),
             closes_idle: Cell::new(false),
             accepting: Accepting::default(),
@@ -371,6 +385,11 @@ impl Local {
         let (draw, next) = self.draws.get().next();
         self.draws.set(next);
         draw
+    }
+
+    /// Copies of requests.
+    pub(crate) fn mirrors(&self) -> &Rc<Mirrors> {
+        &self.mirrors
     }
 
     pub(crate) fn is_draining(&self) -> bool {

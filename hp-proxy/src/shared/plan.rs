@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::live::Live;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
-use crate::upstream::{Identity, Settings, SharedLedger};
+use crate::upstream::{Bounds, Identity, OpenTotal, Settings, SharedLedger};
 use hp_core::rt::{Engine, Instant};
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -36,6 +36,8 @@ struct Shared {
     number: u32,
     /// By place in the plan.
     upstreams: Box<[Arc<SharedUpstream>]>,
+    /// Connections of all upstreams, where threads share them.
+    open_total: OpenTotal,
     /// Places in the plan.
     by_name: BTreeMap<String, u32>,
     /// In the order of their numbers: those of the plan, and the last of those that it has no more.
@@ -100,6 +102,7 @@ impl SharedPlan {
         reason = "what did not change is shared by a plan and the next one"
     )]
     fn with(plan: Plan, before: Option<&Shared>, control: Option<Control>) -> Self {
+        let total = before.map_or_else(OpenTotal::default, |before| before.open_total.clone());
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let known = before.and_then(|before| before.upstream(&upstream.name));
             let settings = settings_of(upstream, &plan);
@@ -107,7 +110,12 @@ impl SharedPlan {
                 Some(known) if known.plan == *upstream && known.settings == settings => {
                     Arc::clone(known)
                 }
-                known => Arc::new(SharedUpstream::new(upstream, &plan, settings, known)),
+                known => Arc::new(SharedUpstream::new(
+                    upstream,
+                    &plan,
+                    settings,
+                    (known, &total),
+                )),
             }
         });
         let upstreams: Box<[Arc<SharedUpstream>]> = upstreams.collect();
@@ -119,6 +127,7 @@ impl SharedPlan {
             number: before.map_or(0, |before| before.number.wrapping_add(1)),
             plan,
             upstreams,
+            open_total: total,
             by_name,
             listeners,
             places,
@@ -252,7 +261,7 @@ impl SharedUpstream {
         upstream: &plan::Upstream,
         plan: &Plan,
         settings: Settings,
-        known: Option<&impl Deref<Target = Self>>,
+        (known, total): (Option<&impl Deref<Target = Self>>, &OpenTotal),
     ) -> Self {
         let ledgers = match plan.engine {
             Engine::Threads => 1,
@@ -263,7 +272,7 @@ impl SharedUpstream {
         let ledger = (plan.engine == Engine::Threads).then(|| {
             let kept = known.and_then(|known| known.ledger.clone());
             kept.unwrap_or_else(|| {
-                SharedLedger::new(&balancing, &endpoints, upstream.conns_of_all())
+                SharedLedger::new(&balancing, &endpoints, upstream.conns_of_all()).counted_in(total)
             })
         });
         Self {
@@ -293,6 +302,15 @@ fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,
         queue_timeout: plan.timeouts.queue,
+        bounds: Bounds {
+            age_max: upstream.conn_age_max,
+            uses_max: upstream.conn_uses_max,
+        },
+        shared_conns_total: match plan.limits.idle_conns_total {
+            0 => u32::MAX,
+            total => total,
+        },
+        prewarm: upstream.prewarm,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One endpoint as the ledger knows it: who it is, its connections, and its place among those that are picked from.
 
 use super::balance;
+use super::life::Life;
 use super::ways::Ways;
 use super::window::Window;
 use crate::live::Conns;
@@ -91,9 +92,18 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) enum Idle {
     /// In the worker's runtime, which watches it.
-    Parked(ParkKey),
+    Parked(ParkKey, Life),
     /// In no runtime, up to a point in time.
-    Loose(Released, Instant),
+    Loose(Released, Instant, Life),
+}
+
+impl Idle {
+    /// What it has left.
+    pub(super) fn life(&self) -> &Life {
+        match self {
+            Self::Parked(_, life) | Self::Loose(_, _, life) => life,
+        }
+    }
 }
 
 impl Endpoint {

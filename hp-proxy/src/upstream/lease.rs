@@ -1,5 +1,6 @@
 //! A connection on its way to an exchange, and in its hands: counted against its endpoint until it is dropped.
 
+use super::life::Life;
 use super::pool::Upstream;
 use hp_core::rt::Instant;
 use hp_core::rt::net::Conn;
@@ -38,15 +39,18 @@ impl Opening {
 
     pub(super) fn into_lease(mut self, conn: Conn, took: Duration) -> Lease {
         self.is_done = true;
+        let now = self.upstream.rt.now();
+        let bounds = self.upstream.settings().bounds;
         let books = &self.upstream.books;
-        books.with(|ledger| ledger.connect(self.endpoint, took));
+        let life = books.with(|ledger| ledger.connect(self.endpoint, took, (&bounds, now)));
         Lease {
             upstream: Rc::clone(&self.upstream),
             endpoint: self.endpoint,
             conn: Some(conn),
             reused: false,
             version: None,
-            since: self.upstream.rt.now(),
+            since: now,
+            life,
         }
     }
 }
@@ -70,11 +74,16 @@ pub struct Lease {
     /// In which the endpoint has answered over this connection.
     version: Option<Version>,
     since: Instant,
+    life: Life,
 }
 
 impl Lease {
     /// One of a connection that earlier exchanges used.
-    pub(super) fn of_kept(upstream: &Rc<Upstream>, endpoint: usize, conn: Conn) -> Self {
+    pub(super) fn of_kept(
+        upstream: &Rc<Upstream>,
+        endpoint: usize,
+        (conn, life): (Conn, Life),
+    ) -> Self {
         Self {
             upstream: Rc::clone(upstream),
             endpoint,
@@ -82,6 +91,7 @@ impl Lease {
             reused: true,
             version: None,
             since: upstream.rt.now(),
+            life,
         }
     }
 
@@ -140,13 +150,23 @@ impl Lease {
         books.with(|ledger| ledger.speaks_http10(self.endpoint))
     }
 
-    /// Keeps the connection for a later exchange. Only for one that may be reused.
+    /// Keeps the connection for a later exchange, unless that was its last. Only for one that may be reused.
     pub fn put_back(mut self) {
+        match self.life.after_use(self.upstream.rt.now()) {
+            Some(life) => self.life = life,
+            None => return self.upstream.count_retired(),
+        }
+        self.put_back_unused();
+    }
+
+    /// Keeps a connection that had no exchange.
+    pub(super) fn put_back_unused(mut self) {
         if let Some(conn) = self.conn.take() {
             if !self.reused {
                 self.upstream.finish_first(self.endpoint);
             }
-            self.upstream.put_back(conn, self.endpoint, self.version);
+            let kept = (conn, self.life);
+            self.upstream.put_back(kept, self.endpoint, self.version);
         }
     }
 

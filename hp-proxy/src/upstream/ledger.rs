@@ -6,11 +6,16 @@
 //!
 //! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
 //! connection each share one behind a lock, where idle connections belong to no runtime.
+
+mod spare;
+
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
 use super::endpoint::{Endpoint, Identity, Idle, place};
+use super::life::{Bounds, Life};
 use super::pool::Aim;
 use super::queue::Queue;
+use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
 use crate::live::Conns;
@@ -43,6 +48,21 @@ pub(super) struct Ledger {
     pub(super) keeper: Option<Waker>,
     /// Nothing idles from now on.
     pub(super) is_closing: bool,
+    total: OpenTotal,
+    /// Connections that each endpoint shall have before anybody asks.
+    prewarm: u32,
+    /// Told when an endpoint may have too few.
+    warmer: Option<Waker>,
+    has_warmer: bool,
+}
+
+/// When a connection is not kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// When its endpoint has more idle ones than this.
+    pub(super) idle_max: u32,
+    /// When all ledgers that count together have more connections than this.
+    pub(super) open_total: u32,
 }
 
 /// What an endpoint has for a request.
@@ -76,6 +96,10 @@ impl Ledger {
             woken: None,
             keeper: None,
             is_closing: false,
+            total: OpenTotal::default(),
+            prewarm: 0,
+            warmer: None,
+            has_warmer: false,
         }
     }
 
@@ -136,6 +160,7 @@ impl Ledger {
     /// Lets nothing idle any more; gives what idles, with its slots, to be closed; it is still counted.
     pub(super) fn close_idle(&mut self) -> Vec<(usize, Idle)> {
         self.is_closing = true;
+        self.wake_warmer();
         if let Some(keeper) = self.keeper.take() {
             keeper.wake(); // It has nothing to do any more.
         }
@@ -313,9 +338,15 @@ impl Ledger {
         self.close(endpoint);
     }
 
-    /// A dial ends with a connection, so long after its last attempt began.
-    pub(super) fn connect(&mut self, endpoint: usize, took: Duration) {
+    /// A dial ends with a connection, so long after its last attempt began; gives what that may have of time and uses.
+    pub(super) fn connect(
+        &mut self,
+        endpoint: usize,
+        took: Duration,
+        (bounds, now): (&Bounds, Instant),
+    ) -> Life {
         self.endpoints[endpoint].window.connect(took);
+        Life::begin(bounds, now, &mut self.rng)
     }
 
     /// See [`Window::stall`].
@@ -331,7 +362,9 @@ impl Ledger {
     /// A connection has ended.
     pub(super) fn close(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open -= 1;
+        self.total.end();
         self.publish(endpoint);
+        self.wake_warmer();
         self.grant_next();
     }
 
@@ -340,15 +373,15 @@ impl Ledger {
         &mut self,
         (endpoint, version): (usize, Option<Version>),
         idle: Idle,
-        max: u32,
+        bound: Keep,
     ) -> Option<Idle> {
         self.note_version(endpoint, version);
         let kept = &mut self.endpoints[endpoint];
-        if self.is_closing || kept.member.is_none() {
+        if self.is_closing || kept.member.is_none() || self.total.count() > bound.open_total {
             return Some(idle);
         }
         kept.idle.push_back(idle);
-        let surplus = if kept.idle.len() > max as usize {
+        let surplus = if kept.idle.len() > bound.idle_max as usize {
             kept.idle.pop_front()
         } else {
             None
@@ -370,7 +403,7 @@ impl Ledger {
             return false;
         }
         let is_other = |idle: &Idle| match idle {
-            Idle::Parked(key) => !conn.was_parked_as(*key),
+            Idle::Parked(key, _) => !conn.was_parked_as(*key),
             Idle::Loose(..) => true,
         };
         self.endpoints[endpoint].idle.retain(is_other);
@@ -453,6 +486,7 @@ impl Ledger {
 
     fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
+        self.total.begin();
         self.endpoints[endpoint].window.begin();
         self.publish(endpoint);
     }
@@ -478,7 +512,7 @@ impl Ledger {
         for endpoint in 0..self.endpoints.len() {
             for idle in mem::take(&mut self.endpoints[endpoint].idle) {
                 match &idle {
-                    Idle::Loose(released, until) if is_useless(released, *until) => {
+                    Idle::Loose(released, until, _) if is_useless(released, *until) => {
                         useless.push(idle);
                         self.close(endpoint);
                     }
@@ -507,6 +541,11 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    const BOUNDS: Bounds = Bounds {
+        age_max: None,
+        uses_max: 0,
+    };
 
     fn identities(count: u16) -> Vec<Identity> {
         let addr = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
@@ -541,7 +580,7 @@ mod tests {
         assert_eq!(take(&mut ledger), Some(0));
         let number = ledger.number();
         assert_eq!(take(&mut ledger), None);
-        ledger.connect(0, Duration::ZERO);
+        ledger.connect(0, Duration::ZERO, (&BOUNDS, Instant::START));
         ledger.close(0); // Nobody waits as yet.
         ledger.enter(number);
         assert!(ledger.is_granted_or_waits(number, Waker::noop()));
@@ -560,7 +599,7 @@ mod tests {
         };
         assert_eq!(follow(&mut ledger, &[1, 2]), [1, 2], "0 has a connection");
         assert_eq!(ledger.open(), 2);
-        ledger.connect(0, Duration::ZERO);
+        ledger.connect(0, Duration::ZERO, (&BOUNDS, Instant::START));
         ledger.close(0);
         assert_eq!(follow(&mut ledger, &[3, 1, 2]), [0, 1, 2]);
         ledger.give_up(1);

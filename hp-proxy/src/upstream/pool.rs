@@ -7,7 +7,9 @@ use super::books::{Books, SharedLedger};
 use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
-use super::ledger::{Ledger, Taken};
+use super::ledger::{Keep, Ledger, Taken};
+use super::life::{Bounds, Life};
+use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use crate::live::Conns;
@@ -48,6 +50,12 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long a request waits, from its first place in the queue on.
     pub queue_timeout: Duration,
+    /// What each connection may have of time and uses.
+    pub bounds: Bounds,
+    /// Connections of all threads together, beyond which they keep none for later. Workers look at what idles.
+    pub shared_conns_total: u32,
+    /// Connections to each backend that are open before anybody asks.
+    pub prewarm: u32,
 }
 
 /// Why a request gets no connection.
@@ -139,7 +147,7 @@ impl Upstream {
     fn close_all(&self, closed: Vec<(usize, Idle)>) {
         for (endpoint, idle) in closed {
             // One that came back by itself is retired by whoever waits for those.
-            if let Idle::Parked(key) = idle
+            if let Idle::Parked(key, _) = idle
                 && let Some(conn) = self.rt.unpark(key)
             {
                 drop(conn);
@@ -178,10 +186,10 @@ impl Upstream {
         let now = self.rt.now();
         let (endpoint, mut idle) = self.books.with(|ledger| ledger.take_kept(aim, now))?;
         loop {
-            if let Some(conn) = self.revive(endpoint, idle) {
+            if let Some(kept) = self.revive(endpoint, idle) {
                 // Only a turn that was used is over.
                 self.books.with(|ledger| ledger.commit(endpoint, now));
-                return Some(self.reuse(endpoint, conn));
+                return Some(self.reuse(endpoint, kept));
             }
             idle = self.books.with(|ledger| ledger.take_idle(endpoint))?;
         }
@@ -275,9 +283,9 @@ impl Upstream {
         // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
         while let Some(endpoint) = self.choose(wish.aim) {
             let opening = match self.take(endpoint) {
-                Found::Kept(conn) => {
+                Found::Kept(kept) => {
                     self.books.with(Ledger::pass_on);
-                    return Ok(Some(self.reuse(endpoint, conn)));
+                    return Ok(Some(self.reuse(endpoint, kept)));
                 }
                 Found::Room(opening) => opening,
                 Found::Nothing => continue, // An idle connection came back by itself, and counts until it is retired.
@@ -302,8 +310,8 @@ impl Upstream {
         loop {
             match self.books.with(|ledger| ledger.take(endpoint)) {
                 Taken::Idle(idle) => {
-                    if let Some(conn) = self.revive(endpoint, idle) {
-                        return Found::Kept(conn);
+                    if let Some(kept) = self.revive(endpoint, idle) {
+                        return Found::Kept(kept);
                     }
                 }
                 Taken::Room => return Found::Room(Opening::of(self, endpoint)),
@@ -313,11 +321,11 @@ impl Upstream {
     }
 
     /// An idle connection as one of this runtime, if it is still alive.
-    fn revive(&self, endpoint: usize, idle: Idle) -> Option<Conn> {
-        let released = match idle {
+    fn revive(&self, endpoint: usize, idle: Idle) -> Option<(Conn, Life)> {
+        let (released, life) = match idle {
             // One that came back by itself is retired by whoever waits for those; its place is counted there.
-            Idle::Parked(key) => return self.rt.unpark(key),
-            Idle::Loose(released, _until) => released,
+            Idle::Parked(key, life) => return self.rt.unpark(key).map(|conn| (conn, life)),
+            Idle::Loose(released, _until, life) => (released, life),
         };
         let adopted = if released.has_news() {
             None
@@ -327,12 +335,12 @@ impl Upstream {
         if adopted.is_none() {
             self.books.with(|ledger| ledger.close(endpoint));
         }
-        adopted
+        adopted.map(|conn| (conn, life))
     }
 
-    fn reuse(self: &Rc<Self>, endpoint: usize, conn: Conn) -> Lease {
+    fn reuse(self: &Rc<Self>, endpoint: usize, kept: (Conn, Life)) -> Lease {
         self.rows.of(self.row).upstream_reuses.add(1);
-        Lease::of_kept(self, endpoint, conn)
+        Lease::of_kept(self, endpoint, kept)
     }
 
     /// Connects to an endpoint; where that fails, to the others in their order, for nothing was sent yet.
@@ -367,6 +375,36 @@ impl Upstream {
         }
     }
 
+    /// Counts its connections together with those of others. Before the first one.
+    pub fn count_in(&self, total: &OpenTotal) {
+        self.books.with(|ledger| ledger.count_in(total));
+    }
+
+    /// Since when the connection idles that has idled for the longest time.
+    pub(crate) fn oldest_idle(&self) -> Option<Instant> {
+        let oldest = self.books.with(|ledger| ledger.oldest_idle());
+        oldest.map(|(since, _)| since)
+    }
+
+    /// Connections that idle.
+    pub(crate) fn idle_conns(&self) -> usize {
+        self.books.with(|ledger| ledger.idle_conns())
+    }
+
+    /// Ends the connection that has idled for the longest time.
+    pub(crate) fn evict_oldest(&self) {
+        if let Some((endpoint, idle)) = self.books.with(Ledger::take_oldest) {
+            self.rows.of(self.row).upstream_evicted.add(1);
+            self.let_go(endpoint, idle);
+        }
+    }
+
+    /// A connection has had all its uses or all its time.
+    #[cold]
+    pub(super) fn count_retired(&self) {
+        self.rows.of(self.row).upstream_retired.add(1);
+    }
+
     /// The first exchange of a connection is over.
     pub(super) fn finish_first(&self, endpoint: usize) {
         let now = self.rt.now();
@@ -374,12 +412,25 @@ impl Upstream {
     }
 
     /// Keeps a connection whose exchange is over; `version` is what the endpoint answered in.
-    pub(super) fn put_back(&self, conn: Conn, endpoint: usize, version: Option<Version>) {
-        let deadline = self.rt.now() + self.settings().idle_timeout;
+    pub(super) fn put_back(
+        &self,
+        (conn, life): (Conn, Life),
+        endpoint: usize,
+        version: Option<Version>,
+    ) {
+        let settings = self.settings();
+        let mut bound = Keep {
+            idle_max: settings.idle_conns_max,
+            open_total: u32::MAX, // A worker counts what idles, and looks at all its upstreams.
+        };
+        let deadline = life.ends_at.min(self.rt.now() + settings.idle_timeout);
         let idle = match &self.books {
-            Books::Own(_) => Idle::Parked(conn.park(tag(self.id, endpoint), deadline)),
+            Books::Own(_) => Idle::Parked(conn.park(tag(self.id, endpoint), deadline), life),
             Books::Shared(_) => match conn.release() {
-                Ok(released) => Idle::Loose(released, deadline),
+                Ok(released) => {
+                    bound.open_total = settings.shared_conns_total;
+                    Idle::Loose(released, deadline, life)
+                }
                 Err(conn) => {
                     drop(conn); // It has something to say that nobody asked for.
                     return self.books.with(|ledger| {
@@ -389,17 +440,23 @@ impl Upstream {
                 }
             },
         };
-        let max = self.settings().idle_conns_max;
-        match self
+        let surplus = self
             .books
-            .with(|ledger| ledger.put_back((endpoint, version), idle, max))
-        {
-            None => (),
-            Some(Idle::Parked(key)) => match self.rt.unpark(key) {
+            .with(|ledger| ledger.put_back((endpoint, version), idle, bound));
+        if let Some(surplus) = surplus {
+            self.rows.of(self.row).upstream_evicted.add(1);
+            self.let_go(endpoint, surplus);
+        }
+    }
+
+    /// Ends a connection that was taken out of those that idle; it is still counted.
+    fn let_go(&self, endpoint: usize, idle: Idle) {
+        match idle {
+            Idle::Parked(key, _) => match self.rt.unpark(key) {
                 Some(conn) => self.retire(conn, endpoint, Unparked::Expired),
                 None => self.books.with(Ledger::grant_next), // It came back by itself.
             },
-            Some(Idle::Loose(released, _until)) => {
+            Idle::Loose(released, ..) => {
                 drop(released);
                 self.books.with(|ledger| ledger.close(endpoint));
             }
@@ -442,7 +499,7 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    fn new(number: u64, aim: Aim) -> Self {
+    pub(super) fn new(number: u64, aim: Aim) -> Self {
         Self {
             aim,
             number,
@@ -491,7 +548,7 @@ impl Drop for Place<'_> {
 
 /// What an endpoint has for a request.
 enum Found {
-    Kept(Conn),
+    Kept((Conn, Life)),
     Room(Opening),
     Nothing,
 }

@@ -4,7 +4,7 @@ use crate::Engine;
 use crate::support::{Backend, Message, OK, Peer, Proxy};
 
 /// A proxy with one worker and these lines in its file; `@0`, `@1` and so on stand for the addresses of backends.
-fn with_file(engine: Engine, backends: &[&Backend], text: &str) -> Proxy {
+pub(crate) fn with_file(engine: Engine, backends: &[&Backend], text: &str) -> Proxy {
     let mut text = text.to_owned();
     for (index, backend) in backends.iter().enumerate() {
         text = text.replace(&format!("@{index}"), &backend.addr.to_string());

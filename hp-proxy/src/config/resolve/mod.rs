@@ -156,18 +156,22 @@ impl Resolver<'_> {
         }
         let mut count = |key, default| self.once(key, Section::count).unwrap_or(default);
         let idle_conns_max = count("idle_conns_max", default.idle_conns_max);
+        let idle_conns_total = count("idle_conns_total", default.idle_conns_total);
         let upstream_conns_max = count("upstream_conns_max", default.upstream_conns_max);
         let queue_len_max = count("queue_len_max", default.queue_len_max);
         let threads_max = count("threads_max", default.threads_max);
+        let mirrors_max = count("mirrors_max", default.mirrors_max);
         let mut size = |key, default| self.once(key, Section::number).unwrap_or(default);
         Limits {
             head,
             body_rate_min: size("body_rate_min", default.body_rate_min),
             body_bytes_max: size("body_max", default.body_bytes_max),
             idle_conns_max,
+            idle_conns_total,
             upstream_conns_max,
             queue_len_max,
             threads_max,
+            mirrors_max,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Routes: what each takes, what it does, and whether they can be told apart.
 
 mod action;
+mod mirror;
 mod rules;
 
 use super::upstreams::Named;
@@ -55,6 +56,7 @@ impl Resolver<'_> {
                 request: self.request_changes(section, groups),
                 response: self.response_changes(section, groups),
                 response_timeout: section.time("timeout").unwrap_or(default_timeout),
+                mirror: self.mirror(section, &action, upstreams),
                 action: if is_closed {
                     Action::Maintenance
                 } else {

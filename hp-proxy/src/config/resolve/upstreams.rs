@@ -4,7 +4,7 @@ use super::Resolver;
 use crate::config::address::{self, AddressError, Where};
 use crate::config::file::{Entry, Section};
 use crate::config::names::{self, Resolve, Source};
-use crate::config::plan::{Balance, Limits, Timeouts, Upstream};
+use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
@@ -87,23 +87,53 @@ impl Resolver<'_> {
                 "every endpoint has weight 0, so none takes requests; give one a weight",
             );
         }
+        let idle_conns_max = section
+            .count("idle_conns_max")
+            .unwrap_or(limits.idle_conns_max);
         let mut upstream = Upstream {
             name: name.to_owned(),
             endpoints: Vec::new(),
             sources: Vec::new(),
             balance: self.balance(section),
             sticky: self.sticky(section),
-            idle_conns_max: section
-                .count("idle_conns_max")
-                .unwrap_or(limits.idle_conns_max),
+            idle_conns_max,
             conns_max,
             connect_timeout: section.time("connect_timeout").unwrap_or(timeouts.connect),
             idle_timeout: section
                 .time("idle_timeout")
                 .unwrap_or(timeouts.upstream_idle),
+            conn_age_max: section
+                .time("conn_age_max")
+                .map_or(Some(CONN_AGE_MAX), |age| (!age.is_zero()).then_some(age)),
+            conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
+            prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
         };
         upstream.come_from(sources);
         upstream
+    }
+
+    /// Connections that are to be open before anybody asks: no more than may idle, and than may be open.
+    fn prewarm(
+        &mut self,
+        section: &Section,
+        (idle_conns_max, conns_max): (u32, u32),
+        workers: u32,
+    ) -> u32 {
+        let prewarm = section.count("prewarm").unwrap_or(0);
+        let place = section.place_of("prewarm");
+        if prewarm > idle_conns_max {
+            let reason = format!(
+                "{prewarm} is more than the {idle_conns_max} connections that may idle; raise idle_conns_max"
+            );
+            self.report.error(place, reason);
+        }
+        if conns_max > 0 && prewarm.saturating_mul(workers) > conns_max {
+            let reason = format!(
+                "{prewarm} for each of {workers} workers is more than the {conns_max} connections that there may be; raise max_conns"
+            );
+            self.report.error(place, reason);
+        }
+        prewarm
     }
 
     fn sources(&mut self, section: &Section) -> Vec<Source> {

@@ -82,6 +82,12 @@ pub(super) const ROUTE: Shape = Shape {
             "Answers with 503 for the time being.",
         ),
         key(
+            "mirror",
+            Kind::Section(&MIRROR),
+            "",
+            "Copies requests to a second upstream, whose answers nobody reads.",
+        ),
+        key(
             "strip_prefix",
             Kind::Text,
             "",
@@ -141,6 +147,30 @@ const SHARE: Shape = Shape {
             ANY_COUNT,
             "1",
             "Its share, of the sum of all weights.",
+        ),
+    ],
+};
+
+const MIRROR: Shape = Shape {
+    name: "mirror",
+    keys: &[
+        key(
+            "upstream",
+            Kind::Text,
+            "",
+            "The upstream that gets the copies.",
+        ),
+        key(
+            "share",
+            Kind::Percent,
+            "100",
+            "How many of the requests, in percent.",
+        ),
+        key(
+            "body_max",
+            Kind::Size,
+            "\"64KiB\"",
+            "Size of a request's content, up to 16MiB; a request with more is not copied.",
         ),
     ],
 };

@@ -44,6 +44,24 @@ pub(super) const UPSTREAM: Shape = Shape {
             "How long an idle connection is kept.",
         ),
         key(
+            "conn_age_max",
+            Kind::TimeOrZero,
+            "\"1h\"",
+            "How long a connection is used, up to a tenth less by lot. 0: no limit.",
+        ),
+        key(
+            "conn_uses_max",
+            ANY_COUNT,
+            "0",
+            "Requests that a connection is used for. 0: no limit.",
+        ),
+        key(
+            "prewarm",
+            Kind::Count(0, 1024),
+            "0",
+            "Connections per worker and endpoint that are opened before they are needed, and again when they are lost.",
+        ),
+        key(
             "sticky",
             Kind::Section(&STICKY),
             "",

@@ -2,7 +2,7 @@
 
 use crate::counters::Rows;
 use crate::upstream::balance::Balancing;
-use crate::upstream::{AcquireError, Aim, Identity, Lease, Settings, Upstream};
+use crate::upstream::{AcquireError, Aim, Bounds, Identity, Lease, Settings, Upstream};
 use hp_core::rt::net::{Address, Socket};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Rt, RtOptions};
@@ -77,6 +77,12 @@ const SETTINGS: Settings = Settings {
     connect_timeout: Duration::from_secs(3),
     idle_timeout: Duration::from_secs(60),
     queue_timeout: Duration::from_secs(1),
+    bounds: Bounds {
+        age_max: None,
+        uses_max: 0,
+    },
+    shared_conns_total: u32::MAX,
+    prewarm: 0,
 };
 
 fn upstream(rt: &Rt, ways: &[&str]) -> Rc<Upstream> {

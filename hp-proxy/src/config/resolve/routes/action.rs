@@ -55,7 +55,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn upstream_named(
+    pub(super) fn upstream_named(
         &mut self,
         name: &str,
         place: &Place,
@@ -306,7 +306,7 @@ impl Resolver<'_> {
         changes
     }
 
-    fn only_forwarded(&mut self, section: &Section, key: &str) {
+    pub(super) fn only_forwarded(&mut self, section: &Section, key: &str) {
         let is_answered = section
             .entry("redirect")
             .or_else(|| section.entry("answer"))
