@@ -45,7 +45,7 @@ fn apart(ratio: f64) -> Option<String> {
     })
 }
 
-/// Adds the check to a plan, on its plain closed loop that is nearest to [`CONNECTIONS`] connections.
+/// Adds the check to a plan, on its plain closed loop that is nearest to 100 connections.
 ///
 /// # Errors
 /// That there is no such load, in a line.

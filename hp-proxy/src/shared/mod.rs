@@ -10,10 +10,12 @@
 mod generation;
 mod idle;
 mod plan;
+mod texts;
 
 pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
 pub use plan::SharedPlan;
+use texts::Texts;
 
 use crate::accepting::Accepting;
 use crate::config::plan::ListenerId;
@@ -23,13 +25,13 @@ use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
 use crate::upstream::{OpenTotal, Upstream};
+use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
 use hp_core::rt::race::race;
-use hp_core::rt::{Instant, Rt};
-use hp_core::wire::date::{self, DateLine};
+use hp_core::wire::date::DateLine;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -170,15 +172,7 @@ pub(crate) struct Local {
     /// The same by listener.
     open_by_listener: RefCell<BTreeMap<ListenerId, u32>>,
     all_closed: RefCell<Option<Waker>>,
-    scratch: RefCell<Vec<Vec<u8>>>,
-    date: Cell<Date>,
-}
-
-/// The Date field for now, and until when that is true.
-#[derive(Clone, Copy, Debug)]
-struct Date {
-    line: DateLine,
-    until: Instant,
+    texts: Texts,
 }
 
 impl Worker {
@@ -207,11 +201,7 @@ impl Worker {
             open: Cell::new(0),
             open_by_listener: RefCell::default(),
             all_closed: RefCell::default(),
-            scratch: RefCell::default(),
-            date: Cell::new(Date {
-                line: date::line(rt.wall_clock()),
-                until: rt.now(),
-            }),
+            texts: Texts::new(rt),
         });
         Rc::new(Self {
             generation: RefCell::new(Generation::first(&local, plan)),
@@ -435,42 +425,22 @@ impl Local {
         matches!(self.home, Home::Worker(_)) && !self.closes_idle()
     }
 
-    /// The Date field of what is answered now; a second's text is made once.
+    /// The Date field of what is answered now.
     #[inline]
     pub(crate) fn date_line(&self) -> DateLine {
-        let Date { line, until } = self.date.get();
-        if self.rt.now() < until {
-            line
-        } else {
-            self.next_date_line()
-        }
-    }
-
-    #[cold]
-    fn next_date_line(&self) -> DateLine {
-        let clock = self.rt.wall_clock();
-        let into_second = Duration::from_nanos(u64::from(clock.subsec_nanos()));
-        let line = date::line(clock);
-        let until = self.rt.now() + Duration::from_secs(1).saturating_sub(into_second);
-        self.date.set(Date { line, until });
-        line
+        self.texts.date_line(&self.rt)
     }
 
     /// An empty buffer for a head, with room from its last use.
+    #[inline]
     pub(crate) fn take_scratch(&self) -> Vec<u8> {
-        self.scratch
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES))
+        self.texts.take_scratch()
     }
 
     /// Gives a buffer back for the next head.
-    pub(crate) fn give_scratch(&self, mut buffer: Vec<u8>) {
-        let mut kept = self.scratch.borrow_mut();
-        if kept.len() < SCRATCH_KEPT_MAX && buffer.capacity() <= SCRATCH_KEPT_BYTES_MAX {
-            buffer.clear();
-            kept.push(buffer);
-        }
+    #[inline]
+    pub(crate) fn give_scratch(&self, buffer: Vec<u8>) {
+        self.texts.give_scratch(buffer);
     }
 
     /// Ready once idle connections are closed, of which every task is told: nobody has to remember who waits.
@@ -600,7 +570,3 @@ fn is_open(generation: &Generation, id: ListenerId) -> bool {
 
 /// How often it is looked whether the last listeners have ended, which takes some turns.
 const LOOK_AT_LISTENERS: Duration = Duration::from_millis(1);
-/// Most heads fit.
-const SCRATCH_BYTES: usize = 1024;
-const SCRATCH_KEPT_MAX: usize = 1024;
-const SCRATCH_KEPT_BYTES_MAX: usize = 16 * 1024;
