@@ -1,7 +1,7 @@
 //! Replacing the running program by another one without losing a connection: the new process gets the listening sockets, and the
 //! old one finishes what it has begun. [0022](../../../docs/decisions/0022-upgrade.md) says why it is done so.
 //!
-//! Start at [`Upgrades`], which the process that is replaced drives, and at [`Arrival`], with which the other one begins.
+//! Start at `Upgrades`, which the process that is replaced drives, and at `Arrival`, with which the other one begins.
 
 mod arrival;
 pub(crate) mod inheritance;
