@@ -105,7 +105,7 @@ bench-seeds: build ## Measure the rows that other projects published, with their
 bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
 	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
 
-.PHONY: bench-analyse bench-readme
+.PHONY: bench-analyse bench-readme live-changes
 bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
 	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
 	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)
@@ -116,6 +116,9 @@ bench-readme: build ## List all results in results/INDEX.md, and renew the READM
 
 client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
 	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)
+
+live-changes: build ## What clients notice of 100 reloads and 10 upgrades under load: nothing may fail (LIVE_CHANGES_FLAGS)
+	harness/live_changes.py --bin-dir $(BIN) $(LIVE_CHANGES_FLAGS)
 
 crowd: build ## Hold 50,000 connections with three clients and three servers on one port (CROWD_FLAGS, e.g. --engine uring)
 	harness/crowd.py --bin-dir $(BIN) $(CROWD_FLAGS)

@@ -176,10 +176,14 @@ class Proxy:
         self.step = 0
         self.random = random.Random(1)
         self.write()
-        command = [f"{options.bin_dir}/hp-proxy", "--config", self.file, "--pid-file", self.pid_file]
+        command = [f"{options.bin_dir}/hp-proxy", "--config", self.file]
         self.process = subprocess.Popen(command, stderr=self.log)
         self.pids = [self.process.pid]
-        self.wait_for(lambda: os.path.exists(self.pid_file), "its pid file")
+        try:
+            self.wait_for(lambda: os.path.exists(self.pid_file), "its pid file")
+        except Failed:
+            end(self.process)
+            raise
 
     def write(self):
         """A new state of the world: what differs are routes, endpoints, weights and the way they are picked."""
@@ -196,6 +200,7 @@ class Proxy:
         text = f"""workers = {self.options.workers}
 engine = "{self.options.engine}"
 drain_timeout = "300s"
+pid_file = "{self.pid_file}"
 
 [admin]
 listen = "{self.admin}"

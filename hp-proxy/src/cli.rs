@@ -485,7 +485,7 @@ fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
 }
 
 /// What a file says in its own words.
-const ALL_FLAGS: [&str; 29] = [
+const ALL_FLAGS: [&str; 32] = [
     "listen",
     "socket_mode",
     "reuse_port",
@@ -505,6 +505,9 @@ const ALL_FLAGS: [&str; 29] = [
     "upstream_idle_timeout",
     "tunnel_timeout",
     "drain_timeout",
+    "ready_lead",
+    "upgrade_timeout",
+    "pid_file",
     "idle_conns_max",
     "upstream_conns_max",
     "head_max",
@@ -543,6 +546,18 @@ mod tests {
             (Timeouts::default(), Limits::default())
         );
         assert!(plan.workers >= 1);
+    }
+
+    /// --pid-file beside --config was read by nobody.
+    #[test]
+    fn no_flag_beside_a_file_is_ignored() {
+        use clap::CommandFactory as _;
+        use std::collections::BTreeSet;
+        let command = Flags::command();
+        let names = command.get_arguments().map(|one| one.get_id().as_str());
+        let own = ["config", "watch", "help", "version"];
+        let others: BTreeSet<&str> = names.filter(|name| !own.contains(name)).collect();
+        assert_eq!(others, BTreeSet::from(ALL_FLAGS));
     }
 
     #[test]
