@@ -369,7 +369,9 @@ impl Main {
         match begun {
             Ok(process) => {
                 self.notify.reloading(clock::monotonic_ns());
-                eprintln!("hp-proxy: upgrading to process {process}");
+                // In one piece: the other process writes to the same log.
+                let line = format!("hp-proxy: upgrading to process {process}\n");
+                eprint!("{line}");
                 self.asked.extend(asked);
             }
             Err(line) => {

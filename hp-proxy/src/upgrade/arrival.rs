@@ -40,10 +40,10 @@ impl Arrival {
         let upgrades = state.get(UPGRADES).and_then(Value::as_u64);
         let upgrades = upgrades.unwrap_or(0).saturating_add(1);
         state.put(UPGRADES, upgrades);
-        eprintln!(
-            "hp-proxy: taking over from process {}, upgrade {upgrades}",
-            predecessor.process
-        );
+        // In one piece: the other process writes to the same log.
+        let process = predecessor.process;
+        let line = format!("hp-proxy: taking over from process {process}, upgrade {upgrades}\n");
+        eprint!("{line}");
         Ok(Self {
             predecessor: Some(predecessor),
             inheritance,
