@@ -235,8 +235,12 @@ async fn load(gate: &Gate<'_>, fleet: &Rc<Fleet>, seconds: &Seconds, opened: Ope
             gate.context.rt.yield_now().await;
         }
     }
-    let pacer = Rc::clone(fleet);
-    fleet.rt.spawn(async move { pacer.pace().await });
+    // The pacer counts what nobody sent: the last connection may leave before it does.
+    let (pacer, ticket) = (Rc::clone(fleet), latch.ticket());
+    fleet.rt.spawn(async move {
+        pacer.pace().await;
+        drop(ticket);
+    });
     let to_the_end = async {
         seconds.tell(fleet).await;
         fleet.until(fleet.window.stop.get()).await;

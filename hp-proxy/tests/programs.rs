@@ -80,6 +80,23 @@ fn a_stall_shows_in_a_closed_loop_as_the_maximum_alone() {
     assert!(at(1.0) > Duration::from_millis(950), "{:?}", at(1.0));
 }
 
+/// What the common schedule had not handed out when the last connection left was forgotten.
+#[test]
+fn every_request_that_is_due_is_counted_before_a_server_that_says_nothing() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "{\"t\": 0, \"path\": \"/\"}\n".repeat(50)).expect("room");
+    let recorded = format!("--replay {}", file.path().display());
+    for face in [Face::Readiness, Face::Completion] {
+        for timeout in [1, 2, 3, 5, 8, 13, 21, 34] {
+            for (flags, due) in [("-R 1000 -d 50ms --warmup 0", 50), (recorded.as_str(), 50)] {
+                let load = play_silence(face, &format!("-c 1 -t 1 -T {timeout}ms {flags}"));
+                let seen = (load.requests + load.unsent, load.censored);
+                assert_eq!(seen, (due, due), "{face:?} {flags} -T {timeout}ms");
+            }
+        }
+    }
+}
+
 struct Run {
     load: Record,
     rows: Rows,
@@ -157,6 +174,21 @@ fn play_stall(flags: &str) -> Record {
     world
         .run_until(&mut || echo_host.descriptors() == 0, limits)
         .expect("a drain ends");
+    world.shut_down().expect("nothing is left");
+    merged(&records.borrow())
+}
+
+/// Load on a server whose kernel takes connections, and nobody else does.
+fn play_silence(face: Face, flags: &str) -> Record {
+    let world = World::new(5, &Profile::calm());
+    let [bench_host, silent_host] = [[10, 0, 0, 1], [10, 0, 0, 3]].map(|addr| world.host(addr));
+    let target = SocketAddr::from((silent_host.addr(), 9001));
+    let socket = silent_host.listen(target, 1024).expect("its own address");
+    let records = start_load(&bench_host, face, target, flags);
+    world
+        .run_until(&mut || records.borrow().len() == 1, Limits::default())
+        .expect("silence ends");
+    drop(socket);
     world.shut_down().expect("nothing is left");
     merged(&records.borrow())
 }
