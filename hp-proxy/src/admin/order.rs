@@ -23,46 +23,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// What.
-    pub act: Act,
+    pub change: Change<NewEndpoint>,
     /// For how long.
     pub hold: Hold,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// One more endpoint.
-    Add {
-        /// By name.
-        upstream: String,
-        /// What it is like.
-        endpoint: NewEndpoint,
-    },
-    /// One endpoint less.
-    Remove {
-        /// By name.
-        upstream: String,
-        /// As the file names it.
-        endpoint: String,
-    },
-    /// Another weight or standing; at least one of them.
-    Set {
-        /// By name.
-        upstream: String,
-        /// As the file names it.
-        endpoint: String,
-        /// 0 to [`WEIGHT_MAX`].
-        weight: Option<u32>,
-        /// Whether it is given requests.
-        standing: Option<Standing>,
-    },
-    /// A route closed or opened.
-    Maintain {
-        /// By name.
-        route: String,
-        /// Whether it is closed.
-        is_closed: bool,
-    },
 }
 
 /// An endpoint whose address is not resolved yet.
@@ -157,25 +120,7 @@ impl Order {
     /// # Errors
     /// [`OrderError::Invalid`].
     pub fn resolve(self) -> Result<(Change, Hold), OrderError> {
-        let change = match self.act {
-            Act::Add { upstream, endpoint } => Change::Add {
-                upstream,
-                endpoint: endpoint.resolve()?,
-            },
-            Act::Remove { upstream, endpoint } => Change::Remove { upstream, endpoint },
-            Act::Set {
-                upstream,
-                endpoint,
-                weight,
-                standing,
-            } => Change::Set {
-                upstream,
-                endpoint,
-                weight,
-                standing,
-            },
-            Act::Maintain { route, is_closed } => Change::Maintain { route, is_closed },
-        };
+        let change = self.change.try_map(NewEndpoint::resolve)?;
         Ok((change, self.hold))
     }
 }
@@ -262,7 +207,7 @@ fn add(upstream: String, asked: Asked<'_>) -> Result<Order, OrderError> {
         slow_start,
     };
     Ok(Order {
-        act: Act::Add { upstream, endpoint },
+        change: Change::Add { upstream, endpoint },
         hold: hold(body.keep),
     })
 }
@@ -278,7 +223,7 @@ fn set(upstream: String, endpoint: String, asked: Asked<'_>) -> Result<Order, Or
         .weight
         .map(|weight| within("weight", weight, WEIGHT_MAX));
     Ok(Order {
-        act: Act::Set {
+        change: Change::Set {
             upstream,
             endpoint,
             weight: weight.transpose()?,
@@ -304,7 +249,7 @@ fn remove(upstream: String, endpoint: String, asked: Asked<'_>) -> Result<Order,
         Some(_) => return Err(invalid("the query may be keep=true or keep=false")),
     };
     Ok(Order {
-        act: Act::Remove { upstream, endpoint },
+        change: Change::Remove { upstream, endpoint },
         hold: hold(keep),
     })
 }
@@ -314,7 +259,7 @@ fn maintain(route: String, asked: Asked<'_>) -> Result<Order, OrderError> {
     let body: MaintainBody = json(asked.body)?;
     let is_closed = body.on;
     Ok(Order {
-        act: Act::Maintain { route, is_closed },
+        change: Change::Maintain { route, is_closed },
         hold: hold(body.keep),
     })
 }
@@ -415,39 +360,39 @@ mod tests {
             is_backup: true,
             slow_start: Some(Duration::from_secs(30)),
         };
-        let act = Act::Add {
+        let change = Change::Add {
             upstream: web(),
             endpoint,
         };
         let hold = Hold::Kept;
-        assert_eq!(added, Ok(Order { act, hold }));
+        assert_eq!(added, Ok(Order { change, hold }));
         let removed = ask(
             "DELETE /upstreams/web/endpoints/unix:%2Frun%2fa?keep=true",
             "",
         );
-        let act = Act::Remove {
+        let change = Change::Remove {
             upstream: web(),
             endpoint: String::from("unix:/run/a"),
         };
-        assert_eq!(removed, Ok(Order { act, hold }));
+        assert_eq!(removed, Ok(Order { change, hold }));
         let set = ask(
             "PATCH /upstreams/web/endpoints/[::1]:80",
             r#"{"weight": 0, "standing": "drain"}"#,
         );
-        let act = Act::Set {
+        let change = Change::Set {
             upstream: web(),
             endpoint: String::from("[::1]:80"),
             weight: Some(0),
             standing: Some(Standing::Draining),
         };
         let hold = Hold::UntilReload;
-        assert_eq!(set, Ok(Order { act, hold }));
+        assert_eq!(set, Ok(Order { change, hold }));
         let closed = ask("POST /routes/any%20path/maintenance", r#"{"on": true}"#);
-        let act = Act::Maintain {
+        let change = Change::Maintain {
             route: String::from("any path"),
             is_closed: true,
         };
-        assert_eq!(closed, Ok(Order { act, hold }));
+        assert_eq!(closed, Ok(Order { change, hold }));
     }
 
     fn check_refused(line: &str, rows: &[(&str, u16, &str)]) {
@@ -539,8 +484,8 @@ mod tests {
         #[test]
         fn every_name_can_be_escaped(name in "[^\\p{Cc}]{1,40}") {
             let order = ask(&format!("DELETE /upstreams/web/endpoints/{}", escape(&name)), "");
-            let act = Act::Remove { upstream: web(), endpoint: name };
-            prop_assert_eq!(order, Ok(Order { act, hold: Hold::UntilReload }));
+            let change = Change::Remove { upstream: web(), endpoint: name };
+            prop_assert_eq!(order, Ok(Order { change, hold: Hold::UntilReload }));
         }
 
         #[test]

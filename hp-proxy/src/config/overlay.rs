@@ -13,15 +13,15 @@ use crate::upstream::balance::member::Standing;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One change.
+/// One change. `E`: what is known of an endpoint that is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<E = Endpoint> {
     /// An upstream gets one more endpoint.
     Add {
         /// By name.
         upstream: String,
         /// Its name is what later changes call it by.
-        endpoint: Endpoint,
+        endpoint: E,
     },
     /// An endpoint leaves: what is in flight there is finished.
     Remove {
@@ -48,6 +48,34 @@ pub enum Change {
         /// Whether it is closed.
         is_closed: bool,
     },
+}
+
+impl<E> Change<E> {
+    /// The same, where an added endpoint is known in another form.
+    ///
+    /// # Errors
+    /// Those of `form`.
+    pub fn try_map<F, X>(self, form: impl FnOnce(E) -> Result<F, X>) -> Result<Change<F>, X> {
+        Ok(match self {
+            Self::Add { upstream, endpoint } => Change::Add {
+                upstream,
+                endpoint: form(endpoint)?,
+            },
+            Self::Remove { upstream, endpoint } => Change::Remove { upstream, endpoint },
+            Self::Set {
+                upstream,
+                endpoint,
+                weight,
+                standing,
+            } => Change::Set {
+                upstream,
+                endpoint,
+                weight,
+                standing,
+            },
+            Self::Maintain { route, is_closed } => Change::Maintain { route, is_closed },
+        })
+    }
 }
 
 impl fmt::Display for Change {
