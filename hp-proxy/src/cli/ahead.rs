@@ -1,15 +1,12 @@
 //! `hp-proxy plan FILE`: what a running proxy would change if it followed the file, and what is connected where that happens.
 
-use super::{Refusal, resolve};
+use super::{Refusal, ctl, resolve};
 use crate::config::difference::{Change, Difference, Kind, Part};
 use crate::config::plan::{Plan, Serves};
 use crate::config::{load_text, show};
 use crate::live::Live;
-use hp_core::rt::net::{Address, Rx};
-use hp_core::rt::{Engine, Rt, RtOptions};
+use hp_core::rt::net::Address;
 use serde_json::{Value, json};
-use std::io;
-use std::time::Duration;
 
 /// What is told, and whether it can be done.
 pub(super) struct Ahead {
@@ -26,10 +23,11 @@ pub(super) fn look(new: Plan, admin: Option<&str>, is_json: bool) -> Result<Ahea
         Some(text) => resolve("--admin", text)?,
         None => admin_of(&new)?,
     };
-    let failed = |why: String| Refusal::Failed(format!("the proxy at {addr}: {why}"));
-    let running = ask(&addr, "/plan").map_err(&failed)?;
-    let running = read(&running).map_err(&failed)?;
-    let live = ask(&addr, "/connections").map_err(&failed)?;
+    let whom = format!("the proxy at {addr}");
+    let failed = |why: String| Refusal::Failed(format!("{whom}: {why}"));
+    let ask = |path| ctl::ask(&addr, &whom, ("GET", path, ""));
+    let running = read(&ask("/plan")?.body).map_err(&failed)?;
+    let live = ask("/connections")?.body;
     let live: Value = serde_json::from_str(&live)
         .map_err(|error| failed(format!("what it says of /connections is no JSON: {error}")))?;
     // Both without their secrets, which a running proxy does not tell.
@@ -74,48 +72,6 @@ fn read(text: &str) -> Result<Plan, String> {
 fn is_made_up(via: &str) -> bool {
     via.strip_prefix("hp-proxy-")
         .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// The content of what the proxy answers with.
-fn ask(addr: &Address, path: &str) -> Result<String, String> {
-    let options = RtOptions {
-        engine: Engine::Epoll,
-        ..RtOptions::default()
-    };
-    let rt = Rt::new(&options).map_err(|error| error.to_string())?;
-    let bytes = rt.block_on(exchange(&rt, addr, path));
-    rt.shut_down();
-    let bytes = bytes.map_err(|error| {
-        format!("cannot be asked: {error}; is it running, and is this its admin address?")
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_not_text| String::from("it answers no text"))?;
-    let (head, content) = text
-        .split_once("\r\n\r\n")
-        .ok_or("it answers no HTTP; is this its admin address?")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        return Err(format!(
-            "it answers {status} for {path}; is this its admin address?"
-        ));
-    }
-    Ok(content.to_owned())
-}
-
-async fn exchange(rt: &Rt, addr: &Address, path: &str) -> io::Result<Vec<u8>> {
-    let conn = rt.connect_to(addr, rt.now() + PATIENCE).await?;
-    conn.set_deadline(Some(rt.now() + PATIENCE));
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    conn.write(format!("GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes())?;
-    let mut bytes = Vec::new();
-    loop {
-        match conn.recv().await? {
-            Rx::Eof => return Ok(bytes),
-            Rx::Data(_) if bytes.len() > ANSWER_BYTES_MAX => {
-                return Err(io::Error::other("its answer is too long"));
-            }
-            Rx::Data(lent) => bytes.extend_from_slice(&lent),
-        }
-    }
 }
 
 fn lines_of(difference: &Difference, live: &Live) -> String {
@@ -188,6 +144,3 @@ fn conns_text(of: crate::live::Conns) -> String {
 }
 
 const GOING: &str = "idle ones close at once, the others after what they carry";
-/// For each of the two questions.
-const PATIENCE: Duration = Duration::from_secs(10);
-const ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -137,7 +137,8 @@ pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
         target,
         body,
     } = request(ctl.word);
-    let reply = ask(&address, &ctl.admin, (method, &target, &body))?;
+    let whom = format!("--admin {}", ctl.admin);
+    let reply = ask(&address, &whom, (method, &target, &body))?;
     if ctl.json {
         return Ok(reply.body);
     }
@@ -145,13 +146,13 @@ pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
     Ok(told.as_ref().map_or_else(|| reply.body.clone(), table))
 }
 
-/// Asks the admin listener at an address, which the user wrote like this.
+/// Asks the admin listener at an address, which the user knows under this name.
 ///
 /// # Errors
 /// [`Refusal::Failed`], for an answer with an error status, too.
 pub(super) fn ask(
     address: &Address,
-    written: &str,
+    whom: &str,
     (method, target, body): (&str, &str, &str),
 ) -> Result<Reply, Refusal> {
     let question = Question {
@@ -163,7 +164,7 @@ pub(super) fn ask(
     let reply = client::ask(address, question);
     let reply = reply.map_err(|error| {
         Refusal::Failed(format!(
-            "--admin {written}: {error}; is hp-proxy running with this admin address?"
+            "{whom}: {error}; is hp-proxy running with this admin address?"
         ))
     })?;
     match reply.status {
