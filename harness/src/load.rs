@@ -209,12 +209,7 @@ impl Running {
             }
             (Some(status), Err(cause)) => format!("gave no usable document ({status}; {cause})"),
         };
-        let stderr = self.process.stderr();
-        let last = stderr
-            .lines()
-            .last()
-            .map(|line| format!(": {line}"))
-            .unwrap_or_default();
+        let last = self.process.last_words();
         Ok(Outcome::Silent(format!("the load {seen}{last}")))
     }
 }

@@ -379,6 +379,13 @@ impl Process {
     pub fn stderr(&self) -> String {
         printed(&self.stderr)
     }
+
+    /// The last line of that, behind a colon; empty where it has printed nothing.
+    pub fn last_words(&self) -> String {
+        let stderr = self.stderr();
+        let last = stderr.lines().last();
+        last.map(|line| format!(": {line}")).unwrap_or_default()
+    }
 }
 
 impl Drop for Process {

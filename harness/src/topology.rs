@@ -295,12 +295,7 @@ impl Server {
         let Some(status) = self.process.ended() else {
             return self.more.iter_mut().find_map(Self::ended);
         };
-        let stderr = self.process.stderr();
-        let last = stderr
-            .lines()
-            .last()
-            .map(|line| format!(": {line}"))
-            .unwrap_or_default();
+        let last = self.process.last_words();
         Some(format!("{} ended ({status}){last}", self.name))
     }
 }

@@ -95,11 +95,10 @@ pub(super) fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error>
         return Err(Error::Interrupted);
     }
     if let Some(status) = ended {
-        let stderr = background.stderr();
-        let last = stderr.lines().last().unwrap_or_default();
+        let last = background.last_words();
         record
             .void
-            .push(format!("the load beside ended at once ({status}): {last}"));
+            .push(format!("the load beside ended at once ({status}){last}"));
         return Ok(());
     }
 
