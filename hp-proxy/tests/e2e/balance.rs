@@ -32,13 +32,18 @@ pub(crate) fn whoever_is_asked(backends: &[Backend]) -> (usize, Peer, Message) {
     panic!("no backend was asked");
 }
 
-/// Which backend a request goes to; it is answered, and its connection ends.
-fn asked(client: &mut Peer, backends: &[Backend], fields: &str) -> usize {
+/// One request with these fields: which backend it goes to, and the answer. The backend's connection ends.
+pub(crate) fn answered(client: &mut Peer, backends: &[Backend], fields: &str) -> (usize, Message) {
     client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
     let (index, mut peer, _) = whoever_is_asked(backends);
     peer.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
-    assert_eq!(client.response().status(), 200);
-    index
+    let answer = client.response();
+    assert_eq!(answer.status(), 200);
+    (index, answer)
+}
+
+fn asked(client: &mut Peer, backends: &[Backend], fields: &str) -> usize {
+    answered(client, backends, fields).0
 }
 
 pub(crate) fn requests_are_shared_out_by_weight(engine: Engine) {

@@ -1,7 +1,7 @@
 //! What operators change while the program runs: by its admin listener, and by its command line.
 
 use crate::Engine;
-use crate::balance::{backends, whoever_is_asked};
+use crate::balance::{answered, backends, whoever_is_asked};
 use crate::support::{Backend, Message, OK, Peer, Proxy};
 use serde_json::{Value, json};
 use std::process::Command;
@@ -46,21 +46,11 @@ fn endpoint(method: &str, backend: &Backend) -> String {
     format!("{method} /upstreams/web/endpoints/{}", backend.addr)
 }
 
-/// Which backend a request goes to; it is answered, and its connection ends.
-fn asked(client: &mut Peer, backends: &[Backend], fields: &str) -> (usize, Message) {
-    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
-    let (index, mut peer, _) = whoever_is_asked(backends);
-    peer.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
-    let answer = client.response();
-    assert_eq!(answer.status(), 200);
-    (index, answer)
-}
-
 /// How many of eight requests go to each of three backends.
 fn shares(client: &mut Peer, backends: &[Backend]) -> [u32; 3] {
     let mut counts = [0; 3];
     for _ in 0..8 {
-        counts[asked(client, backends, "").0] += 1;
+        counts[answered(client, backends, "").0] += 1;
     }
     counts
 }
@@ -118,7 +108,7 @@ pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: 
     let backends = backends(3);
     let proxy = started(engine, &backends, 3, "sticky = {}");
     let mut client = proxy.client();
-    let (first, answer) = asked(&mut client, &backends, "");
+    let (first, answer) = answered(&mut client, &backends, "");
     let given = answer
         .field("Set-Cookie")
         .unwrap()
@@ -133,7 +123,7 @@ pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: 
     );
     assert_eq!(shown(&proxy)[first].1, "drain");
     assert_eq!(shares(&mut client, &backends)[first], 0);
-    let (again, answer) = asked(&mut client, &backends, &cookie);
+    let (again, answer) = answered(&mut client, &backends, &cookie);
     assert_eq!((again, answer.field("Set-Cookie")), (first, None));
     done(
         &proxy,
@@ -142,7 +132,7 @@ pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: 
     );
     assert_eq!(shares(&mut client, &backends)[first], 0);
     assert_eq!(
-        asked(&mut client, &backends, &cookie).0,
+        answered(&mut client, &backends, &cookie).0,
         first,
         "weight 0 keeps them, too"
     );
@@ -151,7 +141,7 @@ pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: 
         &endpoint("PATCH", &backends[first]),
         &json!({ "standing": "out", "weight": 1 }),
     );
-    let (second, answer) = asked(&mut client, &backends, &cookie);
+    let (second, answer) = answered(&mut client, &backends, &cookie);
     assert_ne!(second, first);
     assert!(answer.field("Set-Cookie").is_some(), "bound to another one");
     done(
@@ -160,7 +150,7 @@ pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: 
         &json!({ "standing": "active" }),
     );
     assert!(shares(&mut client, &backends)[first] > 0);
-    assert_eq!(asked(&mut client, &backends, &cookie).0, first);
+    assert_eq!(answered(&mut client, &backends, &cookie).0, first);
 }
 
 pub(crate) fn an_endpoint_that_is_out_finishes_what_it_has(engine: Engine) {
@@ -190,7 +180,7 @@ pub(crate) fn nobody_in_service_is_503_at_once(engine: Engine) {
         ),
     );
     let mut client = proxy.client();
-    assert_eq!(asked(&mut client, &backends, "").0, 0);
+    assert_eq!(answered(&mut client, &backends, "").0, 0);
     done(
         &proxy,
         &endpoint("PATCH", &backends[0]),
@@ -203,7 +193,7 @@ pub(crate) fn nobody_in_service_is_503_at_once(engine: Engine) {
         &endpoint("PATCH", &backends[1]),
         &json!({ "standing": "active" }),
     );
-    assert_eq!(asked(&mut client, &backends, "").0, 1);
+    assert_eq!(answered(&mut client, &backends, "").0, 1);
 }
 
 pub(crate) fn weights_change_the_shares(engine: Engine) {
@@ -228,7 +218,7 @@ pub(crate) fn a_route_is_closed_and_opened_again(engine: Engine) {
     let backends = backends(1);
     let proxy = started(engine, &backends, 1, "");
     let mut client = proxy.client();
-    assert_eq!(asked(&mut client, &backends, "").1.status(), 200);
+    assert_eq!(answered(&mut client, &backends, "").1.status(), 200);
     done(
         &proxy,
         "POST /routes/all/maintenance",
@@ -245,7 +235,7 @@ pub(crate) fn a_route_is_closed_and_opened_again(engine: Engine) {
         "POST /routes/all/maintenance",
         &json!({ "on": false }),
     );
-    assert_eq!(asked(&mut client, &backends, "").1.status(), 200);
+    assert_eq!(answered(&mut client, &backends, "").1.status(), 200);
 }
 
 pub(crate) fn what_cannot_be_changed_is_told(engine: Engine) {
@@ -313,7 +303,7 @@ pub(crate) fn what_cannot_be_changed_is_told(engine: Engine) {
         );
     }
     assert_eq!(shown(&proxy), [(only, String::from("active"), 1)]);
-    assert_eq!(asked(&mut proxy.client(), &backends, "").0, 0);
+    assert_eq!(answered(&mut proxy.client(), &backends, "").0, 0);
 }
 
 pub(crate) fn an_order_is_bounded(engine: Engine) {

@@ -1,18 +1,8 @@
 //! Cookies that keep a client with its endpoint, in a program that is run from a file.
 
 use crate::Engine;
-use crate::balance::{backends, whoever_is_asked, with_upstream};
+use crate::balance::{answered, backends, whoever_is_asked, with_upstream};
 use crate::support::{Backend, Message, OK, Peer, Proxy};
-
-/// One request with these fields: which backend it went to, and the answer. The backend's connection ends.
-fn asked(client: &mut Peer, backends: &[Backend], fields: &str) -> (usize, Message) {
-    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
-    let (index, mut peer, _) = whoever_is_asked(backends);
-    peer.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
-    let answer = client.response();
-    assert_eq!(answer.status(), 200);
-    (index, answer)
-}
 
 /// The Cookie field of a client that was given a cookie.
 fn kept(answer: &Message) -> String {
@@ -35,7 +25,7 @@ pub(crate) fn a_client_stays_with_the_endpoint_that_answered_it_first(engine: En
     let mut seen = [false; 3];
     for _ in 0..6 {
         let mut client = proxy.client();
-        let (first, answer) = asked(&mut client, &backends, "");
+        let (first, answer) = answered(&mut client, &backends, "");
         let given = answer.field("Set-Cookie").unwrap();
         assert!(given.starts_with("hp_route="), "{given}");
         assert!(
@@ -46,7 +36,7 @@ pub(crate) fn a_client_stays_with_the_endpoint_that_answered_it_first(engine: En
         assert!(!given.contains(&addr), "{given}");
         let cookie = kept(&answer);
         for _ in 0..3 {
-            let (again, answer) = asked(&mut client, &backends, &cookie);
+            let (again, answer) = answered(&mut client, &backends, &cookie);
             assert_eq!((again, answer.field("Set-Cookie")), (first, None));
         }
         seen[first] = true;
@@ -60,11 +50,11 @@ pub(crate) fn cookies_that_are_not_ours_bind_nobody(engine: Engine) {
     let proxy = three(engine, &backends, key);
     let other = three(engine, &backends, "{ }");
     let same = three(engine, &backends, key);
-    let (first, answer) = asked(&mut proxy.client(), &backends, "");
+    let (first, answer) = answered(&mut proxy.client(), &backends, "");
     let cookie = kept(&answer);
-    let (again, answer) = asked(&mut same.client(), &backends, &cookie);
+    let (again, answer) = answered(&mut same.client(), &backends, &cookie);
     assert_eq!((again, answer.field("Set-Cookie")), (first, None));
-    let foreign = kept(&asked(&mut other.client(), &backends, "").1);
+    let foreign = kept(&answered(&mut other.client(), &backends, "").1);
     let (_, value) = cookie.trim_end().split_once('=').unwrap();
     for fields in [
         foreign.as_str(),
@@ -74,13 +64,13 @@ pub(crate) fn cookies_that_are_not_ours_bind_nobody(engine: Engine) {
         &format!("Cookie: HP_ROUTE={value}\r\n"),
         &format!("Cookie: hp_route=x{value}\r\n"),
     ] {
-        let (_, answer) = asked(&mut proxy.client(), &backends, fields);
+        let (_, answer) = answered(&mut proxy.client(), &backends, fields);
         assert!(answer.field("Set-Cookie").is_some(), "{fields}");
     }
     // The good one is found among many.
     let junk = "hp_route=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; ".repeat(650);
     let fields = format!("Cookie: a=b\r\nCookie: {junk}hp_route={value}\r\n");
-    let (again, answer) = asked(&mut proxy.client(), &backends, &fields);
+    let (again, answer) = answered(&mut proxy.client(), &backends, &fields);
     assert_eq!((again, answer.field("Set-Cookie")), (first, None));
 }
 
@@ -88,13 +78,13 @@ pub(crate) fn a_client_whose_endpoint_is_gone_is_bound_anew(engine: Engine) {
     let mut backends = backends(3);
     let proxy = three(engine, &backends, "{ }");
     let mut client = proxy.client();
-    let (first, answer) = asked(&mut client, &backends, "");
+    let (first, answer) = answered(&mut client, &backends, "");
     let cookie = kept(&answer);
     drop(backends.remove(first)); // It refuses from now on.
-    let (second, answer) = asked(&mut client, &backends, &cookie);
+    let (second, answer) = answered(&mut client, &backends, &cookie);
     let cookie = kept(&answer);
     for _ in 0..3 {
-        let (again, answer) = asked(&mut client, &backends, &cookie);
+        let (again, answer) = answered(&mut client, &backends, &cookie);
         assert_eq!((again, answer.field("Set-Cookie")), (second, None));
     }
 }
@@ -116,10 +106,10 @@ pub(crate) fn a_client_stays_on_its_side_of_a_split(engine: Engine) {
     );
     let proxy = Proxy::start_from_file(engine, &text);
     let mut client = proxy.client();
-    let (first, answer) = asked(&mut client, &backends, "");
+    let (first, answer) = answered(&mut client, &backends, "");
     let cookie = kept(&answer);
     for _ in 0..6 {
-        let (again, answer) = asked(&mut client, &backends, &cookie);
+        let (again, answer) = answered(&mut client, &backends, &cookie);
         assert_eq!((again, answer.field("Set-Cookie")), (first, None));
     }
 }
@@ -135,7 +125,7 @@ pub(crate) fn groups_are_asked_in_the_order_of_their_priority(engine: Engine) {
     let mut client = proxy.client();
     while !backends.is_empty() {
         for _ in 0..2 {
-            assert_eq!(asked(&mut client, &backends, "").0, 0);
+            assert_eq!(answered(&mut client, &backends, "").0, 0);
         }
         backends.remove(0); // It refuses from now on.
     }

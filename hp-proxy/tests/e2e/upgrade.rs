@@ -23,8 +23,10 @@ struct Line {
 }
 
 impl Line {
+    /// Listens on a free port, on this engine.
     fn start(engine: Engine, flags: &str) -> Self {
-        Self::start_in(engine, tempfile::tempdir().unwrap(), flags)
+        let flags = format!("--listen 127.0.0.1:0 {} {flags}", engine.flag());
+        Self::start_in(engine, tempfile::tempdir().unwrap(), &flags)
     }
 
     /// `@` in the flags stands for the directory.
@@ -230,11 +232,7 @@ fn more(served: &Receiver<()>, count: usize) {
 }
 
 pub(crate) fn fifty_clients_lose_nothing_in_five_upgrades(engine: Engine) {
-    let flags = format!(
-        "--listen 127.0.0.1:0 --workers 2 --backend {} {}",
-        answering(),
-        engine.flag()
-    );
+    let flags = format!("--workers 2 --backend {}", answering());
     let mut line = Line::start(engine, &flags);
     let addr = line.proxy.addr;
     under_load(addr, 50, Keeps::Yes, |served| {
@@ -279,11 +277,7 @@ pub(crate) fn more_workers_or_fewer_lose_no_connection(engine: Engine) {
 
 pub(crate) fn a_tunnel_stays_with_the_old_process_until_it_ends(engine: Engine) {
     let backend = Backend::new();
-    let flags = format!(
-        "--listen 127.0.0.1:0 --workers 1 --backend {} {}",
-        backend.addr,
-        engine.flag()
-    );
+    let flags = format!("--workers 1 --backend {}", backend.addr);
     let mut line = Line::start(engine, &flags);
     let ask = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let mut client = line.proxy.asked(ask);
@@ -385,9 +379,8 @@ pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
 pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
     let backend = Backend::new();
     let flags = format!(
-        "--listen 127.0.0.1:0 --workers 2 --upgrade-timeout 300ms --backend {} {}",
-        backend.addr,
-        engine.flag()
+        "--workers 2 --upgrade-timeout 300ms --backend {}",
+        backend.addr
     );
     let mut line = Line::start(engine, &flags);
     let mut client = line.proxy.client();
@@ -406,11 +399,8 @@ pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
 }
 
 pub(crate) fn a_signal_to_end_ends_the_successor_as_well(engine: Engine) {
-    let flags = format!(
-        "--listen 127.0.0.1:0 --upgrade-timeout 1h {}",
-        engine.flag()
-    );
-    let mut line = Line::start(engine, &flags);
+    let flags = "--upgrade-timeout 1h";
+    let mut line = Line::start(engine, flags);
     line.replace_program("exec sleep 3600");
     let process = line.begin();
     line.signal("TERM");
@@ -424,11 +414,7 @@ pub(crate) fn a_signal_to_end_ends_the_successor_as_well(engine: Engine) {
 /// The old process was asked for nothing: the first signal that it gets while it drains is not the second.
 pub(crate) fn a_process_that_was_replaced_ends_at_once_only_at_a_second_signal(engine: Engine) {
     let backend = Backend::new();
-    let flags = format!(
-        "--listen 127.0.0.1:0 --workers 1 --backend {} {}",
-        backend.addr,
-        engine.flag()
-    );
+    let flags = format!("--workers 1 --backend {}", backend.addr);
     let mut line = Line::start(engine, &flags);
     let mut client = line.proxy.asked(GET);
     let (mut upstream, _heard) = backend.request();
@@ -457,9 +443,8 @@ fn asked_by_name(path: &Path) -> String {
 
 pub(crate) fn a_unix_socket_keeps_its_name_until_the_last_process_ends(engine: Engine) {
     let flags = format!(
-        "--listen 127.0.0.1:0 --listen unix:@/front --socket-mode 600 --workers 2 --backend {} {}",
-        answering(),
-        engine.flag()
+        "--listen unix:@/front --socket-mode 600 --workers 2 --backend {}",
+        answering()
     );
     let mut line = Line::start(engine, &flags);
     let path = line.path("front");
@@ -501,8 +486,8 @@ pub(crate) fn a_listener_that_the_new_file_does_not_have_is_closed(engine: Engin
 }
 
 pub(crate) fn the_file_of_the_process_names_who_is_in_charge(engine: Engine) {
-    let flags = format!("--listen 127.0.0.1:0 --pid-file @/hp.pid {}", engine.flag());
-    let mut line = Line::start(engine, &flags);
+    let flags = "--pid-file @/hp.pid";
+    let mut line = Line::start(engine, flags);
     let path = line.path("hp.pid");
     // It is written once the listeners accept, which the line that the program was waited for with is about to tell.
     let names = |process: u32| {
