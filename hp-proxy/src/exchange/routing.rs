@@ -92,6 +92,17 @@ fn choose_among_many(
     let Some(winner) = worker.table().find(&facts) else {
         return Some(Own::Refusal(Answer::NO_ROUTE));
     };
+    let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
+    if let Some(passage) = worker.shared_plan().passage(winner.route)
+        && let Some(upstream) = passage.upstream
+        && is_as_it_came
+    {
+        chosen.route = winner.route;
+        chosen.upstream = upstream;
+        chosen.response_timeout = passage.response_timeout;
+        sender.encode_head(head, &client.conn, out);
+        return None;
+    }
     let Some(route) = worker.plan().routes.get(winner.route.0 as usize) else {
         return Some(Own::Refusal(Answer::NO_ROUTE));
     };
@@ -117,7 +128,6 @@ fn choose_among_many(
         if let Some(mirror) = &route.mirror {
             chosen.mirror = mirroring(worker, mirror, &facts);
         }
-        let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);
             return None;

@@ -1,22 +1,26 @@
-//! Trees over byte strings, each of which finds the longest of its strings that a key begins with. Built once; a look-up allocates
-//! nothing.
+//! Trees over byte strings, each of which leads a key to the only one of its strings that may be the longest that the key begins with,
+//! or that goes on from it. Built once; a walk allocates nothing and compares nothing.
 //!
 //! ```text
-//! "/v1/" "/v1/users" "/v2/"          root "/v" ─┬─ "1/" (entry 0) ── "users" (entry 1)
-//!                                               └─ "2/" (entry 2)
+//! "/v1/" "/v1/users" "/v2/"      the second half of byte 2 ─┬─ 1 ─► "/v1/users", and around it "/v1/"
+//!                                                           └─ 2 ─► "/v2/"
 //! ```
-//! All trees lie side by side in two lists, each tree in one stretch of both: what a look-up touches is memory that was not used lately,
-//! and there its time goes.
+//! A walk looks only where strings of the tree differ. Whoever walks compares the key with the string at its end, once, and goes on
+//! to those around it until one is as short as what is equal. Keys that differ from all strings end anywhere: there too
+//! each string that the key begins with is around the one at the end, since the walk has followed the key past all of them.
+//!
+//! Branches are by half bytes, so that a node has at most 16 of them and stands in one cache line or two. All trees lie side by side in
+//! one list, each in one stretch of it: what a walk touches is memory that was not used lately, and there its time goes.
 
-/// The trees.
+use std::collections::VecDeque;
+
+/// The trees. A node is: the place of a half byte, a bit for each value of it that strings have, and a link for each such bit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forest {
-    nodes: Vec<Node>,
-    /// Labels of nodes, each followed by the first bytes of its node's children.
-    bytes: Vec<u8>,
+    words: Vec<u32>,
 }
 
-/// A tree of a forest.
+/// A tree of a forest: a link. Links are places of nodes, or entries with [`ENTRY`] set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Root(u32);
 
@@ -25,171 +29,139 @@ impl Root {
     pub(super) const EMPTY: Self = Self(NONE);
 }
 
-/// The children lie side by side from `child` on, one for each of their first bytes, which are sorted.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    text: u32,
-    label_len: u16,
-    /// At most 256.
-    children: u16,
-    child: u32,
-    /// [`NONE`] where no key ends here.
-    entry: u32,
-}
-
-/// A node to be made: its place, the keys below it, how much of them stands above it, and the entry that it lies in.
+/// A link to be made: where it goes, the keys below it with the place of their first, and the entry around them.
 struct Pending<'k> {
-    node: usize,
+    slot: Option<usize>,
     keys: &'k [(&'k [u8], u32)],
-    depth: usize,
-    outer: u32,
+    first: usize,
+    around: u32,
 }
 
 impl Forest {
-    /// Adds a tree of distinct keys, of at most 4 GiB together with all others, whose entries are numbered from `first` on. Gives
-    /// with it, for each key, the entry of the longest other key that it begins with.
-    pub(super) fn grow(&mut self, keys: &[&[u8]], first: u32) -> (Root, Vec<Option<u32>>) {
-        let mut sorted: Vec<(&[u8], u32)> = keys.iter().copied().zip(first..).collect();
-        sorted.sort_unstable();
-        let mut outer = vec![None; keys.len()];
-        if sorted.is_empty() {
-            return (Root::EMPTY, outer);
-        }
-        let root = self.nodes.len();
-        self.nodes.push(Node::EMPTY);
-        let mut pending = std::collections::VecDeque::from([Pending {
-            node: root,
-            keys: &sorted,
-            depth: 0,
-            outer: NONE,
+    /// Adds a tree of keys, each with its entry, a number below 2^31 - 1; the keys are sorted and distinct. Gives with it, for each
+    /// key, the entry of the longest other key that it begins with, or [`NONE`].
+    pub(super) fn grow(&mut self, keys: &[(&[u8], u32)]) -> (Root, Vec<u32>) {
+        let mut around = vec![NONE; keys.len()];
+        let mut root = NONE;
+        let mut queue = VecDeque::from([Pending {
+            slot: None,
+            keys,
+            first: 0,
+            around: NONE,
         }]);
-        // Breadth first, so that children lie side by side.
-        while let Some(next) = pending.pop_front() {
-            if let Some((entry, around)) = self.make(next, &mut pending)
-                && let Some(slot) = outer.get_mut((entry - first) as usize)
-            {
-                *slot = (around != NONE).then_some(around);
+        // Breadth first, so that the nodes that most walks look at lie side by side.
+        while let Some(next) = queue.pop_front() {
+            let slot = next.slot;
+            let link = self.make(next, &mut around, &mut queue);
+            match slot.map(|slot| self.words.get_mut(slot)) {
+                None => root = link,
+                Some(Some(word)) => *word = link,
+                Some(None) => unreachable!("the node was made with a slot for each link"),
             }
         }
-        (Root(number(root)), outer)
+        (Root(root), around)
     }
 
-    /// Makes a node; gives the entry that ends there, if one does, and the one that it lies in.
+    /// Makes what a link leads to, and gives the link.
     fn make<'k>(
         &mut self,
         pending: Pending<'k>,
-        queue: &mut std::collections::VecDeque<Pending<'k>>,
-    ) -> Option<(u32, u32)> {
+        around: &mut [u32],
+        queue: &mut VecDeque<Pending<'k>>,
+    ) -> u32 {
         let Pending {
-            node,
-            keys,
-            depth,
-            outer,
+            mut keys,
+            mut first,
+            around: mut inner,
+            ..
         } = pending;
-        let [(first, entry), rest @ ..] = keys else {
-            return None;
-        };
-        let last = keys.last().map_or(*first, |(last, _)| last);
-        let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
-        let common = common.min(depth + LABEL_MAX);
-        let text = number(self.bytes.len());
-        let label = first.get(depth..common).unwrap_or_default();
-        self.bytes.extend_from_slice(label);
-        // Sorted and distinct: only the first key can end here.
-        let (entry, rest) = if first.len() == common {
-            (*entry, rest)
-        } else {
-            (NONE, keys)
-        };
-        let inner = if entry == NONE { outer } else { entry };
-        let child = self.nodes.len();
-        for group in rest.chunk_by(|(a, _), (b, _)| a.get(common) == b.get(common)) {
-            let Some(byte) = group.first().and_then(|(key, _)| key.get(common)) else {
-                continue;
+        // Sorted: only the first key can be one that all others begin with.
+        let place = loop {
+            let [(shortest, entry), rest @ ..] = keys else {
+                return NONE; // Of no key at all.
             };
-            self.bytes.push(*byte);
-            queue.push_back(Pending {
-                node: self.nodes.len(),
-                keys: group,
-                depth: common,
-                outer: inner,
-            });
-            self.nodes.push(Node::EMPTY);
-        }
-        let children = self.nodes.len() - child;
-        if let Some(slot) = self.nodes.get_mut(node) {
-            *slot = Node {
-                text,
-                label_len: u16::try_from(label.len()).expect("it is cut to that"),
-                children: u16::try_from(children).expect("bytes are 256"),
-                child: number(child),
-                entry,
-            };
-        }
-        (entry != NONE).then_some((entry, outer))
-    }
-
-    /// The entry of the longest key of a tree that `key` begins with.
-    #[inline]
-    pub(super) fn longest(&self, root: Root, key: &[u8]) -> Option<u32> {
-        let mut found = NONE;
-        let mut rest = key;
-        let mut at = self.nodes.get(root.0 as usize);
-        while let Some(node) = at {
-            let (label, firsts) = self.text(node);
-            let Some(after) = rest.strip_prefix(label) else {
-                break;
-            };
-            rest = after;
-            if node.entry != NONE {
-                found = node.entry;
+            let place = rest.last().map(|(last, _)| common_digits(shortest, last));
+            if let Some(place) = place.filter(|place| *place < 2 * shortest.len()) {
+                break place;
             }
-            let Some(byte) = rest.first() else {
-                break;
-            };
-            let position = if firsts.len() <= LINEAR_MAX {
-                firsts.iter().position(|first| first == byte)
-            } else {
-                firsts.binary_search(byte).ok()
-            };
-            at = position.and_then(|position| self.nodes.get(node.child as usize + position));
+            if let Some(slot) = around.get_mut(first) {
+                *slot = inner;
+            }
+            if rest.is_empty() {
+                return entry | ENTRY;
+            }
+            (keys, first, inner) = (rest, first + 1, *entry);
+        };
+        let node = self.words.len();
+        self.words.extend([number(place), 0]);
+        let mut values = 0;
+        for group in keys.chunk_by(|(a, _), (b, _)| digit_of(a, place) == digit_of(b, place)) {
+            values |= group
+                .first()
+                .map_or(0, |(key, _)| 1 << digit_of(key, place));
+            queue.push_back(Pending {
+                slot: Some(self.words.len()),
+                keys: group,
+                first,
+                around: inner,
+            });
+            self.words.push(NONE);
+            first += group.len();
         }
-        (found != NONE).then_some(found)
+        if let Some(word) = self.words.get_mut(node + 1) {
+            *word = values;
+        }
+        number(node)
     }
 
+    /// The entry that a key is led to; `None` where the tree is empty. `byte` gives the key's bytes by place, and 0 past its end.
     #[inline]
-    fn text(&self, node: &Node) -> (&[u8], &[u8]) {
-        let (start, label) = (node.text as usize, usize::from(node.label_len));
-        let text = self
-            .bytes
-            .get(start..start + label + usize::from(node.children));
-        text.and_then(|text| text.split_at_checked(label))
-            .unwrap_or_default()
+    pub(super) fn walk(&self, root: Root, byte: impl Fn(usize) -> u8) -> Option<u32> {
+        let mut link = root.0;
+        while link & ENTRY == 0 {
+            let [place, values, links @ ..] = self.words.get(link as usize..)? else {
+                return None; // Never: a node has two words and its links.
+            };
+            let digit = half(byte((place >> 1) as usize), *place);
+            let up_to = values & ((2 << digit) - 1);
+            let rank = up_to.count_ones().saturating_sub(1);
+            link = *links.get(rank as usize)?;
+        }
+        (link != NONE).then_some(link & !ENTRY)
     }
 }
 
-impl Node {
-    const EMPTY: Self = Self {
-        text: 0,
-        label_len: 0,
-        children: 0,
-        child: 0,
-        entry: NONE,
-    };
+/// How many half bytes two strings have in common at their beginning.
+fn common_digits(one: &[u8], other: &[u8]) -> usize {
+    let bytes = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    match (one.get(bytes), other.get(bytes)) {
+        (Some(a), Some(b)) => 2 * bytes + usize::from(a >> 4 == b >> 4),
+        _ => 2 * bytes,
+    }
 }
 
-const _: () = assert!(size_of::<Node>() == 16, "four nodes share a cache line");
+fn digit_of(key: &[u8], place: usize) -> u32 {
+    let byte = key.get(place / 2).copied().unwrap_or_default();
+    half(byte, number(place))
+}
 
-/// A configuration is far smaller than 4 GiB: its reader has a bound.
+/// The upper half of a byte at even places, the lower one at odd places.
+#[inline]
+fn half(byte: u8, place: u32) -> u32 {
+    (u32::from(byte) >> (4 * (!place & 1))) & 0xF
+}
+
+/// A configuration is far smaller than 1 GiB: its reader has a bound.
 fn number(value: usize) -> u32 {
-    u32::try_from(value).expect("the text of a configuration is bounded")
+    let number = u32::try_from(value)
+        .ok()
+        .filter(|number| number & ENTRY == 0);
+    number.expect("the text of a configuration is bounded")
 }
 
-const NONE: u32 = u32::MAX;
-/// What of a longer label is left goes to a node below.
-const LABEL_MAX: usize = u16::MAX as usize;
-/// Up to so many children a walk over their first bytes is cheaper than halving.
-const LINEAR_MAX: usize = 16;
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+const ENTRY: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
@@ -197,20 +169,28 @@ mod tests {
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
+    /// Keys that `key` begins with, the longest first, are those around the one that a walk leads to and as short as what is equal.
     fn check(keys: &[&[u8]], key: &[u8]) {
+        let mut sorted = keys.to_vec();
+        sorted.sort_unstable();
         let mut forest = Forest::default();
-        let other = forest.grow(&[b"/other", b""], 0);
-        let (root, outer) = forest.grow(keys, 7);
-        assert_ne!(other.0, root);
-        let mut expected: Vec<usize> = (0..keys.len())
-            .filter(|index| key.starts_with(keys[*index]))
+        let (other, _) = forest.grow(&[(b"", 0), (b"/other", 1)]);
+        let numbered: Vec<(&[u8], u32)> = sorted.iter().copied().zip(7..).collect();
+        let (root, around) = forest.grow(&numbered);
+        assert_ne!(other, root);
+        let mut expected: Vec<&[u8]> = sorted
+            .iter()
+            .copied()
+            .filter(|text| key.starts_with(text))
             .collect();
-        expected.sort_by_key(|index| std::cmp::Reverse(keys[*index].len()));
+        expected.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let mut found = Vec::new();
-        let mut at = forest.longest(root, key);
-        while let Some(entry) = at {
-            found.push(entry as usize - 7);
-            at = outer[entry as usize - 7];
+        let mut at = forest.walk(root, |place| key.get(place).copied().unwrap_or_default());
+        while let Some(entry) = at.map(|entry| entry as usize - 7) {
+            if key.starts_with(sorted[entry]) {
+                found.push(sorted[entry]);
+            }
+            at = (around[entry] != NONE).then_some(around[entry]);
         }
         assert_eq!(found, expected, "{keys:?} {key:?}");
     }
@@ -232,20 +212,22 @@ mod tests {
             b"",
             b"x",
             b"/v2/\xff",
+            b"/v3/",
+            b"/v1/\0",
         ] {
             check(&keys, key);
         }
     }
 
     #[test]
-    fn many_children_are_found() {
+    fn all_values_of_a_byte_are_told_apart() {
         let keys: Vec<[u8; 2]> = (0..=255).map(|byte| [byte, 7]).collect();
         let keys: Vec<&[u8]> = keys.iter().map(<[u8; 2]>::as_slice).collect();
         (0..=255).for_each(|byte| check(&keys, &[byte, 7, 1]));
     }
 
     #[test]
-    fn labels_may_be_long() {
+    fn strings_may_be_long() {
         let long = vec![b'x'; 200_000];
         check(&[&long, &long[1..], b"y"], &long);
         check(&[&long, b"y"], &long[1..]);
@@ -254,8 +236,8 @@ mod tests {
     proptest! {
         #[test]
         fn it_finds_what_a_search_through_all_finds(
-            keys in btree_set(vec(0_u8..3, 0..6), 0..20),
-            key in vec(0_u8..3, 0..8),
+            keys in btree_set(vec(prop::sample::select(vec![0_u8, 1, 0x10, 0xFF]), 0..6), 0..20),
+            key in vec(prop::sample::select(vec![0_u8, 1, 0x10, 0x11, 0xFF]), 0..8),
         ) {
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             check(&keys, &key);

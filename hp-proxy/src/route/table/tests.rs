@@ -1,5 +1,5 @@
 use super::*;
-use crate::route::rule::{Condition, Pattern};
+use crate::route::rule::{Condition, HostRule, Pattern};
 use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::request::parse_request;
 use proptest::prelude::*;
@@ -210,12 +210,19 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
         "/a/b",
         "=/a",
         "=/a/b",
+        "/b",
+        "=/",
         "~^/a/?.*b",
+        "~^/a+$",
+        "~^/a/(b|c)$",
+        r"~^/a\b",
         "~b$",
     ]);
     let conditions = prop::sample::select(vec![
         "",
         " m:GET",
+        " m:PUT,PURGE",
+        " m:PUT h:X=1",
         " h:X=1",
         " q:k",
         " h:X q:k=1",
@@ -223,15 +230,18 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
     ]);
     let line =
         (host, path, conditions).prop_map(|(host, path, rest)| format!("{host} {path}{rest}"));
-    prop::collection::vec(line, 0..12)
+    prop::collection::vec(line, 0..16)
 }
 
 proptest! {
     #[test]
     fn the_index_finds_what_a_look_at_all_rules_finds(
         lines in lines(),
-        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", "t", "x.a.t", "z"]),
-        target in prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/ab", "/a?k=1", "/a/b?k", "/c"]),
+        method in prop::sample::select(vec!["GET", "PUT", "PURGE", "get"]),
+        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", "t", "x.a.t", "z", "A.T:1", "y.B.a.T.", "ba.t", "a", ".t"]),
+        target in prop::sample::select(vec![
+            "/", "/a", "/a/", "/a/b", "/ab", "/a?k=1", "/a/b?k", "/c", "/aaa", "/a/c", "/a/bb", "/b/", "//", "/a-",
+        ]),
         fields in prop::sample::select(vec!["", "X: 1\r\n", "X: 2\r\n"]),
     ) {
         let mut kept: Vec<&str> = Vec::new();
@@ -241,11 +251,11 @@ proptest! {
             }
         }
         let table = table(&kept);
-        with_facts(&request("GET", host, target, fields), |facts| {
+        with_facts(&request(method, host, target, fields), |facts| {
             let found = table.find(facts).map(|winner| winner.route);
             let explained = table.explain(facts);
             let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
-            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {host} {target} {fields}");
+            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {method} {host} {target} {fields}");
         });
     }
 }
