@@ -245,11 +245,12 @@ impl Draws {
 /// What is under test. Not inlined, so that a profile finds it.
 #[inline(never)]
 fn look_up(table: &Table, head: &RequestHead<'_, '_>) -> Option<u32> {
-    let path = path::normal(head.target.path());
+    let (path, query) = head.target.path_then_query();
+    let path = path::normal(path);
     let facts = Facts {
         host: head.authority.map_or(b"", |authority| authority.host()),
         path: &path,
-        query: head.target.query(),
+        query,
         method: head.method.as_str(),
         fields: &head.fields,
         client: None,

@@ -212,6 +212,7 @@ fn act(
 struct Seen<'a> {
     host: &'a [u8],
     path: std::borrow::Cow<'a, str>,
+    query: Option<&'a str>,
     client: Option<IpAddr>,
 }
 
@@ -222,7 +223,7 @@ impl<'a> Seen<'a> {
         head: &RequestHead<'_, 'a>,
         sender: &Sender<'_>,
     ) -> Self {
-        let path = head.target.path();
+        let (path, query) = head.target.path_then_query();
         Self {
             host: head.authority.map_or(b"", |authority| authority.host()),
             path: if worker.table().looks_at_paths() {
@@ -230,6 +231,7 @@ impl<'a> Seen<'a> {
             } else {
                 path.into()
             },
+            query,
             client: client_of(listener, head, sender),
         }
     }
@@ -238,7 +240,7 @@ impl<'a> Seen<'a> {
         Facts {
             host: self.host,
             path: &self.path,
-            query: head.target.query(),
+            query: self.query,
             method: head.method.as_str(),
             fields: &head.fields,
             client: self.client,

@@ -10,7 +10,9 @@ use std::borrow::Cow;
 #[must_use]
 #[inline]
 pub fn normal(path: &str) -> Cow<'_, str> {
-    if path.contains('%') || has_dot_segment(path) {
+    // Most paths have neither, and are looked through once.
+    let is_special = memchr::memchr2(b'%', b'.', path.as_bytes()).is_some();
+    if is_special && (path.contains('%') || has_dot_segment(path)) {
         Cow::Owned(normalise(path))
     } else {
         Cow::Borrowed(path)

@@ -2,25 +2,32 @@
 //! or that goes on from it. Built once; a walk allocates nothing and compares nothing.
 //!
 //! ```text
-//! "/v1/" "/v1/users" "/v2/"      the second half of byte 2 ─┬─ 1 ─► "/v1/users", and around it "/v1/"
-//!                                                           └─ 2 ─► "/v2/"
+//! "/v1/" "/v1/users" "/v2/"      bit 6 of byte 2 ─┬─ 0 ─► "/v1/users", and around it "/v1/"
+//!                                                 └─ 1 ─► "/v2/"
 //! ```
-//! A walk looks only where strings of the tree differ. Whoever walks compares the key with the string at its end, once, and goes on
-//! to those around it until one is as short as what is equal. Keys that differ from all strings end anywhere: there too
+//! A walk looks only at bits in which strings of the tree differ. Whoever walks compares the key with the string at its end, once, and goes
+//! on to those around it until one is as short as what is equal. Keys that differ from all strings end anywhere: there too
 //! each string that the key begins with is around the one at the end, since the walk has followed the key past all of them.
 //!
-//! Branches are by half bytes, so that a node has at most 16 of them and stands in one cache line or two. All trees lie side by side in
-//! one list, each in one stretch of it: what a walk touches is memory that was not used lately, and there its time goes.
+//! A step is a few instructions, and a node has 12 bytes. All trees lie side by side in one list, each with what is below a node next to it:
+//! what a walk touches is memory that was not used lately, and there its time goes.
 
-use std::collections::VecDeque;
-
-/// The trees. A node is: the place of a half byte, a bit for each value of it that strings have, and a link for each such bit.
+/// The trees.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forest {
-    words: Vec<u32>,
+    nodes: Vec<Node>,
 }
 
-/// A tree of a forest: a link. Links are places of nodes, or entries with [`ENTRY`] set.
+/// Links are places of nodes, or entries with [`ENTRY`] set.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// A place among the bits of a key, from the highest of its first byte on.
+    bit: u32,
+    /// Where keys without that bit go on, and where those that have it.
+    links: [u32; 2],
+}
+
+/// A tree of a forest: a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Root(u32);
 
@@ -29,9 +36,9 @@ impl Root {
     pub(super) const EMPTY: Self = Self(NONE);
 }
 
-/// A link to be made: where it goes, the keys below it with the place of their first, and the entry around them.
+/// A link to be made: the node and the side that it is of, the keys below it with the place of their first, and the entry around them.
 struct Pending<'k> {
-    slot: Option<usize>,
+    slot: Option<(usize, usize)>,
     keys: &'k [(&'k [u8], u32)],
     first: usize,
     around: u32,
@@ -43,20 +50,23 @@ impl Forest {
     pub(super) fn grow(&mut self, keys: &[(&[u8], u32)]) -> (Root, Vec<u32>) {
         let mut around = vec![NONE; keys.len()];
         let mut root = NONE;
-        let mut queue = VecDeque::from([Pending {
+        let mut pending = vec![Pending {
             slot: None,
             keys,
             first: 0,
             around: NONE,
-        }]);
-        // Breadth first, so that the nodes that most walks look at lie side by side.
-        while let Some(next) = queue.pop_front() {
+        }];
+        // Depth first, so that what is below a node lies next to it.
+        while let Some(next) = pending.pop() {
             let slot = next.slot;
-            let link = self.make(next, &mut around, &mut queue);
-            match slot.map(|slot| self.words.get_mut(slot)) {
-                None => root = link,
-                Some(Some(word)) => *word = link,
-                Some(None) => unreachable!("the node was made with a slot for each link"),
+            let link = self.make(next, &mut around, &mut pending);
+            let Some((node, side)) = slot else {
+                root = link;
+                continue;
+            };
+            let node = self.nodes.get_mut(node);
+            if let Some(place) = node.and_then(|node| node.links.get_mut(side)) {
+                *place = link;
             }
         }
         (Root(root), around)
@@ -67,7 +77,7 @@ impl Forest {
         &mut self,
         pending: Pending<'k>,
         around: &mut [u32],
-        queue: &mut VecDeque<Pending<'k>>,
+        stack: &mut Vec<Pending<'k>>,
     ) -> u32 {
         let Pending {
             mut keys,
@@ -76,13 +86,15 @@ impl Forest {
             ..
         } = pending;
         // Sorted: only the first key can be one that all others begin with.
-        let place = loop {
+        let bit = loop {
             let [(shortest, entry), rest @ ..] = keys else {
                 return NONE; // Of no key at all.
             };
-            let place = rest.last().map(|(last, _)| common_digits(shortest, last));
-            if let Some(place) = place.filter(|place| *place < 2 * shortest.len()) {
-                break place;
+            let bit = rest
+                .last()
+                .and_then(|(last, _)| first_difference(shortest, last));
+            if let Some(bit) = bit {
+                break bit;
             }
             if let Some(slot) = around.get_mut(first) {
                 *slot = inner;
@@ -92,25 +104,21 @@ impl Forest {
             }
             (keys, first, inner) = (rest, first + 1, *entry);
         };
-        let node = self.words.len();
-        self.words.extend([number(place), 0]);
-        let mut values = 0;
-        for group in keys.chunk_by(|(a, _), (b, _)| digit_of(a, place) == digit_of(b, place)) {
-            values |= group
-                .first()
-                .map_or(0, |(key, _)| 1 << digit_of(key, place));
-            queue.push_back(Pending {
-                slot: Some(self.words.len()),
-                keys: group,
+        let node = self.nodes.len();
+        let ones = keys.partition_point(|(key, _)| !has_bit(key, bit));
+        let (without, with) = keys.split_at_checked(ones).unwrap_or((keys, &[]));
+        for (side, keys, first) in [(1, with, first + ones), (0, without, first)] {
+            stack.push(Pending {
+                slot: Some((node, side)),
+                keys,
                 first,
                 around: inner,
             });
-            self.words.push(NONE);
-            first += group.len();
         }
-        if let Some(word) = self.words.get_mut(node + 1) {
-            *word = values;
-        }
+        self.nodes.push(Node {
+            bit: number(bit),
+            links: [NONE; 2],
+        });
         number(node)
     }
 
@@ -119,39 +127,28 @@ impl Forest {
     pub(super) fn walk(&self, root: Root, byte: impl Fn(usize) -> u8) -> Option<u32> {
         let mut link = root.0;
         while link & ENTRY == 0 {
-            let [place, values, links @ ..] = self.words.get(link as usize..)? else {
-                return None; // Never: a node has two words and its links.
-            };
-            let digit = half(byte((place >> 1) as usize), *place);
-            let up_to = values & ((2 << digit) - 1);
-            let rank = up_to.count_ones().saturating_sub(1);
-            link = *links.get(rank as usize)?;
+            let Node { bit, links } = self.nodes.get(link as usize)?;
+            let shifted = u32::from(byte((bit >> 3) as usize)) << (bit & 7);
+            let [without, with] = *links;
+            link = if shifted & 0x80 == 0 { without } else { with };
         }
         (link != NONE).then_some(link & !ENTRY)
     }
 }
 
-/// How many half bytes two strings have in common at their beginning.
-fn common_digits(one: &[u8], other: &[u8]) -> usize {
+/// The first bit in which two strings differ that go on; `None` where one of them ends before.
+fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
     let bytes = one.iter().zip(other).take_while(|(a, b)| a == b).count();
-    match (one.get(bytes), other.get(bytes)) {
-        (Some(a), Some(b)) => 2 * bytes + usize::from(a >> 4 == b >> 4),
-        _ => 2 * bytes,
-    }
+    let difference = one.get(bytes)? ^ other.get(bytes)?;
+    Some(8 * bytes + difference.leading_zeros() as usize)
 }
 
-fn digit_of(key: &[u8], place: usize) -> u32 {
-    let byte = key.get(place / 2).copied().unwrap_or_default();
-    half(byte, number(place))
+fn has_bit(key: &[u8], bit: usize) -> bool {
+    let byte = key.get(bit / 8).copied().unwrap_or_default();
+    u32::from(byte) << (bit % 8) & 0x80 != 0
 }
 
-/// The upper half of a byte at even places, the lower one at odd places.
-#[inline]
-fn half(byte: u8, place: u32) -> u32 {
-    (u32::from(byte) >> (4 * (!place & 1))) & 0xF
-}
-
-/// A configuration is far smaller than 1 GiB: its reader has a bound.
+/// A configuration is far smaller than 256 MiB: its reader has a bound.
 fn number(value: usize) -> u32 {
     let number = u32::try_from(value)
         .ok()

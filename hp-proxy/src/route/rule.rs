@@ -242,10 +242,18 @@ fn may_both_hold(
 
 /// The value of the first parameter with this key; empty where there is no equals sign. Compared as it was sent.
 pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == key).then_some(value)
-    })
+    let mut rest = Some(query);
+    while let Some(pairs) = rest {
+        let end = memchr::memchr(b'&', pairs.as_bytes());
+        let pair = end.and_then(|end| pairs.get(..end)).unwrap_or(pairs);
+        rest = end.and_then(|end| pairs.get(end + 1..));
+        let sign = memchr::memchr(b'=', pair.as_bytes());
+        let name = sign.map_or(Some(pair), |sign| pair.get(..sign));
+        if name == Some(key) {
+            return sign.map_or(Some(""), |sign| pair.get(sign + 1..));
+        }
+    }
+    None
 }
 
 impl HostRule {

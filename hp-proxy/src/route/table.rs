@@ -4,6 +4,7 @@
 
 mod build;
 mod index;
+mod names;
 
 use super::rule::{PathRule, Refused, Rule};
 use super::{Facts, RouteId};

@@ -186,6 +186,10 @@ impl SharedPlan {
     }
 
     /// Whether nobody else has it any more.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "looked at when a plan was followed by another"
+    )]
     pub(crate) fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

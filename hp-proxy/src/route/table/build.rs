@@ -1,6 +1,7 @@
 //! Makes the index of a list of rules.
 
-use super::index::{Asks, Check, Index, Kind, Leaf, Name, Text, bit_of};
+use super::index::{Asks, Check, Index, Kind, Leaf, NearText, Part, Text, bit_of};
+use super::names::Names;
 use crate::route::RouteId;
 use crate::route::automaton::{self, Automata};
 use crate::route::radix::{Forest, NONE, Root};
@@ -11,23 +12,26 @@ use std::collections::BTreeMap;
 impl Index {
     /// The index of these rules.
     pub(super) fn new(rules: &[(RouteId, Rule)]) -> Self {
-        let mut names = Names::new();
+        let mut by_name: BTreeMap<String, Named> = BTreeMap::new();
         let mut any_host = Vec::new();
         for (index, (_, rule)) in (0..).zip(rules) {
             match &rule.host {
                 HostRule::Any => any_host.push(index),
-                HostRule::Is(name) => named(&mut names, name.clone()).is.push(index),
+                HostRule::Is(name) => {
+                    let name = name.to_ascii_lowercase();
+                    by_name.entry(name).or_default().is.push(index);
+                }
                 HostRule::Below(name) => {
-                    named(&mut names, format!(".{name}")).below.push(index);
+                    let name = format!(".{}", name.to_ascii_lowercase());
+                    by_name.entry(name).or_default().below.push(index);
                 }
             }
         }
         let mut builder = Builder {
             rules,
             index: Self {
+                names: Names::default(),
                 forest: Forest::default(),
-                hosts: Root::EMPTY,
-                names: Vec::new(),
                 any_host: Root::EMPTY,
                 leaves: Vec::new(),
                 checks: Vec::new(),
@@ -37,32 +41,23 @@ impl Index {
             texts: BTreeMap::new(),
             automata: automaton::Builder::default(),
         };
-        builder.names(&names);
+        let names = by_name.into_iter().map(|(name, named)| {
+            let paths = (builder.paths(&named.is), builder.paths(&named.below));
+            (name, paths)
+        });
+        let names = names.collect();
+        builder.index.names = Names::new(&names);
         builder.index.any_host = builder.paths(&any_host);
         builder.index.automata = builder.automata.finish();
         builder.index
     }
 }
 
-/// The rules of a name.
+/// The rules of a name, and of those below it.
 #[derive(Default)]
 struct Named {
-    /// As it is sought at the end of hosts.
-    text: String,
     is: Vec<u32>,
     below: Vec<u32>,
-}
-
-/// By name backwards, so that names which end alike are neighbours.
-type Names = BTreeMap<Vec<u8>, Named>;
-
-fn named(names: &mut Names, text: String) -> &mut Named {
-    let text = text.to_ascii_lowercase();
-    let backwards = text.bytes().rev().collect();
-    names.entry(backwards).or_insert_with(|| Named {
-        text,
-        ..Named::default()
-    })
 }
 
 struct Builder<'r> {
@@ -74,22 +69,6 @@ struct Builder<'r> {
 }
 
 impl Builder<'_> {
-    /// Makes the tree of the names, and those of the paths of each.
-    fn names(&mut self, names: &Names) {
-        let keys: Vec<(&[u8], u32)> = names.keys().map(Vec::as_slice).zip(0..).collect();
-        let (root, outer) = self.index.forest.grow(&keys);
-        self.index.hosts = root;
-        for (named, outer) in names.values().zip(outer) {
-            let name = Name {
-                text: self.text(&named.text),
-                is: self.paths(&named.is),
-                below: self.paths(&named.below),
-                outer,
-            };
-            self.index.names.push(name);
-        }
-    }
-
     /// Makes the tree of the paths of some rules, with their leaves.
     fn paths(&mut self, list: &[u32]) -> Root {
         let rules = self.rules;
@@ -135,7 +114,7 @@ impl Builder<'_> {
         };
         let (methods, asks) = self.asks(rule);
         Leaf {
-            literal: self.text(literal),
+            literal: NearText::new(literal, |literal| self.text(literal)),
             outer: NONE,
             rule: index,
             route,
@@ -164,19 +143,21 @@ impl Builder<'_> {
     fn asks(&mut self, rule: &Rule) -> (u8, Asks) {
         let bits = rule.methods.iter().map(|method| bit_of(method));
         let is_standard = bits.clone().all(|bit| bit != 0);
-        let is_by_fields = rule.query.is_empty() && rule.client_ips.is_empty();
-        if !is_standard || !is_by_fields {
+        if !is_standard || !rule.client_ips.is_empty() {
             return (0, Asks::RULE);
         }
         let methods = bits.fold(0, |all, bit| all | bit);
-        let mut checks = Vec::with_capacity(rule.headers.len());
-        for (name, condition) in &rule.headers {
+        let mut checks = Vec::with_capacity(rule.headers.len() + rule.query.len());
+        let fields = rule.headers.iter().map(|asked| (Part::Fields, asked));
+        let parameters = rule.query.iter().map(|asked| (Part::Query, asked));
+        for (of, (name, condition)) in fields.chain(parameters) {
             let value = match condition {
                 Condition::Present => None,
                 Condition::Is(value) => Some(self.text(value)),
                 Condition::Matches(_) => return (0, Asks::RULE),
             };
             checks.push(Check {
+                of,
                 name: self.text(name),
                 value,
                 is_last: false,
@@ -196,10 +177,7 @@ impl Builder<'_> {
         if let Some(known) = self.texts.get(text) {
             return *known;
         }
-        let place = Text {
-            start: number(self.index.texts.len()),
-            len: number(text.len()),
-        };
+        let place = Text::new(self.index.texts.len(), text.len());
         self.index.texts.push_str(text);
         self.texts.insert(text.to_owned(), place);
         place

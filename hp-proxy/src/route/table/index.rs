@@ -1,28 +1,28 @@
 //! The way from a request to its route, without a look at the others.
 //!
 //! ```text
-//! host, backwards ─► tree ─► names ─► paths of that name ─► tree ─► leaves of one literal: = exact, ~ patterns, prefix...
-//!                      (a shorter name) ◄─ outer               (a shorter literal) ◄─ outer
+//! host ─► name ─► paths of that name ─► tree ─► leaves of one literal: = exact, ~ patterns, prefix...
+//!           └─► outer: a shorter name                └─► outer: a shorter literal
 //! ```
 //! From the most specific host to none, and from the longest literal to the shortest: the first rule that takes the request is the most
 //! specific one.
 //!
 //! With many routes nearly all of the time goes into waiting for memory that was not used lately. What a request is judged by is
-//! therefore kept apart from the rules, which have it in the words of the configuration: a leaf of 32 bytes for each rule, those of one
-//! literal side by side, and texts once each, so that what many routes have in common is near.
+//! therefore kept apart from the rules, which have it in the words of the configuration: one cache line for each name and for each
+//! rule, with its text where that is short, and what many routes ask for once for all of them.
 
+use super::names::Names;
 use crate::route::automaton::Automata;
 use crate::route::radix::{Forest, Root};
-use crate::route::rule::{HOST_BYTES_MAX, PathRule, Rule};
+use crate::route::rule::{PathRule, Rule, parameter};
 use crate::route::{Facts, RouteId};
 
 /// The index of a list of rules.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
+    pub(super) names: Names,
+    /// Of paths.
     pub(super) forest: Forest,
-    /// Of all names, backwards.
-    pub(super) hosts: Root,
-    pub(super) names: Vec<Name>,
     /// The paths of rules for any host.
     pub(super) any_host: Root,
     pub(super) leaves: Vec<Leaf>,
@@ -38,21 +38,60 @@ pub(super) struct Text {
     pub(super) len: u32,
 }
 
-/// The routes for a host, and for all below it.
+/// A text whose beginning lies here, so that nearly all are read without another look into memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Name {
-    /// In lower case, with a dot before it where names below are meant.
-    pub(super) text: Text,
-    pub(super) is: Root,
-    pub(super) below: Root,
-    /// The longest other name that it ends with, or [`NONE`](crate::route::radix::NONE).
-    pub(super) outer: u32,
+pub(super) struct NearText {
+    pub(super) whole: Text,
+    beginning: [u8; NEAR_MAX],
+}
+
+impl Text {
+    /// Where a text of so many bytes begins. Texts are fewer than 2^32 bytes: those of a configuration have a bound.
+    pub(super) fn new(start: usize, len: usize) -> Self {
+        let number = |value| u32::try_from(value).expect("the text of a configuration is bounded");
+        Self {
+            start: number(start),
+            len: number(len),
+        }
+    }
+
+    #[inline]
+    fn of(self, texts: &str) -> &str {
+        let (start, len) = (self.start as usize, self.len as usize);
+        texts.get(start..start + len).unwrap_or_default()
+    }
+}
+
+impl NearText {
+    /// A text, which `keep` is given if it is long.
+    pub(super) fn new(text: &str, keep: impl FnOnce(&str) -> Text) -> Self {
+        let mut beginning = [0; NEAR_MAX];
+        for (to, from) in beginning.iter_mut().zip(text.bytes()) {
+            *to = from;
+        }
+        let whole = if text.len() > NEAR_MAX {
+            keep(text)
+        } else {
+            Text::new(0, text.len()) // It is read from here alone.
+        };
+        Self { whole, beginning }
+    }
+
+    /// All of it; long ones are among `texts`.
+    #[inline]
+    pub(super) fn bytes<'t>(&'t self, texts: &'t str) -> &'t [u8] {
+        match self.beginning.get(..self.whole.len as usize) {
+            Some(whole) => whole,
+            None => self.whole.of(texts).as_bytes(),
+        }
+    }
 }
 
 /// What of one rule is looked at.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Leaf {
-    pub(super) literal: Text,
+    pub(super) literal: NearText,
     /// The first leaf of the longest other literal that this one begins with, or [`NONE`](crate::route::radix::NONE).
     pub(super) outer: u32,
     pub(super) rule: u32,
@@ -69,7 +108,10 @@ pub(super) struct Leaf {
     pub(super) is_last: bool,
 }
 
-const _: () = assert!(size_of::<Leaf>() == 32, "two leaves share a cache line");
+const _: () = assert!(size_of::<Leaf>() == 64, "a leaf is one cache line");
+
+/// Bytes of a text that lie where it is used.
+pub(super) const NEAR_MAX: usize = 32;
 
 /// Which paths that begin with the literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +139,22 @@ impl Asks {
     pub(super) const RULE: Self = Self(u32::MAX - 1);
 }
 
-/// What one field must be.
+/// What one field, or one parameter of the query, must be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
+    pub(super) of: Part,
     pub(super) name: Text,
     /// `None`: it is there.
     pub(super) value: Option<Text>,
     /// No other check of the rule follows.
     pub(super) is_last: bool,
+}
+
+/// Where in a request it is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Fields,
+    Query,
 }
 
 impl Index {
@@ -115,49 +165,15 @@ impl Index {
         facts: &Facts<'_>,
     ) -> Option<(u32, RouteId)> {
         let host = facts.host.strip_suffix(b".").unwrap_or(facts.host);
-        let mut at = self.longest_name(host);
-        while let Some(name) = at {
-            let paths = if name.text.len as usize == host.len() {
-                name.is
-            } else {
-                name.below
-            };
-            if let Some(leaf) = self.find_in(paths, rules, facts) {
-                return Some((leaf.rule, leaf.route));
+        if let Some(name) = self.names.longest(host) {
+            for paths in self.names.paths(name, host) {
+                if let Some(leaf) = self.find_in(paths, rules, facts) {
+                    return Some((leaf.rule, leaf.route));
+                }
             }
-            at = self.names.get(name.outer as usize);
         }
         let leaf = self.find_in(self.any_host, rules, facts)?;
         Some((leaf.rule, leaf.route))
-    }
-
-    /// The longest name that a host ends with.
-    #[inline]
-    fn longest_name(&self, host: &[u8]) -> Option<&Name> {
-        if host.len() > HOST_BYTES_MAX {
-            return None; // It is nobody's.
-        }
-        let from_its_end = |place: usize| {
-            let place = host.len().checked_sub(place + 1);
-            let byte = place.and_then(|place| host.get(place));
-            byte.map_or(0, u8::to_ascii_lowercase)
-        };
-        let end = self.forest.walk(self.hosts, from_its_end)?;
-        let mut name = self.names.get(end as usize)?;
-        let text = self.bytes(name.text);
-        let tail = host
-            .len()
-            .checked_sub(text.len())
-            .and_then(|start| host.get(start..));
-        if tail.is_some_and(|tail| tail.eq_ignore_ascii_case(text)) {
-            return Some(name);
-        }
-        let pairs = host.iter().rev().zip(text.iter().rev());
-        let common = pairs.take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
-        while name.text.len as usize > common {
-            name = self.names.get(name.outer as usize)?;
-        }
-        Some(name)
     }
 
     #[inline]
@@ -180,11 +196,11 @@ impl Index {
         let byte = |place: usize| path.get(place).copied().unwrap_or_default();
         let mut place = self.forest.walk(paths, byte)?;
         let mut leaf = self.leaves.get(place as usize)?;
-        let literal = self.bytes(leaf.literal);
+        let literal = leaf.literal.bytes(&self.texts);
         if !path.starts_with(literal) {
             let pairs = path.iter().zip(literal);
             let common = pairs.take_while(|(a, b)| a == b).count();
-            while leaf.literal.len as usize > common {
+            while leaf.literal.whole.len as usize > common {
                 place = leaf.outer;
                 leaf = self.leaves.get(place as usize)?;
             }
@@ -196,7 +212,7 @@ impl Index {
     #[inline]
     fn takes_path(&self, leaf: &Leaf, rules: &[(RouteId, Rule)], facts: &Facts<'_>) -> bool {
         let path = facts.path.as_bytes();
-        let len = leaf.literal.len as usize;
+        let len = leaf.literal.whole.len as usize;
         match leaf.kind {
             Kind::All => true,
             Kind::Prefix => matches!(path.get(len), None | Some(b'/')),
@@ -232,11 +248,18 @@ impl Index {
     fn checks_hold(&self, first: u32, facts: &Facts<'_>) -> bool {
         let checks = self.checks.get(first as usize..).unwrap_or_default();
         for check in checks {
-            let name = self.text(check.name);
-            let holds = match (facts.fields.named(name), check.value) {
+            let name = check.name.of(&self.texts);
+            let found = match check.of {
+                Part::Fields => facts.fields.named(name),
+                Part::Query => {
+                    let query = facts.query.unwrap_or_default();
+                    parameter(query, name).map(str::as_bytes)
+                }
+            };
+            let holds = match (found, check.value) {
                 (None, _) => false,
                 (Some(_), None) => true,
-                (Some(value), Some(wanted)) => value == self.bytes(wanted),
+                (Some(value), Some(wanted)) => value == wanted.of(&self.texts).as_bytes(),
             };
             if !holds {
                 return false;
@@ -246,19 +269,6 @@ impl Index {
             }
         }
         true
-    }
-
-    #[inline]
-    fn text(&self, text: Text) -> &str {
-        let (start, len) = (text.start as usize, text.len as usize);
-        self.texts.get(start..start + len).unwrap_or_default()
-    }
-
-    #[inline]
-    fn bytes(&self, text: Text) -> &[u8] {
-        let (start, len) = (text.start as usize, text.len as usize);
-        let bytes = self.texts.as_bytes().get(start..start + len);
-        bytes.unwrap_or_default()
     }
 }
 

@@ -199,6 +199,35 @@ fn hosts_of_any_length_are_looked_for() {
     );
 }
 
+#[test]
+fn names_and_paths_of_any_length_are_told_apart() {
+    for len in [1, 31, 32, 33, 34, 60, 200] {
+        let (a, b) = ("a".repeat(len), "b".repeat(len));
+        let lines = [
+            format!("{a}.t /{a}"),
+            format!("{a}.t =/{a}{b}"),
+            format!("{b}.t /{a}/{b}/"),
+            format!("*.{b}.t /{b}"),
+            String::from("- -"),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let check = |host: String, target: String, expected: usize| {
+            check(
+                &lines,
+                &request("GET", &host, &target, ""),
+                Some(lines[expected]),
+            );
+        };
+        check(format!("{a}.t"), format!("/{a}/x"), 0);
+        check(format!("{a}.t"), format!("/{a}{b}"), 1);
+        check(format!("{a}.t"), format!("/{a}{b}b"), 4);
+        check(format!("{b}.T"), format!("/{a}/{b}/"), 2);
+        check(format!("{b}.t"), format!("/{a}/{b}b/"), 4);
+        check(format!("x.{b}.t"), format!("/{b}"), 3);
+        check(format!("x{b}.t"), format!("/{b}"), 4);
+    }
+}
+
 /// Words that often meet.
 fn lines() -> impl Strategy<Value = Vec<String>> {
     let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t", "b.a.t"]);
