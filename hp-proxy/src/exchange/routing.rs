@@ -79,7 +79,8 @@ pub(super) fn choose(
     choose_among_many(worker, (client, listener), (head, sender), chosen, out)
 }
 
-/// The same for a plan with more than one plain route.
+/// The same for a plan with more than one plain route. Apart, so that it costs nothing where there is but one.
+#[inline(never)]
 fn choose_among_many(
     worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
