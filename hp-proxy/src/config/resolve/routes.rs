@@ -6,7 +6,7 @@ mod rules;
 
 use super::upstreams::Upstreams;
 use super::{Names, Resolver};
-use crate::config::file::Section;
+use crate::config::file::{Entry, Section};
 use crate::config::plan::{Action, Route};
 use crate::config::problem::Place;
 use crate::route::RouteId;
@@ -36,7 +36,9 @@ impl Resolver<'_> {
         upstreams: &Upstreams,
         (default_timeout, is_closed): (Duration, bool),
     ) -> Resolved {
-        let sections: Vec<Section> = self.all("route").cloned().collect();
+        let file = self.file;
+        let lists = file.roots.iter().flat_map(|root| root.list("route"));
+        let sections: Vec<&Section> = lists.filter_map(Entry::section).collect();
         let mut resolved = Resolved::default();
         let mut names = Given::default();
         let mut places = Vec::new();
@@ -48,7 +50,7 @@ impl Resolver<'_> {
                 "there is no route; write [[route]] with an upstream",
             );
         }
-        for (id, section) in (0..).map(RouteId).zip(&sections) {
+        for (id, section) in (0..).map(RouteId).zip(sections) {
             let rules = self.rules(section);
             let groups = rules.first().and_then(|rule| match &rule.path {
                 PathRule::Matches(pattern) => Some(pattern.groups()),

@@ -144,7 +144,8 @@ impl Names {
             if slot.tag == tag_of(hash) {
                 let name = self.all.get(slot.name as usize)?;
                 let text = name.text.bytes(&self.texts);
-                if host.eq_ignore_ascii_case(text) {
+                // Nearly all hosts come in lower case.
+                if host == text || host.eq_ignore_ascii_case(text) {
                     return Some(name);
                 }
             }
