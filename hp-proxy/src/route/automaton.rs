@@ -6,9 +6,9 @@
 
 use super::rule::Pattern;
 use regex_automata::Anchored;
-use regex_automata::dfa::{Automaton as _, StartKind, dense};
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa;
 use regex_automata::nfa::thompson;
-use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use std::collections::BTreeMap;
 
@@ -134,50 +134,50 @@ impl Builder {
 /// For each state, from [`FIRST`] on: where each byte value leads, and then where the end does.
 fn rows_of(expression: &str, behind: Option<u8>) -> Option<Vec<[u8; 257]>> {
     // With a literal before it, it begins where that ends; else anywhere, as it says itself.
-    let (kind, anchored) = match behind {
-        Some(_) => (StartKind::Anchored, Anchored::Yes),
-        None => (StartKind::Unanchored, Anchored::No),
+    let anchored = match behind {
+        Some(_) => Anchored::Yes,
+        None => Anchored::No,
     };
-    let limits = dense::Config::new()
-        .start_kind(kind)
-        .accelerate(false)
-        .dfa_size_limit(Some(BUILD_BYTES_MAX))
-        .determinize_size_limit(Some(BUILD_BYTES_MAX));
-    let built = dense::Builder::new()
+    // Its states are made as they are asked for, and kept: where they have no room, it gives up.
+    let limits = dfa::Config::new()
+        .cache_capacity(BUILD_BYTES_MAX)
+        .minimum_cache_clear_count(Some(0));
+    let built = dfa::Builder::new()
         .configure(limits)
         .thompson(thompson::Config::new().nfa_size_limit(Some(BUILD_BYTES_MAX)))
         .build(expression);
     let dfa = built.ok()?;
     let start = start::Config::new().anchored(anchored).look_behind(behind);
-    let mut states = vec![dfa.start_state(&start).ok()?];
-    let mut names = BTreeMap::from([(states.first()?.as_usize(), FIRST)]);
+    let cache = &mut dfa.create_cache();
+    let mut states = vec![dfa.start_state(cache, &start).ok()?];
+    let mut names = BTreeMap::from([(*states.first()?, FIRST)]);
     let mut rows = Vec::new();
     while let Some(state) = states.get(rows.len()).copied() {
         let mut row = [DEAD; 257];
-        let mut name = |next: StateID| -> Option<u8> {
-            if dfa.is_quit_state(next) {
+        let mut name = |next: LazyStateID| -> Option<u8> {
+            if next.is_quit() {
                 return None;
             }
             // The first match is enough: nobody asks where it ends.
-            if dfa.is_match_state(next) {
+            if next.is_match() {
                 return Some(MATCHED);
             }
-            if dfa.is_dead_state(next) {
+            if next.is_dead() {
                 return Some(DEAD);
             }
-            if let Some(known) = names.get(&next.as_usize()) {
+            if let Some(known) = names.get(&next) {
                 return Some(*known);
             }
             let name = u8::try_from(states.len() + usize::from(FIRST)).ok()?;
             states.push(next);
-            names.insert(next.as_usize(), name);
+            names.insert(next, name);
             Some(name)
         };
         for (value, next) in (0..=u8::MAX).zip(&mut row) {
-            *next = name(dfa.next_state(state, value))?;
+            *next = name(dfa.next_state(cache, state, value).ok()?)?;
         }
         if let Some(end) = row.last_mut() {
-            let is_matched = dfa.is_match_state(dfa.next_eoi_state(state));
+            let is_matched = dfa.next_eoi_state(cache, state).ok()?.is_match();
             *end = if is_matched { MATCHED } else { DEAD };
         }
         rows.push(row);
@@ -197,7 +197,7 @@ const MATCHED: u8 = 1;
 const FIRST: u8 = 2;
 /// Different ends of expressions, so that building takes an end: each takes some tens of microseconds, and at most 64 KiB.
 const AUTOMATA_MAX: usize = 1024;
-/// Of memory, for each step of building one.
+/// Of memory, while one is made.
 const BUILD_BYTES_MAX: usize = 128 << 10;
 
 #[cfg(test)]
