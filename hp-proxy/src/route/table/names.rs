@@ -17,6 +17,8 @@ pub(super) struct Names {
     seed: u64,
     /// The most dots that a name with hosts below it has.
     dots_max: usize,
+    /// A bit for each length of such names: ends of other lengths need not be looked for.
+    lens: [u64; HOST_BYTES_MAX / 64 + 1],
     /// Texts of names that are long.
     texts: String,
 }
@@ -60,6 +62,9 @@ impl Names {
             let outer = ends.find_map(|end| numbers.get(end));
             if name.starts_with('.') {
                 made.dots_max = made.dots_max.max(name.matches('.').count());
+                if let Some(word) = made.lens.get_mut(name.len() / 64) {
+                    *word |= 1 << (name.len() % 64); // A longer one no host ends with.
+                }
             }
             let text = made.near_text(name);
             made.all.push(Name {
@@ -113,8 +118,9 @@ impl Names {
             return Some(name);
         }
         let dots = memchr::memrchr_iter(b'.', host).take(self.dots_max);
-        let names = dots.filter_map(|dot| self.named(host.get(dot..)?));
-        names.last()
+        let ends = dots.filter_map(|dot| host.get(dot..));
+        let ends = ends.filter(|end| self.has_len(end.len()));
+        ends.filter_map(|end| self.named(end)).last()
     }
 
     /// The trees of the paths of a host whose longest name this is, and after it, of the names around it.
@@ -129,6 +135,12 @@ impl Names {
         let outer = |name: &&Name| self.all.get(name.outer as usize);
         let around = std::iter::successors(outer(&longest), outer);
         std::iter::once(first).chain(around.map(|name| name.below))
+    }
+
+    #[inline]
+    fn has_len(&self, len: usize) -> bool {
+        let word = self.lens.get(len / 64);
+        word.is_some_and(|word| word >> (len % 64) & 1 != 0)
     }
 
     #[inline]
@@ -242,6 +254,19 @@ mod tests {
         check(&list, "", &[]);
         check(&[], "a.test", &[]);
         check(&["a.test"], "b.test", &[]);
+    }
+
+    #[test]
+    fn names_below_a_name_of_any_length_are_found() {
+        for len in [1, 2, 62, 63, 64, 65, 127, 128, 200, 250] {
+            let name = format!(".{}", "n".repeat(len));
+            check(&[&name], &format!("x{name}"), &[0]);
+            check(&[&name, ".t"], &format!("x{name}.t"), &[1]);
+            check(&[&name], &format!("x.n{name}"), &[0]);
+            check(&[&name], &format!("x.n{}", &name[1..]), &[]);
+        }
+        let longest = format!(".{}", "n".repeat(HOST_BYTES_MAX));
+        check(&[&longest, ".t"], &longest, &[]);
     }
 
     #[test]
