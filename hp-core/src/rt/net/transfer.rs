@@ -2,6 +2,7 @@
 
 use super::{Conn, Socket};
 use crate::rt::Rt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 
@@ -23,6 +24,16 @@ impl Conn {
             }
             None => Err(self),
         }
+    }
+
+    /// The same for a connection that idles, on every engine: what is armed for it in the kernel is called back first, which takes a
+    /// turn or two of a ring. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// The connection itself, when it must stay: what came before the kernel gave it back is still to be received here.
+    pub async fn release_idle(self) -> Result<Released, Self> {
+        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_called_back(self.key, cx)).await;
+        self.release()
     }
 }
 
