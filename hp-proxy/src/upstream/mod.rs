@@ -15,11 +15,13 @@ mod total;
 mod warm;
 mod ways;
 mod window;
+mod wish;
 
 pub use books::SharedLedger;
 pub use endpoint::Identity;
 pub use lease::{Lease, Tunnel};
 pub use life::Bounds;
 pub(crate) use pool::of_tag;
-pub use pool::{AcquireError, Aim, Settings, Upstream};
+pub use pool::{AcquireError, Settings, Upstream};
 pub use total::OpenTotal;
+pub use wish::Aim;

@@ -10,6 +10,7 @@ use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
 use super::life::{Bounds, Life};
 use super::total::OpenTotal;
+use super::wish::{Aim, Place, Wish};
 use super::window::HELD_BACK_MAX;
 use crate::counters::Rows;
 use crate::live::Conns;
@@ -18,9 +19,7 @@ use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// One runtime's side of the backends.
@@ -478,73 +477,6 @@ pub(crate) fn of_tag(tag: u64) -> Option<(u32, usize)> {
 
 /// Marks the tags of connections to upstreams; those of clients are smaller.
 const UPSTREAM_TAG: u64 = 1 << 63;
-
-/// Where a request should go, if it matters.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Aim {
-    /// What it is hashed by, where the upstream's method wants it.
-    pub key: Option<u64>,
-    /// The endpoint that its client is bound to, by the hash of its identity.
-    pub bound_to: Option<u64>,
-}
-
-/// One request's wish for a connection.
-#[derive(Debug)]
-pub(super) struct Wish {
-    aim: Aim,
-    /// Its place among all, by the order of coming.
-    number: u64,
-    /// Attempts that stalled: its patience doubles with each, also when it waited meanwhile.
-    pub(super) stalls: u32,
-}
-
-impl Wish {
-    pub(super) fn new(number: u64, aim: Aim) -> Self {
-        Self {
-            aim,
-            number,
-            stalls: 0,
-        }
-    }
-}
-
-/// A request's place in the queue. Dropped after it was granted and before it was used, it passes the grant on.
-#[derive(Debug)]
-struct Place<'a> {
-    books: &'a Books,
-    number: u64,
-}
-
-impl<'a> Place<'a> {
-    fn enter(books: &'a Books, number: u64) -> Self {
-        books.with(|ledger| ledger.enter(number));
-        Self { books, number }
-    }
-
-    /// Waits for the grant.
-    fn granted(&self) -> impl Future<Output = ()> + '_ {
-        poll_fn(|cx| {
-            let is_granted =
-                |ledger: &mut Ledger| ledger.is_granted_or_waits(self.number, cx.waker());
-            if self.books.with(is_granted) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-    }
-
-    /// The grant is used: dropping the place passes nothing on.
-    fn spend(self) {
-        self.books.with(|ledger| ledger.spend(self.number));
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.books.with(|ledger| ledger.leave(self.number));
-    }
-}
 
 /// What an endpoint has for a request.
 enum Found {
