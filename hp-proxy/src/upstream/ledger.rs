@@ -7,6 +7,7 @@
 //! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
 //! connection each share one behind a lock, where idle connections belong to no runtime.
 
+mod share;
 mod spare;
 
 use super::balance::in_flight::InFlight;
@@ -27,6 +28,7 @@ use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::mem;
 use std::task::Waker;
+pub(super) use share::{Loanable, Part};
 use std::time::Duration;
 
 /// The books of all endpoints.
@@ -172,7 +174,7 @@ impl Ledger {
     /// Connections by endpoint.
     pub(super) fn conns(&self) -> Vec<(String, Conns)> {
         let used = self.endpoints.iter().filter(|one| !one.is_free_slot());
-        used.map(|one| (one.name().to_owned(), one.conns()))
+        used.map(|one| (one.name().to_owned(), one.conns(self.conns_max)))
             .collect()
     }
 

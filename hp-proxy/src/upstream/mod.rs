@@ -7,6 +7,7 @@ pub mod discovery;
 mod endpoint;
 mod lease;
 mod ledger;
+mod lending;
 mod life;
 mod pool;
 mod queue;
@@ -19,7 +20,9 @@ mod wish;
 
 pub use books::SharedLedger;
 pub use endpoint::Identity;
+pub(crate) use endpoint::Term;
 pub use lease::{Lease, Tunnel};
+pub use lending::{Borrow, Letter, Siblings};
 pub use life::Bounds;
 pub(crate) use pool::of_tag;
 pub use pool::{AcquireError, Settings, Upstream};

@@ -8,6 +8,7 @@ use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
+use super::lending::{Borrow, Lending};
 use super::life::{Bounds, Life};
 use super::total::OpenTotal;
 use super::wish::{Aim, Place, Wish};
@@ -18,7 +19,8 @@ use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ pub struct Upstream {
     settings: Cell<Settings>,
     /// Whether balancing wants to know how long endpoints take.
     pub(super) times_answers: Cell<bool>,
+    /// Where workers have ledgers of their own, and there are several.
+    pub(super) lending: OnceCell<Lending>,
 }
 
 /// What may be done with the backends.
@@ -55,6 +59,8 @@ pub struct Settings {
     pub shared_conns_total: u32,
     /// Connections to each backend that are open before anybody asks.
     pub prewarm: u32,
+    /// When siblings are asked for connections.
+    pub borrow: Borrow,
 }
 
 /// Why a request gets no connection.
@@ -115,6 +121,7 @@ impl Upstream {
             times_answers: Cell::new(books.with(|ledger| ledger.times_answers())),
             books,
             settings: Cell::new(settings),
+            lending: OnceCell::new(),
         })
     }
 
@@ -219,6 +226,7 @@ impl Upstream {
         let deadline = self.rt.now() + self.settings().queue_timeout;
         loop {
             let place = Place::enter(&self.books, wish.number);
+            self.ask_siblings();
             self.wait(&place, deadline).await?;
             place.spend();
             if let Some(lease) = self.take_turn(&mut wish).await? {
@@ -259,7 +267,7 @@ impl Upstream {
     }
 
     /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
-    async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
+    pub(super) async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
         loop {
             let until = if self.books.with(|ledger| ledger.is_limited()) {
                 deadline.min(self.rt.now() + HELD_BACK_MAX)
@@ -279,8 +287,12 @@ impl Upstream {
 
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
+        let mut may_ask = self.settings().borrow == Borrow::BeforeDial;
         // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
         while let Some(endpoint) = self.choose(wish.aim) {
+            if mem::take(&mut may_ask) && !Box::pin(self.ask_before_dial(endpoint)).await {
+                continue; // A plan has followed meanwhile.
+            }
             let opening = match self.take(endpoint) {
                 Found::Kept(kept) => {
                     self.books.with(Ledger::pass_on);
@@ -320,7 +332,7 @@ impl Upstream {
     }
 
     /// An idle connection as one of this runtime, if it is still alive.
-    fn revive(&self, endpoint: usize, idle: Idle) -> Option<(Conn, Life)> {
+    pub(super) fn revive(&self, endpoint: usize, idle: Idle) -> Option<(Conn, Life)> {
         let (released, life) = match idle {
             // One that came back by itself is retired by whoever waits for those; its place is counted there.
             Idle::Parked(key, life) => return self.rt.unpark(key).map(|conn| (conn, life)),

@@ -30,7 +30,7 @@ pub(crate) fn count<'a>(
 }
 
 /// What the proxy itself counts; a counter that is new has to be taken up here, or left out in words.
-fn detours(row: &Counters) -> [(&'static str, u64); 14] {
+fn detours(row: &Counters) -> [(&'static str, u64); 16] {
     let Counters {
         conns_accepted: _, // The ledger has it exactly.
         conns_open: _,     // Zero at the end.
@@ -46,6 +46,8 @@ fn detours(row: &Counters) -> [(&'static str, u64); 14] {
         upstream_connect_errors,
         upstream_redials,
         upstream_reuses,
+        upstream_borrowed,
+        upstream_borrow_refused,
         retries,
         queued,
         tunnels,
@@ -71,6 +73,11 @@ fn detours(row: &Counters) -> [(&'static str, u64); 14] {
         ("connect error", upstream_connect_errors.value()),
         ("redial", upstream_redials.value()),
         ("reuse", upstream_reuses.value()),
+        ("connection borrowed", upstream_borrowed.value()),
+        (
+            "connection not to be borrowed",
+            upstream_borrow_refused.value(),
+        ),
         ("retry", retries.value()),
         ("queued", queued.value()),
         ("tunnel", tunnels.value()),
