@@ -4,6 +4,8 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[path = "borrowing/load.rs"]
+mod load;
 #[path = "borrowing/workers.rs"]
 mod workers;
 
@@ -11,6 +13,7 @@ use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
 use hp_core::rt::{Instant, Rt, RtOptions};
+use load::Log;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,17 +22,19 @@ use workers::Workers;
 
 /// Makes a test of each fact, on each face of the kernel.
 macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
+    ($($fact:ident $(of $subject:ident)?),+ $(,)?) => {
         mod readiness {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
+            $(#[test] fn $fact() { crate::$($subject::)?$fact(crate::Face::Readiness); })+
         }
         mod completion {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
+            $(#[test] fn $fact() { crate::$($subject::)?$fact(crate::Face::Completion); })+
         }
     };
 }
 
 facts! {
+    no_request_waits_while_a_connection_idles_for_long of load,
+    without_borrowing_some_do of load,
     requests_of_one_worker_get_what_the_other_does_not_need,
     without_borrowing_they_wait,
     an_idle_connection_moves_to_where_a_request_waits,
@@ -266,22 +271,28 @@ struct Lab {
     marked_took: Rc<Cell<Duration>>,
     /// The backend says something unasked on each idle connection, once.
     babbles: Rc<Cell<bool>>,
+    log: Rc<Log>,
 }
 
 impl Lab {
     /// Two workers, each with a port of its own, and an upstream with one endpoint and these lines.
     fn new(face: Face, seed: u64, upstream: &str) -> Self {
-        let world = World::new(seed, &Profile::calm());
+        Self::with(face, (seed, &Profile::calm()), upstream)
+    }
+
+    /// The same where something goes wrong.
+    fn with(face: Face, (seed, profile): (u64, &Profile), upstream: &str) -> Self {
+        let world = World::new(seed, profile);
         let client_host = world.host([10, 0, 0, 1]);
         let proxy_host = world.host([10, 0, 0, 2]);
         let host = world.host([10, 0, 1, 1]);
         let start = |host: &Host| host.rt(Face::Readiness, &RtOptions::default()).unwrap();
         let backend = start(&host);
         let (accepted, open): (Rc<Cell<u32>>, Rc<Cell<u32>>) = Default::default();
-        let babbles: Rc<Cell<bool>> = Rc::default();
+        let (babbles, log): (Rc<Cell<bool>>, Rc<Log>) = Default::default();
         for addr in BACKENDS {
             let (accepted, open) = (Rc::clone(&accepted), Rc::clone(&open));
-            let babbles = Rc::clone(&babbles);
+            let (babbles, log) = (Rc::clone(&babbles), Rc::clone(&log));
             let listener = backend.listener(host.listen(addr, 64).unwrap()).unwrap();
             let tasks = backend.clone();
             backend.spawn(async move {
@@ -289,8 +300,9 @@ impl Lab {
                     accepted.set(accepted.get() + 1);
                     open.set(open.get() + 1);
                     let (open, babbles) = (Rc::clone(&open), Rc::clone(&babbles));
+                    let log = Rc::clone(&log);
                     tasks.spawn(async move {
-                        answer(conn, babbles).await;
+                        answer(conn, babbles, log).await;
                         open.set(open.get() - 1);
                     });
                 }
@@ -313,6 +325,7 @@ impl Lab {
             marked: Rc::default(),
             marked_took: Rc::default(),
             babbles,
+            log,
         }
     }
 
@@ -402,7 +415,7 @@ impl Lab {
 }
 
 /// Answers each request, `slow` and `marked` after a while. Says something that nobody asked for when it is to, once.
-async fn answer(conn: Conn, babbles: Rc<Cell<bool>>) {
+async fn answer(conn: Conn, babbles: Rc<Cell<bool>>, log: Rc<Log>) {
     let rt = conn.rt().clone();
     let mut has_babbled = false;
     loop {
@@ -413,15 +426,18 @@ async fn answer(conn: Conn, babbles: Rc<Cell<bool>>) {
         };
         let said = match race(try_hear(&conn, b"\r\n\r\n"), babble).await {
             First::One(None) => return,
+            First::One(Some(request)) if request.contains("/work/") => {
+                log.work(&rt, &request).await
+            }
             First::One(Some(request)) => {
                 if !request.contains("/fast ") {
                     rt.sleep(SLOW).await;
                 }
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                String::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             }
             First::Other(()) => {
                 has_babbled = true;
-                "HTTP/1.1 418 Nobody asked\r\nContent-Length: 2\r\n\r\nok"
+                String::from("HTTP/1.1 418 Nobody asked\r\nContent-Length: 2\r\n\r\nok")
             }
         };
         if conn.write(said.as_bytes()).is_err() {
