@@ -49,6 +49,7 @@ facts! {
     a_connection_on_its_way_to_an_endpoint_that_is_gone_is_closed,
     where_borrowing_ends_each_worker_has_what_the_plan_says,
     a_sibling_that_never_answers_changes_nothing,
+    a_loan_that_cannot_be_sent_comes_back,
 }
 
 /// The limit is 4: two for each worker. All clients come to one worker.
@@ -254,6 +255,26 @@ fn a_sibling_that_never_answers_changes_nothing(face: Face) {
     assert!(lab.longest() < SLOW * 4);
     lab.workers.hold_letters_to(None);
     lab.run_to_end();
+}
+
+/// The one who asks has ended before it could be answered: both connections stay, with their shares.
+fn a_loan_that_cannot_be_sent_comes_back(face: Face) {
+    let lab = Lab::new(face, 1, "max_conns = 2");
+    for _ in 0..2 {
+        lab.ask(ONE, "/slow", 1);
+    }
+    lab.run(&|| lab.served.borrow().len() == 2);
+    lab.pause(Duration::from_millis(10));
+    lab.workers.close_mailbox_of(1, &lab.clients);
+    lab.ask(OTHER, "/fast", 1);
+    lab.pause(Duration::from_millis(300));
+    assert_eq!(lab.shares(), [2, 0]);
+    for _ in 0..2 {
+        lab.ask(ONE, "/slow", 1);
+    }
+    lab.run(&|| lab.served.borrow().len() == 4);
+    assert_eq!((lab.accepted.get(), lab.open.get()), (2, 2));
+    assert_eq!(lab.workers.sum(|row| &row.upstream_borrowed), 0);
 }
 
 struct Lab {

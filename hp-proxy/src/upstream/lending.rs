@@ -103,6 +103,14 @@ struct Loan {
     conn: Option<(Released, Life)>,
 }
 
+/// What came of a loan.
+enum Came {
+    Nothing,
+    Shares,
+    /// A connection to the endpoint of a slot.
+    Conn(usize),
+}
+
 impl Letter {
     /// The upstream's number.
     pub(crate) fn upstream(&self) -> u32 {
@@ -230,7 +238,9 @@ impl Upstream {
         };
         let open = Open(&lending.for_waiting);
         let mut asked = 0;
-        while self.books.with(|ledger| ledger.waiting()) > 0 {
+        while self.books.with(|ledger| ledger.waiting()) > 0
+            && self.settings().borrow != Borrow::Never
+        {
             let waiting = self.books.with(|ledger| ledger.waiting_in_vain());
             if waiting == 0 || asked == lending.siblings.workers - 1 || asked == ASKED_MAX {
                 asked = 0;
@@ -295,9 +305,13 @@ impl Upstream {
                 self.hear_ask(lending, (from, number), (want, version));
             }
             What::Answer { number, loan } => {
-                let came = loan.is_some_and(|loan| self.take_in(loan));
+                let came = loan.map_or(Came::Nothing, |loan| self.take_in(loan));
+                if let Came::Conn(slot) = came {
+                    self.rows.of(self.row).upstream_borrowed.add(1);
+                    self.books.with(|ledger| ledger.note_borrowed(slot));
+                }
                 for question in [&lending.for_waiting, &lending.before_dial] {
-                    question.hear(number, came);
+                    question.hear(number, !matches!(came, Came::Nothing));
                 }
             }
         }
@@ -382,35 +396,37 @@ impl Upstream {
         }
     }
 
-    /// Takes a loan, or one of its own that came back. Whether anything came of it.
-    fn take_in(&self, loan: Loan) -> bool {
+    /// Takes a loan, or one of its own that came back.
+    fn take_in(&self, loan: Loan) -> Came {
         let Loan { part, conn } = loan;
         let Some(slot) = self.books.with(|ledger| ledger.join(part)) else {
-            return false; // Of an endpoint that is gone, or of a limit that is another one.
+            return Came::Nothing; // Of an endpoint that is gone, or of a limit that is another one.
         };
         let Some((released, life)) = conn else {
             self.books.with(Ledger::pass_on);
-            return true;
+            return Came::Shares;
         };
         if !self.books.with(|ledger| ledger.begin_borrowed(slot)) {
             self.count_refused(slot);
             self.books.with(Ledger::pass_on);
-            return false;
+            return Came::Nothing;
         }
         let adopted = if released.has_news() {
             None
         } else {
             self.rt.adopt_released(released).ok()
         };
-        let Some(conn) = adopted else {
-            self.count_refused(slot);
-            self.books.with(|ledger| ledger.close(slot)); // Its share makes room for another one.
-            return true;
-        };
-        self.rows.of(self.row).upstream_borrowed.add(1);
-        self.books.with(|ledger| ledger.note_borrowed(slot));
-        self.put_back((conn, life), slot, None);
-        true
+        match adopted {
+            Some(conn) => {
+                self.put_back((conn, life), slot, None);
+                Came::Conn(slot)
+            }
+            None => {
+                self.count_refused(slot);
+                self.books.with(|ledger| ledger.close(slot)); // Its share makes room for another one.
+                Came::Shares
+            }
+        }
     }
 
     fn count_refused(&self, slot: usize) {

@@ -2,6 +2,7 @@
 
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::race::{First, race};
 use hp_core::rt::sim::{Face, Host};
 use hp_core::rt::worker::Context;
 use hp_core::rt::{Rt, RtOptions};
@@ -12,9 +13,11 @@ use hp_proxy::live::Live;
 use hp_proxy::shared::{Message, Next, SharedPlan};
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::Poll;
 
 pub(crate) struct Workers {
     /// Of each worker.
@@ -33,6 +36,8 @@ struct Post {
     /// To whom nothing is passed on.
     held_to: Cell<Option<u32>>,
     held: RefCell<Vec<(u32, Message)>>,
+    /// Whose mailbox the other one finds closed.
+    closed: Cell<Option<u32>>,
 }
 
 impl Workers {
@@ -84,7 +89,13 @@ impl Workers {
         let (mesh, post) = (self.mesh(to).clone(), Rc::clone(&self.post));
         rt.spawn(async move {
             loop {
-                let letter = mailbox.recv().await;
+                let is_closed = poll_fn(|_cx| match post.closed.get() {
+                    Some(worker) if worker == to => Poll::Ready(()),
+                    _ => Poll::Pending, // Whoever closes it wakes every task.
+                });
+                let First::One(letter) = race(mailbox.recv(), is_closed).await else {
+                    return;
+                };
                 if post.held_to.get() == Some(to) {
                     post.held.borrow_mut().push((to, letter));
                 } else {
@@ -103,6 +114,12 @@ impl Workers {
         for (to, letter) in self.post.held.take() {
             self.tell(to, letter);
         }
+    }
+
+    /// From now on a worker seems to have ended, to the other one.
+    pub(crate) fn close_mailbox_of(&self, worker: u32, post_rt: &Rt) {
+        self.post.closed.set(Some(worker));
+        post_rt.wake_all();
     }
 
     /// Letters that are held back.
