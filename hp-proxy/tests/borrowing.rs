@@ -447,7 +447,7 @@ async fn answer(conn: Conn, babbles: Rc<Cell<bool>>, log: Rc<Log>) {
         };
         let said = match race(try_hear(&conn, b"\r\n\r\n"), babble).await {
             First::One(None) => return,
-            First::One(Some(request)) if request.contains("/work/") => {
+            First::One(Some(request)) if request.contains("/task/") => {
                 log.work(&rt, &request).await
             }
             First::One(Some(request)) => {

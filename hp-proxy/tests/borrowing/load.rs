@@ -34,7 +34,7 @@ impl Log {
     /// Works on a request whose target says which it is and for how long.
     pub(crate) async fn work(&self, rt: &Rt, request: &str) -> String {
         let target = request.split(' ').nth(1).unwrap();
-        let mut parts = target.trim_start_matches("/work/").split('/');
+        let mut parts = target.trim_start_matches("/task/").split('/');
         let mut part = || parts.next().unwrap().parse::<usize>().unwrap();
         let (number, millis) = (part(), part());
         self.0.borrow_mut()[number].begun = rt.now();
@@ -81,7 +81,7 @@ async fn live(conn: Conn, log: Rc<Log>, mut chance: Chance) {
         rt.sleep(Duration::from_millis(chance.below(60))).await;
         let number = log.send(rt.now());
         let millis = 5 + chance.below(40);
-        let request = format!("GET /work/{number}/{millis} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("GET /task/{number}/{millis} HTTP/1.1\r\nHost: a\r\n\r\n");
         conn.write(request.as_bytes()).unwrap();
         let heard = try_hear(&conn, b"\r\n\r\nok").await.unwrap();
         // Its own answer, and whole.
