@@ -30,7 +30,7 @@ pub(crate) fn count<'a>(
 }
 
 /// What the proxy itself counts; a counter that is new has to be taken up here, or left out in words.
-fn detours(row: &Counters) -> [(&'static str, u64); 16] {
+fn detours(row: &Counters) -> [(&'static str, u64); 15] {
     let Counters {
         conns_accepted: _, // The ledger has it exactly.
         conns_open: _,     // Zero at the end.
@@ -47,7 +47,8 @@ fn detours(row: &Counters) -> [(&'static str, u64); 16] {
         upstream_redials,
         upstream_reuses,
         upstream_borrowed,
-        upstream_borrow_refused,
+        // It takes a moment that hardly any seed meets: tests/borrowing.rs holds letters back for it.
+        upstream_borrow_refused: _,
         retries,
         queued,
         tunnels,
@@ -74,10 +75,6 @@ fn detours(row: &Counters) -> [(&'static str, u64); 16] {
         ("redial", upstream_redials.value()),
         ("reuse", upstream_reuses.value()),
         ("connection borrowed", upstream_borrowed.value()),
-        (
-            "connection not to be borrowed",
-            upstream_borrow_refused.value(),
-        ),
         ("retry", retries.value()),
         ("queued", queued.value()),
         ("tunnel", tunnels.value()),
