@@ -350,6 +350,12 @@ impl Listener {
 }
 
 impl Upstream {
+    /// Whether what a request says decides who of it gets the request.
+    #[must_use]
+    pub fn looks_at_requests(&self) -> bool {
+        self.balance.key.is_some() || self.sticky.is_some()
+    }
+
     /// Connections per endpoint where all share them; `None`: no limit.
     #[must_use]
     pub fn conns_of_all(&self) -> Option<u32> {
@@ -416,11 +422,12 @@ impl Plan {
                 && route.mirror.is_none()
                 && route.action == Action::Forward(Split::all_to(0))
         };
-        let looks_at_requests =
-            |upstream: &Upstream| upstream.balance.key.is_some() || upstream.sticky.is_some();
         self.table.sole() == Some(RouteId(0))
             && self.routes.first().is_some_and(is_plain)
-            && !self.upstreams.first().is_some_and(looks_at_requests)
+            && !self
+                .upstreams
+                .first()
+                .is_some_and(Upstream::looks_at_requests)
     }
 }
 

@@ -67,7 +67,7 @@ impl Generation {
             local: Rc::clone(local),
             number: plan.number(),
             upstreams,
-            own_table: own_table.or_else(|| has_own_table.then(|| plan.table.clone())),
+            own_table: own_table.or_else(|| has_own_table.then(|| plan.own_table())),
             has_plain_route: plan.has_plain_route_only(),
             first_response_timeout: first_route
                 .map_or(plan.timeouts.response, |route| route.response_timeout),
@@ -329,6 +329,18 @@ mod tests {
             assert!(request.is_outdated() && !worker.current().is_outdated());
             drop(request);
             assert!(kept.upgrade().is_none());
+        });
+    }
+
+    #[test]
+    fn a_plan_is_left_by_its_last_request() {
+        with_worker(|worker, first| {
+            let request = worker.current();
+            let next = first.followed_by(plan("web", "\"127.0.0.1:2\""));
+            follow(worker, &next);
+            assert!(!first.is_left());
+            drop(request);
+            assert!(first.is_left() && !next.is_left());
         });
     }
 

@@ -1,9 +1,11 @@
 //! A plan as threads share it, with what they share under it. What stays the same from one plan to the next is handed on: an
 //! upstream by its name, an endpoint by name and address, a listener by address.
 
-use crate::config::plan::{self, Listener, ListenerId, Plan};
+use crate::config::plan::{self, Action, Listener, ListenerId, Plan, Route};
 use crate::control::Control;
 use crate::live::Live;
+use crate::route::RouteId;
+use crate::route::table::Table;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
 use crate::upstream::{Borrow, Bounds, Identity, OpenTotal, Settings, SharedLedger, Term};
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
     reason = "a plan is shared when workers start and when a plan follows another; no request counts references"
 )]
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The plan as threads share it, with what they share under it.
 #[derive(Clone, Debug)]
@@ -50,6 +53,38 @@ struct Shared {
     control: Option<Control>,
     /// Whether any upstream has cookies.
     is_sticky: bool,
+    /// By place in the plan.
+    passages: Box<[Passage]>,
+    /// Copies of the table that single threads use: they end with the plan, which the main thread lets go of last.
+    own_tables: Mutex<Vec<Table>>,
+}
+
+/// What nearly every request needs of its route, apart from what few do: of many routes, none is near when its request comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passage {
+    /// From the request sent to the head of its answer.
+    pub(crate) response_timeout: Duration,
+    /// By place in the plan; `None` where more has to be looked at.
+    pub(crate) upstream: Option<u32>,
+}
+
+impl Passage {
+    /// That of a route under which requests and answers pass as they are to one upstream, which takes them in turn.
+    fn of(route: &Route, plan: &Plan) -> Self {
+        let is_plain = route.is_plain() && route.response.is_empty() && route.mirror.is_none();
+        let upstream = match &route.action {
+            Action::Forward(split) if is_plain => split.only(),
+            _ => None,
+        };
+        let looks_at_requests = |upstream: &u32| {
+            let upstream = plan.upstreams.get(*upstream as usize);
+            upstream.is_none_or(plan::Upstream::looks_at_requests)
+        };
+        Self {
+            response_timeout: route.response_timeout,
+            upstream: upstream.filter(|upstream| !looks_at_requests(upstream)),
+        }
+    }
 }
 
 /// What threads share of one upstream. The same object in two plans: nothing of the upstream has changed.
@@ -134,6 +169,8 @@ impl SharedPlan {
         let names = plan.upstreams.iter().map(|upstream| upstream.name.clone());
         let by_name = names.zip(0..).collect();
         let (listeners, places, next_listener) = known_listeners(&plan, before);
+        let routes = plan.routes.iter();
+        let passages = routes.map(|route| Passage::of(route, &plan)).collect();
         Self(Arc::new(Shared {
             number,
             plan,
@@ -146,7 +183,33 @@ impl SharedPlan {
             next_upstream,
             control,
             is_sticky,
+            passages,
+            own_tables: Mutex::default(),
         }))
+    }
+
+    /// A copy of the table for one thread, as it should have where the table has patterns.
+    pub(crate) fn own_table(&self) -> Table {
+        let own = self.0.plan.table.copy();
+        let kept = &self.0.own_tables;
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(own.clone());
+        own
+    }
+
+    /// Whether nobody else has it any more.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "looked at when a plan was followed by another"
+    )]
+    pub(crate) fn is_left(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// What nearly every request needs of its route.
+    #[inline]
+    pub(crate) fn passage(&self, route: RouteId) -> Option<&Passage> {
+        self.0.passages.get(route.0 as usize)
     }
 
     /// Its place among the plans of this process.
@@ -438,3 +501,67 @@ impl Latest {
 
 /// Listeners that are closed, and whose connections are still served; those of older ones are closed when they ask again.
 const CLOSED_LISTENERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_text;
+
+    /// Whether requests of the route pass by without a further look, and where to.
+    fn check(route: &str, expected: Option<u32>) {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\npath = \"/\"\ntimeout = \"7s\"\n{route}\n\
+             [[route]]\nsplit = [{{ upstream = \"api\", weight = 1 }}, {{ upstream = \"web\", weight = 2 }}]\n\
+             [[route]]\nhost = \"a\"\nsplit = [{{ upstream = \"hashed\" }}, {{ upstream = \"bound\" }}]\n\
+             [upstream.api]\nendpoints = [\"127.0.0.1:1\"]\n\
+             [upstream.web]\nendpoints = [\"127.0.0.1:2\"]\n\
+             [upstream.hashed]\nendpoints = [\"127.0.0.1:3\"]\nbalance = {{ hash = \"client_ip\" }}\n\
+             [upstream.bound]\nendpoints = [\"127.0.0.1:4\"]\nsticky = {{ cookie = \"c\" }}\n"
+        );
+        let (plan, report) = load_text("a.toml", &text, &|_| None);
+        let plan = plan.unwrap_or_else(|| panic!("{route}: {:?}", report.errors()));
+        let place = |name: &str| {
+            let mut upstreams = plan.upstreams.iter();
+            upstreams.position(|upstream| upstream.name == name)
+        };
+        let expected = expected.map(|index| ["api", "web"][index as usize]);
+        let expected = expected.and_then(place);
+        let shared = SharedPlan::new(plan.clone());
+        let passage = shared.passage(RouteId(0)).unwrap();
+        assert_eq!(
+            passage.upstream.map(|place| place as usize),
+            expected,
+            "{route}"
+        );
+        assert_eq!(passage.response_timeout, Duration::from_secs(7));
+        assert_eq!(
+            shared.passage(RouteId(1)).unwrap().upstream,
+            None,
+            "of a split"
+        );
+        assert!(shared.passage(RouteId(3)).is_none());
+    }
+
+    #[test]
+    fn only_requests_that_nothing_more_is_to_be_done_for_pass_by() {
+        check("upstream = \"api\"", Some(0));
+        check("split = [{ upstream = \"web\", weight = 5 }]", Some(1));
+        check(
+            "split = [{ upstream = \"web\", weight = 5 }, { upstream = \"api\", weight = 0 }]",
+            Some(1),
+        );
+        for more in [
+            "upstream = \"hashed\"",
+            "upstream = \"bound\"",
+            "maintenance = true",
+            "answer = { status = 204 }",
+            "redirect = { to = \"/x\" }",
+            "upstream = \"api\"\nrewrite = \"/x\"",
+            "upstream = \"api\"\nmirror = { upstream = \"web\" }",
+            "upstream = \"api\"\nrequest_headers = { set = { X-A = \"1\" } }",
+            "upstream = \"api\"\nresponse_headers = { remove = [\"X-A\"] }",
+        ] {
+            check(more, None);
+        }
+    }
+}
