@@ -204,9 +204,7 @@ impl fmt::Display for Rows {
         line("upstream retired", |c| &c.upstream_retired)?;
         line("upstream evicted", |c| &c.upstream_evicted)?;
         line("upstream borrowed", |c| &c.upstream_borrowed)?;
-        line("upstream borrow refused", |c| {
-            &c.upstream_borrow_refused
-        })?;
+        line("upstream borrow refused", |c| &c.upstream_borrow_refused)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;

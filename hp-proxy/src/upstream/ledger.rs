@@ -25,10 +25,10 @@ use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::wire::http1::head::Version;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+pub(super) use share::{Loanable, Part};
 use std::collections::BTreeMap;
 use std::mem;
 use std::task::Waker;
-pub(super) use share::{Loanable, Part};
 use std::time::Duration;
 
 /// The books of all endpoints.

@@ -11,8 +11,8 @@ use super::ledger::{Keep, Ledger, Taken};
 use super::lending::{Borrow, Lending};
 use super::life::{Bounds, Life};
 use super::total::OpenTotal;
-use super::wish::{Aim, Place, Wish};
 use super::window::HELD_BACK_MAX;
+use super::wish::{Aim, Place, Wish};
 use crate::counters::Rows;
 use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
@@ -267,7 +267,11 @@ impl Upstream {
     }
 
     /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
-    pub(super) async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
+    pub(super) async fn wait(
+        &self,
+        place: &Place<'_>,
+        deadline: Instant,
+    ) -> Result<(), AcquireError> {
         loop {
             let until = if self.books.with(|ledger| ledger.is_limited()) {
                 deadline.min(self.rt.now() + HELD_BACK_MAX)
