@@ -27,7 +27,7 @@ struct Cli {
     #[arg(long, default_value_t = 0)]
     first: u64,
 
-    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon
+    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon, lost-share
     #[arg(long, value_parser = bug)]
     plant: Option<Plant>,
 

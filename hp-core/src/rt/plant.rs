@@ -18,11 +18,13 @@ pub enum Plant {
     TruncatedAsWhole,
     /// What a gone endpoint has left behind is taken for another's, although connections of it are open.
     SlotTooSoon,
+    /// Of what a worker is lent of a limit, nothing is left when it comes.
+    LostShare,
 }
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
@@ -30,6 +32,7 @@ impl Plant {
         Self::NoDeadline,
         Self::TruncatedAsWhole,
         Self::SlotTooSoon,
+        Self::LostShare,
     ];
 
     /// Its name on a command line.
@@ -43,6 +46,7 @@ impl Plant {
             Self::NoDeadline => "no-deadline",
             Self::TruncatedAsWhole => "truncated-as-whole",
             Self::SlotTooSoon => "slot-too-soon",
+            Self::LostShare => "lost-share",
         }
     }
 }

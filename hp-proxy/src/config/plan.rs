@@ -10,10 +10,10 @@ use crate::route::rule::Rule;
 use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
-use crate::upstream::Identity;
 use crate::upstream::balance::member::{Member, Standing};
 use crate::upstream::balance::{self, Balancing, Method};
 use crate::upstream::sticky::{Cookies, Secret, Sticky};
+use crate::upstream::{Borrow, Identity};
 use hp_core::rt::net::{Address, PortUse};
 use hp_core::rt::{Engine, Instant};
 use hp_core::wire::http1::head::HeadLimits;
@@ -108,6 +108,8 @@ pub struct Upstream {
     pub conn_uses_max: u32,
     /// Connections per worker and endpoint that are open before anybody asks; per endpoint where threads share them.
     pub prewarm: u32,
+    /// When a worker asks others for connections; threads share them in any case.
+    pub borrow: Borrow,
 }
 
 /// How an upstream picks an endpoint.
@@ -308,6 +310,7 @@ impl From<OneRoute> for Plan {
                 conn_age_max: Some(CONN_AGE_MAX),
                 conn_uses_max: 0,
                 prewarm: 0,
+                borrow: Upstream::borrow_by_default(limits.upstream_conns_max),
             }],
             routes: vec![Route {
                 name: String::from(NAME),
@@ -357,6 +360,16 @@ impl Upstream {
     #[must_use]
     pub fn conns_of_all(&self) -> Option<u32> {
         (self.conns_max > 0).then_some(self.conns_max)
+    }
+
+    /// When workers borrow where nobody says: where a limit is shared out among them, so that requests may wait for what another worker has.
+    #[must_use]
+    pub fn borrow_by_default(conns_max: u32) -> Borrow {
+        if conns_max > 0 {
+            Borrow::Waiting
+        } else {
+            Borrow::Never
+        }
     }
 
     /// What its balancers are made from, with so many ledgers; see [`Balancing::new`].
@@ -528,6 +541,7 @@ mod tests {
             conn_age_max: None,
             conn_uses_max: 0,
             prewarm: 0,
+            borrow: Borrow::Never,
         };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
             let shares =

@@ -93,6 +93,7 @@ impl Generation {
             {
                 let conns_max = is.conns_of(self.id().0, self.plan.workers);
                 upstream.renew(&is.balancing, &is.endpoints, conns_max, is.settings);
+                upstream.note_version(is.version);
             }
             if let Some(cell) = self.upstreams.get(place as usize) {
                 cell.get_or_init(|| Rc::clone(upstream));
@@ -158,6 +159,9 @@ impl Generation {
                 self.local.row_of_upstreams(),
             );
             upstream.count_in(&self.local.open_total);
+            if let Some(siblings) = &self.local.siblings {
+                upstream.join_siblings(siblings, (shared.number, shared.version));
+            }
             upstream
         })
     }

@@ -8,7 +8,7 @@ use crate::route::RouteId;
 use crate::route::table::Table;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
-use crate::upstream::{Bounds, Identity, OpenTotal, Settings, SharedLedger};
+use crate::upstream::{Borrow, Bounds, Identity, OpenTotal, Settings, SharedLedger, Term};
 use hp_core::rt::{Engine, Instant};
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -48,6 +48,7 @@ struct Shared {
     /// Where the plan's listeners are among the known ones.
     places: Box<[ListenerId]>,
     next_listener: u32,
+    next_upstream: u32,
     /// The way to the main thread, where there is one.
     control: Option<Control>,
     /// Whether any upstream has cookies.
@@ -91,6 +92,10 @@ impl Passage {
 pub(crate) struct SharedUpstream {
     /// As the plan has it.
     plan: plan::Upstream,
+    /// The same as long as plans have an upstream of this name; never given again.
+    pub(crate) number: u32,
+    /// The plan that last changed it.
+    pub(crate) version: u32,
     /// How requests are spread.
     pub(crate) balancing: Balancing,
     /// Who its endpoints are, in the plan's order.
@@ -138,6 +143,8 @@ impl SharedPlan {
     )]
     fn with(plan: Plan, before: Option<&Shared>, control: Option<Control>) -> Self {
         let total = before.map_or_else(OpenTotal::default, |before| before.open_total.clone());
+        let number = before.map_or(0, |before| before.number.wrapping_add(1));
+        let mut next_upstream = before.map_or(0, |before| before.next_upstream);
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let known = before.and_then(|before| before.upstream(&upstream.name));
             let settings = settings_of(upstream, &plan);
@@ -145,12 +152,16 @@ impl SharedPlan {
                 Some(known) if known.plan == *upstream && known.settings == settings => {
                     Arc::clone(known)
                 }
-                known => Arc::new(SharedUpstream::new(
-                    upstream,
-                    &plan,
-                    settings,
-                    (known, &total),
-                )),
+                known => {
+                    let new = SharedUpstream::new(
+                        (upstream, number),
+                        &plan,
+                        settings,
+                        (known, &total),
+                        &mut next_upstream,
+                    );
+                    Arc::new(new)
+                }
             }
         });
         let upstreams: Box<[Arc<SharedUpstream>]> = upstreams.collect();
@@ -161,7 +172,7 @@ impl SharedPlan {
         let routes = plan.routes.iter();
         let passages = routes.map(|route| Passage::of(route, &plan)).collect();
         Self(Arc::new(Shared {
-            number: before.map_or(0, |before| before.number.wrapping_add(1)),
+            number,
             plan,
             upstreams,
             open_total: total,
@@ -169,6 +180,7 @@ impl SharedPlan {
             listeners,
             places,
             next_listener,
+            next_upstream,
             control,
             is_sticky,
             passages,
@@ -320,32 +332,59 @@ impl Shared {
 }
 
 impl SharedUpstream {
+    /// `in_plan`: the number of the plan.
     fn new(
-        upstream: &plan::Upstream,
+        (upstream, in_plan): (&plan::Upstream, u32),
         plan: &Plan,
         settings: Settings,
         (known, total): (Option<&impl Deref<Target = Self>>, &OpenTotal),
+        next_number: &mut u32,
     ) -> Self {
         let ledgers = match plan.engine {
             Engine::Threads => 1,
             _ => plan.workers as usize,
         };
         let balancing = upstream.balancing(ledgers);
-        let endpoints: Box<[Identity]> = upstream.endpoints.iter().map(identity_of).collect();
+        let goes_on = |known: &Self, identity: &Identity| known.term_of(identity, upstream);
+        let endpoints = (0..).zip(&upstream.endpoints).map(|(place, endpoint)| {
+            let identity = identity_of(endpoint);
+            let term = known.and_then(|known| goes_on(known, &identity));
+            identity.in_term(term.unwrap_or_else(|| Term::beginning_with(in_plan, place)))
+        });
+        let endpoints: Box<[Identity]> = endpoints.collect();
         let ledger = (plan.engine == Engine::Threads).then(|| {
             let kept = known.and_then(|known| known.ledger.clone());
             kept.unwrap_or_else(|| {
                 SharedLedger::new(&balancing, &endpoints, upstream.conns_of_all()).counted_in(total)
             })
         });
+        let number = known.map_or(*next_number, |known| known.number);
+        *next_number += u32::from(known.is_none());
         Self {
             plan: upstream.clone(),
+            number,
+            version: in_plan,
             balancing,
             cookies: upstream.cookies(&plan.process_key, &endpoints),
             endpoints,
             settings,
             ledger,
         }
+    }
+
+    /// The term in which an endpoint stays under the next plan; `None`: it is new, its limit shrinks, begins or ends, or borrowing ends, so that
+    /// nothing of what was lent and borrowed is left.
+    fn term_of(&self, identity: &Identity, next: &plan::Upstream) -> Option<Term> {
+        let goes_on = match (self.plan.conns_of_all(), next.conns_of_all()) {
+            // Where nobody borrows any more, nobody would get back what it has lent.
+            (Some(was), Some(is)) => {
+                was <= is && (next.borrow != Borrow::Never || self.plan.borrow == Borrow::Never)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        let known = self.endpoints.iter().find(|known| *known == identity)?;
+        goes_on.then(|| known.term())
     }
 
     /// How many connections per endpoint one of `workers` workers may have; `None`: no limit.
@@ -374,6 +413,7 @@ fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {
             total => total,
         },
         prewarm: upstream.prewarm,
+        borrow: upstream.borrow,
     }
 }
 

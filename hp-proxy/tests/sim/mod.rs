@@ -7,6 +7,7 @@ mod ledger;
 mod message;
 pub(crate) mod play;
 mod reload;
+mod shares;
 mod ways;
 
 pub(crate) use play::{Tell, play};

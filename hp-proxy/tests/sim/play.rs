@@ -9,6 +9,7 @@ use super::client::Client;
 use super::hostile::Bounds;
 use super::ledger::{Ledger, Outcome};
 use super::reload::{Reloads, lead};
+use super::shares;
 use super::ways;
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::mesh::{Mesh, WorkerId};
@@ -22,6 +23,7 @@ use hp_proxy::config::plan::{
 };
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, Next, SharedPlan};
+use hp_proxy::upstream::Borrow;
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ struct Scene {
     bounds: Bounds,
     /// Requests that may wait for a backend.
     queue_len_max: u32,
+    /// Workers ask each other before each dial.
+    borrows_before_dial: bool,
     backends: Backends,
 }
 
@@ -94,6 +98,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut scene = Scene::draw(&mut chance);
     // Not drawn: the other runs stay as they were.
     scene.bounds.has_routes = seed % 2 == 1 && scene.backends != Backends::Unnamed;
+    scene.borrows_before_dial = seed % 8 >= 5;
     let profile = if scene.is_calm {
         Profile::calm()
     } else {
@@ -191,8 +196,17 @@ impl Scene {
             } else {
                 ProxyLimits::default().queue_len_max
             },
+            borrows_before_dial: false,
             backends,
         }
+    }
+
+    fn borrowing(&self, mut plan: Plan) -> Plan {
+        if self.borrows_before_dial {
+            let upstreams = plan.upstreams.iter_mut();
+            upstreams.for_each(|upstream| upstream.borrow = Borrow::BeforeDial);
+        }
+        plan
     }
 
     fn host(&self, world: &World, addr: [u8; 4], chance: &mut Chance) -> Host {
@@ -357,6 +371,7 @@ impl Stage {
                 ..ProxyLimits::default()
             },
         });
+        let plan = scene.borrowing(plan);
         let first = plan.clone();
         let plan = SharedPlan::new(if scene.bounds.has_routes {
             with_routes(plan)
@@ -389,12 +404,7 @@ impl Stage {
     /// Until every client has ended, or in some scenes for so many requests; then the proxy drains, and everybody gives back
     /// what he has.
     fn run(&self, world: &World, scene: Scene) -> Result<(), String> {
-        let run = |done: &mut dyn FnMut() -> bool| {
-            world.run_until(done, LIMITS).map_err(|stuck| {
-                let held: Vec<_> = self.rts().map(|rt| (rt.holdings(), rt.tasks())).collect();
-                format!("{stuck}; {held:?}")
-            })
-        };
+        let run = |done: &mut dyn FnMut() -> bool| self.run_until(world, done);
         let is_early = || {
             let drains_after = scene.drains_after.unwrap_or(u64::MAX);
             self.ledger.requests() >= drains_after
@@ -409,11 +419,21 @@ impl Stage {
             self.reload();
         }
         self.has_drained_early.set(self.clients_left.get() > 0);
+        if !self.has_drained_early.get() {
+            self.judge_shares(world)?;
+        }
         (0..self.mesh.workers()).for_each(|id| self.tell(WorkerId(id), Message::Drain));
         run(&mut || self.workers_left.get() == 0 && self.clients_left.get() == 0)?;
         run(&mut || {
             self.rts()
                 .all(|rt| rt.holdings().conns == 0 && rt.holdings().lent_buffers == 0)
+        })
+    }
+
+    fn run_until(&self, world: &World, done: &mut dyn FnMut() -> bool) -> Result<(), String> {
+        world.run_until(done, LIMITS).map_err(|stuck| {
+            let held: Vec<_> = self.rts().map(|rt| (rt.holdings(), rt.tasks())).collect();
+            format!("{stuck}; {held:?}")
         })
     }
 
@@ -435,6 +455,27 @@ impl Stage {
         }
         latest.replace(next);
         self.reloads_done.set(self.reloads_done.get() + 1);
+    }
+
+    /// Nobody asks any more; what workers lend each other has arrived after a while.
+    fn judge_shares(&self, world: &World) -> Result<(), String> {
+        let Some((_, plan)) = &self.plans else {
+            return Ok(());
+        };
+        let is_quiet = shares::quiet(&self.clients);
+        self.run_until(world, &mut || is_quiet.get())?;
+        let mut lives = Vec::new();
+        for id in 0..self.mesh.workers() {
+            let (to_us, told) = mpsc::channel();
+            self.tell(WorkerId(id), Message::Tell(to_us));
+            self.run_until(world, &mut || {
+                lives.extend(told.try_recv());
+                lives.len() as u64 > u64::from(id)
+            })?;
+        }
+        let found = shares::judge(&plan.borrow(), &lives).into_iter();
+        found.for_each(|what| self.ledger.violate(what, &[]));
+        Ok(())
     }
 
     fn tell(&self, worker: WorkerId, message: Message) {

@@ -8,6 +8,7 @@ use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
+use crate::upstream::Borrow;
 use crate::upstream::balance::Method;
 use crate::upstream::balance::member::Standing;
 use std::cell::Cell;
@@ -147,6 +148,7 @@ impl Resolver<'_> {
                 .map_or(Some(CONN_AGE_MAX), |age| (!age.is_zero()).then_some(age)),
             conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
             prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
+            borrow: borrow_of(section, conns_max),
         };
         upstream.come_from(sources);
         upstream
@@ -354,5 +356,15 @@ impl Resolver<'_> {
                 self.report.warning(&named.place, reason);
             }
         }
+    }
+}
+
+/// When workers ask each other for connections to an upstream.
+fn borrow_of(section: &Section, conns_max: u32) -> Borrow {
+    match section.text("borrow") {
+        Some(("never", _)) => Borrow::Never,
+        Some(("waiting", _)) => Borrow::Waiting,
+        Some(("before_dial", _)) => Borrow::BeforeDial,
+        _ => Upstream::borrow_by_default(conns_max), // Its shape has told of all other words.
     }
 }
