@@ -10,9 +10,10 @@ use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
 use super::lending::{Borrow, Lending};
 use super::life::{Bounds, Life};
+use super::mux::{self, Lanes};
 use super::total::OpenTotal;
-use super::wish::{Aim, Place, Wish};
 use super::window::HELD_BACK_MAX;
+use super::wish::{Aim, Place, Wish};
 use crate::counters::Rows;
 use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub(super) times_answers: Cell<bool>,
     /// Where workers have ledgers of their own, and there are several.
     pub(super) lending: OnceCell<Lending>,
+    /// Connections that requests share.
+    pub(super) lanes: RefCell<Lanes>,
 }
 
 /// What may be done with the backends.
@@ -61,6 +64,8 @@ pub struct Settings {
     pub prewarm: u32,
     /// When siblings are asked for connections.
     pub borrow: Borrow,
+    /// Whether, and how far, requests share connections.
+    pub multiplex: Option<mux::Bounds>,
 }
 
 /// Why a request gets no connection.
@@ -122,6 +127,7 @@ impl Upstream {
             books,
             settings: Cell::new(settings),
             lending: OnceCell::new(),
+            lanes: RefCell::default(),
         })
     }
 
@@ -267,7 +273,11 @@ impl Upstream {
     }
 
     /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
-    pub(super) async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
+    pub(super) async fn wait(
+        &self,
+        place: &Place<'_>,
+        deadline: Instant,
+    ) -> Result<(), AcquireError> {
         loop {
             let until = if self.books.with(|ledger| ledger.is_limited()) {
                 deadline.min(self.rt.now() + HELD_BACK_MAX)
