@@ -7,7 +7,7 @@ mod explain;
 
 use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
-use crate::config::plan::{Limits, Listen, Listener, OneRoute, Plan, Serves, Timeouts};
+use crate::config::plan::{Limits, Listen, Listener, MULTIPLEX, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
 use crate::config::watch::Watch;
@@ -124,6 +124,9 @@ struct Flags {
     /// Connections per backend, all workers together; further requests wait. 0: no limit.
     #[arg(long, value_name = "N", default_value_t = 0)]
     upstream_conns_max: u32,
+    /// Let requests that may be repeated share a few connections to each backend, one behind the other; not with --engine threads.
+    #[arg(long)]
+    multiplex: bool,
     /// Size of a head, 1KiB to 1MiB; then 431.
     #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = units::bytes)]
     head_max: u64,
@@ -360,6 +363,9 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
              raise it or lower --workers"
         )));
     }
+    if flags.multiplex {
+        check_multiplex(&flags, workers)?;
+    }
     if !HEAD_RANGE.contains(&flags.head_max) {
         let message = format!(
             "--head-max {} is out of range; write 1KiB to 1MiB",
@@ -374,6 +380,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
     let pid_file = flags.pid_file.clone();
+    let multiplex = flags.multiplex.then_some(MULTIPLEX);
     let mut plan = Plan::from(OneRoute {
         listen,
         backends: Vec::new(),
@@ -386,6 +393,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     plan.pid_file = pid_file;
     for upstream in &mut plan.upstreams {
         upstream.come_from(backends.clone());
+        upstream.multiplex = multiplex;
     }
     plan.listeners.extend(admin.map(|address| Listener {
         address,
@@ -395,6 +403,23 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
         trusted_proxies: Vec::new(),
     }));
     Ok(plan)
+}
+
+/// Sharing takes workers, and two connections each where there is a limit: one is never shared.
+fn check_multiplex(flags: &Flags, workers: u32) -> Result<(), Refusal> {
+    let limit = flags.upstream_conns_max;
+    if flags.engine == Engine::Threads {
+        return Err(Refusal::Misuse(String::from(
+            "--multiplex does nothing with --engine threads, where each connection has a thread; leave one of them out",
+        )));
+    }
+    if limit > 0 && limit / workers < 2 {
+        return Err(Refusal::Misuse(format!(
+            "--upstream-conns-max {limit} for {workers} workers leaves none to --multiplex: each needs two; \
+             raise it or lower --workers"
+        )));
+    }
+    Ok(())
 }
 
 fn listen(flags: &Flags) -> Result<Listen, Refusal> {
@@ -485,7 +510,7 @@ fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
 }
 
 /// What a file says in its own words.
-const ALL_FLAGS: [&str; 32] = [
+const ALL_FLAGS: [&str; 33] = [
     "listen",
     "socket_mode",
     "reuse_port",
@@ -510,6 +535,7 @@ const ALL_FLAGS: [&str; 32] = [
     "pid_file",
     "idle_conns_max",
     "upstream_conns_max",
+    "multiplex",
     "head_max",
     "fields_max",
     "body_max",

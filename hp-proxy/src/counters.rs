@@ -53,6 +53,12 @@ pub struct Counters {
     pub upstream_borrowed: Counter,
     /// Idle connections that could not be lent, or were of no use when they came.
     pub upstream_borrow_refused: Counter,
+    /// Requests that were put on a connection which others share.
+    pub multiplexed: Counter,
+    /// Those of them that wait there now.
+    pub multiplexed_waiting: Counter,
+    /// Those that were sent again elsewhere, for an answer before theirs stayed away.
+    pub multiplexed_moved: Counter,
     /// Requests sent again because a kept connection had died.
     pub retries: Counter,
     /// Requests that waited for a backend connection.
@@ -205,6 +211,9 @@ impl fmt::Display for Rows {
         line("upstream evicted", |c| &c.upstream_evicted)?;
         line("upstream borrowed", |c| &c.upstream_borrowed)?;
         line("upstream borrow refused", |c| &c.upstream_borrow_refused)?;
+        line("multiplexed", |c| &c.multiplexed)?;
+        line("multiplexed waiting", |c| &c.multiplexed_waiting)?;
+        line("multiplexed moved", |c| &c.multiplexed_moved)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;

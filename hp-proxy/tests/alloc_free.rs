@@ -11,9 +11,10 @@ use hp_core::rt::worker::{Pin, WorkerId, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::load_text;
-use hp_proxy::config::plan::{Endpoint, Limits, ListenerId, OneRoute, Plan, Timeouts};
+use hp_proxy::config::plan::{Endpoint, Limits, ListenerId, MULTIPLEX, OneRoute, Plan, Timeouts};
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
+use hp_proxy::upstream::mux;
 use hp_proxy::worker;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,6 +37,22 @@ fn ten_thousand_warm_requests_allocate_nothing_on_uring() {
 #[test]
 fn ten_thousand_warm_requests_by_routes_allocate_nothing() {
     check(Engine::Epoll, many_routes);
+}
+
+#[test]
+fn ten_thousand_warm_requests_that_share_a_connection_allocate_nothing() {
+    for engine in [Engine::Epoll, Engine::Auto] {
+        let plan = |addr| {
+            let mut plan = one_route(engine, addr);
+            plan.upstreams[0].multiplex = Some(mux::Bounds {
+                stall: Duration::from_secs(3600), // However slow the machine is.
+                ..MULTIPLEX
+            });
+            plan
+        };
+        // Who comes at once with others is for the machine to say: a queue may meet its longest burst late, a few times.
+        check_with(engine, plan, (exchange_together, 4));
+    }
 }
 
 fn one_route(engine: Engine, backend: SocketAddr) -> Plan {
@@ -86,8 +103,17 @@ fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// Runs one worker in this process, and is its client and its backend in turn.
 fn check(engine: Engine, plan: impl FnOnce(SocketAddr) -> Plan) {
+    check_with(engine, plan, (exchange, 1));
+}
+
+/// Makes so many requests with the clients' connections, and answers them over the backend's.
+type Play = fn(&mut [TcpStream], &mut TcpStream, usize) -> io::Result<()>;
+
+/// Runs one worker in this process, and is its client and its backend in turn.
+/// Of so many
+/// times ten thousand requests, one must allocate nothing.
+fn check_with(engine: Engine, plan: impl FnOnce(SocketAddr) -> Plan, (play, times): (Play, usize)) {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let plan = plan(backend.local_addr().unwrap());
     let options = WorkersOptions {
@@ -118,11 +144,19 @@ fn check(engine: Engine, plan: impl FnOnce(SocketAddr) -> Plan) {
         clients[0].write_all(GET)?;
         let mut upstream = bounded(backend.accept()?.0)?;
         respond(&mut upstream, &mut clients[0], FORMS[0])?;
-        exchange(&mut clients, &mut upstream, 1_000)?;
-        let before = allocations.load(Ordering::SeqCst);
-        exchange(&mut clients, &mut upstream, 10_000)?;
-        let after = allocations.load(Ordering::SeqCst);
-        io::Result::Ok((before, after - before))
+        play(&mut clients, &mut upstream, 1_000)?;
+        let warm_up = allocations.load(Ordering::SeqCst);
+        let mut fewest = u64::MAX;
+        for _ in 0..times {
+            let before = allocations.load(Ordering::SeqCst);
+            play(&mut clients, &mut upstream, 10_000)?;
+            let after = allocations.load(Ordering::SeqCst);
+            fewest = fewest.min(after - before);
+            if fewest == 0 {
+                break;
+            }
+        }
+        io::Result::Ok((warm_up, fewest))
     })();
     tell(Message::Drain);
     workers.join().unwrap();
@@ -139,6 +173,41 @@ fn exchange(clients: &mut [TcpStream], upstream: &mut TcpStream, count: usize) -
         let form = FORMS[index % FORMS.len()];
         client.write_all(form.0)?;
         respond(upstream, client, form)?;
+    }
+    Ok(())
+}
+
+/// Requests of all clients at once, which come to the backend over one connection; their answers come in two pieces, which end
+/// anywhere.
+fn exchange_together(
+    clients: &mut [TcpStream],
+    upstream: &mut TcpStream,
+    count: usize,
+) -> io::Result<()> {
+    let (request, answer) = FORMS[0];
+    let answers = answer.repeat(clients.len());
+    let mut held = vec![0; 16 * 1024];
+    for index in 0..count / clients.len() {
+        for client in &mut *clients {
+            client.write_all(request)?;
+        }
+        let (mut asked, mut len) = (0, 0);
+        while asked < clients.len() {
+            match upstream.read(&mut held[len..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => len += more,
+            }
+            asked = held[..len]
+                .windows(4)
+                .filter(|end| end == b"\r\n\r\n")
+                .count();
+        }
+        let cut = index % answers.len();
+        upstream.write_all(&answers[..cut])?;
+        upstream.write_all(&answers[cut..])?;
+        for client in &mut *clients {
+            until(client, &answer[answer.len() - 5..])?;
+        }
     }
     Ok(())
 }

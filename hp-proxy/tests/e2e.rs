@@ -27,6 +27,8 @@ mod forwarding;
 mod messages;
 #[path = "e2e/mirror.rs"]
 mod mirror;
+#[path = "e2e/multiplex.rs"]
+mod multiplex;
 #[path = "names/server.rs"]
 #[allow(dead_code, reason = "the tests of the resolver use all of it")]
 mod name_server;
@@ -277,6 +279,8 @@ mod among_workers {
                 a_backend_has_fewer_connections_where_workers_borrow;
             process:
                 eight_connections_are_shared_by_two_workers;
+            multiplex:
+                requests_of_many_clients_come_over_one_connection;
         }
     }
     mod uring {
@@ -287,6 +291,8 @@ mod among_workers {
                 a_backend_has_fewer_connections_where_workers_borrow;
             process:
                 eight_connections_are_shared_by_two_workers;
+            multiplex:
+                requests_of_many_clients_come_over_one_connection;
         }
     }
 }
@@ -294,6 +300,12 @@ mod among_workers {
 /// Where each connection has a thread of its own.
 mod among_threads {
     use super::Engine;
+
+    #[test]
+    fn threads_have_nobody_to_share_with() {
+        crate::multiplex::threads_have_nobody_to_share_with();
+    }
+
     facts! { Engine::Threads;
         threads_only:
             a_thread_serves_one_connection_after_another,

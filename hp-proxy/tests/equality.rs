@@ -74,6 +74,22 @@ fn what_a_kernel_may_do_to_completions_changes_nothing() {
     check_simulated(Face::Completion, &capricious());
 }
 
+/// What clients and backends see does not tell that requests share connections, as long as nothing fails between two of them.
+#[test]
+fn sharing_connections_changes_nothing_that_is_said() {
+    for face in [Face::Readiness, Face::Completion] {
+        for profile in [Profile::calm(), capricious()] {
+            check_under(&Conditions {
+                face,
+                profile,
+                seed: 0,
+                buffer_bytes: None,
+                multiplexes: true,
+            });
+        }
+    }
+}
+
 /// Else all of the above could never fail.
 #[test]
 fn any_difference_is_told() {
@@ -123,6 +139,7 @@ fn a_planted_bug_is_told() {
                 profile: Profile::calm(),
                 seed: 0,
                 buffer_bytes: None,
+                multiplexes: false,
             };
             let found = compare(|_, _| true, |scene| simulated::play(&conditions, scene));
             let is_told = found.iter().any(|told| told.starts_with(scene));
@@ -151,6 +168,7 @@ fn a_backend_that_answers_what_it_has_not_read_is_not_used_again() {
             profile: Profile::calm(),
             seed: 0,
             buffer_bytes: Some(4096),
+            multiplexes: false,
         };
         if let Err(what) = simulated::play(&conditions, &scene) {
             panic!("{face:?}: {what}");
@@ -162,16 +180,20 @@ fn a_backend_that_answers_what_it_has_not_read_is_not_used_again() {
 fn exchange_files_are_as_they_say() {
     let mut found = Vec::new();
     for face in [Face::Readiness, Face::Completion] {
-        let conditions = Conditions {
-            face,
-            profile: Profile::calm(),
-            seed: 0,
-            buffer_bytes: None,
-        };
-        for case in vectors::all() {
-            let played = simulated::play(&conditions, &case.scene);
-            if let Err(why) = played.and_then(|record| case.check(&record)) {
-                found.push(format!("{}.http on {face:?}: {why}", case.name));
+        for multiplexes in [false, true] {
+            let conditions = Conditions {
+                face,
+                profile: Profile::calm(),
+                seed: 0,
+                buffer_bytes: None,
+                multiplexes,
+            };
+            for case in vectors::all() {
+                let played = simulated::play(&conditions, &case.scene);
+                if let Err(why) = played.and_then(|record| case.check(&record)) {
+                    let name = &case.name;
+                    found.push(format!("{name}.http on {face:?}, {multiplexes}: {why}"));
+                }
             }
         }
     }
@@ -184,15 +206,24 @@ fn check(engine: &str, play: impl Fn(&Scene) -> Result<Record, String>) {
     assert!(found.is_empty(), "{engine}:\n{}", found.join("\n"));
 }
 
-/// In several orders of turns. Where reads are cut, chunks are cut with them: scenes in which cuts show are for calm worlds.
 fn check_simulated(face: Face, profile: &Profile) {
-    let is_calm = *profile == Profile::calm();
+    check_under(&Conditions {
+        face,
+        profile: profile.clone(),
+        seed: 0,
+        buffer_bytes: None,
+        multiplexes: false,
+    });
+}
+
+/// In several orders of turns. Where reads are cut, chunks are cut with them: scenes in which cuts show are for calm worlds.
+fn check_under(conditions: &Conditions) {
+    let is_calm = conditions.profile == Profile::calm();
     for seed in 0..SEEDS {
         let conditions = Conditions {
-            face,
-            profile: profile.clone(),
             seed,
-            buffer_bytes: None,
+            profile: conditions.profile.clone(),
+            ..*conditions
         };
         let found = compare(
             |scene, expected| is_calm || !shows_cuts(scene, expected),

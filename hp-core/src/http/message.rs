@@ -23,6 +23,19 @@ enum Held {
     },
 }
 
+impl From<Vec<u8>> for Reader {
+    /// A reader of bytes that somebody else received.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            held: if bytes.is_empty() {
+                Held::Nothing
+            } else {
+                Held::Copied { bytes, consumed: 0 }
+            },
+        }
+    }
+}
+
 /// What [`Reader::fill`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {

@@ -3,6 +3,7 @@
 mod address;
 mod bind;
 mod inherit;
+mod named;
 mod transfer;
 
 pub use super::buf::Lent;
@@ -10,6 +11,7 @@ pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 pub use inherit::{Inherited, bind_inherited};
+pub use named::ConnName;
 pub use transfer::{Accepted, Released};
 
 use super::driver::How;

@@ -31,6 +31,104 @@ pub(crate) fn what_a_slow_peer_does_not_take_is_queued_and_arrives_whole(engine:
     });
 }
 
+pub(crate) fn what_is_gathered_in_one_turn_leaves_in_one_call_whatever_is_written_between(
+    engine: Engine,
+) {
+    check(&options(engine), async |rt| {
+        let (many, mut to_many) = pair(&rt).await;
+        let (other, mut to_other) = pair(&rt).await;
+        rt.yield_now().await;
+        let before = rt.stats().sends;
+        for _ in 0..3 {
+            many.gather(b"ab").unwrap();
+            other.write(b"x").unwrap();
+        }
+        assert_eq!((many.unsent(), rt.stats().sends), (6, before));
+        rt.yield_now().await;
+        assert_eq!((many.unsent(), rt.stats().sends), (0, before + 2));
+        let (mut heard, mut heard_other) = ([0; 6], [0; 3]);
+        to_many.read_exact(&mut heard).unwrap();
+        to_other.read_exact(&mut heard_other).unwrap();
+        assert_eq!((&heard, &heard_other), (b"ababab", b"xxx"));
+    });
+}
+
+pub(crate) fn gathered_written_and_large_bytes_keep_their_order(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let text = Text(9);
+        let mut said = 0;
+        let mut say = |len: usize| {
+            said += len;
+            text.bytes(said - len, len)
+        };
+        // Each kind behind each other, in one turn and over many; some of it waits for a slow peer.
+        for round in 0..400 {
+            conn.gather(&say(7)).unwrap();
+            conn.write(&say(5)).unwrap();
+            conn.gather(&say(3)).unwrap();
+            if round % 3 == 0 {
+                conn.write(&say(40_000)).unwrap();
+                conn.gather(&say(2)).unwrap();
+            }
+            if round % 5 == 0 {
+                rt.yield_now().await;
+            }
+        }
+        conn.gather(&say(70_000)).unwrap();
+        let hears = peer::hear(peer, text, 4);
+        conn.flush().await.unwrap();
+        conn.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), said);
+        assert_eq!(conn.unsent(), 0);
+    });
+}
+
+pub(crate) fn more_connections_than_there_are_parcels_get_what_is_gathered(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut pairs = Vec::new();
+        for _ in 0..20 {
+            pairs.push(pair_from(&listener, addr).await);
+        }
+        for part in [b"ab", b"cd"] {
+            pairs
+                .iter()
+                .for_each(|(conn, _)| conn.gather(part).unwrap());
+        }
+        for (conn, mut peer) in pairs {
+            drop(conn); // What was gathered leaves before the connection does.
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).unwrap();
+            assert_eq!(heard, b"abcd");
+        }
+    });
+}
+
+pub(crate) fn a_name_leads_to_its_connection_as_long_as_that_has_an_owner(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        let name = conn.name();
+        assert_eq!(rt.peer_addr_of(name), conn.peer_addr());
+        rt.write_to(name, &[IoSlice::new(b"a"), IoSlice::new(b"b")])
+            .unwrap();
+        conn.write(b"c").unwrap();
+        conn.flush().await.unwrap();
+        let mut heard = [0; 3];
+        peer.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"abc");
+        assert!(!rt.has_news_of(name));
+        peer.write_all(b"d").unwrap();
+        conn.readable().await.unwrap();
+        assert!(rt.has_news_of(name));
+        drop(conn);
+        let error = rt.write_to(name, &[IoSlice::new(b"e")]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        rt.set_deadline_of(name, Some(rt.now()));
+        assert!(!rt.has_news_of(name));
+    });
+}
+
 pub(crate) fn stamps_tell_when_bytes_left_and_came_and_not_when_a_task_looked(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;

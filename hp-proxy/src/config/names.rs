@@ -375,6 +375,7 @@ mod tests {
             conn_uses_max: 0,
             prewarm: 0,
             borrow: crate::upstream::Borrow::Never,
+            multiplex: None,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::route::table::Table;
 use crate::route::template::Template;
 use crate::upstream::balance::member::{Member, Standing};
 use crate::upstream::balance::{self, Balancing, Method};
+use crate::upstream::mux;
 use crate::upstream::sticky::{Cookies, Secret, Sticky};
 use crate::upstream::{Borrow, Identity};
 use hp_core::rt::net::{Address, PortUse};
@@ -110,6 +111,8 @@ pub struct Upstream {
     pub prewarm: u32,
     /// When a worker asks others for connections; threads share them in any case.
     pub borrow: Borrow,
+    /// How far requests share connections; `None`: each has one of its own.
+    pub multiplex: Option<mux::Bounds>,
 }
 
 /// How an upstream picks an endpoint.
@@ -311,6 +314,7 @@ impl From<OneRoute> for Plan {
                 conn_uses_max: 0,
                 prewarm: 0,
                 borrow: Upstream::borrow_by_default(limits.upstream_conns_max),
+                multiplex: None,
             }],
             routes: vec![Route {
                 name: String::from(NAME),
@@ -333,6 +337,13 @@ impl From<OneRoute> for Plan {
         }
     }
 }
+
+/// How far requests share connections where it is said that they do, and no more.
+pub const MULTIPLEX: mux::Bounds = mux::Bounds {
+    depth_max: 128,
+    lanes_max: 4,
+    stall: Duration::from_millis(50),
+};
 
 /// How long a connection of an upstream that says nothing else is used.
 pub const CONN_AGE_MAX: Duration = Duration::from_secs(3600);
@@ -412,6 +423,14 @@ impl Route {
 }
 
 impl Plan {
+    /// Whether requests of any upstream share connections.
+    #[must_use]
+    pub fn multiplexes(&self) -> bool {
+        self.upstreams
+            .iter()
+            .any(|upstream| upstream.multiplex.is_some())
+    }
+
     /// Whether all requests and answers pass as they are between clients and the first upstream, by the first route, so that nobody
     /// has to look at routes.
     #[must_use]
@@ -542,6 +561,7 @@ mod tests {
             conn_uses_max: 0,
             prewarm: 0,
             borrow: Borrow::Never,
+            multiplex: None,
         };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
             let shares =

@@ -369,7 +369,18 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
     writeln!(out, "conn_age_max = {}", quoted(age_max))?;
     writeln!(out, "conn_uses_max = {}", upstream.conn_uses_max)?;
     writeln!(out, "prewarm = {}", upstream.prewarm)?;
-    writeln!(out, "borrow = {}", quoted(borrow_text(upstream.borrow)))
+    writeln!(out, "borrow = {}", quoted(borrow_text(upstream.borrow)))?;
+    match &upstream.multiplex {
+        None => writeln!(out, "multiplex = false"),
+        Some(bounds) => {
+            let stall = quoted(time_text(bounds.stall));
+            writeln!(
+                out,
+                "multiplex = {{ depth = {}, conns_max = {}, stall = {stall} }}",
+                bounds.depth_max, bounds.lanes_max
+            )
+        }
+    }
 }
 
 fn borrow_text(borrow: Borrow) -> &'static str {

@@ -314,7 +314,7 @@ impl Answering<'_> {
     fn origin(&self) -> Origin<'_> {
         Origin {
             worker: self.worker,
-            client: self.client,
+            client: self.client.name(),
             chosen: self.request.chosen,
             endpoint: self.endpoint,
         }

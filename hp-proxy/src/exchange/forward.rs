@@ -4,6 +4,7 @@ use super::answer::{self, Own, Page};
 use super::answering::{Answering, Begun, Delivered};
 use super::error::Failure;
 use super::mirror::RequestCopy;
+use super::mux;
 use super::operators;
 use super::progress::Progress;
 use super::request::Request;
@@ -44,10 +45,21 @@ pub(super) async fn exchange(
     let mut out = worker.take_scratch();
     let copy = RequestCopy::of(worker, request, head);
     let answered = if request.facts.framing.has_body() {
+        if worker.multiplexes() {
+            mux::spare(worker, request);
+        }
         with_content(worker, client, request, (head, &mut out), &copy).await
     } else {
         copy.send(&[]);
-        without_content(worker, client, request, (head, &mut out)).await
+        let shared = if worker.multiplexes() {
+            mux::exchange(worker, client, request, (head, &mut out)).await
+        } else {
+            None
+        };
+        match shared {
+            Some(answered) => answered,
+            None => without_content(worker, client, request, (head, &mut out)).await,
+        }
     };
     worker.give_scratch(out);
     match answered {
@@ -126,7 +138,7 @@ async fn without_content(
             .await;
         return Ok(finish(
             worker,
-            client,
+            (client, request),
             End {
                 lease,
                 reader,
@@ -150,7 +162,10 @@ fn given_up(lease: Lease, request: &Request, failure: Failure) -> Failure {
 
 /// The connections that a request's route leads to.
 #[inline]
-fn upstream_of<'w>(worker: &'w Generation, request: &Request) -> Result<&'w Rc<Upstream>, Failure> {
+pub(super) fn upstream_of<'w>(
+    worker: &'w Generation,
+    request: &Request,
+) -> Result<&'w Rc<Upstream>, Failure> {
     let upstream = worker.upstream(request.chosen.upstream);
     upstream.ok_or(Failure::Acquire(AcquireError::Refused)) // Never: routes lead to upstreams of their plan.
 }
@@ -237,7 +252,7 @@ async fn with_content(
     let is_understood = !request.facts.expect_continue || progress.is_continued.get();
     let after = finish(
         worker,
-        client,
+        (client, request),
         End {
             lease,
             reader,
@@ -262,7 +277,7 @@ fn cut_off(broken_request: Failure) -> Delivered {
 }
 
 /// What an exchange has in hand when the answer was delivered or broke off.
-struct End {
+pub(super) struct End {
     lease: Lease,
     reader: Reader,
     begun: Begun,
@@ -274,7 +289,7 @@ struct End {
 }
 
 /// Decides what becomes of both connections, and counts.
-fn finish(worker: &Generation, client: &Client, end: End) -> After {
+fn finish(worker: &Generation, (client, request): (&Client, &Request), end: End) -> After {
     let End {
         mut lease,
         reader,
@@ -284,24 +299,13 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
         is_understood,
     } = end;
     enter(Table::Exchange, "Done", "what is awaited");
-    let row = worker.row();
-    match delivered {
-        Delivered::Whole => row.responses.add(1),
-        Delivered::Truncated => row.responses_truncated.add(1),
-        Delivered::ClientGone => row.client_aborts.add(1),
-    }
+    count(worker, delivered);
     let request_end = if is_whole {
         MessageEnd::Clean
     } else {
         MessageEnd::Unfinished
     };
     lease.note_version(begun.facts.version);
-    let until_close = begun.facts.framing == ResponseFraming::UntilClose;
-    let received_end = match delivered {
-        Delivered::Whole if until_close => MessageEnd::UntilClose,
-        Delivered::Whole => MessageEnd::Clean,
-        Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
-    };
     // Who answers what it has not read answers something else: the next answer would be this one's.
     let is_sent = lease.conn().queued() == 0;
     let upstream = ReuseFacts {
@@ -313,23 +317,61 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
         } else {
             MessageEnd::Unfinished
         },
-        response_end: received_end,
+        response_end: End::of_answer(delivered, &begun),
         is_tunnel: false,
         has_surplus: !reader.is_empty() || lease.conn().has_news(),
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {
+        Reuse::Yes if worker.multiplexes() => {
+            mux::keep(worker, request, (lease, begun.facts.version));
+        }
         Reuse::Yes => worker.keep(lease),
         Reuse::No(_why) => drop(lease),
     }
+    after(client, begun.keep, request_end, delivered)
+}
+
+/// Counts what became of an answer.
+#[inline]
+pub(super) fn count(worker: &Generation, delivered: Delivered) {
+    let row = worker.row();
+    match delivered {
+        Delivered::Whole => row.responses.add(1),
+        Delivered::Truncated => row.responses_truncated.add(1),
+        Delivered::ClientGone => row.client_aborts.add(1),
+    }
+}
+
+impl End {
+    /// How far an answer was read on its connection.
+    #[inline]
+    pub(super) fn of_answer(delivered: Delivered, begun: &Begun) -> MessageEnd {
+        let until_close = begun.facts.framing == ResponseFraming::UntilClose;
+        match delivered {
+            Delivered::Whole if until_close => MessageEnd::UntilClose,
+            Delivered::Whole => MessageEnd::Clean,
+            Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
+        }
+    }
+}
+
+/// Decides what becomes of the client's connection; `keep`: what it was told.
+#[inline]
+pub(super) fn after(
+    client: &Client,
+    keep: bool,
+    request_end: MessageEnd,
+    delivered: Delivered,
+) -> After {
     let sent_end = match delivered {
         Delivered::Whole => MessageEnd::Clean,
         Delivered::Truncated | Delivered::ClientGone => MessageEnd::Unfinished,
     };
     let downstream = ReuseFacts {
         side: ConnSide::Downstream,
-        peer_keeps_alive: begun.keep,
-        we_keep_alive: begun.keep,
+        peer_keeps_alive: keep,
+        we_keep_alive: keep,
         request_end,
         response_end: sent_end,
         is_tunnel: false,

@@ -16,12 +16,15 @@ pub mod answers;
 mod error;
 mod forward;
 mod mirror;
+mod mux;
 mod operators;
 mod progress;
 mod request;
 mod response;
 mod routing;
 mod upload;
+
+pub(crate) use mux::Lanes;
 
 use crate::config::plan::ListenerId;
 use crate::shared::{Generation, Worker};

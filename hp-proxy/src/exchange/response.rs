@@ -5,7 +5,7 @@ use super::routing::Chosen;
 use crate::route::template::Values;
 use crate::shared::Generation;
 use hp_core::http::body::BodyCoding;
-use hp_core::rt::net::Conn;
+use hp_core::rt::net::ConnName;
 use hp_core::wire::header::{FieldName, Fields};
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::framing::ResponseFraming;
@@ -45,7 +45,7 @@ impl Delivery {
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) worker: &'a Generation,
-    pub(super) client: &'a Conn,
+    pub(super) client: ConnName,
     pub(super) chosen: Chosen,
     /// The endpoint's slot in its upstream.
     pub(super) endpoint: usize,
@@ -74,7 +74,8 @@ impl Origin<'_> {
             }
         }
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
-        let client = self.client.peer_addr().map(|peer| peer.ip().to_canonical());
+        let client = self.worker.rt().peer_addr_of(self.client);
+        let client = client.map(|peer| peer.ip().to_canonical());
         let mut add = |endpoint: &str| {
             let values = Values {
                 client,

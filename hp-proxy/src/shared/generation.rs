@@ -26,6 +26,8 @@ pub(crate) struct Generation {
     own_table: Option<table::Table>,
     /// See [`Plan::has_plain_route_only`].
     has_plain_route: bool,
+    /// Whether exchanges of any upstream share connections.
+    multiplexes: bool,
     /// That of the first route.
     first_response_timeout: Duration,
 }
@@ -69,6 +71,7 @@ impl Generation {
             upstreams,
             own_table: own_table.or_else(|| has_own_table.then(|| plan.own_table())),
             has_plain_route: plan.has_plain_route_only(),
+            multiplexes: is_worker && plan.multiplexes(),
             first_response_timeout: first_route
                 .map_or(plan.timeouts.response, |route| route.response_timeout),
             plan,
@@ -210,6 +213,17 @@ impl Generation {
     #[inline]
     pub(crate) fn has_plain_route(&self) -> bool {
         self.has_plain_route
+    }
+
+    /// Whether exchanges of any upstream share connections. A thread with one client has nobody to share with.
+    #[inline]
+    pub(crate) fn multiplexes(&self) -> bool {
+        self.multiplexes
+    }
+
+    /// What outlives the plan.
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.local
     }
 
     /// How long the head of an answer may take by the first route.

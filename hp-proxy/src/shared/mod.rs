@@ -21,6 +21,7 @@ use texts::Texts;
 use crate::accepting::Accepting;
 use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
+use crate::exchange::Lanes;
 use crate::live::Live;
 use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
@@ -164,6 +165,8 @@ pub(crate) struct Local {
     idle_credit: Cell<u32>,
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
+    /// Connections that exchanges share.
+    lanes: Lanes,
     is_draining: Cell<bool>,
     /// Connections that idle are closed: at once when a drain begins, or after a while.
     closes_idle: Cell<bool>,
@@ -199,6 +202,7 @@ impl Worker {
             idle_credit: Cell::new(0),
             draws: Cell::new(Draws::starting_at(id.0)),
             mirrors,
+            lanes: Lanes::default(),
             is_draining: Cell::new(false),
             closes_idle: Cell::new(false),
             accepting: Accepting::default(),
@@ -386,6 +390,11 @@ impl Local {
     /// Copies of requests.
     pub(crate) fn mirrors(&self) -> &Rc<Mirrors> {
         &self.mirrors
+    }
+
+    /// Connections that exchanges share.
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -414,6 +414,7 @@ fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {
         },
         prewarm: upstream.prewarm,
         borrow: upstream.borrow,
+        multiplex: upstream.multiplex,
     }
 }
 

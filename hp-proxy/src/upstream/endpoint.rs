@@ -114,6 +114,10 @@ pub(super) struct Endpoint {
     /// Connections that came from sibling ledgers, and those that came and were of no use, or were to go and could not.
     pub(super) borrowed: u64,
     pub(super) borrow_refused: u64,
+    /// Those of them that requests share.
+    pub(super) lanes: u32,
+    /// Requests that wait on them.
+    pub(super) on_lanes: u32,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
@@ -152,6 +156,8 @@ impl Endpoint {
             extra: 0,
             borrowed: 0,
             borrow_refused: 0,
+            lanes: 0,
+            on_lanes: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
@@ -179,7 +185,7 @@ impl Endpoint {
 
     pub(super) fn conns(&self, conns_max: Option<u32>) -> Conns {
         Conns {
-            in_use: u64::from(self.in_flight()),
+            in_use: u64::from(self.in_use()),
             tunnels: u64::from(self.tunnels),
             idle: self.idle.len() as u64,
             share: u64::from(conns_max.map_or(0, |max| self.share(max))),
@@ -194,9 +200,15 @@ impl Endpoint {
     }
 
     /// Connections that carry a request, or are made for one.
-    pub(super) fn in_flight(&self) -> u32 {
+    fn in_use(&self) -> u32 {
         let idle = u32::try_from(self.idle.len()).unwrap_or(u32::MAX);
         self.open.saturating_sub(idle)
+    }
+
+    /// Requests that it has, or is to get: one for each connection in use, and those that share one.
+    pub(super) fn in_flight(&self) -> u32 {
+        let alone = self.in_use().saturating_sub(self.lanes);
+        alone.saturating_add(self.on_lanes)
     }
 
     /// Whether a request can be served: by an idle connection or by one that may be opened.

@@ -1,6 +1,7 @@
 //! A connection on its way to an exchange, and in its hands: counted against its endpoint until it is dropped.
 
 use super::life::Life;
+use super::mux::LaneLimit;
 use super::pool::Upstream;
 use hp_core::rt::Instant;
 use hp_core::rt::net::Conn;
@@ -153,6 +154,36 @@ impl Lease {
     /// Keeps the connection for a later exchange, unless that was its last. Only for one that may be reused.
     pub fn put_back(mut self) {
         match self.life.after_use(self.upstream.rt.now()) {
+            Some(life) => self.life = life,
+            None => return self.upstream.count_retired(),
+        }
+        self.put_back_unused();
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn upstream(&self) -> &Rc<Upstream> {
+        &self.upstream
+    }
+
+    /// What the connection may still carry after the exchange that is over.
+    pub(super) fn limit(&self) -> LaneLimit {
+        LaneLimit {
+            uses_left: self.life.uses_left().saturating_sub(1),
+            ends_at: self.life.ends_at,
+        }
+    }
+
+    /// The first exchange is over, though the connection stays where it is.
+    pub(super) fn end_first(&mut self) {
+        if !self.reused {
+            self.reused = true;
+            self.upstream.finish_first(self.endpoint);
+        }
+    }
+
+    /// Keeps the connection after so many exchanges, unless it may have no more. Only for one that may be reused.
+    pub(crate) fn put_back_after(mut self, uses: u32) {
+        match self.life.after_uses(uses, self.upstream.rt.now()) {
             Some(life) => self.life = life,
             None => return self.upstream.count_retired(),
         }

@@ -7,6 +7,7 @@
 //! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
 //! connection each share one behind a lock, where idle connections belong to no runtime.
 
+mod lanes;
 mod share;
 mod spare;
 
@@ -247,7 +248,7 @@ impl Ledger {
         if self.queue.len() > 0 {
             return None;
         }
-        let endpoint = self.peek(aim, now)?;
+        let endpoint = self.peek(aim, now, |_| false)?;
         Some((endpoint, self.take_idle(endpoint)?))
     }
 
@@ -267,13 +268,13 @@ impl Ledger {
 
     /// The endpoint that takes a request now.
     pub(super) fn choose(&mut self, aim: Aim, now: Instant) -> Option<usize> {
-        let endpoint = self.peek(aim, now)?;
+        let endpoint = self.peek(aim, now, |_| false)?;
         self.commit(endpoint, now);
         Some(endpoint)
     }
 
-    /// The slot of who should take a request.
-    fn peek(&mut self, aim: Aim, now: Instant) -> Option<usize> {
+    /// The slot of who should take a request: whoever has a connection or room for one, or of whom `takes` says so by its slot.
+    fn peek(&mut self, aim: Aim, now: Instant, takes: impl Fn(usize) -> bool) -> Option<usize> {
         let ask = Ask {
             now,
             key: aim.key,
@@ -284,7 +285,9 @@ impl Ledger {
             None => endpoints[slots[member]].in_flight(),
             Some((rows, _)) => rows.total(member),
         };
-        let is_free = |member: usize| endpoints[slots[member]].is_free(self.conns_max);
+        let is_free = |member: usize| {
+            endpoints[slots[member]].is_free(self.conns_max) || takes(slots[member])
+        };
         let member = self.balancer.peek(ask, load, is_free, &mut self.rng)?;
         self.slots.get(member).copied()
     }

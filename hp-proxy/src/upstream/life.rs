@@ -42,6 +42,20 @@ impl Life {
         }
     }
 
+    /// Exchanges that are left.
+    pub(super) fn uses_left(self) -> u32 {
+        self.uses_left
+    }
+
+    /// What is left after so many exchanges; `None` when nothing is.
+    pub(super) fn after_uses(self, uses: u32, now: Instant) -> Option<Self> {
+        let before = uses.checked_sub(1);
+        before.map_or(Some(self), |before| {
+            let uses_left = self.uses_left.saturating_sub(before);
+            Self { uses_left, ..self }.after_use(now)
+        })
+    }
+
     /// What is left after an exchange; `None` when that was the last one.
     #[inline]
     pub(super) fn after_use(self, now: Instant) -> Option<Self> {

@@ -10,6 +10,7 @@ use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
 use super::lending::{Borrow, Lending};
 use super::life::{Bounds, Life};
+use super::mux::{self, Lanes};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
 use super::wish::{Aim, Place, Wish};
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub(super) times_answers: Cell<bool>,
     /// Where workers have ledgers of their own, and there are several.
     pub(super) lending: OnceCell<Lending>,
+    /// Connections that requests share.
+    pub(super) lanes: RefCell<Lanes>,
 }
 
 /// What may be done with the backends.
@@ -61,6 +64,8 @@ pub struct Settings {
     pub prewarm: u32,
     /// When siblings are asked for connections.
     pub borrow: Borrow,
+    /// Whether, and how far, requests share connections.
+    pub multiplex: Option<mux::Bounds>,
 }
 
 /// Why a request gets no connection.
@@ -122,6 +127,7 @@ impl Upstream {
             books,
             settings: Cell::new(settings),
             lending: OnceCell::new(),
+            lanes: RefCell::default(),
         })
     }
 

@@ -8,7 +8,9 @@ use hp_core::rt::net::{self, Listener, Rx};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use hp_proxy::config::forwarding::Forwarding;
-use hp_proxy::config::plan::{Endpoint as Server, Limits as ProxyLimits, OneRoute, Plan, Timeouts};
+use hp_proxy::config::plan::{
+    Endpoint as Server, Limits as ProxyLimits, MULTIPLEX, OneRoute, Plan, Timeouts,
+};
 use hp_proxy::shared::Message;
 use std::cell::RefCell;
 use std::io;
@@ -26,6 +28,8 @@ pub(crate) struct Conditions {
     pub(crate) seed: u64,
     /// What a socket holds in each direction, if not what the world says.
     pub(crate) buffer_bytes: Option<usize>,
+    /// Requests that may be repeated share connections.
+    pub(crate) multiplexes: bool,
 }
 
 /// Plays a scene in a world of its own, in which all is one host: its loopback address is everybody's, as on the real kernel.
@@ -41,7 +45,7 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
     let proxy_rt = host
         .rt(conditions.face, &RtOptions::default())
         .expect(RUNTIME);
-    let proxy = OneWorker::start(&host, proxy_rt, plan()).expect("the address is free");
+    let proxy = OneWorker::start(&host, proxy_rt, plan(conditions)).expect("the address is free");
     let rt = host
         .rt(Face::Readiness, &RtOptions::default())
         .expect(RUNTIME);
@@ -76,9 +80,9 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
     Ok(record)
 }
 
-/// The plan that the program has without flags.
-fn plan() -> Plan {
-    Plan::from(OneRoute {
+/// The plan that the program has without flags, or with `--multiplex`.
+fn plan(conditions: &Conditions) -> Plan {
+    let mut plan = Plan::from(OneRoute {
         listen: PROXY.into(),
         backends: vec![Server::new(BACKEND.to_string(), BACKEND.into())],
         workers: 1,
@@ -86,7 +90,11 @@ fn plan() -> Plan {
         forwarding: Forwarding::default(),
         timeouts: Timeouts::default(),
         limits: ProxyLimits::default(),
-    })
+    });
+    for upstream in &mut plan.upstreams {
+        upstream.multiplex = conditions.multiplexes.then_some(MULTIPLEX);
+    }
+    plan
 }
 
 struct Simulated {

@@ -16,6 +16,8 @@ pub(crate) struct Ledger {
     pub(crate) misdeeds: Cell<u64>,
     /// Requests that a backend answered twice, in one piece.
     answered_twice: RefCell<BTreeSet<u64>>,
+    /// Requests share connections, so that a second answer is taken for that to the next request.
+    multiplexes: bool,
     next: Cell<u64>,
     tells: Cell<bool>,
     /// Every answer that the proxy can make itself.
@@ -96,13 +98,14 @@ struct Violation {
 
 impl Ledger {
     /// Of a run in which nothing has happened.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(multiplexes: bool) -> Self {
         Self {
             entries: RefCell::default(),
             violations: RefCell::default(),
             conns: Cell::default(),
             misdeeds: Cell::default(),
             answered_twice: RefCell::default(),
+            multiplexes,
             next: Cell::default(),
             tells: Cell::default(),
             answers: answers::every(),
@@ -234,6 +237,9 @@ impl Ledger {
         let excuses: &[&str] = if is_shifted { APART } else { &[] };
         if is_shifted {
             self.answered_twice.borrow_mut().insert(id);
+            if self.multiplexes {
+                return; // Nothing in HTTP/1.1 says to which request an answer belongs, but their order.
+            }
         }
         self.violate(format!("{id} got the answer to {other}"), excuses);
     }
@@ -280,7 +286,7 @@ impl Ledger {
             .filter(|violation| !violation.excuses.iter().any(|fault| struck(fault)))
             .map(|violation| violation.what.clone())
             .collect();
-        let is_apart = APART.iter().any(|fault| struck(fault));
+        let is_apart = self.multiplexes || APART.iter().any(|fault| struck(fault));
         // Which answers came to whom nobody knows then.
         let may_be_shifted = is_apart && !self.answered_twice.borrow().is_empty();
         for (id, entry) in self.entries.borrow().iter() {

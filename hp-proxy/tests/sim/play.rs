@@ -19,7 +19,8 @@ use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_core::wire::http1::head::HeadLimits;
 use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
 use hp_proxy::config::plan::{
-    Endpoint as Server, Limits as ProxyLimits, ListenerId, OneRoute, Plan, Timeouts, Upstream,
+    Endpoint as Server, Limits as ProxyLimits, ListenerId, MULTIPLEX, OneRoute, Plan, Timeouts,
+    Upstream,
 };
 use hp_proxy::counters::{Counters, Rows};
 use hp_proxy::shared::{Message, Next, SharedPlan};
@@ -67,6 +68,8 @@ struct Scene {
     queue_len_max: u32,
     /// Workers ask each other before each dial.
     borrows_before_dial: bool,
+    /// Requests share connections to backends.
+    multiplexes: bool,
     backends: Backends,
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     // Not drawn: the other runs stay as they were.
     scene.bounds.has_routes = seed % 2 == 1 && scene.backends != Backends::Unnamed;
     scene.borrows_before_dial = seed % 8 >= 5;
+    scene.multiplexes = seed % 3 == 1;
     let profile = if scene.is_calm {
         Profile::calm()
     } else {
@@ -197,6 +201,7 @@ impl Scene {
                 ProxyLimits::default().queue_len_max
             },
             borrows_before_dial: false,
+            multiplexes: false,
             backends,
         }
     }
@@ -243,7 +248,7 @@ impl Stage {
         let proxy_host = scene.host(world, [10, 0, 0, 2], chance);
         let proxy = SocketAddr::from((proxy_host.addr(), 80));
         let mut stage = Self {
-            ledger: Rc::new(Ledger::new()),
+            ledger: Rc::new(Ledger::new(scene.multiplexes)),
             clients: client_host
                 .rt(Face::Readiness, &RtOptions::default())
                 .expect(RUNTIME),
@@ -371,7 +376,10 @@ impl Stage {
                 ..ProxyLimits::default()
             },
         });
-        let plan = scene.borrowing(plan);
+        let mut plan = scene.borrowing(plan);
+        for upstream in &mut plan.upstreams {
+            upstream.multiplex = scene.multiplexes.then_some(MULTIPLEX);
+        }
         let first = plan.clone();
         let plan = SharedPlan::new(if scene.bounds.has_routes {
             with_routes(plan)
@@ -499,6 +507,9 @@ impl Stage {
         }
         if self.sum(|row| &row.conns_open) > 0 {
             found.push(String::from("connections are counted as open that are not"));
+        }
+        if self.sum(|row| &row.multiplexed_waiting) > 0 {
+            found.push(String::from("requests are counted as waiting that are not"));
         }
         // A kernel that ends a connection too soon hides the reset after an answer that was cut.
         let hidden = if struck("half_close") {

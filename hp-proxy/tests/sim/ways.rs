@@ -30,7 +30,7 @@ pub(crate) fn count<'a>(
 }
 
 /// What the proxy itself counts; a counter that is new has to be taken up here, or left out in words.
-fn detours(row: &Counters) -> [(&'static str, u64); 15] {
+fn detours(row: &Counters) -> [(&'static str, u64); 17] {
     let Counters {
         conns_accepted: _, // The ledger has it exactly.
         conns_open: _,     // Zero at the end.
@@ -49,6 +49,9 @@ fn detours(row: &Counters) -> [(&'static str, u64); 15] {
         upstream_borrowed,
         // It takes a moment that hardly any seed meets: tests/borrowing.rs holds letters back for it.
         upstream_borrow_refused: _,
+        multiplexed,
+        multiplexed_waiting: _, // Zero at the end.
+        multiplexed_moved,
         retries,
         queued,
         tunnels,
@@ -75,6 +78,8 @@ fn detours(row: &Counters) -> [(&'static str, u64); 15] {
         ("redial", upstream_redials.value()),
         ("reuse", upstream_reuses.value()),
         ("connection borrowed", upstream_borrowed.value()),
+        ("multiplexed", multiplexed.value()),
+        ("multiplexed and moved", multiplexed_moved.value()),
         ("retry", retries.value()),
         ("queued", queued.value()),
         ("tunnel", tunnels.value()),

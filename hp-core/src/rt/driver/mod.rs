@@ -308,6 +308,13 @@ impl Io {
         self.conns.get(key).is_some_and(ConnSlot::has_news)
     }
 
+    /// Whether the key is that of a connection with an owner.
+    #[inline]
+    pub(crate) fn is_open(&self, key: Key) -> bool {
+        let slot = self.conns.get(key);
+        slot.is_some_and(|slot| slot.phase == Phase::Open)
+    }
+
     /// Takes a socket whose mode is right already into the table.
     fn insert(
         &mut self,

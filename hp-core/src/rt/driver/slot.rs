@@ -79,6 +79,8 @@ pub(crate) struct ConnSlot {
     pub(crate) full_reads: u8,
     /// Something written in this turn waits in the outbox.
     pub(crate) has_letter: bool,
+    /// It waits there in a parcel.
+    pub(crate) gathers: bool,
     /// Bytes leave it through pipes, and are not received.
     pub(crate) is_spliced: bool,
 }
@@ -140,6 +142,7 @@ impl ConnSlot {
             kernel: Kernel::default(),
             full_reads: 0,
             has_letter: false,
+            gathers: false,
             is_spliced: false,
         }
     }

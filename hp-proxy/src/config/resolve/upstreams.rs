@@ -4,13 +4,14 @@ use super::Resolver;
 use crate::config::address::{self, AddressError, Where};
 use crate::config::file::{Entry, Section};
 use crate::config::names::{self, Resolve, Source};
-use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, Timeouts, Upstream};
+use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, MULTIPLEX, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
 use crate::upstream::Borrow;
 use crate::upstream::balance::Method;
 use crate::upstream::balance::member::Standing;
+use crate::upstream::mux;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -149,6 +150,7 @@ impl Resolver<'_> {
             conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
             prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
             borrow: borrow_of(section, conns_max),
+            multiplex: self.multiplex(section, conns_max, defaults),
         };
         upstream.come_from(sources);
         upstream
@@ -176,6 +178,48 @@ impl Resolver<'_> {
             self.report.error(place, reason);
         }
         prewarm
+    }
+
+    /// How far requests share connections. That takes workers, and two connections each where there is a limit: one is never shared.
+    fn multiplex(
+        &mut self,
+        section: &Section,
+        conns_max: u32,
+        defaults: &Defaults<'_>,
+    ) -> Option<mux::Bounds> {
+        let entry = section.entry("multiplex")?;
+        let bounds = match entry.section() {
+            Some(bounds) => mux::Bounds {
+                depth_max: bounds.count("depth").unwrap_or(MULTIPLEX.depth_max),
+                lanes_max: bounds.count("conns_max").unwrap_or(MULTIPLEX.lanes_max),
+                stall: bounds.time("stall").unwrap_or(MULTIPLEX.stall),
+            },
+            None if section.flag("multiplex") => MULTIPLEX,
+            None => return None,
+        };
+        let Some(workers) = defaults.workers else {
+            let reason = "threads that serve one connection each have nobody to share with, so it does nothing; use another engine or leave it out";
+            self.report.warning(&entry.place, reason);
+            return None;
+        };
+        if conns_max > 0 && conns_max / workers < 2 {
+            let reason = format!(
+                "{conns_max} connections for {workers} workers leave none to share: each needs two; raise max_conns or lower workers"
+            );
+            self.report.error(&entry.place, reason);
+        }
+        if bounds.stall >= defaults.timeouts.response {
+            let reason = "an answer times out before those behind it are sent elsewhere, so they may time out with it; make stall shorter than response_timeout";
+            self.report.warning(&entry.place, reason);
+        }
+        let uses_max = section.count("conn_uses_max").unwrap_or(0);
+        if (1..bounds.depth_max).contains(&uses_max) {
+            let reason = format!(
+                "a connection ends after {uses_max} requests, before it is as deep as it may be; raise conn_uses_max or lower depth"
+            );
+            self.report.warning(&entry.place, reason);
+        }
+        Some(bounds)
     }
 
     fn sources(&mut self, section: &Section) -> Vec<Source> {

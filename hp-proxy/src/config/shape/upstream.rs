@@ -68,6 +68,12 @@ pub(super) const UPSTREAM: Shape = Shape {
             "When a worker asks others for idle connections, and for what they do not need of max_conns: never, while requests wait (where there is a max_conns, this is the default), or also before it makes a connection.",
         ),
         key(
+            "multiplex",
+            Kind::OneOf(&[Kind::Flag, Kind::Section(&MULTIPLEX)]),
+            "false",
+            "Whether requests that may be repeated share a few connections, one behind the other. Not with engine threads.",
+        ),
+        key(
             "sticky",
             Kind::Section(&STICKY),
             "",
@@ -144,6 +150,30 @@ const HASH: Shape = Shape {
             Kind::Choice(&["maglev", "rendezvous"]),
             "\"maglev\"",
             "How it decides.",
+        ),
+    ],
+};
+
+const MULTIPLEX: Shape = Shape {
+    name: "multiplex",
+    keys: &[
+        key(
+            "depth",
+            Kind::Count(1, 1024),
+            "128",
+            "Requests that wait on one shared connection; fewer while answers are late.",
+        ),
+        key(
+            "conns_max",
+            Kind::Count(1, 64),
+            "4",
+            "Shared connections per worker and endpoint; further requests have one each.",
+        ),
+        key(
+            "stall",
+            Kind::Time,
+            "\"50ms\"",
+            "How long an answer may keep others waiting; then those are sent again on connections of their own.",
         ),
     ],
 };

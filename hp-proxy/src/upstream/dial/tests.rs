@@ -84,6 +84,7 @@ const SETTINGS: Settings = Settings {
     shared_conns_total: u32::MAX,
     prewarm: 0,
     borrow: Borrow::Never,
+    multiplex: None,
 };
 
 fn upstream(rt: &Rt, ways: &[&str]) -> Rc<Upstream> {

@@ -6,25 +6,38 @@
 //! bytes    │ answer to A │ answer to B │ another to B │ request to C │
 //! letters  (A ──────────►)(B ────────────────────────►)(C ───────────►)   `end` of each, ascending
 //! ```
+//!
+//! Letters of one connection between which others wrote are sent apart. Where many tasks write to one connection, and each of them to
+//! others as well, its bytes are gathered in a parcel of its own, which leaves in one call whatever came in between.
 
 use super::recv::wake;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 /// What was written in this turn and has not been handed to the kernel.
 ///
-/// `bytes.len() < OUTBOX_BYTES_MAX + PIECE_BYTES_MAX`; a slot says `has_letter` as long as a letter of its own is here.
+/// `bytes.len() < OUTBOX_BYTES_MAX + PIECE_BYTES_MAX`; a slot says `has_letter` as long as a letter or a parcel of its own is here, of
+/// which it never has both, and `gathers` as long as it is a parcel.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
     letters: Vec<Letter>,
+    /// The first `parcels_used` are under way; the others keep their room for the next turns.
+    parcels: Vec<Parcel>,
+    parcels_used: usize,
 }
 
 #[derive(Debug)]
 struct Letter {
     to: Key,
     end: usize,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    to: Key,
+    bytes: Vec<u8>,
 }
 
 impl Outbox {
@@ -44,12 +57,45 @@ impl Outbox {
             Full::No
         }
     }
+
+    /// Puts bytes into the parcel of a connection; says how many it has then, `None` when there is no parcel to be had.
+    fn gather(&mut self, to: Key, bytes: &[u8]) -> Option<usize> {
+        let mut used = self.parcels.iter().take(self.parcels_used);
+        let place = used.position(|parcel| parcel.to == to);
+        let place = place.unwrap_or(self.parcels_used);
+        if place == PARCELS_MAX {
+            return None;
+        }
+        if place == self.parcels.len() {
+            self.parcels.push(Parcel {
+                to,
+                bytes: Vec::new(),
+            });
+        }
+        let parcel = self.parcels.get_mut(place)?;
+        parcel.to = to;
+        parcel.bytes.extend_from_slice(bytes);
+        self.parcels_used = self.parcels_used.max(place + 1);
+        Some(parcel.bytes.len())
+    }
+
+    /// Bytes that were gathered for a connection.
+    fn gathered(&self, to: Key) -> usize {
+        let mut used = self.parcels.iter().take(self.parcels_used);
+        used.find(|parcel| parcel.to == to)
+            .map_or(0, |parcel| parcel.bytes.len())
+    }
+
+    /// Whether nothing was written in this turn that has not left.
+    fn is_empty(&self) -> bool {
+        self.letters.is_empty() && self.parcels_used == 0
+    }
 }
 
 #[cfg(feature = "sim")]
 impl Outbox {
     pub(in crate::rt::driver) fn has_letters(&self) -> bool {
-        !self.letters.is_empty()
+        !self.is_empty()
     }
 }
 
@@ -61,13 +107,46 @@ pub(super) enum Full {
 }
 
 impl Io {
-    /// Hands everything to the kernel, in the order in which it was written. Comes before every turn, for a failure wakes
-    /// tasks.
+    /// Writes bytes that leave at the end of the turn together with all that is gathered for the same connection, whoever else
+    /// writes in between.
+    pub(crate) fn gather(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
+        let slot = self.sending(key)?;
+        let is_behind_others = !slot.tx.is_empty() || (slot.has_letter && !slot.gathers);
+        if is_behind_others || bytes.is_empty() {
+            return self.write(key, &[IoSlice::new(bytes)]);
+        }
+        let Some(gathered) = self.outbox.gather(key, bytes) else {
+            return self.write(key, &[IoSlice::new(bytes)]);
+        };
+        if let Some(slot) = self.conns.get_mut(key) {
+            (slot.has_letter, slot.gathers) = (true, true);
+        }
+        if gathered >= OUTBOX_BYTES_MAX {
+            self.empty_outbox();
+        }
+        Ok(())
+    }
+
+    /// Bytes that were gathered or queued for a connection, and that the kernel has not taken.
+    pub(crate) fn unsent(&self, key: Key) -> usize {
+        let Some(slot) = self.conns.get(key) else {
+            return 0;
+        };
+        slot.tx.len() + self.outbox.gathered(key)
+    }
+
+    /// Hands everything to the kernel: what was gathered, for its receivers have most to do; then the rest, in the order in which it
+    /// was written. Comes before every turn, for a failure wakes tasks.
     pub(crate) fn empty_outbox(&mut self) {
-        if self.outbox.letters.is_empty() {
+        if self.outbox.is_empty() {
             return;
         }
         let mut outbox = std::mem::take(&mut self.outbox);
+        for parcel in outbox.parcels.iter_mut().take(outbox.parcels_used) {
+            self.deliver(parcel.to, &parcel.bytes);
+            parcel.bytes.clear();
+        }
+        outbox.parcels_used = 0;
         let mut start = 0;
         for Letter { to, end } in outbox.letters.drain(..) {
             self.deliver(to, &outbox.bytes[start..end]);
@@ -88,7 +167,7 @@ impl Io {
         let Some(slot) = self.conns.get_mut(to) else {
             return; // Cannot be: closing sends the letter first.
         };
-        slot.has_letter = false;
+        (slot.has_letter, slot.gathers) = (false, false);
         match self.send_or_queue(to, &[IoSlice::new(bytes)]) {
             Ok(()) => (),
             // The writer has gone on; whoever waits for the connection now learns it, and later writes do.
@@ -107,3 +186,5 @@ pub(super) const PIECE_BYTES_MAX: usize = 2048;
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 /// So few that the first one waits for tens of microseconds.
 const LETTERS_MAX: usize = 64;
+/// Connections that bytes are gathered for in one turn; those of others leave as letters.
+const PARCELS_MAX: usize = 16;

@@ -20,7 +20,7 @@ impl Io {
     pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
         let slot = self.sending(key)?;
         let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
-        if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() {
+        if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() || slot.gathers {
             self.send_letter(key);
             return self.send_or_queue(key, segments);
         }

@@ -1,0 +1,208 @@
+//! Exchanges that share connections to a backend: requests leave one behind the other, and their answers come in the same order
+//! (RFC 9112 §9.3.2). Only for requests that may be sent twice, for one that others wait behind may have to be.
+//!
+//! ```text
+//! clients' tasks ─ requests ─► lane (its connection) ─ answers ─► lane's task ─► the clients' connections
+//!                                                                     └─ what is not whole and small ─► the client's task
+//! ```
+//!
+//! Whoever has written its request waits for one of these:
+//!
+//! ```text
+//! Waits ─► Answered   the lane's task has written the answer to the client
+//!   ├────► Lent       the answer is long, or comes in parts: the connection is the exchange's until it is over
+//!   ├────► Again      nothing of an answer came: it is sent on a connection of its own
+//!   └────► Failed     it will not be answered
+//! ```
+
+mod lane;
+mod split;
+mod waiting;
+
+pub(crate) use waiting::Lanes;
+
+use super::answering::{Answering, Delivered};
+use super::error::Failure;
+use super::forward::{End, after, count, upstream_of};
+use super::progress::Progress;
+use super::request::Request;
+use super::{After, Client};
+use crate::shared::Generation;
+use crate::upstream::Lease;
+use hp_core::http::message::Reader;
+use hp_core::rt::lifecycle::{Table, enter};
+use hp_core::rt::race::{First, race};
+use hp_core::wire::http1::framing::{
+    ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
+};
+use hp_core::wire::http1::head::Version;
+use hp_core::wire::http1::response::ResponseFacts;
+use lane::Lane;
+use std::rc::Rc;
+use waiting::{Loan, Outcome};
+
+/// Answers a request over a connection that others share; `None` when it must have one of its own: there is no lane for it, or the
+/// one that it was on ended before it was answered.
+pub(super) async fn exchange(
+    worker: &Rc<Generation>,
+    client: &Client,
+    request: &Request,
+    (head, out): (&[u8], &mut Vec<u8>),
+) -> Option<Result<After, Failure>> {
+    if !may_share(request) {
+        spare(worker, request);
+        return None;
+    }
+    let upstream = upstream_of(worker, request).ok()?;
+    let ticket = worker
+        .lanes()
+        .enter(worker, (upstream, request), client, head)?;
+    client.conn.set_deadline(None);
+    enter(Table::Exchange, "Choosing", "what is awaited");
+    enter(Table::Exchange, "Awaiting", "what is awaited");
+    let outcome = match race(ticket.outcome(), client.conn.failure()).await {
+        First::One(outcome) => outcome,
+        First::Other(_reset) => {
+            enter(Table::Exchange, "Awaiting", "client leaves");
+            return Some(Err(Failure::ClientGone));
+        }
+    };
+    drop(ticket);
+    match outcome {
+        Outcome::Answered { keep } => {
+            enter(Table::Exchange, "Done", "what is awaited");
+            Some(Ok(after(client, keep, MessageEnd::Clean, Delivered::Whole)))
+        }
+        Outcome::Lent(loan) => deliver(worker, client, request, (*loan, out)).await,
+        Outcome::Again => {
+            enter(Table::Exchange, "Awaiting", "backend leaves or fails");
+            None
+        }
+        Outcome::Failed(failure) => {
+            let event = match failure {
+                Failure::ResponseTimeout => "deadline",
+                _ => "backend leaves or fails",
+            };
+            enter(Table::Exchange, "Awaiting", event);
+            Some(Err(failure))
+        }
+    }
+}
+
+/// Lets a request that shares no connection have that of a lane on which nobody waits, if there is no other one.
+pub(super) fn spare(worker: &Generation, request: &Request) {
+    let Ok(upstream) = upstream_of(worker, request) else {
+        return; // Never: it is told when the request gets there.
+    };
+    let lane = upstream.spare_lane().and_then(|place| {
+        let lanes = worker.lanes().lanes().borrow();
+        lanes.get(place.key).map(Rc::clone)
+    });
+    if let Some(lane) = lane {
+        lane.let_go();
+    }
+}
+
+/// Keeps a connection whose exchange is over, and that may be reused: as a lane where its upstream wants one, and the next request may
+/// be one like this.
+pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Lease, Version)) {
+    let is_lane = version == Version::Http11
+        && may_share(request)
+        && !worker.is_draining()
+        && lease.upstream().wants_lane(lease.endpoint());
+    if is_lane {
+        Lane::begin(worker.local(), lease);
+    } else {
+        worker.keep(lease);
+    }
+}
+
+/// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2.
+fn may_share(request: &Request) -> bool {
+    let facts = &request.facts;
+    facts.is_safe
+        && !facts.upgrade
+        && !facts.is_connect
+        && !facts.expect_continue
+        && !facts.framing.has_body()
+}
+
+/// Whether all of an answer's content has come.
+fn is_whole(facts: &ResponseFacts, reader: &Reader) -> bool {
+    match facts.framing {
+        ResponseFraming::Empty => true,
+        ResponseFraming::Length(length) => reader.bytes().len() as u64 >= length,
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
+    }
+}
+
+/// Passes on an answer that is long or comes in parts, with the lane's connection, which is given back where others wait for it.
+async fn deliver(
+    worker: &Rc<Generation>,
+    client: &Client,
+    request: &Request,
+    (loan, out): (Loan, &mut Vec<u8>),
+) -> Option<Result<After, Failure>> {
+    let Loan {
+        mut lease,
+        mut reader,
+        since,
+        is_followed,
+        giving,
+    } = loan;
+    let backend = lease.conn();
+    backend.set_deadline(Some(since + request.chosen.response_timeout));
+    let progress = Progress::of(request);
+    let answering = Answering {
+        worker,
+        client: &client.conn,
+        request,
+        backend,
+        endpoint: lease.endpoint(),
+        sent: &[], // No other protocol was asked for.
+        progress: &progress,
+    };
+    let received = match race(answering.head(&mut reader, out), client.conn.failure()).await {
+        First::One(received) => received,
+        First::Other(_reset) => {
+            enter(Table::Exchange, "Awaiting", "client leaves");
+            return Some(Err(Failure::ClientGone));
+        }
+    };
+    let begun = match received {
+        Ok(begun) => begun,
+        Err(failure) if failure.allows_retry() => {
+            worker.row().retries.add(1);
+            return None;
+        }
+        Err(failure) => return Some(Err(failure)),
+    };
+    if is_followed && !begun.facts.keep_alive && !is_whole(&begun.facts, &reader) {
+        out.clear(); // Nothing of it has gone to the client.
+        worker.row().retries.add(1);
+        return None;
+    }
+    lease.note_head();
+    let delivered = answering
+        .deliver_watching(&begun.facts, &mut reader, out)
+        .await;
+    enter(Table::Exchange, "Done", "what is awaited");
+    count(worker, delivered);
+    lease.note_version(begun.facts.version);
+    let facts = ReuseFacts {
+        side: ConnSide::Upstream,
+        // Whoever answers in another version than before is not asked several things at once.
+        peer_keeps_alive: begun.facts.keep_alive && begun.facts.version == Version::Http11,
+        we_keep_alive: true,
+        request_end: MessageEnd::Clean,
+        response_end: End::of_answer(delivered, &begun),
+        is_tunnel: false,
+        has_surplus: false, // What follows is for those who wait; where nobody does, the lane looks.
+        is_draining: worker.is_draining(),
+    };
+    match reusable(&facts) {
+        Reuse::Yes => giving.give_back(lease, reader),
+        Reuse::No(_why) => drop(lease),
+    }
+    Some(Ok(after(client, begun.keep, MessageEnd::Clean, delivered)))
+}

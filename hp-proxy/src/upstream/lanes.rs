@@ -1,0 +1,135 @@
+//! An upstream's side of the connections that requests share: who is picked, and what they count for.
+
+use super::lease::Lease;
+use super::mux::{Bounds, LaneEnd, LaneLimit};
+use super::pool::Upstream;
+use super::wish::Aim;
+use hp_core::base::slab::Key;
+use hp_core::rt::Instant;
+
+/// A lane's place among those of its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LanePlace {
+    /// The endpoint's slot.
+    pub(crate) endpoint: usize,
+    /// The lane's own key.
+    pub(crate) key: Key,
+}
+
+impl Upstream {
+    /// What sharing is bounded by; `None`: requests share no connections.
+    #[inline]
+    pub(crate) fn multiplex(&self) -> Option<Bounds> {
+        self.settings().multiplex
+    }
+
+    /// A place on a lane of the endpoint whose turn it is; `None` where that one has no lane that takes more. Whoever gets a place
+    /// is counted until it is answered or leaves.
+    pub(crate) fn enter_lane(&self, aim: Aim) -> Option<LanePlace> {
+        self.multiplex()?;
+        let now = self.rt.now();
+        let mut lanes = self.lanes.borrow_mut();
+        let endpoint = self.books.with(|ledger| {
+            let takes = |endpoint: usize| lanes.takes(endpoint, now);
+            ledger.enter_lane(aim, now, takes)
+        })?;
+        let key = lanes.enter(endpoint, now)?;
+        Some(LanePlace { endpoint, key })
+    }
+
+    /// The first request of a lane was answered; it was sent at `since`.
+    pub(crate) fn answer_on_lane(&self, place: LanePlace, since: Instant) {
+        let now = self.rt.now();
+        let took = now - since;
+        if let Some(bounds) = self.multiplex() {
+            let lane = (place.endpoint, place.key);
+            self.lanes.borrow_mut().answer(lane, took, &bounds);
+        } else {
+            self.lanes.borrow_mut().leave(place.endpoint, place.key);
+        }
+        let is_timed = self.times_answers.get();
+        self.books.with(|ledger| {
+            if is_timed {
+                ledger.observe(place.endpoint, now, took);
+            }
+            ledger.leave_lane(place.endpoint);
+        });
+    }
+
+    /// A request leaves its lane without an answer from it.
+    pub(crate) fn leave_lane(&self, place: LanePlace) {
+        self.lanes.borrow_mut().leave(place.endpoint, place.key);
+        self.books.with(|ledger| ledger.leave_lane(place.endpoint));
+    }
+
+    /// Whether a connection to an endpoint should become a lane, now that its exchange is over.
+    pub(crate) fn wants_lane(&self, endpoint: usize) -> bool {
+        let Some(bounds) = self.multiplex() else {
+            return false;
+        };
+        let conns_max = self.books.with(|ledger| ledger.conns_for_lanes(endpoint));
+        conns_max.is_some_and(|conns_max| {
+            let lanes = self.lanes.borrow();
+            lanes.wants(endpoint, (&bounds, conns_max), self.rt.now())
+        })
+    }
+
+    /// A connection becomes a lane.
+    pub(crate) fn begin_lane(&self, place: LanePlace, limit: LaneLimit) {
+        let Some(bounds) = self.multiplex() else {
+            return;
+        };
+        let lane = (place.key, limit);
+        self.lanes.borrow_mut().begin(place.endpoint, lane, &bounds);
+        self.books.with(|ledger| ledger.begin_lane(place.endpoint));
+    }
+
+    /// A lane on which nobody waits, where no other connection idles: a request that shares none can have it.
+    pub(crate) fn spare_lane(&self) -> Option<LanePlace> {
+        let (endpoint, key) = self.lanes.borrow().idle()?;
+        (self.idle_conns() == 0).then_some(LanePlace { endpoint, key })
+    }
+
+    /// Whether a lane's connection may carry no more requests, so that it ends when those that wait are answered.
+    pub(crate) fn is_lane_spent(&self, place: LanePlace) -> bool {
+        let now = self.rt.now();
+        self.lanes.borrow().is_spent(place.endpoint, place.key, now)
+    }
+
+    /// A lane takes no more requests, for good or until it is opened again.
+    pub(crate) fn close_lane(&self, place: LanePlace) {
+        self.lanes.borrow_mut().close(place.endpoint, place.key);
+    }
+
+    /// A lane takes requests again.
+    pub(crate) fn reopen_lane(&self, place: LanePlace) {
+        self.lanes.borrow_mut().reopen(place.endpoint, place.key);
+    }
+
+    /// A lane has ended.
+    pub(crate) fn end_lane(&self, place: LanePlace, end: LaneEnd) {
+        let now = self.rt.now();
+        let lane = (place.endpoint, place.key);
+        self.lanes.borrow_mut().end(lane, end, now);
+        self.books.with(|ledger| ledger.end_lane(place.endpoint));
+    }
+
+    /// Whether a lane is to end, for no connection is left to requests that share none.
+    pub(crate) fn wants_lane_back(&self, place: LanePlace) -> bool {
+        self.books
+            .with(|ledger| ledger.wants_lanes_back(place.endpoint))
+    }
+
+    /// Whether requests wait for a connection.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.books.with(|ledger| ledger.waiting() > 0)
+    }
+}
+
+impl Lease {
+    /// The exchange is over, and the connection is about to be shared: gives what it may still carry.
+    pub(crate) fn become_lane(&mut self) -> LaneLimit {
+        self.end_first();
+        self.limit()
+    }
+}

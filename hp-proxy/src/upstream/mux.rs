@@ -1,0 +1,459 @@
+//! Which lane takes a request, and how deep lanes may be: a lane is a connection that several requests share, one behind the other
+//! (RFC 9112 §9.3.2). Pure: time is an argument; knows neither what is sent nor who waits.
+//!
+//! A request behind another one waits for that one's answer. How long is kept small from three sides: a lane takes as many requests as
+//! its answers come in time for (its depth), the next lane takes the rest, and an endpoint whose lanes stall gets none for a while.
+//!
+//! ```text
+//! depth    growing ─late answer→ halved ─as many answers in time→ + 1 … up to the bound
+//! ```
+
+use hp_core::base::slab::Key;
+use hp_core::rt::Instant;
+use std::time::Duration;
+
+/// What sharing connections is bounded by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Requests that wait on one lane, 1 or more.
+    pub depth_max: u32,
+    /// Lanes to one endpoint, of one worker, 1 or more.
+    pub lanes_max: u32,
+    /// How long the first of a lane may wait for its answer before those behind it are sent elsewhere.
+    pub stall: Duration,
+}
+
+/// The lanes of one upstream, of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    /// By the endpoint's slot.
+    endpoints: Vec<OfEndpoint>,
+}
+
+#[derive(Debug, Default)]
+struct OfEndpoint {
+    lanes: Vec<Lane>,
+    /// No lane begins before.
+    barred_until: Option<Instant>,
+    /// Lanes in a row that ended badly.
+    bad_ends: u32,
+}
+
+/// `waiting <= depth <= depth_max`, but right after the depth was halved.
+#[derive(Debug)]
+struct Lane {
+    key: Key,
+    waiting: u32,
+    depth: u32,
+    /// No answer has been late as yet.
+    is_growing: bool,
+    /// Answers since the depth was changed.
+    answers_since: u32,
+    answers: u64,
+    /// The shortest time of late from a request to its answer, which is nobody's waiting.
+    base: Duration,
+    limit: LaneLimit,
+    /// It takes no more.
+    is_closed: bool,
+}
+
+/// How long a connection may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneLimit {
+    /// Requests that it may still carry.
+    pub(crate) uses_left: u32,
+    /// When it is too old.
+    pub(crate) ends_at: Instant,
+}
+
+/// How a lane ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneEnd {
+    /// Nothing waited on it.
+    Idle,
+    /// Its connection ended, or must not be used any more.
+    Closed,
+    /// An answer kept others waiting.
+    Stalled,
+}
+
+impl Lanes {
+    /// Whether an endpoint has a lane that takes a request.
+    #[inline]
+    pub(super) fn takes(&self, endpoint: usize, now: Instant) -> bool {
+        let of = self.endpoints.get(endpoint);
+        of.is_some_and(|of| of.lanes.iter().any(|lane| lane.takes(now)))
+    }
+
+    /// Puts a request on the first lane that takes it: the fewer lanes are in use, the more requests leave together.
+    #[inline]
+    pub(super) fn enter(&mut self, endpoint: usize, now: Instant) -> Option<Key> {
+        let lanes = &mut self.endpoints.get_mut(endpoint)?.lanes;
+        let lane = lanes.iter_mut().find(|lane| lane.takes(now))?;
+        lane.waiting += 1;
+        lane.limit.uses_left -= 1; // It took one, so one is left.
+        Some(lane.key)
+    }
+
+    /// Whether one more connection should become a lane. One connection is left to requests that share none.
+    pub(super) fn wants(
+        &self,
+        endpoint: usize,
+        (bounds, conns_max): (&Bounds, Option<u32>),
+        now: Instant,
+    ) -> bool {
+        let Some(of) = self.endpoints.get(endpoint) else {
+            return conns_max.is_none_or(|max| max > 1);
+        };
+        let lanes = u32::try_from(of.lanes.len()).unwrap_or(u32::MAX);
+        lanes < bounds.lanes_max
+            && conns_max.is_none_or(|max| lanes + 1 < max)
+            && of.barred_until.is_none_or(|until| until <= now)
+            && !of.lanes.iter().any(|lane| lane.takes(now))
+    }
+
+    /// A connection becomes a lane.
+    pub(super) fn begin(
+        &mut self,
+        endpoint: usize,
+        (key, limit): (Key, LaneLimit),
+        bounds: &Bounds,
+    ) {
+        if self.endpoints.len() <= endpoint {
+            self.endpoints
+                .resize_with(endpoint + 1, OfEndpoint::default);
+        }
+        if let Some(of) = self.endpoints.get_mut(endpoint) {
+            of.lanes.push(Lane {
+                key,
+                waiting: 0,
+                depth: DEPTH_AT_FIRST.min(bounds.depth_max),
+                is_growing: true,
+                answers_since: 0,
+                answers: 0,
+                base: Duration::MAX,
+                limit,
+                is_closed: false,
+            });
+        }
+    }
+
+    /// The first request of a lane was answered, so long after it was sent.
+    #[inline]
+    pub(super) fn answer(
+        &mut self,
+        (endpoint, key): (usize, Key),
+        took: Duration,
+        bounds: &Bounds,
+    ) {
+        if let Some(lane) = self.lane(endpoint, key) {
+            lane.answer(took, bounds);
+        }
+    }
+
+    /// A request leaves its lane without an answer.
+    pub(super) fn leave(&mut self, endpoint: usize, key: Key) {
+        if let Some(lane) = self.lane(endpoint, key) {
+            lane.waiting = lane.waiting.saturating_sub(1);
+        }
+    }
+
+    /// An open lane on which nobody waits.
+    pub(super) fn idle(&self) -> Option<(usize, Key)> {
+        let all = self.endpoints.iter().enumerate();
+        let mut lanes =
+            all.flat_map(|(endpoint, of)| of.lanes.iter().map(move |lane| (endpoint, lane)));
+        let idle = lanes.find(|(_, lane)| lane.waiting == 0 && !lane.is_closed);
+        idle.map(|(endpoint, lane)| (endpoint, lane.key))
+    }
+
+    /// Whether a lane's connection may carry no more requests, for their number or its age.
+    pub(super) fn is_spent(&self, endpoint: usize, key: Key, now: Instant) -> bool {
+        let of = self.endpoints.get(endpoint);
+        let mut lanes = of.into_iter().flat_map(|of| &of.lanes);
+        let lane = lanes.find(|lane| lane.key == key);
+        lane.is_some_and(|lane| lane.limit.uses_left == 0 || lane.limit.ends_at <= now)
+    }
+
+    /// A lane takes no more.
+    pub(super) fn close(&mut self, endpoint: usize, key: Key) {
+        if let Some(lane) = self.lane(endpoint, key) {
+            lane.is_closed = true;
+        }
+    }
+
+    /// A closed lane takes requests again.
+    pub(super) fn reopen(&mut self, endpoint: usize, key: Key) {
+        if let Some(lane) = self.lane(endpoint, key) {
+            lane.is_closed = false;
+        }
+    }
+
+    /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, gets the next one after a while: that bounds
+    /// how often requests are sent twice for it.
+    pub(super) fn end(&mut self, (endpoint, key): (usize, Key), end: LaneEnd, now: Instant) {
+        let Some(of) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let Some(place) = of.lanes.iter().position(|lane| lane.key == key) else {
+            return;
+        };
+        let lane = of.lanes.remove(place);
+        let is_bad = match end {
+            LaneEnd::Idle => false,
+            LaneEnd::Closed => lane.answers < ANSWERS_OF_A_GOOD_LANE,
+            LaneEnd::Stalled => true,
+        };
+        if is_bad {
+            let bar = BAR_MIN.saturating_mul(1 << of.bad_ends.min(BAR_DOUBLINGS_MAX));
+            of.barred_until = Some(now + bar);
+            of.bad_ends = of.bad_ends.saturating_add(1);
+        } else if lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            (of.barred_until, of.bad_ends) = (None, 0);
+        }
+    }
+
+    #[inline]
+    fn lane(&mut self, endpoint: usize, key: Key) -> Option<&mut Lane> {
+        let lanes = &mut self.endpoints.get_mut(endpoint)?.lanes;
+        lanes.iter_mut().find(|lane| lane.key == key)
+    }
+}
+
+impl Lane {
+    #[inline]
+    fn takes(&self, now: Instant) -> bool {
+        !self.is_closed
+            && self.waiting < self.depth
+            && self.limit.uses_left > 0
+            && now < self.limit.ends_at
+    }
+
+    fn answer(&mut self, took: Duration, bounds: &Bounds) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.answers += 1;
+        self.answers_since = self.answers_since.saturating_add(1);
+        let waited = took.saturating_sub(self.base);
+        // A path that has become longer is learned slowly, so that waiting is not taken for it.
+        self.base = if took < self.base {
+            took
+        } else {
+            self.base + waited / BASE_WEIGHT
+        };
+        if waited > bounds.stall / STALL_SHARE {
+            self.is_growing = false;
+            if self.answers_since >= self.depth {
+                self.depth = (self.depth / 2).max(1);
+                self.answers_since = 0;
+            }
+        } else if self.is_growing || self.answers_since >= self.depth {
+            self.depth = (self.depth + 1).min(bounds.depth_max);
+            self.answers_since = 0;
+        }
+    }
+}
+
+/// Before anything is known of how long answers take.
+const DEPTH_AT_FIRST: u32 = 8;
+/// An answer is late when it waited for more than this part of a stall.
+const STALL_SHARE: u32 = 4;
+const BASE_WEIGHT: u32 = 1024;
+/// A lane that carried so many was of use.
+const ANSWERS_OF_A_GOOD_LANE: u64 = 64;
+const BAR_MIN: Duration = Duration::from_secs(1);
+/// Up to 64 s.
+const BAR_DOUBLINGS_MAX: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        depth_max: 32,
+        lanes_max: 2,
+        stall: Duration::from_millis(50),
+    };
+    const UNLIMITED: LaneLimit = LaneLimit {
+        uses_left: u32::MAX,
+        ends_at: Instant::NEVER,
+    };
+    const FAST: Duration = Duration::from_millis(1);
+    const LATE: Duration = Duration::from_millis(20);
+
+    fn key(index: u32) -> Key {
+        Key {
+            index,
+            generation: 0,
+        }
+    }
+
+    fn now() -> Instant {
+        Instant::START
+    }
+
+    fn with_lane(limit: LaneLimit) -> Lanes {
+        let mut lanes = Lanes::default();
+        lanes.begin(1, (key(0), limit), &BOUNDS);
+        lanes
+    }
+
+    /// Puts requests on lanes until none takes one; tells how many there were.
+    fn fill(lanes: &mut Lanes) -> u32 {
+        let mut count = 0;
+        while lanes.enter(1, now()).is_some() {
+            count += 1;
+            assert!(count <= 1000, "a lane takes requests without end");
+        }
+        count
+    }
+
+    fn answer_all(lanes: &mut Lanes, count: u32, took: Duration) {
+        for _ in 0..count {
+            lanes.answer((1, key(0)), took, &BOUNDS);
+        }
+    }
+
+    #[test]
+    fn a_lane_grows_while_its_answers_come_in_time_and_no_further_than_its_bound() {
+        let mut lanes = with_lane(UNLIMITED);
+        assert_eq!(fill(&mut lanes), DEPTH_AT_FIRST);
+        answer_all(&mut lanes, DEPTH_AT_FIRST, FAST);
+        assert_eq!(fill(&mut lanes), 2 * DEPTH_AT_FIRST);
+        for _ in 0..10 {
+            let waiting = lanes.endpoints[1].lanes[0].waiting;
+            answer_all(&mut lanes, waiting, FAST);
+            fill(&mut lanes);
+        }
+        assert_eq!(lanes.endpoints[1].lanes[0].waiting, BOUNDS.depth_max);
+    }
+
+    #[test]
+    fn late_answers_halve_a_lane_down_to_one_request_at_a_time() {
+        let mut lanes = with_lane(UNLIMITED);
+        fill(&mut lanes);
+        answer_all(&mut lanes, 1, FAST);
+        for _ in 0..100 {
+            lanes.enter(1, now());
+            answer_all(&mut lanes, 1, LATE);
+        }
+        let waiting = lanes.endpoints[1].lanes[0].waiting;
+        answer_all(&mut lanes, waiting, LATE);
+        assert_eq!(fill(&mut lanes), 1);
+    }
+
+    #[test]
+    fn a_server_that_is_far_away_is_not_late() {
+        let mut lanes = with_lane(UNLIMITED);
+        for _ in 0..100 {
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, Duration::from_millis(200));
+        }
+        assert_eq!(fill(&mut lanes), BOUNDS.depth_max);
+    }
+
+    #[test]
+    fn the_first_lane_is_filled_before_the_next() {
+        let mut lanes = with_lane(UNLIMITED);
+        assert!(
+            !lanes.wants(1, (&BOUNDS, None), now()),
+            "the first has room"
+        );
+        for _ in 0..DEPTH_AT_FIRST {
+            assert_eq!(lanes.enter(1, now()), Some(key(0)));
+        }
+        assert!(lanes.wants(1, (&BOUNDS, None), now()));
+        lanes.begin(1, (key(1), UNLIMITED), &BOUNDS);
+        assert_eq!(lanes.enter(1, now()), Some(key(1)));
+        lanes.answer((1, key(0)), FAST, &BOUNDS);
+        assert_eq!(lanes.enter(1, now()), Some(key(0)));
+        fill(&mut lanes);
+        assert!(!lanes.wants(1, (&BOUNDS, None), now()), "there are two");
+    }
+
+    #[test]
+    fn one_connection_is_left_to_requests_that_share_none() {
+        let lanes = Lanes::default();
+        assert!(!lanes.wants(1, (&BOUNDS, Some(1)), now()));
+        assert!(lanes.wants(1, (&BOUNDS, Some(2)), now()));
+        let mut lanes = with_lane(UNLIMITED);
+        fill(&mut lanes);
+        assert!(!lanes.wants(1, (&BOUNDS, Some(2)), now()));
+        assert!(lanes.wants(1, (&BOUNDS, Some(3)), now()));
+    }
+
+    #[test]
+    fn a_lane_carries_no_more_than_its_connection_may() {
+        let limit = LaneLimit {
+            uses_left: 3,
+            ends_at: Instant::NEVER,
+        };
+        let mut lanes = with_lane(limit);
+        assert!(!lanes.is_spent(1, key(0), now()));
+        assert_eq!(fill(&mut lanes), 3);
+        assert!(lanes.is_spent(1, key(0), now()));
+        answer_all(&mut lanes, 3, FAST);
+        assert_eq!(fill(&mut lanes), 0);
+        let limit = LaneLimit {
+            uses_left: 3,
+            ends_at: now(),
+        };
+        assert_eq!(fill(&mut with_lane(limit)), 0, "it is too old");
+    }
+
+    #[test]
+    fn an_endpoint_whose_lanes_end_badly_is_left_alone_for_longer_each_time() {
+        let mut lanes = Lanes::default();
+        let mut now = now();
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
+            assert!(lanes.wants(1, (&BOUNDS, None), now));
+            lanes.begin(1, (key(0), UNLIMITED), &BOUNDS);
+            lanes.end((1, key(0)), LaneEnd::Closed, now);
+            let bar = Duration::from_secs(seconds);
+            let before = Instant::from_nanos((now + bar).as_nanos() - 1);
+            assert!(!lanes.wants(1, (&BOUNDS, None), before));
+            assert!(lanes.wants(0, (&BOUNDS, None), before), "another endpoint");
+            now = now + bar;
+        }
+    }
+
+    #[test]
+    fn a_lane_that_was_of_use_may_end_in_order_and_a_stall_is_never_good() {
+        let ends = |answers: u64, end: LaneEnd| {
+            let mut lanes = with_lane(UNLIMITED);
+            for _ in 0..answers {
+                lanes.enter(1, now());
+                lanes.answer((1, key(0)), FAST, &BOUNDS);
+            }
+            lanes.end((1, key(0)), end, now());
+            lanes.wants(1, (&BOUNDS, None), now())
+        };
+        assert!(ends(ANSWERS_OF_A_GOOD_LANE, LaneEnd::Closed));
+        assert!(!ends(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed));
+        assert!(ends(0, LaneEnd::Idle));
+        assert!(!ends(1000, LaneEnd::Stalled));
+    }
+
+    #[test]
+    fn a_lane_is_idle_when_it_is_open_and_nobody_waits_on_it() {
+        let mut lanes = with_lane(UNLIMITED);
+        assert_eq!(lanes.idle(), Some((1, key(0))));
+        lanes.enter(1, now());
+        assert_eq!(lanes.idle(), None);
+        lanes.answer((1, key(0)), FAST, &BOUNDS);
+        assert_eq!(lanes.idle(), Some((1, key(0))));
+        lanes.close(1, key(0));
+        assert_eq!(lanes.idle(), None);
+    }
+
+    #[test]
+    fn a_closed_lane_takes_nothing_until_it_is_opened_again() {
+        let mut lanes = with_lane(UNLIMITED);
+        lanes.close(1, key(0));
+        assert!(!lanes.takes(1, now()));
+        lanes.reopen(1, key(0));
+        assert!(lanes.takes(1, now()) && !lanes.takes(0, now()));
+        fill(&mut lanes);
+        lanes.leave(1, key(0));
+        assert_eq!(fill(&mut lanes), 1);
+    }
+}

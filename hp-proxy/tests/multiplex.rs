@@ -1,0 +1,619 @@
+//! Requests that share connections, in simulated time: each gets its own answer, and none waits for another's longer than is said.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the models are functions of a test, not tests themselves"
+)]
+
+#[path = "from_file/mod.rs"]
+mod from_file;
+
+use from_file::{Proxy, serve};
+use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
+use hp_core::rt::{Instant, Rt, RtOptions};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Makes a test of each fact, on each face of the kernel.
+macro_rules! facts {
+    ($($fact:ident),+ $(,)?) => {
+        mod readiness {
+            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
+        }
+        mod completion {
+            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
+        }
+    };
+}
+
+facts! {
+    many_clients_share_few_connections_and_most_sends_are_answers,
+    nothing_is_shared_where_nobody_said_so,
+    a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
+    a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
+    a_client_that_leaves_harms_nobody,
+    a_backend_that_closes_without_an_answer_fails_only_who_asked_for_it,
+    garbage_fails_only_who_got_it,
+    an_answer_that_is_the_last_is_the_last_and_those_behind_it_are_sent_again,
+    an_answer_until_close_reaches_its_client_whole,
+    long_chunked_interim_and_torn_answers_go_to_whom_they_belong,
+    an_answer_that_nobody_asked_for_goes_to_nobody,
+    a_backend_that_stays_silent_is_given_up_in_time,
+    requests_with_content_have_a_connection_of_their_own,
+    a_connection_carries_no_more_requests_than_it_may,
+    a_lane_that_nobody_uses_becomes_an_idle_connection_again,
+}
+
+fn many_clients_share_few_connections_and_most_sends_are_answers(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    (0..64).for_each(|_| lab.ask("", 200, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("") > 64 * 100);
+    let before = (lab.sends(), lab.answered(""), lab.multiplexed());
+    lab.run(&|| lab.answered("") > 64 * 180);
+    let sends = lab.sends() - before.0;
+    let answers = lab.answered("") - before.1;
+    let multiplexed = lab.multiplexed() - before.2;
+    // One for each answer, and one for many requests; one to one that is two.
+    assert!(sends * 10 < answers * 13, "{sends} for {answers} answers");
+    assert!(multiplexed * 10 > answers * 9, "{multiplexed} of {answers}");
+    lab.run_to_end();
+}
+
+fn nothing_is_shared_where_nobody_said_so(face: Face) {
+    let lab = Lab::new(face, "");
+    lab.warm();
+    (0..16).for_each(|_| lab.ask("", 20, Duration::from_micros(100)));
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed(), 0);
+    assert!(lab.sends() >= 2 * lab.answered(""));
+}
+
+fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
+    let lab = Lab::new(face, "multiplex = { stall = \"50ms\" }");
+    lab.warm();
+    lab.ask("slow", 1, Duration::ZERO);
+    lab.run(&|| lab.waiting() == 1);
+    (0..5).for_each(|_| lab.ask("", 1, Duration::ZERO));
+    lab.run(&|| lab.waiting() == 6);
+    lab.run_to_end();
+    assert_eq!(lab.proxy.sum(|row| &row.multiplexed_moved), 5);
+    assert!(lab.longest("") <= STALL + NETWORK, "{:?}", lab.longest(""));
+    assert!(lab.longest("slow") >= SLOW);
+    assert_eq!(
+        lab.asked(),
+        1 + 1 + 2 * 5,
+        "each of those twice, the slow one once"
+    );
+}
+
+fn a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall(
+    face: Face,
+) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask_and_dawdle("long");
+    lab.run(&|| lab.waiting() == 1);
+    (0..5).for_each(|_| lab.ask("", 1, Duration::ZERO));
+    lab.run_to_end();
+    assert!(lab.longest("") <= STALL + NETWORK, "{:?}", lab.longest(""));
+    assert_eq!(
+        lab.answered("long"),
+        1,
+        "it is whole, when it is taken at last"
+    );
+}
+
+fn a_client_that_leaves_harms_nobody(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    for kind in ["slow", "", "long", "chunked"] {
+        lab.ask_and_leave(kind);
+        (0..5).for_each(|_| lab.ask("", 20, Duration::from_millis(1)));
+        lab.run(&|| lab.clients_left.get() == 0);
+    }
+    lab.run_to_end();
+    assert_eq!(lab.answered(""), 1 + 4 * 5 * 20);
+}
+
+fn a_backend_that_closes_without_an_answer_fails_only_who_asked_for_it(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    check_failure(&lab, "vanish", "HTTP/1.1 502 ");
+}
+
+fn garbage_fails_only_who_got_it(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    check_failure(&lab, "garbage", "HTTP/1.1 502 ");
+}
+
+fn check_failure(lab: &Lab, kind: &'static str, status: &'static str) {
+    lab.warm();
+    lab.ask_for(kind, status);
+    (0..5).for_each(|_| lab.ask("", 10, Duration::from_millis(1)));
+    lab.run_to_end();
+    assert_eq!(lab.answered(""), 1 + 5 * 10);
+    assert!(lab.multiplexed() > 0);
+}
+
+fn an_answer_that_is_the_last_is_the_last_and_those_behind_it_are_sent_again(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask("close", 5, Duration::from_millis(1));
+    (0..5).for_each(|_| lab.ask("", 50, Duration::from_millis(1)));
+    lab.run_to_end();
+    assert_eq!((lab.answered("close"), lab.answered("")), (5, 1 + 5 * 50));
+}
+
+fn an_answer_until_close_reaches_its_client_whole(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask("until-close", 5, Duration::from_millis(1));
+    (0..5).for_each(|_| lab.ask("", 50, Duration::from_millis(1)));
+    lab.run_to_end();
+    assert_eq!(lab.answered("until-close"), 5);
+    assert_eq!(lab.answered(""), 1 + 5 * 50);
+}
+
+fn long_chunked_interim_and_torn_answers_go_to_whom_they_belong(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    for kind in ["", "long", "chunked", "interim", "torn", "head"] {
+        (0..4).for_each(|_| lab.ask(kind, 20, Duration::from_millis(1)));
+    }
+    lab.run_to_end();
+    for kind in ["long", "chunked", "interim", "torn", "head"] {
+        assert_eq!(lab.answered(kind), 4 * 20, "{kind}");
+    }
+    assert!(lab.multiplexed() > 100, "{}", lab.multiplexed());
+}
+
+fn an_answer_that_nobody_asked_for_goes_to_nobody(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask("unasked", 3, Duration::from_millis(300));
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask("", 3, Duration::from_millis(1));
+    lab.run_to_end();
+    assert_eq!((lab.answered("unasked"), lab.answered("")), (3, 1 + 3));
+}
+
+fn a_backend_that_stays_silent_is_given_up_in_time(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask_for("silent", "HTTP/1.1 504 ");
+    (0..5).for_each(|_| lab.ask("", 10, Duration::from_millis(1)));
+    lab.run_to_end();
+    let took = lab.longest("silent");
+    assert!(
+        took >= RESPONSE_TIMEOUT && took <= RESPONSE_TIMEOUT + NETWORK,
+        "{took:?}"
+    );
+    assert!(lab.longest("") <= STALL + NETWORK, "{:?}", lab.longest(""));
+}
+
+fn requests_with_content_have_a_connection_of_their_own(face: Face) {
+    let lab = Lab::new(face, "multiplex = true\nmax_conns = 2");
+    lab.warm();
+    lab.run(&|| lab.waiting() == 0);
+    (0..4).for_each(|_| lab.ask("post", 10, Duration::ZERO));
+    (0..4).for_each(|_| lab.ask("", 10, Duration::ZERO));
+    lab.run_to_end();
+    assert_eq!((lab.answered("post"), lab.answered("")), (40, 41));
+    assert!(lab.multiplexed() > 0 && lab.multiplexed() <= 41);
+    assert!(lab.most_open.get() <= 2);
+}
+
+fn a_connection_carries_no_more_requests_than_it_may(face: Face) {
+    let lab = Lab::new(face, "multiplex = true\nconn_uses_max = 10");
+    lab.warm();
+    (0..8).for_each(|_| lab.ask("", 25, Duration::from_micros(100)));
+    lab.run_to_end();
+    assert_eq!(lab.answered(""), 1 + 8 * 25);
+    assert!(lab.multiplexed() > 100, "{}", lab.multiplexed());
+    let uses = lab.uses.borrow();
+    assert!(uses.iter().all(|count| *count <= 10), "{uses:?}");
+}
+
+fn a_lane_that_nobody_uses_becomes_an_idle_connection_again(face: Face) {
+    let lab = Lab::new(face, "multiplex = true\nidle_timeout = \"10s\"");
+    lab.warm();
+    for _ in 0..3 {
+        lab.ask("", 3, Duration::from_millis(10));
+        lab.ask("", 1, Duration::from_secs(8));
+        lab.run(&|| lab.clients_left.get() == 0);
+    }
+    assert!(lab.accepted.get() <= 2, "they were used again");
+    let begun = lab.world.now();
+    lab.run(&|| lab.open() == 0);
+    let took = lab.world.now() - begun;
+    assert!(took <= Duration::from_secs(16), "{took:?}");
+    lab.run_to_end();
+}
+
+/// What a client and the backend have to say to each other.
+#[derive(Debug, Default)]
+struct Heard {
+    /// By the kind of request: whole answers, and how long each took.
+    took: BTreeMap<&'static str, Vec<Duration>>,
+}
+
+struct Lab {
+    world: World,
+    clients: Rt,
+    backend: Rt,
+    proxy: Proxy,
+    clients_left: Rc<Cell<u32>>,
+    next_id: Rc<Cell<u32>>,
+    heard: Rc<RefCell<Heard>>,
+    accepted: Rc<Cell<usize>>,
+    closed: Rc<Cell<usize>>,
+    most_open: Rc<Cell<usize>>,
+    /// Requests that each connection has brought the backend.
+    uses: Rc<RefCell<Vec<u32>>>,
+}
+
+impl Lab {
+    fn new(face: Face, lines: &str) -> Self {
+        let world = World::new(1, &Profile::calm());
+        let start = |host: &Host, face| host.rt(face, &RtOptions::default()).unwrap();
+        let client_host = world.host([10, 0, 0, 1]);
+        let proxy_host = world.host([10, 0, 0, 2]);
+        let host = world.host([10, 0, 1, 1]);
+        let addr = SocketAddr::from((host.addr(), 8000));
+        let seconds = RESPONSE_TIMEOUT.as_secs();
+        let text = format!(
+            "workers = 1\nresponse_timeout = \"{seconds}s\"\n[[listener]]\naddress = \"{PROXY}\"\n[[route]]\nupstream = \"u\"\n\
+             [upstream.u]\nendpoints = [\"{addr}\"]\n{lines}\n"
+        );
+        let accepted: Rc<Cell<usize>> = Rc::default();
+        let closed: Rc<Cell<usize>> = Rc::default();
+        let most_open: Rc<Cell<usize>> = Rc::default();
+        let uses: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let backend = start(&host, Face::Readiness);
+        let cells = (
+            Rc::clone(&accepted),
+            Rc::clone(&closed),
+            Rc::clone(&most_open),
+            Rc::clone(&uses),
+        );
+        serve(&backend, &host, addr, move |conn| {
+            let (accepted, closed, most_open, uses) = cells.clone();
+            async move {
+                let place = accepted.get();
+                accepted.set(place + 1);
+                most_open.set(most_open.get().max(accepted.get() - closed.get()));
+                uses.borrow_mut().push(0);
+                answer(&conn, || uses.borrow_mut()[place] += 1).await;
+                drop(conn);
+                closed.set(closed.get() + 1);
+            }
+        });
+        Self {
+            clients: start(&client_host, Face::Readiness),
+            proxy: Proxy::start(&proxy_host, face, &text),
+            backend,
+            world,
+            clients_left: Rc::default(),
+            next_id: Rc::default(),
+            heard: Rc::default(),
+            accepted,
+            closed,
+            most_open,
+            uses,
+        }
+    }
+
+    /// One request, after which its connection may be shared.
+    fn warm(&self) {
+        self.ask("", 1, Duration::ZERO);
+        self.run(&|| self.clients_left.get() == 0);
+    }
+
+    /// A client that asks so often, with a pause after each answer.
+    fn ask(&self, kind: &'static str, times: u32, pause: Duration) {
+        self.spawn(kind, move |client| async move {
+            for _ in 0..times {
+                client.exchange(Duration::ZERO).await;
+                client.conn.rt().sleep(pause).await;
+            }
+        });
+    }
+
+    /// A client that begins to read its answer after a while.
+    fn ask_and_dawdle(&self, kind: &'static str) {
+        self.spawn(kind, move |client| async move {
+            client.exchange(Duration::from_secs(5)).await;
+        });
+    }
+
+    /// A client that asks, and resets its connection before it can have been answered.
+    fn ask_and_leave(&self, kind: &'static str) {
+        self.spawn(kind, move |client| async move {
+            client.say();
+            client.conn.flush().await.unwrap();
+            client.conn.rt().sleep(Duration::from_micros(700)).await;
+            client.conn.reset();
+        });
+    }
+
+    /// A client that asks once, and is answered with this.
+    fn ask_for(&self, kind: &'static str, status: &'static str) {
+        self.spawn(kind, move |client| async move {
+            let begun = client.conn.rt().now();
+            client.say();
+            let head = Inbox::new(&client.conn).until(b"\r\n\r\n").await;
+            assert!(head.is_some_and(|head| head.starts_with(status)));
+            client.note(begun);
+        });
+    }
+
+    fn spawn<F: Future<Output = ()> + 'static>(
+        &self,
+        kind: &'static str,
+        live: impl FnOnce(Client) -> F + 'static,
+    ) {
+        let rt = self.clients.clone();
+        let left = Rc::clone(&self.clients_left);
+        let (next_id, heard) = (Rc::clone(&self.next_id), Rc::clone(&self.heard));
+        left.set(left.get() + 1);
+        self.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            let client = Client {
+                conn,
+                kind,
+                next_id,
+                heard,
+            };
+            live(client).await;
+            left.set(left.get() - 1);
+        });
+    }
+
+    fn answered(&self, kind: &str) -> u64 {
+        let heard = self.heard.borrow();
+        heard.took.get(kind).map_or(0, |took| took.len() as u64)
+    }
+
+    fn longest(&self, kind: &str) -> Duration {
+        let heard = self.heard.borrow();
+        let took = heard.took.get(kind);
+        took.and_then(|took| took.iter().max())
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn multiplexed(&self) -> u64 {
+        self.proxy.sum(|row| &row.multiplexed)
+    }
+
+    fn waiting(&self) -> u64 {
+        self.proxy.sum(|row| &row.multiplexed_waiting)
+    }
+
+    fn sends(&self) -> u64 {
+        self.proxy.rts.iter().map(|rt| rt.stats().sends).sum()
+    }
+
+    /// Requests that the backend has got.
+    fn asked(&self) -> u32 {
+        self.uses.borrow().iter().sum()
+    }
+
+    /// Connections that the backend has.
+    fn open(&self) -> usize {
+        self.accepted.get() - self.closed.get()
+    }
+
+    fn run(&self, done: &dyn Fn() -> bool) {
+        let rts = || {
+            let ends = [&self.clients, &self.backend];
+            ends.into_iter().chain(&self.proxy.rts)
+        };
+        let panics = || rts().map(Rt::panics).sum::<u64>();
+        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
+        assert_eq!(panics(), 0, "the message is above");
+        stuck.unwrap();
+    }
+
+    /// Until all clients have ended, and a drain after them.
+    fn run_to_end(&self) {
+        self.run(&|| self.clients_left.get() == 0);
+        assert_eq!(self.waiting(), 0);
+        self.proxy.drain();
+        self.run(&|| self.proxy.has_ended());
+        self.run(&|| self.open() == 0);
+    }
+}
+
+struct Client {
+    conn: Conn,
+    kind: &'static str,
+    next_id: Rc<Cell<u32>>,
+    heard: Rc<RefCell<Heard>>,
+}
+
+impl Client {
+    /// Sends a request; its number.
+    fn say(&self) -> u32 {
+        let id = self.next_id.get() + 1;
+        self.next_id.set(id);
+        let (method, content) = match self.kind {
+            "post" => ("POST", "Content-Length: 4\r\n\r\nbody"),
+            "head" => ("HEAD", "\r\n"),
+            _ => ("GET", "\r\n"),
+        };
+        let kind = self.kind;
+        let text = format!("{method} /{id}/{kind} HTTP/1.1\r\nHost: a\r\n{content}");
+        self.conn.write(text.as_bytes()).unwrap();
+        id
+    }
+
+    /// Asks, begins to read after a pause, and expects the answer to just this.
+    async fn exchange(&self, pause: Duration) {
+        let begun = self.conn.rt().now();
+        let id = self.say();
+        self.conn.rt().sleep(pause).await;
+        let mut inbox = Inbox::new(&self.conn);
+        let mut head = inbox.until(b"\r\n\r\n").await.unwrap();
+        if head.starts_with("HTTP/1.1 103 ") {
+            head = inbox.until(b"\r\n\r\n").await.unwrap();
+        }
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains(&format!("X-Id: {id}\r\n")), "{id}: {head}");
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
+        let content = match length {
+            _ if self.kind == "head" => String::new(),
+            Some(length) => inbox.exactly(length.parse().unwrap()).await,
+            None => inbox.until(b"0\r\n\r\n").await.unwrap(),
+        };
+        if self.kind != "head" {
+            assert!(content.contains(&format!("<{id}>")), "{id}: {content}");
+        }
+        assert!(inbox.bytes.is_empty(), "more than one answer");
+        self.note(begun);
+    }
+
+    fn note(&self, begun: Instant) {
+        let took = self.conn.rt().now() - begun;
+        let mut heard = self.heard.borrow_mut();
+        heard.took.entry(self.kind).or_default().push(took);
+    }
+}
+
+/// Answers each request as its target says; `count` is told of each.
+async fn answer(conn: &Conn, mut count: impl FnMut()) {
+    let rt = conn.rt();
+    let mut inbox = Inbox::new(conn);
+    while let Some(request) = inbox.until(b"\r\n\r\n").await {
+        count();
+        let target = request.split(' ').nth(1).unwrap().to_owned();
+        let (id, kind) = target[1..].split_once('/').unwrap();
+        if kind == "post" {
+            inbox.exactly(4).await;
+        }
+        let content = format!("<{id}>");
+        let length = content.len();
+        let head = |fields: &str| format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n{fields}\r\n");
+        let plain = head(&format!("Content-Length: {length}\r\n")) + &content;
+        let chunked = head("Transfer-Encoding: chunked\r\n")
+            + &format!("{length:x}\r\n{content}\r\n0\r\n\r\n");
+        let (said, is_last) = match kind {
+            "slow" => {
+                rt.sleep(SLOW).await;
+                (plain, false)
+            }
+            "silent" => return rt.sleep(2 * RESPONSE_TIMEOUT).await,
+            "vanish" => return,
+            "garbage" => (String::from("nonsense\r\n\r\n"), false),
+            "close" => {
+                let fields = format!("Content-Length: {length}\r\nConnection: close\r\n");
+                (head(&fields) + &content, true)
+            }
+            "until-close" => (head("") + &content, true),
+            "long" => {
+                let padded = content + &"x".repeat(200_000);
+                (
+                    head(&format!("Content-Length: {}\r\n", padded.len())) + &padded,
+                    false,
+                )
+            }
+            "chunked" => (chunked, false),
+            "interim" => (
+                format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{plain}"),
+                false,
+            ),
+            "head" => (head("Content-Length: 1000\r\n"), false),
+            "torn" => {
+                // In three pieces, one of which ends within the head.
+                for cut in [20, plain.len() - 2] {
+                    let from = if cut == 20 { 0 } else { 20 };
+                    if conn.write(&plain.as_bytes()[from..cut]).is_err() {
+                        return;
+                    }
+                    rt.sleep(Duration::from_millis(2)).await;
+                }
+                (plain[plain.len() - 2..].to_owned(), false)
+            }
+            "unasked" => {
+                if conn.write(plain.as_bytes()).is_err() {
+                    return;
+                }
+                rt.sleep(Duration::from_millis(100)).await;
+                (plain, false)
+            }
+            _ => (plain, false),
+        };
+        if conn.write(said.as_bytes()).is_err() || conn.flush().await.is_err() {
+            return;
+        }
+        if is_last {
+            return; // What was not read resets the connection.
+        }
+    }
+}
+
+struct Inbox<'a> {
+    conn: &'a Conn,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Inbox<'a> {
+    fn new(conn: &'a Conn) -> Self {
+        Self {
+            conn,
+            bytes: Vec::new(),
+        }
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        match self.conn.recv().await {
+            Ok(Rx::Data(lent)) => {
+                self.bytes.extend_from_slice(&lent);
+                Some(())
+            }
+            Ok(Rx::Eof) | Err(_) => None,
+        }
+    }
+
+    /// What comes up to a text, which is part of it; `None` when it ends before.
+    async fn until(&mut self, text: &[u8]) -> Option<String> {
+        loop {
+            let mut windows = self.bytes.windows(text.len());
+            if let Some(place) = windows.position(|window| window == text) {
+                return Some(self.take(place + text.len()));
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> String {
+        while self.bytes.len() < length {
+            self.more().await.unwrap();
+        }
+        self.take(length)
+    }
+
+    fn take(&mut self, length: usize) -> String {
+        let rest = self.bytes.split_off(length);
+        String::from_utf8(std::mem::replace(&mut self.bytes, rest)).unwrap()
+    }
+}
+
+const PROXY: SocketAddr = {
+    let ip = std::net::Ipv4Addr::new(10, 0, 0, 2);
+    SocketAddr::V4(std::net::SocketAddrV4::new(ip, 80))
+};
+const STALL: Duration = Duration::from_millis(50);
+const SLOW: Duration = Duration::from_millis(500);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// More than it takes to connect to the backend and to get an answer from it, there and back.
+const NETWORK: Duration = Duration::from_millis(10);
+const LIMITS: Limits = Limits {
+    turns: 3_000_000,
+    time: Duration::from_secs(3600),
+};
