@@ -1,6 +1,6 @@
 //! All routes: which takes a request, and for people, why the others did not. Built once.
 //!
-//! Requests are led by an index ([`index`]); explanations look at every rule, and tests hold the two to each other.
+//! Requests are led by an index (`index`); explanations look at every rule, and tests hold the two to each other.
 
 mod build;
 mod index;
