@@ -36,6 +36,8 @@ pub(super) struct Answering<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
     pub(super) facts: ResponseFacts,
+    /// Whether the client would go on with its connection.
+    pub(super) asked_to_keep: bool,
     /// Whether the client was told that its connection lives on.
     pub(super) keep: bool,
 }
@@ -296,7 +298,11 @@ impl Answering<'_> {
                 return Err(Failure::Response(ResponseError::UpgradeUnsolicited));
             }
             response::encode_switch(self.origin(), &head, out);
-            Parsed::Final(Begun { facts, keep: false })
+            Parsed::Final(Begun {
+                facts,
+                asked_to_keep: request.keep_alive,
+                keep: false,
+            })
         } else {
             let delivery = Delivery::of(request.version, facts.framing);
             let keep = request.keep_alive
@@ -304,7 +310,11 @@ impl Answering<'_> {
                 && !delivery.ends_by_close
                 && self.worker.keeps_clients();
             response::encode_final(self.origin(), &head, request, (delivery, keep), out);
-            Parsed::Final(Begun { facts, keep })
+            Parsed::Final(Begun {
+                facts,
+                asked_to_keep: request.keep_alive,
+                keep,
+            })
         };
         let consumed = head.head_bytes;
         reader.consume(consumed);

@@ -19,7 +19,7 @@ use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
-    BodyFraming, ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
+    BodyFraming, ConnSide, MessageEnd, NoReuse, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
 use hp_core::wire::http1::head::Version;
 use std::pin::pin;
@@ -328,7 +328,7 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
     };
     let downstream = ReuseFacts {
         side: ConnSide::Downstream,
-        peer_keeps_alive: begun.keep,
+        peer_keeps_alive: begun.asked_to_keep,
         we_keep_alive: begun.keep,
         request_end,
         response_end: sent_end,
@@ -340,6 +340,8 @@ fn finish(worker: &Generation, client: &Client, end: End) -> After {
         (Reuse::Yes, _) => After::Keep,
         // The client has said more: closing with unread bytes would reset the connection, and the answer with it.
         (Reuse::No(_why), Delivered::Whole) if downstream.has_surplus => After::Linger,
+        // It was told with the answer that this is the last one, and may have asked more by then. RFC 9112 §9.6.
+        (Reuse::No(NoReuse::WeClose), Delivered::Whole) => After::Linger,
         (Reuse::No(_why), Delivered::Whole) => After::Close,
         (Reuse::No(_why), Delivered::Truncated) if is_planted(Plant::TruncatedAsWhole) => {
             After::Close
