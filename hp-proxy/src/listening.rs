@@ -6,7 +6,7 @@ use crate::listener::BACKLOG;
 use crate::shared::{Message, SharedPlan};
 use crate::upgrade::inheritance::Inheritance;
 use hp_core::rt::mesh::{Mesh, WorkerId};
-use hp_core::rt::net::{self, Address, BindError, BindOptions, Bound, Socket, SocketName};
+use hp_core::rt::net::{self, Address, BindError, BindOptions, Bound, PortUse, Socket, SocketName};
 use std::io;
 
 /// Every socket that the process listens on.
@@ -95,6 +95,37 @@ impl Listening {
         Ok(given)
     }
 
+    /// Binds a socket for each worker that an inherited listener had none for, and gives it to them. Only whoever is in charge may do
+    /// so: connections come to such a socket from the first moment on.
+    ///
+    /// # Errors
+    /// A line that says what cannot be bound; the workers that have sockets share their connections out.
+    pub(crate) fn complete(&mut self, mesh: &Mesh<Message>) -> Result<(), String> {
+        for held in &mut self.held {
+            let missing = held.missing(mesh.workers());
+            if missing == 0 {
+                continue;
+            }
+            let options = BindOptions {
+                count: missing,
+                backlog: BACKLOG,
+                port: PortUse::Shared,
+                socket_mode: None,
+            };
+            let more = net::bind(&held.bound, &options).map_err(|error| error.to_string())?;
+            let first = mesh.workers() - missing;
+            for (socket, worker) in more.sockets.iter().zip((first..).map(WorkerId)) {
+                let copy = socket.try_clone();
+                let copy = copy.map_err(|error| format!("cannot pass a socket on: {error}"))?;
+                let message = Message::Listen(copy, held.id);
+                let sent = mesh.send(worker, message);
+                sent.map_err(|_ended| String::from("a worker has ended"))?;
+            }
+            held.sockets.extend(more.sockets);
+        }
+        Ok(())
+    }
+
     /// Keeps these of the listeners; the names of the others may be somebody else's at once.
     pub(crate) fn keep(&mut self, listeners: &[ListenerId]) {
         self.held.retain(|held| listeners.contains(&held.id));
@@ -150,6 +181,15 @@ impl Listening {
 }
 
 impl Held {
+    /// Workers without a socket of this listener; those of a name are as many as workers from the beginning.
+    fn missing(&self, workers: u32) -> u32 {
+        let sockets = u32::try_from(self.sockets.len()).unwrap_or(u32::MAX);
+        match self.bound {
+            Address::Tcp(_) => workers.saturating_sub(sockets),
+            Address::Unix(_) => 0,
+        }
+    }
+
     /// What is to be passed on: of a Unix socket one descriptor, for all are the same socket.
     pub(crate) fn passed_sockets(&self) -> &[Socket] {
         match self.bound {

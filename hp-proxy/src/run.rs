@@ -202,6 +202,10 @@ impl Main {
     /// From now on this process is in charge.
     fn take_charge(&mut self, is_replacing: bool) -> Result<(), RunError> {
         self.running.listening.take_names_over();
+        let mesh = self.running.workers.mesh();
+        if let Err(line) = self.running.listening.complete(mesh) {
+            eprintln!("hp-proxy: {line}; going on with the sockets of the process before");
+        }
         match self.pid_file.write() {
             Ok(()) => (),
             Err(line) if is_replacing => eprintln!("hp-proxy: {line}; going on"),

@@ -252,6 +252,8 @@ macro_rules! stamp {
                     a_tunnel_stays_with_the_old_process_until_it_ends,
                     a_successor_that_does_not_start_changes_nothing,
                     a_successor_that_hangs_is_ended_in_time,
+                    a_reload_is_refused_while_an_upgrade_is_under_way,
+                    a_descriptor_that_is_no_conversation_is_refused_at_once,
                     a_signal_to_end_ends_the_successor_as_well,
                     a_process_that_was_replaced_ends_at_once_only_at_a_second_signal,
                     a_unix_socket_keeps_its_name_until_the_last_process_ends,

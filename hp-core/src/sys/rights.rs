@@ -128,6 +128,17 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether a descriptor is an end of a [`pair`], as far as the kernel can tell: a Unix socket that keeps packets apart. A wait for
+/// packets on anything else could last for ever.
+///
+/// # Errors
+/// `ENOTSOCK` for what is no socket.
+pub fn is_end_of_pair(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let is_unix = net::sockopt::socket_domain(fd)? == AddressFamily::UNIX;
+    let keeps_apart = net::sockopt::socket_type(fd)? == SocketType::SEQPACKET;
+    Ok(is_unix && keeps_apart && !net::sockopt::socket_acceptconn(fd)?)
+}
+
 /// What a listening socket is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BoundTo {
@@ -231,6 +242,18 @@ mod tests {
         inherited(number).unwrap_err();
         send(taken.as_fd(), b"x", &[]).unwrap();
         assert_eq!(recv(other.as_fd()).unwrap().unwrap().bytes, b"x");
+    }
+
+    #[test]
+    fn an_end_of_a_pair_is_told_from_what_else_may_be_open() {
+        let (one, other) = pair().unwrap();
+        assert!(is_end_of_pair(one.as_fd()).unwrap() && is_end_of_pair(other.as_fd()).unwrap());
+        let (stream, _far) = UnixStream::pair().unwrap();
+        let listener = crate::sys::socket::listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        for fd in [stream.as_fd(), listener.as_fd()] {
+            assert!(!is_end_of_pair(fd).unwrap());
+        }
+        is_end_of_pair(tempfile::tempfile().unwrap().as_fd()).unwrap_err();
     }
 
     #[test]

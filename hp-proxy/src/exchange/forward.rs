@@ -20,7 +20,7 @@ use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
-    BodyFraming, ConnSide, MessageEnd, ResponseFraming, Reuse, ReuseFacts, reusable,
+    BodyFraming, ConnSide, MessageEnd, NoReuse, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
 use hp_core::wire::http1::head::Version;
 use std::pin::pin;
@@ -329,7 +329,7 @@ fn finish(worker: &Generation, (client, request): (&Client, &Request), end: End)
         Reuse::Yes => worker.keep(lease),
         Reuse::No(_why) => drop(lease),
     }
-    after(client, begun.keep, request_end, delivered)
+    after((client, request), begun.keep, request_end, delivered)
 }
 
 /// Counts what became of an answer.
@@ -359,7 +359,7 @@ impl End {
 /// Decides what becomes of the client's connection; `keep`: what it was told.
 #[inline]
 pub(super) fn after(
-    client: &Client,
+    (client, request): (&Client, &Request),
     keep: bool,
     request_end: MessageEnd,
     delivered: Delivered,
@@ -370,7 +370,7 @@ pub(super) fn after(
     };
     let downstream = ReuseFacts {
         side: ConnSide::Downstream,
-        peer_keeps_alive: keep,
+        peer_keeps_alive: request.facts.keep_alive,
         we_keep_alive: keep,
         request_end,
         response_end: sent_end,
@@ -382,6 +382,8 @@ pub(super) fn after(
         (Reuse::Yes, _) => After::Keep,
         // The client has said more: closing with unread bytes would reset the connection, and the answer with it.
         (Reuse::No(_why), Delivered::Whole) if downstream.has_surplus => After::Linger,
+        // It was told with the answer that this is the last one, and may have asked more by then. RFC 9112 §9.6.
+        (Reuse::No(NoReuse::WeClose), Delivered::Whole) => After::Linger,
         (Reuse::No(_why), Delivered::Whole) => After::Close,
         (Reuse::No(_why), Delivered::Truncated) if is_planted(Plant::TruncatedAsWhole) => {
             After::Close

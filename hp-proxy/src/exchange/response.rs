@@ -92,10 +92,18 @@ impl Origin<'_> {
             None => add(""), // Never: the answer came from it.
         }
         if let Some(cookies) = self.worker.shared_plan().cookies(self.chosen.upstream)
-            && let Some(endpoint) = conns.and_then(|conns| conns.endpoint_hash(self.endpoint))
+            && let Some(conns) = conns
+            && let Some(endpoint) = conns.endpoint_hash(self.endpoint)
             && self.chosen.aim.bound_to != Some(endpoint)
         {
-            out.extend_from_slice(cookies.line(endpoint)); // From now on this one is the client's.
+            // From now on this one is the client's.
+            match cookies.line(endpoint) {
+                // It came with a plan that followed meanwhile.
+                [] => conns.with_identity_of(self.endpoint, |endpoint| {
+                    out.extend_from_slice(&cookies.line_for(endpoint));
+                }),
+                line => out.extend_from_slice(line),
+            }
         }
         out.extend_from_slice(plan.forwarding.via.line(head.version));
     }

@@ -1,9 +1,11 @@
 //! Replacing the running program by another one without losing a connection: the new process gets the listening sockets, and the
 //! old one finishes what it has begun. [0022](../../../docs/decisions/0022-upgrade.md) says why it is done so.
 //!
-//! Start at `Upgrades`, which the process that is replaced drives, and at `Arrival`, with which the other one begins.
+//! Start at `Upgrades`, which the process that is replaced drives by the machine of `handover`, and at `Arrival`, with which the other
+//! one begins.
 
 mod arrival;
+pub mod handover;
 pub(crate) mod inheritance;
 mod listen_fds;
 mod manifest;
@@ -17,15 +19,16 @@ mod talk;
 
 pub(crate) use arrival::Arrival;
 pub use program::Program;
+pub use state::State;
 
 use crate::config::plan::ListenerId;
 use crate::listening::Listening;
 use crate::shared::Message;
-use hp_core::rt::mesh::{Mesh, WorkerId};
+use handover::Progress;
+use hp_core::rt::mesh::Mesh;
 use hp_core::sys::clock;
-use state::State;
 use std::time::Duration;
-use successor::{Progress, Successor};
+use successor::Successor;
 
 /// Upgrades of the running process: at most one at a time is under way.
 #[derive(Debug)]
@@ -97,13 +100,13 @@ impl Upgrades {
             return Outcome::Nothing;
         };
         match successor.poll(clock::monotonic_ns(), mesh, listening) {
-            Progress::Waiting => Outcome::Nothing,
-            Progress::Replaced(listeners) => {
+            Ok(Progress::Waiting) => Outcome::Nothing,
+            Ok(Progress::Replaced(listeners)) => {
                 let process = successor.process();
                 self.under_way = None; // It lives on.
                 Outcome::Replaced { process, listeners }
             }
-            Progress::Failed(why) => Outcome::Failed(
+            Err(why) => Outcome::Failed(
                 self.give_up(mesh, &format!("{why}; this process goes on"))
                     .unwrap_or_default(),
             ),
@@ -113,15 +116,7 @@ impl Upgrades {
     /// Ends the one under way, and accepts again; gives the line that tells it.
     pub(crate) fn give_up(&mut self, mesh: &Mesh<Message>, why: &str) -> Option<String> {
         let mut successor = self.under_way.take()?;
-        successor.kill();
-        if successor.has_paused() {
-            for worker in (0..mesh.workers()).map(WorkerId) {
-                match mesh.send(worker, Message::Resume) {
-                    Ok(()) => (),
-                    Err(_ended) => (), // Its death is told by `join`.
-                }
-            }
-        }
+        successor.give_up(mesh);
         let process = successor.process();
         let line = format!("the upgrade to process {process} failed: {why}");
         eprintln!("hp-proxy: {line}");

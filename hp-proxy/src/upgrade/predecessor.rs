@@ -9,6 +9,7 @@ use std::env;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// The process that started this one, to be replaced by it.
@@ -39,10 +40,12 @@ impl Predecessor {
             return Ok(None);
         };
         let number = text.to_str().and_then(|text| text.parse().ok());
-        let socket = number.map(rights::inherited);
-        let Some(Ok(socket)) = socket else {
+        let socket = number.and_then(|number| rights::inherited(number).ok());
+        // Anything else would be waited for: it may have nothing to say.
+        let is_end = |socket: &OwnedFd| rights::is_end_of_pair(socket.as_fd()).unwrap_or(false);
+        let Some(socket) = socket.filter(is_end) else {
             return Err(TakeOverError(format!(
-                "{ENVIRONMENT}={} names no descriptor that was left open; a running hp-proxy sets it, unset it",
+                "{ENVIRONMENT}={} names no socket that a running hp-proxy left open; that sets it, unset it",
                 text.display()
             )));
         };
@@ -97,7 +100,7 @@ fn broken(error: &io::Error) -> TakeOverError {
     })
 }
 
-fn receive(talk: &Talk) -> io::Result<(Vec<u8>, Vec<std::os::fd::OwnedFd>)> {
+fn receive(talk: &Talk) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let (mut text, mut fds) = (Vec::new(), Vec::new());
     loop {
         let said = talk.next(PATIENCE)?;

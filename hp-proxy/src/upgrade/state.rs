@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// Values by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct State(Map<String, Value>);
+pub struct State(Map<String, Value>);
 
 impl State {
     /// Passes a value on; an earlier one of that name is forgotten.
@@ -40,7 +40,7 @@ impl State {
 
     /// Has a process sign cookies with the random key of its predecessor, and passes it on: clients have such cookies. It travels
     /// between two processes of one owner, and nowhere else.
-    pub(crate) fn keep_key(&mut self, key: &mut Secret) {
+    pub fn keep_key(&mut self, key: &mut Secret) {
         let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
         let passed = self.get(COOKIE_KEY).and_then(Value::as_array);
         let passed = passed.and_then(|values| values.iter().map(byte).collect::<Option<Vec<u8>>>());
@@ -50,11 +50,15 @@ impl State {
         self.put(COOKIE_KEY, key.bytes());
     }
 
-    pub(crate) fn from_map(values: Map<String, Value>) -> Self {
+    /// What was passed on.
+    #[must_use]
+    pub fn from_map(values: Map<String, Value>) -> Self {
         Self(values)
     }
 
-    pub(crate) fn to_value(&self) -> Value {
+    /// What is to be passed on: an object.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())
     }
 }

@@ -1,22 +1,16 @@
-//! The side of the process that is replaced: it starts its successor, passes the sockets on, and goes on as before when that
-//! comes to nothing.
-//!
-//! ```text
-//! Giving ──all given──► Preparing ──Prepared──► Pausing ──all listeners rest──► Starting ──Ready──► (the successor is in charge)
-//!    └──────────────────────┴─────── it ends, it is late, it says nonsense ──────┴──► (killed; listeners resume)
-//! ```
-//! New connections wait in the sockets' queues from `Pausing` on, for some milliseconds.
+//! The process that has been started to replace this one: what it is passed on, what it says, and its end.
 
+use super::handover::{Failure, Far, Handover, Progress, Word, is_pending, nonsense};
 use super::listen_fds;
 use super::manifest;
 use super::predecessor::ENVIRONMENT;
 use super::program::Program;
 use super::state::State;
-use super::talk::{Kind, SOCKETS_MAX, Said, TEXT_BYTES_MAX, Talk};
+use super::talk::{Kind, SOCKETS_MAX, TEXT_BYTES_MAX, Talk};
 use crate::config::plan::ListenerId;
 use crate::listening::Listening;
 use crate::shared::Message;
-use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::Socket;
 use hp_core::sys::rights;
 use std::collections::VecDeque;
@@ -24,25 +18,15 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc::{self, Receiver};
 
 /// A process that has been started to replace this one.
 #[derive(Debug)]
 pub(super) struct Successor {
     child: Child,
     talk: Talk,
-    phase: Phase,
-    /// By the monotonic clock, in nanoseconds.
-    deadline: u64,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Giving(VecDeque<Parcel>),
-    Preparing,
-    /// So many workers have not told that their listeners rest.
-    Pausing(Receiver<()>, u32, Vec<ListenerId>),
-    Starting(Vec<ListenerId>),
+    /// What it has not been given as yet.
+    parcels: VecDeque<Parcel>,
+    handover: Handover,
 }
 
 /// A packet that is to be sent.
@@ -53,14 +37,11 @@ struct Parcel {
     sockets: Vec<Socket>,
 }
 
-/// How far it is.
-#[derive(Debug)]
-pub(super) enum Progress {
-    Waiting,
-    /// It accepts, and has these listeners.
-    Replaced(Vec<ListenerId>),
-    /// It cannot replace this process.
-    Failed(String),
+/// The way to a successor.
+struct Way<'a> {
+    talk: &'a Talk,
+    parcels: &'a mut VecDeque<Parcel>,
+    listening: &'a Listening,
 }
 
 impl Successor {
@@ -96,8 +77,8 @@ impl Successor {
         Ok(Self {
             child,
             talk: Talk::new(ours),
-            phase: Phase::Giving(parcels),
-            deadline,
+            parcels,
+            handover: Handover::new(deadline),
         })
     }
 
@@ -105,34 +86,35 @@ impl Successor {
         self.child.id()
     }
 
-    /// Whether new connections wait for it.
-    pub(super) fn has_paused(&self) -> bool {
-        matches!(self.phase, Phase::Pausing(..) | Phase::Starting(_))
-    }
-
-    /// Does what can be done now.
+    /// Does what can be done now, `now` being of the monotonic clock, in nanoseconds.
+    ///
+    /// # Errors
+    /// A line that says why it cannot replace this process.
     pub(super) fn poll(
         &mut self,
         now: u64,
         mesh: &Mesh<Message>,
         listening: &Listening,
-    ) -> Progress {
-        match self.advance(mesh, listening) {
-            Ok(Progress::Waiting) if now >= self.deadline => {
-                Progress::Failed(String::from("it was not ready within --upgrade-timeout"))
-            }
-            Ok(progress) => progress,
-            Err(error) if is_end(&error) => Progress::Failed(match self.end() {
+    ) -> Result<Progress, String> {
+        let mut way = Way {
+            talk: &self.talk,
+            parcels: &mut self.parcels,
+            listening,
+        };
+        match self.handover.poll(now, &mut way, mesh) {
+            Ok(progress) => Ok(progress),
+            Err(Failure::Ended) => Err(match self.end() {
                 Some(status) => told(status),
-                None => String::from("it gave up"),
+                None => Failure::Ended.to_string(),
             }),
-            Err(error) => Progress::Failed(format!("it cannot be understood: {error}")),
+            Err(failure) => Err(failure.to_string()),
         }
     }
 
-    /// Ends it, and nothing else.
-    pub(super) fn kill(&mut self) {
+    /// Ends it, and has the workers accept again.
+    pub(super) fn give_up(&mut self, mesh: &Mesh<Message>) {
         self.end();
+        self.handover.roll_back(mesh);
     }
 
     /// How it ended: by itself, or now.
@@ -143,69 +125,33 @@ impl Successor {
         }
         self.child.wait().ok()
     }
+}
 
-    fn advance(&mut self, mesh: &Mesh<Message>, listening: &Listening) -> io::Result<Progress> {
-        loop {
-            match &mut self.phase {
-                Phase::Giving(parcels) => match parcels.front() {
-                    None => self.phase = Phase::Preparing,
-                    Some(parcel) => match parcel.send(&self.talk) {
-                        Ok(()) => drop(parcels.pop_front()),
-                        Err(error) if is_pending(&error) => return Ok(Progress::Waiting),
-                        Err(error) => return Err(error),
-                    },
-                },
-                Phase::Preparing => match self.heard()? {
-                    None => return Ok(Progress::Waiting),
-                    Some(said) if said.kind == Kind::Prepared => {
-                        let taken = places(&said.bytes, listening)?;
-                        let (settled, rests) = mpsc::channel();
-                        let workers = (0..mesh.workers()).map(WorkerId);
-                        let pause = |worker| mesh.send(worker, Message::Pause(settled.clone()));
-                        let told = workers.filter(|worker| pause(*worker).is_ok()).count();
-                        let told = u32::try_from(told).unwrap_or(u32::MAX);
-                        self.phase = Phase::Pausing(rests, told, taken);
-                    }
-                    Some(_other) => return Err(nonsense()),
-                },
-                Phase::Pausing(rests, left, taken) => {
-                    while *left > 0 && rests.try_recv().is_ok() {
-                        *left -= 1;
-                    }
-                    if *left > 0 {
-                        // It may have ended meanwhile.
-                        return match self.heard()? {
-                            None => Ok(Progress::Waiting),
-                            Some(_early) => Err(nonsense()),
-                        };
-                    }
-                    let taken = std::mem::take(taken);
-                    self.talk.say(Kind::Go, &[], &[])?;
-                    self.phase = Phase::Starting(taken);
-                }
-                Phase::Starting(taken) => {
-                    let taken = std::mem::take(taken);
-                    return match self.heard()? {
-                        Some(said) if said.kind == Kind::Ready => Ok(Progress::Replaced(taken)),
-                        Some(_other) => Err(nonsense()),
-                        None => {
-                            self.phase = Phase::Starting(taken);
-                            Ok(Progress::Waiting)
-                        }
-                    };
-                }
-            }
+impl Far for Way<'_> {
+    fn give(&mut self) -> io::Result<()> {
+        while let Some(parcel) = self.parcels.front() {
+            parcel.send(self.talk)?;
+            self.parcels.pop_front();
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self) -> io::Result<Option<Word>> {
+        let said = match self.talk.hear() {
+            Ok(Some(said)) => said,
+            Ok(None) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            Err(error) if is_pending(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match said.kind {
+            Kind::Prepared => Ok(Some(Word::Prepared(places(&said.bytes, self.listening)?))),
+            Kind::Ready => Ok(Some(Word::Ready)),
+            Kind::Text | Kind::Sockets | Kind::End | Kind::Go => Err(nonsense()),
         }
     }
 
-    /// What it has said; `None` while it says nothing.
-    fn heard(&self) -> io::Result<Option<Said>> {
-        match self.talk.hear() {
-            Ok(Some(said)) => Ok(Some(said)),
-            Ok(None) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            Err(error) if is_pending(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn go(&mut self) -> io::Result<()> {
+        self.talk.say(Kind::Go, &[], &[])
     }
 }
 
@@ -263,19 +209,6 @@ fn told(status: ExitStatus) -> String {
     }
 }
 
-fn is_pending(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
-}
-
-fn nonsense() -> io::Error {
-    io::Error::from(io::ErrorKind::InvalidData)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::inheritance::Inheritance;
@@ -283,7 +216,7 @@ mod tests {
     use super::*;
     use crate::cli;
     use crate::shared::SharedPlan;
-    use hp_core::rt::mesh::Mailbox;
+    use hp_core::rt::mesh::{Mailbox, WorkerId};
     use std::sync::mpsc::Sender;
     use std::time::Duration;
 
@@ -307,8 +240,8 @@ mod tests {
             let successor = Successor {
                 child: Command::new("sleep").arg("3600").spawn().unwrap(),
                 talk: Talk::new(ours),
-                phase: Phase::Giving(parcels(&listening, &state).unwrap()),
-                deadline,
+                parcels: parcels(&listening, &state).unwrap(),
+                handover: Handover::new(deadline),
             };
             let program = Program {
                 path: None,
@@ -380,6 +313,11 @@ mod tests {
             assert_eq!(said.kind, Kind::Go);
         }
 
+        fn passes_the_deadline(&mut self) {
+            let successor = self.upgrades.under_way.as_mut().unwrap();
+            successor.handover.is_late_from(0);
+        }
+
         fn check_failed(&mut self, part: &str) {
             match self.poll() {
                 Outcome::Failed(line) => assert!(line.contains(part), "{line}"),
@@ -430,7 +368,7 @@ mod tests {
     fn listeners_resume_when_a_successor_is_late_to_be_ready() {
         let mut lab = Lab::new(u64::MAX);
         lab.go();
-        lab.upgrades.under_way.as_mut().unwrap().deadline = 0;
+        lab.passes_the_deadline();
         lab.check_failed("--upgrade-timeout");
         assert!(lab.resumes());
     }
@@ -481,7 +419,7 @@ mod tests {
         assert!(matches!(lab.poll(), Outcome::Nothing));
         let _never_told = lab.paused();
         assert!(matches!(lab.poll(), Outcome::Nothing));
-        lab.upgrades.under_way.as_mut().unwrap().deadline = 0;
+        lab.passes_the_deadline();
         lab.check_failed("--upgrade-timeout");
         assert!(lab.resumes());
     }

@@ -299,10 +299,15 @@ impl Ledger {
         self.slots.iter().position(is_it)
     }
 
+    /// Who an endpoint is.
+    pub(super) fn identity(&self, endpoint: usize) -> Option<&Identity> {
+        let endpoint = self.endpoints.get(endpoint)?;
+        Some(&endpoint.identity)
+    }
+
     /// See [`Identity::hash`].
     pub(super) fn hash(&self, endpoint: usize) -> Option<u64> {
-        let endpoint = self.endpoints.get(endpoint)?;
-        Some(endpoint.identity.hash())
+        self.identity(endpoint).map(Identity::hash)
     }
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.

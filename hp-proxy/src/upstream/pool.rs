@@ -186,6 +186,11 @@ impl Upstream {
         self.books.with(|ledger| ledger.conns())
     }
 
+    /// Does something with who an endpoint is, by its slot.
+    pub fn with_identity_of(&self, endpoint: usize, act: impl FnOnce(&Identity)) {
+        self.books.with(|ledger| ledger.identity(endpoint).map(act));
+    }
+
     /// Does something with what an endpoint is called, by its slot.
     pub fn with_name_of(&self, endpoint: usize, act: impl FnOnce(&str)) {
         self.books.with(|ledger| act(ledger.name(endpoint)));

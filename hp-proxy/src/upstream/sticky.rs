@@ -83,7 +83,7 @@ impl fmt::Debug for Secret {
 /// The cookies of one upstream: what each endpoint's clients are given, and which endpoint one stands for.
 #[derive(Debug)]
 pub struct Cookies {
-    name: String,
+    sticky: Sticky,
     signer: Signer,
     /// By the endpoint's hash, sorted.
     endpoints: Box<[Bound]>,
@@ -130,7 +130,7 @@ impl Cookies {
         let mut by_id: Vec<(Id, usize)> = ids.into_iter().zip(0..).collect();
         by_id.sort_unstable();
         Self {
-            name: sticky.cookie.clone(),
+            sticky: sticky.clone(),
             signer,
             endpoints: endpoints.into_boxed_slice(),
             by_id: by_id.into_boxed_slice(),
@@ -143,7 +143,7 @@ impl Cookies {
     pub fn endpoint_of(&self, fields: &Fields<'_, '_>) -> Option<u64> {
         let others = fields.iter().filter(|(kind, ..)| *kind == FieldName::Other);
         let cookies = others.filter(|(_, name, _)| name.eq_ignore_ascii_case("cookie"));
-        let mut values = cookies.flat_map(|(.., field)| cookie::values(field, &self.name));
+        let mut values = cookies.flat_map(|(.., field)| cookie::values(field, &self.sticky.cookie));
         values.find_map(|value| self.read(value))
     }
 
@@ -155,6 +155,13 @@ impl Cookies {
             .binary_search_by_key(&endpoint, |bound| bound.endpoint);
         let bound = place.ok().and_then(|place| self.endpoints.get(place));
         bound.map_or(&[][..], |bound| &*bound.line)
+    }
+
+    /// The same for an endpoint of another plan: one that came while a request was under way answers it, too.
+    #[must_use]
+    pub fn line_for(&self, endpoint: &Identity) -> Vec<u8> {
+        let token = self.signer.token(endpoint.to_string().as_bytes());
+        line(&self.sticky, &token).into_bytes()
     }
 
     /// The endpoint that one cookie stands for.
@@ -320,6 +327,16 @@ mod tests {
             panic!("{lines:?}");
         };
         cookies.endpoint_of(&head.fields)
+    }
+
+    /// A request whose plan has another one after it while it is under way was answered by an endpoint of that one, and was given
+    /// no cookie.
+    #[test]
+    fn an_endpoint_of_the_next_plan_has_the_cookie_that_it_has_there() {
+        let (now, next) = (cookies(&["a"]), cookies(&["a", "b"]));
+        assert_eq!(now.line(hash("b")), b"");
+        assert_eq!(now.line_for(&identity("b")), next.line(hash("b")));
+        assert_eq!(now.line_for(&identity("a")), now.line(hash("a")));
     }
 
     #[test]

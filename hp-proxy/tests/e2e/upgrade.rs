@@ -398,6 +398,56 @@ pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
     line.end();
 }
 
+/// The new process reads the file itself, and was passed on the listeners of the plan with which the upgrade began.
+pub(crate) fn a_reload_is_refused_while_an_upgrade_is_under_way(engine: Engine) {
+    let file = |body: &str| {
+        format!(
+            "engine = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             [[route]]\nanswer = {{ status = 200, body = \"{body}\" }}\n",
+            engine.flag().trim_start_matches("--engine ")
+        )
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hp.toml");
+    fs::write(&path, file("one")).unwrap();
+    let mut line = Line::start_in(engine, directory, "--config @/hp.toml");
+    line.replace_program("exec sleep 3600");
+    let process = line.begin();
+    fs::write(&path, file("two")).unwrap();
+    line.signal("HUP");
+    line.proxy.says("not reloaded: an upgrade is under way");
+    let mut operator = line.proxy.client_of_admin();
+    operator.send("POST /reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(operator.response().status(), 503);
+    assert_eq!(line.proxy.asked(GET).response().body, b"one");
+    signal(process, "KILL");
+    line.proxy
+        .says("signal 9 ended it before it was ready; this process goes on");
+    line.signal("HUP");
+    line.proxy.says("hp-proxy: reloaded");
+    assert_eq!(line.proxy.asked(GET).response().body, b"two");
+    line.restore_program();
+    line.upgrade();
+    assert_eq!(line.proxy.asked(GET).response().body, b"two");
+    line.end();
+}
+
+/// Left over in somebody's environment, the variable may name anything, or nothing.
+pub(crate) fn a_descriptor_that_is_no_conversation_is_refused_at_once(engine: Engine) {
+    for (number, opens) in [("3", "exec 3</dev/null;"), ("7", ""), ("1", ""), ("x", "")] {
+        let run = format!("{opens} exec \"$0\" --listen 127.0.0.1:0 {}", engine.flag());
+        let output = Command::new("sh")
+            .args(["-c", &run, env!("CARGO_BIN_EXE_hp-proxy")])
+            .env("HP_PROXY_UPGRADE_FD", number)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        let line = format!("HP_PROXY_UPGRADE_FD={number} names no socket that a running hp-proxy");
+        assert!(told.contains(&line), "{told}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
 pub(crate) fn a_signal_to_end_ends_the_successor_as_well(engine: Engine) {
     let flags = "--upgrade-timeout 1h";
     let mut line = Line::start(engine, flags);

@@ -6,7 +6,7 @@ use super::bind::{BindError, BindOptions, Bound};
 use super::{Address, PortUse};
 use crate::rt::driver::Socket;
 use crate::sys::rights::{self, BoundTo};
-use crate::sys::{socket, unix};
+use crate::sys::unix;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -57,8 +57,10 @@ impl Inherited {
     }
 }
 
-/// Makes of inherited sockets what [`bind`](super::bind) makes of none. Where there are fewer than workers, more are bound to the
-/// address; those of a port that is not shared, and of a name, are accepted from by several workers.
+/// Makes of inherited sockets what [`bind`](super::bind) makes of none. Where there are fewer than workers, those of a port that is
+/// not shared, and of a name, are accepted from by several workers. Of a shared port there are fewer then: the kernel would
+/// send connections to another socket at once, where they are lost if whoever takes over comes to nothing. Once it is in charge,
+/// [`bind`](super::bind) makes more, for a [shared](PortUse::Shared) port.
 ///
 /// # Errors
 /// [`BindError`].
@@ -77,17 +79,11 @@ fn complete(inherited: Inherited, options: &BindOptions) -> io::Result<Bound> {
         unix::set_mode(path, mode)?;
     }
     let missing = (options.count as usize).saturating_sub(sockets.len());
-    for index in 0..missing {
-        let more = match &address {
-            Address::Tcp(addr) if is_shared => {
-                Socket::from(socket::listen(*addr, options.backlog)?)
-            }
-            Address::Tcp(_) | Address::Unix(_) => match sockets.get(index) {
-                Some(one) => one.try_clone()?,
-                None => return Err(io::Error::from(io::ErrorKind::InvalidInput)), // Never: there is one at least.
-            },
-        };
-        sockets.push(more);
+    let copies = if is_shared { 0 } else { missing };
+    for index in 0..copies {
+        let one = sockets.get(index);
+        let one = one.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?; // Never: there is one at least.
+        sockets.push(one.try_clone()?);
     }
     if address.unix().is_some() {
         sockets.truncate(options.count as usize); // All are one socket.
@@ -100,7 +96,7 @@ fn complete(inherited: Inherited, options: &BindOptions) -> io::Result<Bound> {
 }
 
 impl BindOptions {
-    /// The same for an address whose port a process that is about to be replaced shares with this one.
+    /// The same for a port that sockets of this user have already: those of a process that is about to be replaced, or our own.
     #[must_use]
     pub fn beside_predecessor(self) -> Self {
         Self {
@@ -114,6 +110,7 @@ impl BindOptions {
 mod tests {
     use super::*;
     use crate::rt::net::bind;
+    use socket2::Socket as Socket2;
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};
@@ -138,31 +135,53 @@ mod tests {
         first
     }
 
+    fn loopback() -> Address {
+        Address::Tcp("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// A successor with more workers bound more sockets before it was in charge, and what connected to those was reset when it came
+    /// to nothing.
     #[test]
-    fn more_workers_get_sockets_of_their_own_and_fewer_get_all() {
-        let first = bind(
-            &"127.0.0.1:0"
-                .parse::<std::net::SocketAddr>()
-                .unwrap()
-                .into(),
-            &options(2),
-        )
-        .unwrap();
-        for (workers, sockets) in [(1, 2), (2, 2), (5, 5)] {
+    fn who_takes_over_listens_on_nothing_more_and_fewer_workers_get_all() {
+        let first = bind(&loopback(), &options(2)).unwrap();
+        let addr = first.address.tcp().unwrap();
+        for workers in [1, 2, 5] {
             let next = bind_inherited(inherit(&first), &options(workers)).unwrap();
             assert_eq!(next.address, first.address);
-            assert_eq!(next.sockets.len(), sockets);
+            assert_eq!(next.sockets.len(), 2);
             for socket in &next.sockets {
-                assert_eq!(socket.local_addr().unwrap(), first.address.tcp().unwrap());
+                assert_eq!(socket.local_addr().unwrap(), addr);
             }
         }
+        let next = bind_inherited(inherit(&first), &options(5)).unwrap();
+        let client = |_| {
+            let client = Socket2::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            client.connect(&addr.into()).unwrap();
+            client
+        };
+        let clients: Vec<Socket2> = (0..16).map(client).collect();
+        drop(next); // It comes to nothing.
+        let mut waiting = 0;
+        for socket in &first.sockets {
+            let fd = socket.as_fd().unwrap().try_clone_to_owned().unwrap();
+            let listener = Socket2::from(fd);
+            listener.set_nonblocking(true).unwrap();
+            waiting += std::iter::from_fn(|| listener.accept().ok()).count();
+        }
+        assert_eq!(waiting, clients.len());
+    }
+
+    #[test]
+    fn who_is_in_charge_binds_more_beside_what_it_has() {
+        let first = bind(&loopback(), &options(1)).unwrap();
+        let more = bind(&first.address, &options(3).beside_predecessor()).unwrap();
+        assert_eq!((more.address, more.sockets.len()), (first.address, 3));
     }
 
     /// As a manager of services binds it, who knows of no workers.
     #[test]
     fn a_port_that_is_not_shared_is_accepted_from_by_all() {
-        let plain =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let plain = Socket2::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
         plain.bind(&any.into()).unwrap();
         Inherited::new(plain.try_clone().unwrap().into()).unwrap_err(); // It does not listen.

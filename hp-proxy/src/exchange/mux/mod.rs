@@ -71,7 +71,12 @@ pub(super) async fn exchange(
     match outcome {
         Outcome::Answered { keep } => {
             enter(Table::Exchange, "Done", "what is awaited");
-            Some(Ok(after(client, keep, MessageEnd::Clean, Delivered::Whole)))
+            Some(Ok(after(
+                (client, request),
+                keep,
+                MessageEnd::Clean,
+                Delivered::Whole,
+            )))
         }
         Outcome::Lent(loan) => deliver(worker, client, request, (*loan, out)).await,
         Outcome::Again => {
@@ -204,5 +209,10 @@ async fn deliver(
         Reuse::Yes => giving.give_back(lease, reader),
         Reuse::No(_why) => drop(lease),
     }
-    Some(Ok(after(client, begun.keep, MessageEnd::Clean, delivered)))
+    Some(Ok(after(
+        (client, request),
+        begun.keep,
+        MessageEnd::Clean,
+        delivered,
+    )))
 }
