@@ -99,11 +99,19 @@ impl Talk {
     /// # Errors
     /// `TimedOut`; `UnexpectedEof` when it has gone; otherwise as [`Talk::hear`].
     pub(super) fn next(&self, timeout: Duration) -> io::Result<Said> {
-        if !rights::wait(self.socket.as_fd(), timeout)? {
+        if !self.wait(timeout)? {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
         self.hear()?
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    /// Waits until something was said or the other side has gone; `false`: neither in this time.
+    ///
+    /// # Errors
+    /// What `poll(2)` answers.
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        rights::wait(self.socket.as_fd(), timeout)
     }
 }
 
