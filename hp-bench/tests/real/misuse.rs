@@ -75,6 +75,21 @@ fn words_that_mean_nothing_are_exit_two() {
         (&[at, "--verify", "0"], &["1/1000"]),
         (&[at, "-s", "wrk.lua"], &["--mix"]),
         (&["find", at], &["--slo"]),
+        (
+            &[
+                "find", at, "--slo", "p99<5ms", "--turns", "50ms", "--turn", "1/2",
+            ],
+            &["--turns"],
+        ),
+        (&[at, "--turns", "50ms"], &["--turn 1/2"]),
+        (
+            &[at, "--turns", "50ms", "--turn", "2/1"],
+            &["--turn", "K/N"],
+        ),
+        (
+            &[at, "--turns", "50ms", "--turn", "1/2", "-R", "5"],
+            &["--turns", "-R"],
+        ),
         (&["compare", at], &["TARGET", "hp-bench compare --help"]),
         (&["compare", at, at, "--rounds", "3"], &["6 to 1000"]),
         (&["compare", at, at, "--pid", "1"], &["one for each target"]),
