@@ -75,21 +75,6 @@ fn words_that_mean_nothing_are_exit_two() {
         (&[at, "--verify", "0"], &["1/1000"]),
         (&[at, "-s", "wrk.lua"], &["--mix"]),
         (&["find", at], &["--slo"]),
-        (
-            &[
-                "find", at, "--slo", "p99<5ms", "--turns", "50ms", "--turn", "1/2",
-            ],
-            &["--turns"],
-        ),
-        (&[at, "--turns", "50ms"], &["--turn 1/2"]),
-        (
-            &[at, "--turns", "50ms", "--turn", "2/1"],
-            &["--turn", "K/N"],
-        ),
-        (
-            &[at, "--turns", "50ms", "--turn", "1/2", "-R", "5"],
-            &["--turns", "-R"],
-        ),
         (&["compare", at], &["TARGET", "hp-bench compare --help"]),
         (&["compare", at, at, "--rounds", "3"], &["6 to 1000"]),
         (&["compare", at, at, "--pid", "1"], &["one for each target"]),
@@ -100,6 +85,20 @@ fn words_that_mean_nothing_are_exit_two() {
     for (args, parts) in rows {
         check(args, 2, parts);
     }
+}
+
+#[test]
+fn turns_that_cannot_be_taken_are_exit_two() {
+    let at = "127.0.0.1:1";
+    check(&[at, "--turns", "50ms"], 2, &["--turn 1/2"]);
+    let turn = ["--turns", "50ms", "--turn"];
+    let with = |first: &[&'static str], last: &[&'static str]| [first, &turn[..], last].concat();
+    check(&with(&[at], &["2/1"]), 2, &["--turn", "K/N"]);
+    check(&with(&[at], &["1/2", "-R", "5"]), 2, &["--turns", "-R"]);
+    let find = ["find", at, "--slo", "p99<5ms"];
+    check(&with(&find, &["1/2"]), 2, &["find", "--turns"]);
+    let compare = ["compare", at, at];
+    check(&with(&compare, &["1/2"]), 2, &["--turns", "--turn"]);
 }
 
 #[test]
