@@ -4,6 +4,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
 
@@ -16,18 +19,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Makes a test of each fact, on each face of the kernel.
-macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        mod readiness {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
-        }
-        mod completion {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
-        }
-    };
-}
 
 facts! {
     many_clients_share_few_connections_and_most_sends_are_answers,
@@ -408,14 +399,9 @@ impl Lab {
     }
 
     fn run(&self, done: &dyn Fn() -> bool) {
-        let rts = || {
-            let ends = [&self.clients, &self.backend];
-            ends.into_iter().chain(&self.proxy.rts)
-        };
-        let panics = || rts().map(Rt::panics).sum::<u64>();
-        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
-        assert_eq!(panics(), 0, "the message is above");
-        stuck.unwrap();
+        let ends = [&self.clients, &self.backend];
+        let rts = ends.into_iter().chain(&self.proxy.rts);
+        faces::run(&self.world, rts, LIMITS, done);
     }
 
     /// Until all clients have ended, and a drain after them.

@@ -4,6 +4,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
 
@@ -15,18 +18,6 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Makes a test of each fact, on each face of the kernel.
-macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        mod readiness {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
-        }
-        mod completion {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
-        }
-    };
-}
 
 facts! {
     a_connection_ends_with_its_last_use,
@@ -220,14 +211,8 @@ impl Lab {
     }
 
     fn run(&self, done: &dyn Fn() -> bool) {
-        let rts = || {
-            let ends = std::iter::once(&self.clients).chain(&self.backends);
-            ends.chain(&self.proxy.rts)
-        };
-        let panics = || rts().map(Rt::panics).sum::<u64>();
-        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
-        assert_eq!(panics(), 0, "the message is above");
-        stuck.unwrap();
+        let ends = std::iter::once(&self.clients).chain(&self.backends);
+        faces::run(&self.world, ends.chain(&self.proxy.rts), LIMITS, done);
     }
 
     /// Until all clients have ended, and a drain after them.
