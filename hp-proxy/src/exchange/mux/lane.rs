@@ -403,10 +403,11 @@ impl Lane {
         let Some(lane) = self.myself(local) else {
             return Flow::End; // Never: the table has it until it ends.
         };
-        let Hold::Here(lease) = self.hold.replace(Hold::Lent) else {
+        let Hold::Here(mut lease) = self.hold.replace(Hold::Lent) else {
             self.hold.replace(Hold::Gone);
             return Flow::End; // Never: only what is here is received on.
         };
+        lease.begin_exchange(since);
         self.pop_first();
         self.leave(local);
         self.upstream.close_lane(self.place());
