@@ -37,6 +37,7 @@ facts! {
     a_connection_carries_no_more_requests_than_it_may,
     a_lane_that_nobody_uses_becomes_an_idle_connection_again,
     an_answer_that_a_lane_passes_on_is_timed_from_its_request,
+    an_answer_that_a_lane_passes_on_counts_until_its_end,
 }
 
 fn many_clients_share_few_connections_and_most_sends_are_answers(face: Face) {
@@ -242,6 +243,25 @@ fn an_answer_that_a_lane_passes_on_is_timed_from_its_request(face: Face) {
     assert!(near >= 19, "{near} of 20 went to the one that is faster");
     assert!(lab.multiplexed() > 20, "{}", lab.multiplexed());
     lab.run_to_end();
+}
+
+fn an_answer_that_a_lane_passes_on_counts_until_its_end(face: Face) {
+    let lab = Lab::new(
+        face,
+        &format!("multiplex = true\nbalance = \"least_conn\"\n{BOTH}"),
+    );
+    (0..2).for_each(|_| lab.ask("", 2, Duration::ZERO));
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask("paused", 1, Duration::ZERO);
+    lab.run(&|| lab.seen.paused.get().is_some());
+    let other = 1 - lab.seen.paused.get().unwrap();
+    let before = lab.seen.asked.get()[other];
+    lab.ask("", 10, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 1);
+    assert!(lab.seen.paused.get().is_some(), "it goes on");
+    assert_eq!(lab.seen.asked.get()[other] - before, 10);
+    lab.run_to_end();
+    assert_eq!(lab.answered("paused"), 1);
 }
 
 /// What a client and the backend have to say to each other.

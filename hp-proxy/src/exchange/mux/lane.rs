@@ -166,6 +166,7 @@ impl Lane {
 
     /// The connection comes back from the exchange that it was lent to, with what has come behind its answer, or it does not.
     pub(super) fn take_back(&self, back: Option<(Lease, Vec<u8>)>) {
+        self.upstream.leave_lane(self.place());
         self.hold.replace(Hold::Back(back));
         self.wake();
     }
@@ -409,7 +410,7 @@ impl Lane {
         };
         lease.begin_exchange(since);
         self.pop_first();
-        self.leave(local);
+        local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
