@@ -38,6 +38,7 @@ facts! {
     a_lane_that_nobody_uses_becomes_an_idle_connection_again,
     an_answer_that_a_lane_passes_on_is_timed_from_its_request,
     an_answer_that_a_lane_passes_on_counts_until_its_end,
+    a_slow_answer_that_nobody_waits_behind_does_not_end_its_lane,
 }
 
 fn many_clients_share_few_connections_and_most_sends_are_answers(face: Face) {
@@ -262,6 +263,21 @@ fn an_answer_that_a_lane_passes_on_counts_until_its_end(face: Face) {
     assert_eq!(lab.seen.asked.get()[other] - before, 10);
     lab.run_to_end();
     assert_eq!(lab.answered("paused"), 1);
+}
+
+fn a_slow_answer_that_nobody_waits_behind_does_not_end_its_lane(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask("paused", 1, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    assert_eq!(
+        (lab.multiplexed() - before, lab.seen.accepted.get()),
+        (5, 1)
+    );
+    lab.run_to_end();
 }
 
 /// What a client and the backend have to say to each other.

@@ -247,6 +247,11 @@ impl Lane {
         matches!(&*self.hold.borrow(), Hold::Lent)
     }
 
+    /// Whether others wait for the end of an answer that its exchange passes on.
+    fn keeps_waiting(&self) -> bool {
+        self.is_lent() && self.first().is_some() && self.ending.get().is_none()
+    }
+
     /// Takes up what has come.
     fn receive(&self, local: &Rc<Local>, lent: &[u8]) -> Flow {
         let sent = self.sent();
@@ -497,7 +502,7 @@ impl Ending {
     async fn run(self) {
         let Self { local, lane } = &self;
         loop {
-            let event = if lane.is_lent() && lane.ending.get().is_none() {
+            let event = if lane.keeps_waiting() {
                 let pause = local.rt().sleep(lane.stall());
                 match race(lane.next(), pause).await {
                     First::One(event) => event,
