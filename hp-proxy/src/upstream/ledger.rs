@@ -640,6 +640,17 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_an_endpoint_that_is_gone_is_not_shared_any_more() {
+        let mut ledger = ledger(1, Some(8), 0);
+        assert_eq!(take(&mut ledger), Some(0));
+        assert_eq!(ledger.conns_for_lanes(0), Some(Some(8)));
+        let next = (&Balancing::even(1), &identities(2)[1..], Some(8));
+        assert!(ledger.renew(next, 0, Instant::START).is_empty());
+        assert_eq!(ledger.conns_for_lanes(0), None);
+        assert_eq!(ledger.conns_for_lanes(1), Some(Some(8)));
+    }
+
+    #[test]
     fn whoever_is_granted_is_woken_once_the_ledger_is_free() {
         let shared = SharedLedger::new(&Balancing::even(1), &identities(1), Some(1));
         let woken = Arc::new(Woken::default());
