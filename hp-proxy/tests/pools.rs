@@ -24,6 +24,7 @@ facts! {
     a_connection_ends_with_its_age_and_those_of_one_time_end_apart,
     an_idle_connection_ends_with_its_age,
     the_longest_idle_connection_goes_when_too_many_idle,
+    shared_connections_count_among_those_that_idle_once_they_do,
     connections_are_open_before_anybody_asks_and_again_when_they_are_lost,
     an_endpoint_that_is_gone_is_tried_ever_more_rarely,
 }
@@ -90,6 +91,22 @@ fn the_longest_idle_connection_goes_when_too_many_idle(face: Face) {
     }
     assert_eq!(lab.proxy.sum(|row| &row.upstream_reuses), 4);
     assert_eq!(lab.open(), 4);
+    lab.run_to_end();
+}
+
+/// Nobody looked at how many there were when one was not shared any more.
+fn shared_connections_count_among_those_that_idle_once_they_do(face: Face) {
+    let lab = Lab::new(face, "idle_conns_total = 4", &["multiplex = true"; 6]);
+    for index in 0..6 {
+        lab.ask(1, SECOND / 10, &format!("/{index}"));
+        lab.run(&|| lab.clients_left.get() == 0);
+    }
+    assert_eq!(lab.open(), 6, "they may be shared for a while");
+    let begun = lab.world.now();
+    lab.run(&|| lab.lives.borrow().len() == 2);
+    let took = lab.world.now() - begun;
+    assert!(took < 10 * SECOND, "{took:?}");
+    assert_eq!(*lab.ended.borrow(), [0, 1], "the two that were used first");
     lab.run_to_end();
 }
 

@@ -172,9 +172,9 @@ impl Lane {
     }
 
     /// Gives the connection, on which nobody waits, back to those that exchanges have for themselves.
-    pub(super) fn let_go(&self) {
+    pub(super) fn let_go(&self, local: &Local) {
         if self.queue.borrow().is_empty() && !self.is_lent() {
-            self.put_back();
+            self.put_back(local);
             self.wake();
         }
     }
@@ -324,7 +324,7 @@ impl Lane {
             return Flow::End;
         }
         if self.upstream.has_queue() || self.upstream.is_lane_spent(self.place()) {
-            return self.put_back();
+            return self.put_back(local);
         }
         self.set_deadline(now + IDLE_TIME);
         Flow::On
@@ -357,7 +357,7 @@ impl Lane {
     /// The deadline has passed: nobody waits, or whoever is first waits for too long.
     fn be_late(&self, local: &Rc<Local>) -> Flow {
         let (Some(key), Some(until)) = (self.first(), self.deadline_of_first(local)) else {
-            return self.put_back();
+            return self.put_back(local);
         };
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         if local.rt().now() >= until && !has_begun {
@@ -477,7 +477,7 @@ impl Lane {
     }
 
     /// Nobody waits: the connection goes back to those that exchanges have for themselves.
-    fn put_back(&self) -> Flow {
+    fn put_back(&self, local: &Local) -> Flow {
         self.ending.set(Some(LaneEnd::Idle));
         self.upstream.close_lane(self.place());
         if let Hold::Here(lease) = self.hold.replace(Hold::Gone) {
@@ -485,7 +485,7 @@ impl Lane {
                 drop(lease); // Nobody has asked for anything.
             } else {
                 // The exchange that it had before it was shared counts, too.
-                lease.put_back_after(self.answers.get().saturating_add(1));
+                local.keep_after(lease, self.answers.get().saturating_add(1));
             }
         }
         Flow::End

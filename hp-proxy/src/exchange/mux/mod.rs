@@ -104,7 +104,7 @@ pub(super) fn spare(worker: &Generation, request: &Request) {
         lanes.get(place.key).map(Rc::clone)
     });
     if let Some(lane) = lane {
-        lane.let_go();
+        lane.let_go(worker);
     }
 }
 
