@@ -273,30 +273,27 @@ stamp!(uring, Engine::Uring);
 
 /// Where workers serve connections themselves.
 mod among_workers {
-    mod epoll {
-        use crate::Engine;
-        facts! { Engine::Epoll;
-            borrowing:
-                a_request_is_served_by_what_another_worker_does_not_need,
-                a_backend_has_fewer_connections_where_workers_borrow;
-            process:
-                eight_connections_are_shared_by_two_workers;
-            multiplex:
-                requests_of_many_clients_come_over_one_connection;
-        }
+    /// Proves these facts on one engine.
+    macro_rules! stamp {
+        ($name:ident, $engine:expr) => {
+            mod $name {
+                use crate::Engine;
+
+                facts! { $engine;
+                    borrowing:
+                        a_request_is_served_by_what_another_worker_does_not_need,
+                        a_backend_has_fewer_connections_where_workers_borrow;
+                    process:
+                        eight_connections_are_shared_by_two_workers;
+                    multiplex:
+                        requests_of_many_clients_come_over_one_connection;
+                }
+            }
+        };
     }
-    mod uring {
-        use crate::Engine;
-        facts! { Engine::Uring;
-            borrowing:
-                a_request_is_served_by_what_another_worker_does_not_need,
-                a_backend_has_fewer_connections_where_workers_borrow;
-            process:
-                eight_connections_are_shared_by_two_workers;
-            multiplex:
-                requests_of_many_clients_come_over_one_connection;
-        }
-    }
+
+    stamp!(epoll, Engine::Epoll);
+    stamp!(uring, Engine::Uring);
 }
 
 /// Where each connection has a thread of its own.

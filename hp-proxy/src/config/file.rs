@@ -49,14 +49,8 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Reads a file, and those that it includes.
 pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> File {
-    let mut reader = Reader {
-        environment,
-        report,
-        seen: BTreeSet::new(),
-        bytes: 0,
-    };
     let mut file = File::default();
-    reader.read_file(path, 0, &mut file);
+    Reader::new(environment, report).read_file(path, 0, &mut file);
     file
 }
 
@@ -67,14 +61,8 @@ pub fn read_text(
     environment: Environment<'_>,
     report: &mut Report,
 ) -> File {
-    let mut reader = Reader {
-        environment,
-        report,
-        seen: BTreeSet::new(),
-        bytes: 0,
-    };
     let mut file = File::default();
-    reader.read_text(name, text, 0, &mut file);
+    Reader::new(environment, report).read_text(name, text, 0, &mut file);
     file
 }
 
@@ -190,7 +178,17 @@ struct Reader<'r> {
     bytes: u64,
 }
 
-impl Reader<'_> {
+impl<'r> Reader<'r> {
+    /// One that has read nothing yet.
+    fn new(environment: Environment<'r>, report: &'r mut Report) -> Self {
+        Self {
+            environment,
+            report,
+            seen: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
     fn read_file(&mut self, path: &Path, depth: u32, file: &mut File) {
         let name = path.display().to_string();
         let true_name = fs::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());

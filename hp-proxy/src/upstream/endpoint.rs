@@ -114,7 +114,7 @@ pub(super) struct Endpoint {
     /// Connections that came from sibling ledgers, and those that came and were of no use, or were to go and could not.
     pub(super) borrowed: u64,
     pub(super) borrow_refused: u64,
-    /// Those of them that requests share.
+    /// Open ones that requests share.
     pub(super) lanes: u32,
     /// Requests that wait on them.
     pub(super) on_lanes: u32,
@@ -194,9 +194,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether its slot can be another endpoint's.
+    /// Whether its slot can be another endpoint's: a lane may end after its connection.
     pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
+        let is_left = self.open == 0 && self.lanes == 0;
+        self.member.is_none() && (is_left || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.

@@ -618,6 +618,38 @@ mod tests {
         assert_eq!(ledger.open(), 0);
     }
 
+    /// A lane's connection may end before the lane: two reloads in between gave its slot to another endpoint, whose lanes it was taken
+    /// from then.
+    #[test]
+    fn a_slot_is_its_endpoints_until_its_last_lane_has_ended() {
+        let all = identities(4);
+        let mut ledger = ledger(1, None, 0);
+        let follow = |ledger: &mut Ledger, members: &[usize]| {
+            let now: Vec<Identity> = members.iter().map(|one| all[*one].clone()).collect();
+            let _idle = ledger.renew((&Balancing::even(now.len()), &now, None), 0, Instant::START);
+            ledger.slots.clone()
+        };
+        assert_eq!(take(&mut ledger), Some(0));
+        ledger.connect(0, Duration::ZERO, (&BOUNDS, Instant::START));
+        ledger.begin_lane(0);
+        assert_eq!(follow(&mut ledger, &[1]), [1]);
+        ledger.close(0);
+        assert_eq!(follow(&mut ledger, &[2, 1]), [2, 1]);
+        ledger.end_lane(0);
+        assert_eq!(follow(&mut ledger, &[2, 1, 3]), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_connection_of_an_endpoint_that_is_gone_is_not_shared_any_more() {
+        let mut ledger = ledger(1, Some(8), 0);
+        assert_eq!(take(&mut ledger), Some(0));
+        assert_eq!(ledger.conns_for_lanes(0), Some(Some(8)));
+        let next = (&Balancing::even(1), &identities(2)[1..], Some(8));
+        assert!(ledger.renew(next, 0, Instant::START).is_empty());
+        assert_eq!(ledger.conns_for_lanes(0), None);
+        assert_eq!(ledger.conns_for_lanes(1), Some(Some(8)));
+    }
+
     #[test]
     fn whoever_is_granted_is_woken_once_the_ledger_is_free() {
         let shared = SharedLedger::new(&Balancing::even(1), &identities(1), Some(1));

@@ -104,7 +104,7 @@ pub(super) fn spare(worker: &Generation, request: &Request) {
         lanes.get(place.key).map(Rc::clone)
     });
     if let Some(lane) = lane {
-        lane.let_go();
+        lane.let_go(worker);
     }
 }
 
@@ -167,14 +167,7 @@ async fn deliver(
         sent: &[], // No other protocol was asked for.
         progress: &progress,
     };
-    let received = match race(answering.head(&mut reader, out), client.conn.failure()).await {
-        First::One(received) => received,
-        First::Other(_reset) => {
-            enter(Table::Exchange, "Awaiting", "client leaves");
-            return Some(Err(Failure::ClientGone));
-        }
-    };
-    let begun = match received {
+    let begun = match answering.head_watching(&mut reader, out).await {
         Ok(begun) => begun,
         Err(failure) if failure.allows_retry() => {
             worker.row().retries.add(1);
