@@ -41,6 +41,7 @@ facts! {
     an_answer_until_close_reaches_its_client_whole,
     long_chunked_interim_and_torn_answers_go_to_whom_they_belong,
     an_answer_that_nobody_asked_for_goes_to_nobody,
+    content_behind_an_answer_to_head_is_not_the_next_clients_answer,
     a_backend_that_stays_silent_is_given_up_in_time,
     requests_with_content_have_a_connection_of_their_own,
     a_connection_carries_no_more_requests_than_it_may,
@@ -178,6 +179,22 @@ fn an_answer_that_nobody_asked_for_goes_to_nobody(face: Face) {
     lab.ask("", 3, Duration::from_millis(1));
     lab.run_to_end();
     assert_eq!((lab.answered("unasked"), lab.answered("")), (3, 1 + 3));
+}
+
+/// A server that sends content with its answer to HEAD, which may be whatever a client has stored there.
+fn content_behind_an_answer_to_head_is_not_the_next_clients_answer(face: Face) {
+    check_bystanders("head-with-content", face);
+}
+
+/// One request of a kind, and others that are sent while it is answered.
+fn check_bystanders(kind: &'static str, face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask(kind, 1, Duration::ZERO);
+    (0..5).for_each(|_| lab.ask("", 1, Duration::ZERO));
+    lab.run_to_end();
+    assert_eq!((lab.answered(kind), lab.answered("")), (1, 1 + 5));
+    assert!(lab.multiplexed() >= 5);
 }
 
 fn a_backend_that_stays_silent_is_given_up_in_time(face: Face) {
@@ -442,7 +459,7 @@ impl Client {
         self.next_id.set(id);
         let (method, content) = match self.kind {
             "post" => ("POST", "Content-Length: 4\r\n\r\nbody"),
-            "head" => ("HEAD", "\r\n"),
+            "head" | "head-with-content" => ("HEAD", "\r\n"),
             _ => ("GET", "\r\n"),
         };
         let kind = self.kind;
@@ -467,11 +484,11 @@ impl Client {
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "));
         let content = match length {
-            _ if self.kind == "head" => String::new(),
+            _ if self.kind.starts_with("head") => String::new(),
             Some(length) => inbox.exactly(length.parse().unwrap()).await,
             None => inbox.until(b"0\r\n\r\n").await.unwrap(),
         };
-        if self.kind != "head" {
+        if !self.kind.starts_with("head") {
             assert!(content.contains(&format!("<{id}>")), "{id}: {content}");
         }
         assert!(inbox.bytes.is_empty(), "more than one answer");
@@ -528,17 +545,14 @@ async fn answer(conn: &Conn, mut count: impl FnMut()) {
                 false,
             ),
             "head" => (head("Content-Length: 1000\r\n"), false),
-            "torn" => {
-                // In three pieces, one of which ends within the head.
-                for cut in [20, plain.len() - 2] {
-                    let from = if cut == 20 { 0 } else { 20 };
-                    if conn.write(&plain.as_bytes()[from..cut]).is_err() {
-                        return;
-                    }
-                    rt.sleep(Duration::from_millis(2)).await;
-                }
-                (plain[plain.len() - 2..].to_owned(), false)
+            "head-with-content" => {
+                rt.sleep(BUSY).await;
+                (with_content(id), false)
             }
+            "torn" => match tear(conn, plain).await {
+                Some(end) => (end, false),
+                None => return,
+            },
             "unasked" => {
                 if conn.write(plain.as_bytes()).is_err() {
                     return;
@@ -555,6 +569,24 @@ async fn answer(conn: &Conn, mut count: impl FnMut()) {
             return; // What was not read resets the connection.
         }
     }
+}
+
+/// An answer to HEAD, and content that reads as another answer.
+fn with_content(id: &str) -> String {
+    let stored = "HTTP/1.1 200 OK\r\nX-Id: 0\r\nContent-Length: 3\r\n\r\n<0>";
+    let length = stored.len();
+    format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {length}\r\n\r\n{stored}")
+}
+
+/// Sends an answer in three pieces, one of which ends within the head, but for the last one; `None` where the other side has gone.
+async fn tear(conn: &Conn, mut text: String) -> Option<String> {
+    for length in [20, text.len() - 22] {
+        let rest = text.split_off(length);
+        conn.write(text.as_bytes()).ok()?;
+        conn.rt().sleep(Duration::from_millis(2)).await;
+        text = rest;
+    }
+    Some(text)
 }
 
 struct Inbox<'a> {
@@ -609,6 +641,8 @@ const PROXY: SocketAddr = {
     SocketAddr::V4(std::net::SocketAddrV4::new(ip, 80))
 };
 const STALL: Duration = Duration::from_millis(50);
+/// Long enough for others to be sent behind, and too short to be late.
+const BUSY: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(500);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// More than it takes to connect to the backend and to get an answer from it, there and back.
