@@ -42,6 +42,7 @@ facts! {
     long_chunked_interim_and_torn_answers_go_to_whom_they_belong,
     an_answer_that_nobody_asked_for_goes_to_nobody,
     content_behind_an_answer_to_head_is_not_the_next_clients_answer,
+    what_follows_an_answer_and_is_none_costs_nobody_an_answer,
     a_backend_that_stays_silent_is_given_up_in_time,
     requests_with_content_have_a_connection_of_their_own,
     a_connection_carries_no_more_requests_than_it_may,
@@ -184,6 +185,10 @@ fn an_answer_that_nobody_asked_for_goes_to_nobody(face: Face) {
 /// A server that sends content with its answer to HEAD, which may be whatever a client has stored there.
 fn content_behind_an_answer_to_head_is_not_the_next_clients_answer(face: Face) {
     check_bystanders("head-with-content", face);
+}
+
+fn what_follows_an_answer_and_is_none_costs_nobody_an_answer(face: Face) {
+    check_bystanders("too-long", face);
 }
 
 /// One request of a kind, and others that are sent while it is answered.
@@ -545,9 +550,9 @@ async fn answer(conn: &Conn, mut count: impl FnMut()) {
                 false,
             ),
             "head" => (head("Content-Length: 1000\r\n"), false),
-            "head-with-content" => {
+            "head-with-content" | "too-long" => {
                 rt.sleep(BUSY).await;
-                (with_content(id), false)
+                (with_too_much(kind, id, plain), false)
             }
             "torn" => match tear(conn, plain).await {
                 Some(end) => (end, false),
@@ -571,8 +576,11 @@ async fn answer(conn: &Conn, mut count: impl FnMut()) {
     }
 }
 
-/// An answer to HEAD, and content that reads as another answer.
-fn with_content(id: &str) -> String {
+/// An answer, and behind it what does not belong there.
+fn with_too_much(kind: &str, id: &str, plain: String) -> String {
+    if kind == "too-long" {
+        return plain + "more than it said\r\n\r\n";
+    }
     let stored = "HTTP/1.1 200 OK\r\nX-Id: 0\r\nContent-Length: 3\r\n\r\n<0>";
     let length = stored.len();
     format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {length}\r\n\r\n{stored}")

@@ -178,7 +178,8 @@ async fn deliver(
     };
     let begun = match received {
         Ok(begun) => begun,
-        Err(failure) if failure.allows_retry() => {
+        // What is no answer may be the rest of the one before it, which was another client's.
+        Err(failure) if failure.allows_retry() || matches!(failure, Failure::Response(_)) => {
             worker.row().retries.add(1);
             return None;
         }
