@@ -19,7 +19,7 @@ use super::queue::Queue;
 use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
-use super::wish::Aim;
+use super::wish::{Aim, Instead};
 use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn, Released};
@@ -322,19 +322,21 @@ impl Ledger {
         Taken::Room
     }
 
-    /// Begins a connection to another endpoint than those that were tried, where one has room for it.
-    pub(super) fn begin_instead_of(&mut self, tried: &[usize]) -> Option<usize> {
+    /// Another endpoint than those that were tried, which has what will do.
+    pub(super) fn instead_of(&self, tried: &[usize], instead: Instead) -> Option<usize> {
+        let is_free = |endpoint: &Endpoint| match instead {
+            Instead::Any => endpoint.is_free(self.conns_max),
+            Instead::Fresh => endpoint.has_room(self.conns_max),
+        };
         let has_room = |member: usize| {
             let slot = self.slots.get(member);
-            slot.is_some_and(|slot| self.endpoints[*slot].has_room(self.conns_max))
+            slot.is_some_and(|slot| is_free(&self.endpoints[*slot]))
         };
         // One that is gone meanwhile is not tried again in any case.
         let tried = tried.iter().filter_map(|slot| self.endpoints[*slot].member);
         let tried: Vec<usize> = tried.collect();
         let member = self.balancer.instead(&tried, has_room)?;
-        let next = *self.slots.get(member)?;
-        self.begin(next);
-        Some(next)
+        self.slots.get(member).copied()
     }
 
     /// A new connection is dialled in the place of one that had died.
@@ -494,7 +496,8 @@ impl Ledger {
         self.endpoints.iter().map(|endpoint| endpoint.open).sum()
     }
 
-    fn begin(&mut self, endpoint: usize) {
+    /// Counts a connection that is to be made.
+    pub(super) fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
         self.total.begin();
         self.endpoints[endpoint].window.begin();

@@ -13,7 +13,7 @@ use super::life::{Bounds, Life};
 use super::mux::{self, Lanes};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
-use super::wish::{Aim, Place, Wish};
+use super::wish::{Aim, Instead, Place, Wish};
 use crate::counters::Rows;
 use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
@@ -252,6 +252,7 @@ impl Upstream {
     /// [`AcquireError`].
     pub async fn acquire_fresh(self: &Rc<Self>, dead: Lease) -> Result<Lease, AcquireError> {
         let mut wish = Wish::new(self.books.with(Ledger::number), Aim::default());
+        wish.instead = Instead::Fresh; // A kept one may be as dead, and the request is sent twice at most.
         let mut opening = Opening::instead_of(dead);
         loop {
             // It has waited in the queue once; so it dials on, until its doubled patience is the timeout itself.
@@ -309,9 +310,9 @@ impl Upstream {
                 continue; // A plan has followed meanwhile.
             }
             let opening = match self.take(endpoint) {
-                Found::Kept(kept) => {
+                Found::Kept(lease) => {
                     self.books.with(Ledger::pass_on);
-                    return Ok(Some(self.reuse(endpoint, kept)));
+                    return Ok(Some(lease));
                 }
                 Found::Room(opening) => opening,
                 Found::Nothing => continue, // An idle connection came back by itself, and counts until it is retired.
@@ -337,7 +338,7 @@ impl Upstream {
             match self.books.with(|ledger| ledger.take(endpoint)) {
                 Taken::Idle(idle) => {
                     if let Some(kept) = self.revive(endpoint, idle) {
-                        return Found::Kept(kept);
+                        return Found::Kept(self.reuse(endpoint, kept));
                     }
                 }
                 Taken::Room => return Found::Room(Opening::of(self, endpoint)),
@@ -393,12 +394,32 @@ impl Upstream {
                 return Err(Missed::Failed(classify(&error)));
             }
             tried.push(opening.endpoint);
-            let next = self.books.with(|ledger| ledger.begin_instead_of(&tried));
-            let Some(endpoint) = next else {
-                return Err(Missed::Failed(classify(&error)));
-            };
-            opening = Opening::of(self, endpoint);
+            match self.take_instead(&mut tried, wish.instead) {
+                Found::Kept(lease) => return Ok(lease),
+                Found::Room(next) => opening = next,
+                Found::Nothing => return Err(Missed::Failed(classify(&error))),
+            }
         }
+    }
+
+    /// What an endpoint has that was not tried yet. An endpoint with as many connections as it may have is no worse for that: one of them may idle.
+    #[cold]
+    fn take_instead(self: &Rc<Self>, tried: &mut Vec<usize>, instead: Instead) -> Found {
+        let next = |tried: &[usize]| self.books.with(|ledger| ledger.instead_of(tried, instead));
+        while let Some(endpoint) = next(tried) {
+            let found = match instead {
+                Instead::Any => self.take(endpoint),
+                Instead::Fresh => {
+                    self.books.with(|ledger| ledger.begin(endpoint));
+                    Found::Room(Opening::of(self, endpoint))
+                }
+            };
+            match found {
+                Found::Nothing => tried.push(endpoint), // What idled came back by itself.
+                found => return found,
+            }
+        }
+        Found::Nothing
     }
 
     /// Counts its connections together with those of others. Before the first one.
@@ -507,7 +528,7 @@ const UPSTREAM_TAG: u64 = 1 << 63;
 
 /// What an endpoint has for a request.
 enum Found {
-    Kept((Conn, Life)),
+    Kept(Lease),
     Room(Opening),
     Nothing,
 }

@@ -1,7 +1,7 @@
 //! Which connection to a backend a request takes, and how many there are.
 
 use crate::Engine;
-use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy};
+use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, refusing};
 use hp_core::sys::limits;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -96,6 +96,24 @@ pub(crate) fn backends_take_turns(engine: Engine) {
         exchange(&mut client, &mut to_one);
         exchange(&mut client, &mut to_other);
     }
+}
+
+/// As many connections as an endpoint may have, all of them idle, are no reason to tell a client that no backend accepts any.
+pub(crate) fn who_is_refused_takes_a_connection_that_idles_elsewhere(engine: Engine) {
+    let (_socket, nobody) = refusing();
+    let backend = Backend::new();
+    let text = format!(
+        "[[route]]\nupstream = \"u\"\n[upstream.u]\nendpoints = [\"{nobody}\", \"{}\"]\nmax_conns = 1\n",
+        backend.addr
+    );
+    let proxy = Proxy::start_from_file(engine, &text);
+    let mut client = proxy.asked(GET);
+    let mut upstream = backend.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    for _ in 0..4 {
+        exchange(&mut client, &mut upstream);
+    }
+    backend.has_nobody();
 }
 
 pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered(engine: Engine) {
