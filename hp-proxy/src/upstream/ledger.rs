@@ -57,6 +57,8 @@ pub(super) struct Ledger {
     /// Told when an endpoint may have too few.
     warmer: Option<Waker>,
     has_warmer: bool,
+    /// An endpoint may be in the pause that a refusal is followed by.
+    has_pauses: bool,
 }
 
 /// When a connection is not kept.
@@ -103,6 +105,7 @@ impl Ledger {
             prewarm: 0,
             warmer: None,
             has_warmer: false,
+            has_pauses: false,
         }
     }
 
@@ -275,6 +278,9 @@ impl Ledger {
 
     /// The slot of who should take a request: whoever has a connection or room for one, or of whom `takes` says so by its slot.
     fn peek(&mut self, aim: Aim, now: Instant, takes: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.has_pauses {
+            self.end_pauses(now);
+        }
         let ask = Ask {
             now,
             key: aim.key,
@@ -337,6 +343,33 @@ impl Ledger {
         let tried: Vec<usize> = tried.collect();
         let member = self.balancer.instead(&tried, has_room)?;
         self.slots.get(member).copied()
+    }
+
+    /// Those that were tried refused, and no other one is free. Where one of the others is worth waiting for, those are not dialled for a while: they have room
+    /// all the time, and would take every request that waits. Whether it is so.
+    #[cold]
+    pub(super) fn wait_instead_of(&mut self, tried: &[usize], now: Instant) -> bool {
+        let mut others = self.slots.iter().enumerate();
+        let is_worth_it = others.any(|(member, slot)| {
+            let is_busy = self.endpoints[*slot].is_busy(self.conns_max);
+            is_busy && !tried.contains(slot) && self.balancer.is_eligible(member)
+        });
+        if is_worth_it {
+            self.has_pauses = true;
+            for slot in tried {
+                self.endpoints[*slot].window.refuse(now);
+            }
+        }
+        is_worth_it
+    }
+
+    #[cold]
+    fn end_pauses(&mut self, now: Instant) {
+        self.has_pauses = false;
+        for endpoint in &mut self.endpoints {
+            endpoint.window.end_pause(now);
+            self.has_pauses |= endpoint.window.is_refusing();
+        }
     }
 
     /// A new connection is dialled in the place of one that had died.

@@ -259,7 +259,7 @@ impl Upstream {
             match self.connect_from(opening, &mut wish).await {
                 Ok(lease) => return Ok(lease),
                 Err(Missed::Stalled(stalled)) => opening = stalled,
-                Err(Missed::Failed(error)) => return Err(error),
+                Err(Missed::Busy(error) | Missed::Failed(error)) => return Err(error),
             }
         }
     }
@@ -304,7 +304,7 @@ impl Upstream {
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
         let mut may_ask = self.settings().borrow == Borrow::BeforeDial;
-        // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
+        // Ends: an idle connection that proved dead is gone, and where a dial stalled, or failed in vain, there is no room.
         while let Some(endpoint) = self.choose(wish.aim) {
             if mem::take(&mut may_ask) && !Box::pin(self.ask_before_dial(endpoint)).await {
                 continue; // A plan has followed meanwhile.
@@ -320,7 +320,7 @@ impl Upstream {
             self.books.with(Ledger::pass_on);
             match self.connect_from(opening, wish).await {
                 Ok(lease) => return Ok(Some(lease)),
-                Err(Missed::Stalled(_given_up)) => (),
+                Err(Missed::Stalled(_) | Missed::Busy(_)) => (),
                 Err(Missed::Failed(error)) => return Err(error),
             }
         }
@@ -397,7 +397,17 @@ impl Upstream {
             match self.take_instead(&mut tried, wish.instead) {
                 Found::Kept(lease) => return Ok(lease),
                 Found::Room(next) => opening = next,
-                Found::Nothing => return Err(Missed::Failed(classify(&error))),
+                Found::Nothing => {
+                    let (failed, now) = (classify(&error), self.rt.now());
+                    let waits = self
+                        .books
+                        .with(|ledger| ledger.wait_instead_of(&tried, now));
+                    return Err(if waits {
+                        Missed::Busy(failed)
+                    } else {
+                        Missed::Failed(failed)
+                    });
+                }
             }
         }
     }
@@ -537,5 +547,7 @@ enum Found {
 enum Missed {
     /// The connection still counts as one that is being made.
     Stalled(Opening),
+    /// Whoever was asked failed, and will not be asked for a while. The others are worth waiting for.
+    Busy(AcquireError),
     Failed(AcquireError),
 }

@@ -116,6 +116,31 @@ pub(crate) fn who_is_refused_takes_a_connection_that_idles_elsewhere(engine: Eng
     backend.has_nobody();
 }
 
+/// Who refuses has room all the time, and must not take what others will have room for.
+pub(crate) fn who_is_refused_waits_for_those_who_are_busy(engine: Engine) {
+    let (_socket, nobody) = refusing();
+    let backend = Backend::new();
+    let flags = "--upstream-conns-max 1 --queue-timeout 60s --backend";
+    let proxy = Proxy::before(engine, &backend, &format!("{flags} {nobody}"));
+    let mut busy = proxy.asked(GET);
+    let mut upstream = backend.request().0;
+    let mut waiting: Vec<Peer> = Vec::new();
+    for count in 1..=6 {
+        waiting.push(proxy.asked(GET));
+        proxy.counts_to("queued", count);
+    }
+    upstream.send(OK);
+    assert_eq!(busy.response().body, b"hi");
+    for _ in &waiting {
+        upstream.request();
+        upstream.send(OK);
+    }
+    for client in &mut waiting {
+        assert_eq!(client.response().body, b"hi");
+    }
+    backend.has_nobody();
+}
+
 pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered(engine: Engine) {
     let backend = Backend::new();
     let flags = "--upstream-conns-max 4 --queue-timeout 60s";
