@@ -195,6 +195,8 @@ macro_rules! stamp {
                     five_hundred_and_twelve_kept_clients_never_reconnect,
                     the_connection_that_was_put_back_last_is_taken_first,
                     backends_take_turns,
+                    who_is_refused_takes_a_connection_that_idles_elsewhere,
+                    who_is_refused_waits_for_those_who_are_busy,
                     requests_beyond_the_limit_of_connections_wait_and_are_all_answered,
                     a_request_that_waits_too_long_for_a_connection_is_503,
                     a_full_backlog_is_dialled_again_once_it_has_room,

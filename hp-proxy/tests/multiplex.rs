@@ -32,6 +32,8 @@ facts! {
     an_answer_until_close_reaches_its_client_whole,
     long_chunked_interim_and_torn_answers_go_to_whom_they_belong,
     an_answer_that_nobody_asked_for_goes_to_nobody,
+    content_behind_an_answer_to_head_is_not_the_next_clients_answer,
+    what_follows_an_answer_and_is_none_costs_nobody_an_answer,
     a_backend_that_stays_silent_is_given_up_in_time,
     requests_with_content_have_a_connection_of_their_own,
     a_connection_carries_no_more_requests_than_it_may,
@@ -172,6 +174,26 @@ fn an_answer_that_nobody_asked_for_goes_to_nobody(face: Face) {
     lab.ask("", 3, Duration::from_millis(1));
     lab.run_to_end();
     assert_eq!((lab.answered("unasked"), lab.answered("")), (3, 1 + 3));
+}
+
+/// A server that sends content with its answer to HEAD, which may be whatever a client has stored there.
+fn content_behind_an_answer_to_head_is_not_the_next_clients_answer(face: Face) {
+    check_bystanders("head-with-content", face);
+}
+
+fn what_follows_an_answer_and_is_none_costs_nobody_an_answer(face: Face) {
+    check_bystanders("too-long", face);
+}
+
+/// One request of a kind, and others that are sent while it is answered.
+fn check_bystanders(kind: &'static str, face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask(kind, 1, Duration::ZERO);
+    (0..5).for_each(|_| lab.ask("", 1, Duration::ZERO));
+    lab.run_to_end();
+    assert_eq!((lab.answered(kind), lab.answered("")), (1, 1 + 5));
+    assert!(lab.multiplexed() >= 5);
 }
 
 fn a_backend_that_stays_silent_is_given_up_in_time(face: Face) {
@@ -513,7 +535,7 @@ impl Client {
         self.next_id.set(id);
         let (method, content) = match self.kind {
             "post" => ("POST", "Content-Length: 4\r\n\r\nbody"),
-            "head" => ("HEAD", "\r\n"),
+            "head" | "head-with-content" => ("HEAD", "\r\n"),
             _ => ("GET", "\r\n"),
         };
         let kind = self.kind;
@@ -538,11 +560,11 @@ impl Client {
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "));
         let content = match length {
-            _ if self.kind == "head" => String::new(),
+            _ if self.kind.starts_with("head") => String::new(),
             Some(length) => inbox.exactly(length.parse().unwrap()).await,
             None => inbox.until(b"0\r\n\r\n").await.unwrap(),
         };
-        if self.kind != "head" {
+        if !self.kind.starts_with("head") {
             assert!(content.contains(&format!("<{id}>")), "{id}: {content}");
         }
         assert!(inbox.bytes.is_empty(), "more than one answer");
@@ -572,6 +594,7 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             "slow" => rt.sleep(SLOW).await,
             "silent" => return rt.sleep(2 * RESPONSE_TIMEOUT).await,
             "vanish" => return,
+            "head-with-content" | "too-long" => rt.sleep(BUSY).await,
             _ => (),
         }
         let (pieces, is_last) = pieces(kind, id);
@@ -623,6 +646,7 @@ fn pieces(kind: &str, id: &str) -> (Vec<String>, bool) {
             let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
             (vec![format!("{interim}{plain}")], false)
         }
+        "head-with-content" | "too-long" => (vec![with_too_much(kind, id, plain)], false),
         "head" => (vec![head("Content-Length: 1000\r\n")], false),
         // One piece ends within the head.
         "torn" => (cut(&plain, &[20, plain.len() - 2]), false),
@@ -637,6 +661,16 @@ fn pause_in(kind: &str) -> Duration {
         "unasked" => Duration::from_millis(100),
         _ => Duration::from_millis(2),
     }
+}
+
+/// An answer, and behind it what does not belong there.
+fn with_too_much(kind: &str, id: &str, plain: String) -> String {
+    if kind == "too-long" {
+        return plain + "more than it said\r\n\r\n";
+    }
+    let stored = "HTTP/1.1 200 OK\r\nX-Id: 0\r\nContent-Length: 3\r\n\r\n<0>";
+    let length = stored.len();
+    format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {length}\r\n\r\n{stored}")
 }
 
 struct Inbox<'a> {
@@ -696,6 +730,8 @@ const FAR: usize = 1;
 const FAR_AWAY: Duration = Duration::from_millis(20);
 const BOTH: &str = "endpoints = [\"10.0.1.1:8000\", \"10.0.1.1:8001\"]";
 const STALL: Duration = Duration::from_millis(50);
+/// Long enough for others to be sent behind, and too short to be late.
+const BUSY: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(500);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// More than it takes to connect to the backend and to get an answer from it, there and back.

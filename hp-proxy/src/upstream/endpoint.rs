@@ -222,6 +222,12 @@ impl Endpoint {
         conns_max.is_none_or(|max| self.open < self.share(max)) && self.window.has_room()
     }
 
+    /// Whether it is worth waiting for: it has connections that carry requests, or others have all that it may have.
+    pub(super) fn is_busy(&self, conns_max: Option<u32>) -> bool {
+        let has_none = conns_max.is_some_and(|max| self.share(max) == 0);
+        !self.window.is_refusing() && (has_none || self.in_use() > self.tunnels)
+    }
+
     /// What its ledger may open of `max`, which the plan gives it.
     pub(super) fn share(&self, max: u32) -> u32 {
         max.saturating_add_signed(self.extra)

@@ -19,7 +19,7 @@ use super::queue::Queue;
 use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
-use super::wish::Aim;
+use super::wish::{Aim, Instead};
 use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn, Released};
@@ -57,6 +57,8 @@ pub(super) struct Ledger {
     /// Told when an endpoint may have too few.
     warmer: Option<Waker>,
     has_warmer: bool,
+    /// An endpoint may be in the pause that a refusal is followed by.
+    has_pauses: bool,
 }
 
 /// When a connection is not kept.
@@ -103,6 +105,7 @@ impl Ledger {
             prewarm: 0,
             warmer: None,
             has_warmer: false,
+            has_pauses: false,
         }
     }
 
@@ -275,6 +278,9 @@ impl Ledger {
 
     /// The slot of who should take a request: whoever has a connection or room for one, or of whom `takes` says so by its slot.
     fn peek(&mut self, aim: Aim, now: Instant, takes: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.has_pauses {
+            self.end_pauses(now);
+        }
         let ask = Ask {
             now,
             key: aim.key,
@@ -322,19 +328,48 @@ impl Ledger {
         Taken::Room
     }
 
-    /// Begins a connection to another endpoint than those that were tried, where one has room for it.
-    pub(super) fn begin_instead_of(&mut self, tried: &[usize]) -> Option<usize> {
+    /// Another endpoint than those that were tried, which has what will do.
+    pub(super) fn instead_of(&self, tried: &[usize], instead: Instead) -> Option<usize> {
+        let is_free = |endpoint: &Endpoint| match instead {
+            Instead::Any => endpoint.is_free(self.conns_max),
+            Instead::Fresh => endpoint.has_room(self.conns_max),
+        };
         let has_room = |member: usize| {
             let slot = self.slots.get(member);
-            slot.is_some_and(|slot| self.endpoints[*slot].has_room(self.conns_max))
+            slot.is_some_and(|slot| is_free(&self.endpoints[*slot]))
         };
         // One that is gone meanwhile is not tried again in any case.
         let tried = tried.iter().filter_map(|slot| self.endpoints[*slot].member);
         let tried: Vec<usize> = tried.collect();
         let member = self.balancer.instead(&tried, has_room)?;
-        let next = *self.slots.get(member)?;
-        self.begin(next);
-        Some(next)
+        self.slots.get(member).copied()
+    }
+
+    /// Those that were tried refused, and no other one is free. Where one of the others is worth waiting for, those are not dialled for a while: they have room
+    /// all the time, and would take every request that waits. Whether it is so.
+    #[cold]
+    pub(super) fn wait_instead_of(&mut self, tried: &[usize], now: Instant) -> bool {
+        let mut others = self.slots.iter().enumerate();
+        let is_worth_it = others.any(|(member, slot)| {
+            let is_busy = self.endpoints[*slot].is_busy(self.conns_max);
+            is_busy && !tried.contains(slot) && self.balancer.is_eligible(member)
+        });
+        if is_worth_it {
+            self.has_pauses = true;
+            for slot in tried {
+                self.endpoints[*slot].window.refuse(now);
+            }
+        }
+        is_worth_it
+    }
+
+    #[cold]
+    fn end_pauses(&mut self, now: Instant) {
+        self.has_pauses = false;
+        for endpoint in &mut self.endpoints {
+            endpoint.window.end_pause(now);
+            self.has_pauses |= endpoint.window.is_refusing();
+        }
     }
 
     /// A new connection is dialled in the place of one that had died.
@@ -494,7 +529,8 @@ impl Ledger {
         self.endpoints.iter().map(|endpoint| endpoint.open).sum()
     }
 
-    fn begin(&mut self, endpoint: usize) {
+    /// Counts a connection that is to be made.
+    pub(super) fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
         self.total.begin();
         self.endpoints[endpoint].window.begin();

@@ -122,10 +122,12 @@ pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Le
     }
 }
 
-/// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2.
+/// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2. Nor may others stand
+/// behind HEAD: content that a server wrongly sends with the answer would be read as the next client's answer.
 fn may_share(request: &Request) -> bool {
     let facts = &request.facts;
     facts.is_safe
+        && !facts.is_head
         && !facts.upgrade
         && !facts.is_connect
         && !facts.expect_continue
@@ -169,7 +171,8 @@ async fn deliver(
     };
     let begun = match answering.head_watching(&mut reader, out).await {
         Ok(begun) => begun,
-        Err(failure) if failure.allows_retry() => {
+        // What is no answer may be the rest of the one before it, which was another client's.
+        Err(failure) if failure.allows_retry() || matches!(failure, Failure::Response(_)) => {
             worker.row().retries.add(1);
             return None;
         }
