@@ -139,20 +139,16 @@ fn loads_that_take_turns_begin_nothing_in_the_turns_of_others() {
             }
             let [used, others] = used;
             assert!(used.is_disjoint(&others), "{case}");
-            assert!((49..=51).contains(&used.len()), "{case}: {}", used.len());
-            assert!(
-                (49..=51).contains(&others.len()),
-                "{case}: {}",
-                others.len()
-            );
+            assert!((9..=11).contains(&used.len()), "{case}: {}", used.len());
+            assert!((9..=11).contains(&others.len()), "{case}: {}", others.len());
         }
     }
 }
 
 #[test]
 fn a_number_of_requests_in_turns_is_whole() {
-    let [one, other] = play_turns(Face::Completion, "-n 3000");
-    assert_eq!([one.responses, other.responses], [3000, 3000]);
+    let [one, other] = play_turns(Face::Completion, "-n 600");
+    assert_eq!([one.responses, other.responses], [600, 600]);
     assert!(one.active() < one.elapsed && one.active() > Duration::ZERO);
 }
 
@@ -198,7 +194,7 @@ fn play(seed: u64, face: Face) -> Run {
     Run { load, rows, hash }
 }
 
-/// Two loads on one hp-echo, a second long: one sends in the even turns of the clock, the other one in the odd ones.
+/// Two loads on one hp-echo, 200 ms long: one sends in the even turns of the clock, the other one in the odd ones.
 fn play_turns(face: Face, flags: &str) -> [Record; 2] {
     let world = World::new(9, &Profile::calm());
     let [one, other, echo_host] =
@@ -207,7 +203,7 @@ fn play_turns(face: Face, flags: &str) -> [Record; 2] {
     let target = SocketAddr::from((echo_host.addr(), 9001));
     let loads = [(&one, 1), (&other, 2)].map(|(host, turn)| {
         let turns = format!("--turns {}ms --turn {turn}/2", TURN_NS / 1_000_000);
-        let flags = format!("-c 4 -t {THREADS} -d 1s --warmup 30ms --csv kept {turns} {flags}");
+        let flags = format!("-c 4 -t {THREADS} -d 200ms --warmup 30ms --csv kept {turns} {flags}");
         start_load(host, face, target, flags.trim_end())
     });
     let limits = Limits {
