@@ -17,6 +17,7 @@ CROWD_FLAGS ?=
 SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
 CLIENT_COST_FLAGS ?=
+SPIN_CURVE_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
 TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
@@ -37,7 +38,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost
+.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -113,6 +114,9 @@ bench-analyse: build ## Derive a session's tables, spectra and plots again from 
 bench-readme: build ## List all results in results/INDEX.md, and renew the README's section about performance from them
 	$(BIN)/harness index
 	$(BIN)/harness readme
+
+spin-curve: build ## Latency and CPU of hp-proxy --spin, beside the relay, interleaved (SPIN_CURVE_FLAGS, e.g. --conns 4 --json FILE)
+	harness/spin_curve.py --bin-dir $(BIN) $(SPIN_CURVE_FLAGS)
 
 client-cost: build ## CPU time of hp-bench, wrk, h2load and hey per request, interleaved (CLIENT_COST_FLAGS, e.g. --lag --wrk2 PATH)
 	harness/client_cost.py --bin-dir $(BIN) $(CLIENT_COST_FLAGS)

@@ -73,6 +73,10 @@ struct Flags {
     /// connection).
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: Engine,
+    /// How long a worker looks for work again and again before it sleeps, up to 1000000; each then uses a whole CPU while requests
+    /// come. Not with --engine threads.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    spin: u32,
     /// Threads for connections, 1 to 15000, with --engine threads; further connections wait, and those that idle are closed.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=15_000))]
     threads_max: u32,
@@ -363,6 +367,11 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
              raise it or lower --workers"
         )));
     }
+    if flags.spin > 0 && flags.engine == Engine::Threads {
+        return Err(Refusal::Misuse(String::from(
+            "--spin does nothing with --engine threads, where each connection has a thread; leave one of them out",
+        )));
+    }
     if flags.multiplex {
         check_multiplex(&flags, workers)?;
     }
@@ -380,6 +389,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
     let pid_file = flags.pid_file.clone();
+    let spin = Duration::from_micros(flags.spin.into());
     let multiplex = flags.multiplex.then_some(MULTIPLEX);
     let mut plan = Plan::from(OneRoute {
         listen,
@@ -391,6 +401,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
         limits,
     });
     plan.pid_file = pid_file;
+    plan.spin = spin;
     for upstream in &mut plan.upstreams {
         upstream.come_from(backends.clone());
         upstream.multiplex = multiplex;
@@ -510,7 +521,7 @@ fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
 }
 
 /// What a file says in its own words.
-const ALL_FLAGS: [&str; 33] = [
+const ALL_FLAGS: [&str; 34] = [
     "listen",
     "socket_mode",
     "reuse_port",
@@ -518,6 +529,7 @@ const ALL_FLAGS: [&str; 33] = [
     "workers",
     "admin",
     "engine",
+    "spin",
     "threads_max",
     "head_timeout",
     "body_timeout",
@@ -658,6 +670,8 @@ mod tests {
             ("--workers 0", "1..=1024"),
             ("--workers 99999999999999999999", "--workers"),
             ("--workers -1", "'-1'"),
+            ("--spin 1000001", "0..=1000000"),
+            ("--spin 50 --engine threads", "each connection has a thread"),
             ("--threads-max 15001", "1..=15000"),
             ("--idle-conns-max 99999999999", "0..=4294967295"),
             ("--head-timeout=", "--head-timeout"),

@@ -34,6 +34,7 @@ pub async fn main(
             Home::Listener(threads)
         }
     };
+    rt.spin_before_sleep(plan.spin);
     let worker = Worker::new(&rt, id, home, plan, rows);
     rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
     warm_up(&worker);
@@ -73,6 +74,7 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
                 let before = worker.current();
                 look_after(rt, worker.id(), next.plan.new_ledgers(before.shared_plan()));
                 drop(before);
+                rt.spin_before_sleep(next.plan.spin);
                 worker.follow(*next);
                 warm_up(worker);
             }

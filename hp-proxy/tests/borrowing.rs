@@ -4,6 +4,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
 #[path = "borrowing/load.rs"]
 mod load;
 #[path = "borrowing/workers.rs"]
@@ -20,21 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use workers::Workers;
 
-/// Makes a test of each fact, on each face of the kernel.
-macro_rules! facts {
-    ($($fact:ident $(of $subject:ident)?),+ $(,)?) => {
-        mod readiness {
-            $(#[test] fn $fact() { crate::$($subject::)?$fact(crate::Face::Readiness); })+
-        }
-        mod completion {
-            $(#[test] fn $fact() { crate::$($subject::)?$fact(crate::Face::Completion); })+
-        }
-    };
-}
-
 facts! {
-    no_request_waits_while_a_connection_idles_for_long of load,
-    without_borrowing_some_do of load,
     requests_of_one_worker_get_what_the_other_does_not_need,
     without_borrowing_they_wait,
     an_idle_connection_moves_to_where_a_request_waits,
@@ -415,15 +404,9 @@ impl Lab {
     }
 
     fn run(&self, done: &dyn Fn() -> bool) {
-        let rts = || {
-            [&self.clients, &self.backend]
-                .into_iter()
-                .chain(&self.workers.rts)
-        };
-        let panics = || rts().map(Rt::panics).sum::<u64>();
-        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
-        assert_eq!(panics(), 0, "the message is above");
-        stuck.unwrap();
+        let ends = [&self.clients, &self.backend];
+        let rts = ends.into_iter().chain(&self.workers.rts);
+        faces::run(&self.world, rts, LIMITS, done);
     }
 
     /// Until all clients have ended, and a drain after them.

@@ -195,6 +195,8 @@ macro_rules! stamp {
                     five_hundred_and_twelve_kept_clients_never_reconnect,
                     the_connection_that_was_put_back_last_is_taken_first,
                     backends_take_turns,
+                    who_is_refused_takes_a_connection_that_idles_elsewhere,
+                    who_is_refused_waits_for_those_who_are_busy,
                     requests_beyond_the_limit_of_connections_wait_and_are_all_answered,
                     a_request_that_waits_too_long_for_a_connection_is_503,
                     a_full_backlog_is_dialled_again_once_it_has_room,
@@ -273,30 +275,27 @@ stamp!(uring, Engine::Uring);
 
 /// Where workers serve connections themselves.
 mod among_workers {
-    mod epoll {
-        use crate::Engine;
-        facts! { Engine::Epoll;
-            borrowing:
-                a_request_is_served_by_what_another_worker_does_not_need,
-                a_backend_has_fewer_connections_where_workers_borrow;
-            process:
-                eight_connections_are_shared_by_two_workers;
-            multiplex:
-                requests_of_many_clients_come_over_one_connection;
-        }
+    /// Proves these facts on one engine.
+    macro_rules! stamp {
+        ($name:ident, $engine:expr) => {
+            mod $name {
+                use crate::Engine;
+
+                facts! { $engine;
+                    borrowing:
+                        a_request_is_served_by_what_another_worker_does_not_need,
+                        a_backend_has_fewer_connections_where_workers_borrow;
+                    process:
+                        eight_connections_are_shared_by_two_workers;
+                    multiplex:
+                        requests_of_many_clients_come_over_one_connection;
+                }
+            }
+        };
     }
-    mod uring {
-        use crate::Engine;
-        facts! { Engine::Uring;
-            borrowing:
-                a_request_is_served_by_what_another_worker_does_not_need,
-                a_backend_has_fewer_connections_where_workers_borrow;
-            process:
-                eight_connections_are_shared_by_two_workers;
-            multiplex:
-                requests_of_many_clients_come_over_one_connection;
-        }
-    }
+
+    stamp!(epoll, Engine::Epoll);
+    stamp!(uring, Engine::Uring);
 }
 
 /// Where each connection has a thread of its own.

@@ -4,6 +4,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
 
@@ -17,18 +20,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Makes a test of each fact, on each face of the kernel.
-macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        mod readiness {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
-        }
-        mod completion {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
-        }
-    };
-}
-
 facts! {
     many_clients_share_few_connections_and_most_sends_are_answers,
     nothing_is_shared_where_nobody_said_so,
@@ -41,10 +32,15 @@ facts! {
     an_answer_until_close_reaches_its_client_whole,
     long_chunked_interim_and_torn_answers_go_to_whom_they_belong,
     an_answer_that_nobody_asked_for_goes_to_nobody,
+    content_behind_an_answer_to_head_is_not_the_next_clients_answer,
+    what_follows_an_answer_and_is_none_costs_nobody_an_answer,
     a_backend_that_stays_silent_is_given_up_in_time,
     requests_with_content_have_a_connection_of_their_own,
     a_connection_carries_no_more_requests_than_it_may,
     a_lane_that_nobody_uses_becomes_an_idle_connection_again,
+    an_answer_that_a_lane_passes_on_is_timed_from_its_request,
+    an_answer_that_a_lane_passes_on_counts_until_its_end,
+    a_slow_answer_that_nobody_waits_behind_does_not_end_its_lane,
 }
 
 fn many_clients_share_few_connections_and_most_sends_are_answers(face: Face) {
@@ -180,6 +176,26 @@ fn an_answer_that_nobody_asked_for_goes_to_nobody(face: Face) {
     assert_eq!((lab.answered("unasked"), lab.answered("")), (3, 1 + 3));
 }
 
+/// A server that sends content with its answer to HEAD, which may be whatever a client has stored there.
+fn content_behind_an_answer_to_head_is_not_the_next_clients_answer(face: Face) {
+    check_bystanders("head-with-content", face);
+}
+
+fn what_follows_an_answer_and_is_none_costs_nobody_an_answer(face: Face) {
+    check_bystanders("too-long", face);
+}
+
+/// One request of a kind, and others that are sent while it is answered.
+fn check_bystanders(kind: &'static str, face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask(kind, 1, Duration::ZERO);
+    (0..5).for_each(|_| lab.ask("", 1, Duration::ZERO));
+    lab.run_to_end();
+    assert_eq!((lab.answered(kind), lab.answered("")), (1, 1 + 5));
+    assert!(lab.multiplexed() >= 5);
+}
+
 fn a_backend_that_stays_silent_is_given_up_in_time(face: Face) {
     let lab = Lab::new(face, "multiplex = true");
     lab.warm();
@@ -203,7 +219,7 @@ fn requests_with_content_have_a_connection_of_their_own(face: Face) {
     lab.run_to_end();
     assert_eq!((lab.answered("post"), lab.answered("")), (40, 41));
     assert!(lab.multiplexed() > 0 && lab.multiplexed() <= 41);
-    assert!(lab.most_open.get() <= 2);
+    assert!(lab.seen.most_open.get() <= 2);
 }
 
 fn a_connection_carries_no_more_requests_than_it_may(face: Face) {
@@ -213,7 +229,7 @@ fn a_connection_carries_no_more_requests_than_it_may(face: Face) {
     lab.run_to_end();
     assert_eq!(lab.answered(""), 1 + 8 * 25);
     assert!(lab.multiplexed() > 100, "{}", lab.multiplexed());
-    let uses = lab.uses.borrow();
+    let uses = lab.seen.uses.borrow();
     assert!(uses.iter().all(|count| *count <= 10), "{uses:?}");
 }
 
@@ -225,11 +241,64 @@ fn a_lane_that_nobody_uses_becomes_an_idle_connection_again(face: Face) {
         lab.ask("", 1, Duration::from_secs(8));
         lab.run(&|| lab.clients_left.get() == 0);
     }
-    assert!(lab.accepted.get() <= 2, "they were used again");
+    assert!(lab.seen.accepted.get() <= 2, "they were used again");
     let begun = lab.world.now();
     lab.run(&|| lab.open() == 0);
     let took = lab.world.now() - begun;
     assert!(took <= Duration::from_secs(16), "{took:?}");
+    lab.run_to_end();
+}
+
+/// It was timed from the beginning of the connection, so the endpoint seemed as slow as its lane was old.
+fn an_answer_that_a_lane_passes_on_is_timed_from_its_request(face: Face) {
+    let lab = Lab::new(
+        face,
+        &format!("multiplex = true\nbalance = \"least_time\"\n{BOTH}"),
+    );
+    lab.ask("", 30, Duration::from_millis(100));
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask("chunked", 1, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    let before = lab.seen.asked.get()[NEAR];
+    lab.ask("", 20, Duration::from_millis(1));
+    lab.run(&|| lab.clients_left.get() == 0);
+    let near = lab.seen.asked.get()[NEAR] - before;
+    assert!(near >= 19, "{near} of 20 went to the one that is faster");
+    assert!(lab.multiplexed() > 20, "{}", lab.multiplexed());
+    lab.run_to_end();
+}
+
+fn an_answer_that_a_lane_passes_on_counts_until_its_end(face: Face) {
+    let lab = Lab::new(
+        face,
+        &format!("multiplex = true\nbalance = \"least_conn\"\n{BOTH}"),
+    );
+    (0..2).for_each(|_| lab.ask("", 2, Duration::ZERO));
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask("paused", 1, Duration::ZERO);
+    lab.run(&|| lab.seen.paused.get().is_some());
+    let other = 1 - lab.seen.paused.get().unwrap();
+    let before = lab.seen.asked.get()[other];
+    lab.ask("", 10, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 1);
+    assert!(lab.seen.paused.get().is_some(), "it goes on");
+    assert_eq!(lab.seen.asked.get()[other] - before, 10);
+    lab.run_to_end();
+    assert_eq!(lab.answered("paused"), 1);
+}
+
+fn a_slow_answer_that_nobody_waits_behind_does_not_end_its_lane(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    lab.ask("paused", 1, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    assert_eq!(
+        (lab.multiplexed() - before, lab.seen.accepted.get()),
+        (5, 1)
+    );
     lab.run_to_end();
 }
 
@@ -248,11 +317,42 @@ struct Lab {
     clients_left: Rc<Cell<u32>>,
     next_id: Rc<Cell<u32>>,
     heard: Rc<RefCell<Heard>>,
-    accepted: Rc<Cell<usize>>,
-    closed: Rc<Cell<usize>>,
-    most_open: Rc<Cell<usize>>,
-    /// Requests that each connection has brought the backend.
-    uses: Rc<RefCell<Vec<u32>>>,
+    seen: Rc<Seen>,
+}
+
+/// What the backend has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    accepted: Cell<usize>,
+    closed: Cell<usize>,
+    most_open: Cell<usize>,
+    /// Requests that each connection has brought.
+    uses: RefCell<Vec<u32>>,
+    /// Requests that each endpoint has got.
+    asked: Cell<[u32; 2]>,
+    /// The endpoint that pauses in the middle of an answer.
+    paused: Cell<Option<usize>>,
+}
+
+impl Seen {
+    fn begin(&self) -> usize {
+        let place = self.accepted.get();
+        self.accepted.set(place + 1);
+        self.most_open.set(self.most_open.get().max(self.open()));
+        self.uses.borrow_mut().push(0);
+        place
+    }
+
+    fn count(&self, (endpoint, place): (usize, usize)) {
+        self.uses.borrow_mut()[place] += 1;
+        let mut asked = self.asked.get();
+        asked[endpoint] += 1;
+        self.asked.set(asked);
+    }
+
+    fn open(&self) -> usize {
+        self.accepted.get() - self.closed.get()
+    }
 }
 
 impl Lab {
@@ -262,35 +362,36 @@ impl Lab {
         let client_host = world.host([10, 0, 0, 1]);
         let proxy_host = world.host([10, 0, 0, 2]);
         let host = world.host([10, 0, 1, 1]);
-        let addr = SocketAddr::from((host.addr(), 8000));
         let seconds = RESPONSE_TIMEOUT.as_secs();
+        let endpoints = if lines.contains("endpoints") {
+            String::new()
+        } else {
+            String::from("endpoints = [\"10.0.1.1:8000\"]\n")
+        };
         let text = format!(
             "workers = 1\nresponse_timeout = \"{seconds}s\"\n[[listener]]\naddress = \"{PROXY}\"\n[[route]]\nupstream = \"u\"\n\
-             [upstream.u]\nendpoints = [\"{addr}\"]\n{lines}\n"
+             [upstream.u]\n{endpoints}{lines}\n"
         );
-        let accepted: Rc<Cell<usize>> = Rc::default();
-        let closed: Rc<Cell<usize>> = Rc::default();
-        let most_open: Rc<Cell<usize>> = Rc::default();
-        let uses: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let seen: Rc<Seen> = Rc::default();
         let backend = start(&host, Face::Readiness);
-        let cells = (
-            Rc::clone(&accepted),
-            Rc::clone(&closed),
-            Rc::clone(&most_open),
-            Rc::clone(&uses),
-        );
-        serve(&backend, &host, addr, move |conn| {
-            let (accepted, closed, most_open, uses) = cells.clone();
-            async move {
-                let place = accepted.get();
-                accepted.set(place + 1);
-                most_open.set(most_open.get().max(accepted.get() - closed.get()));
-                uses.borrow_mut().push(0);
-                answer(&conn, || uses.borrow_mut()[place] += 1).await;
-                drop(conn);
-                closed.set(closed.get() + 1);
-            }
-        });
+        let count = 1 + usize::from(lines.contains(BOTH));
+        for (endpoint, port) in [8000, 8001].into_iter().take(count).enumerate() {
+            let seen = Rc::clone(&seen);
+            serve(
+                &backend,
+                &host,
+                SocketAddr::from((host.addr(), port)),
+                move |conn| {
+                    let seen = Rc::clone(&seen);
+                    async move {
+                        let place = seen.begin();
+                        answer(&conn, (endpoint, place), &seen).await;
+                        drop(conn);
+                        seen.closed.set(seen.closed.get() + 1);
+                    }
+                },
+            );
+        }
         Self {
             clients: start(&client_host, Face::Readiness),
             proxy: Proxy::start(&proxy_host, face, &text),
@@ -299,10 +400,7 @@ impl Lab {
             clients_left: Rc::default(),
             next_id: Rc::default(),
             heard: Rc::default(),
-            accepted,
-            closed,
-            most_open,
-            uses,
+            seen,
         }
     }
 
@@ -399,23 +497,18 @@ impl Lab {
 
     /// Requests that the backend has got.
     fn asked(&self) -> u32 {
-        self.uses.borrow().iter().sum()
+        self.seen.asked.get().iter().sum()
     }
 
     /// Connections that the backend has.
     fn open(&self) -> usize {
-        self.accepted.get() - self.closed.get()
+        self.seen.open()
     }
 
     fn run(&self, done: &dyn Fn() -> bool) {
-        let rts = || {
-            let ends = [&self.clients, &self.backend];
-            ends.into_iter().chain(&self.proxy.rts)
-        };
-        let panics = || rts().map(Rt::panics).sum::<u64>();
-        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
-        assert_eq!(panics(), 0, "the message is above");
-        stuck.unwrap();
+        let ends = [&self.clients, &self.backend];
+        let rts = ends.into_iter().chain(&self.proxy.rts);
+        faces::run(&self.world, rts, LIMITS, done);
     }
 
     /// Until all clients have ended, and a drain after them.
@@ -442,7 +535,7 @@ impl Client {
         self.next_id.set(id);
         let (method, content) = match self.kind {
             "post" => ("POST", "Content-Length: 4\r\n\r\nbody"),
-            "head" => ("HEAD", "\r\n"),
+            "head" | "head-with-content" => ("HEAD", "\r\n"),
             _ => ("GET", "\r\n"),
         };
         let kind = self.kind;
@@ -467,11 +560,11 @@ impl Client {
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "));
         let content = match length {
-            _ if self.kind == "head" => String::new(),
+            _ if self.kind.starts_with("head") => String::new(),
             Some(length) => inbox.exactly(length.parse().unwrap()).await,
             None => inbox.until(b"0\r\n\r\n").await.unwrap(),
         };
-        if self.kind != "head" {
+        if !self.kind.starts_with("head") {
             assert!(content.contains(&format!("<{id}>")), "{id}: {content}");
         }
         assert!(inbox.bytes.is_empty(), "more than one answer");
@@ -485,76 +578,99 @@ impl Client {
     }
 }
 
-/// Answers each request as its target says; `count` is told of each.
-async fn answer(conn: &Conn, mut count: impl FnMut()) {
+/// Answers each request as its target says.
+async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
     let rt = conn.rt();
     let mut inbox = Inbox::new(conn);
     while let Some(request) = inbox.until(b"\r\n\r\n").await {
-        count();
+        seen.count((endpoint, place));
+        if endpoint == FAR {
+            rt.sleep(FAR_AWAY).await;
+        }
         let target = request.split(' ').nth(1).unwrap().to_owned();
         let (id, kind) = target[1..].split_once('/').unwrap();
-        if kind == "post" {
-            inbox.exactly(4).await;
-        }
-        let content = format!("<{id}>");
-        let length = content.len();
-        let head = |fields: &str| format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n{fields}\r\n");
-        let plain = head(&format!("Content-Length: {length}\r\n")) + &content;
-        let chunked = head("Transfer-Encoding: chunked\r\n")
-            + &format!("{length:x}\r\n{content}\r\n0\r\n\r\n");
-        let (said, is_last) = match kind {
-            "slow" => {
-                rt.sleep(SLOW).await;
-                (plain, false)
-            }
+        match kind {
+            "post" => drop(inbox.exactly(4).await),
+            "slow" => rt.sleep(SLOW).await,
             "silent" => return rt.sleep(2 * RESPONSE_TIMEOUT).await,
             "vanish" => return,
-            "garbage" => (String::from("nonsense\r\n\r\n"), false),
-            "close" => {
-                let fields = format!("Content-Length: {length}\r\nConnection: close\r\n");
-                (head(&fields) + &content, true)
-            }
-            "until-close" => (head("") + &content, true),
-            "long" => {
-                let padded = content + &"x".repeat(200_000);
-                (
-                    head(&format!("Content-Length: {}\r\n", padded.len())) + &padded,
-                    false,
-                )
-            }
-            "chunked" => (chunked, false),
-            "interim" => (
-                format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{plain}"),
-                false,
-            ),
-            "head" => (head("Content-Length: 1000\r\n"), false),
-            "torn" => {
-                // In three pieces, one of which ends within the head.
-                for cut in [20, plain.len() - 2] {
-                    let from = if cut == 20 { 0 } else { 20 };
-                    if conn.write(&plain.as_bytes()[from..cut]).is_err() {
-                        return;
-                    }
-                    rt.sleep(Duration::from_millis(2)).await;
-                }
-                (plain[plain.len() - 2..].to_owned(), false)
-            }
-            "unasked" => {
-                if conn.write(plain.as_bytes()).is_err() {
-                    return;
-                }
-                rt.sleep(Duration::from_millis(100)).await;
-                (plain, false)
-            }
-            _ => (plain, false),
-        };
-        if conn.write(said.as_bytes()).is_err() || conn.flush().await.is_err() {
-            return;
+            "head-with-content" | "too-long" => rt.sleep(BUSY).await,
+            _ => (),
         }
-        if is_last {
+        let (pieces, is_last) = pieces(kind, id);
+        for (number, piece) in pieces.iter().enumerate() {
+            if number > 0 {
+                seen.paused.set((kind == "paused").then_some(endpoint));
+                rt.sleep(pause_in(kind)).await;
+                seen.paused.set(None);
+            }
+            if conn.write(piece.as_bytes()).is_err() {
+                return;
+            }
+        }
+        if conn.flush().await.is_err() || is_last {
             return; // What was not read resets the connection.
         }
     }
+}
+
+/// What a request of a kind is answered with, in pieces, and whether nothing follows.
+fn pieces(kind: &str, id: &str) -> (Vec<String>, bool) {
+    let content = format!("<{id}>");
+    let length = content.len();
+    let head = |fields: &str| format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n{fields}\r\n");
+    let plain = head(&format!("Content-Length: {length}\r\n")) + &content;
+    let chunked =
+        head("Transfer-Encoding: chunked\r\n") + &format!("{length:x}\r\n{content}\r\n0\r\n\r\n");
+    let cut = |text: &str, places: &[usize]| {
+        let ends = places.iter().copied().chain([text.len()]);
+        let begins = [0].into_iter().chain(places.iter().copied());
+        let pieces = begins.zip(ends).map(|(from, to)| text[from..to].to_owned());
+        pieces.collect()
+    };
+    match kind {
+        "garbage" => (vec![String::from("nonsense\r\n\r\n")], false),
+        "close" => {
+            let fields = format!("Content-Length: {length}\r\nConnection: close\r\n");
+            (vec![head(&fields) + &content], true)
+        }
+        "until-close" => (vec![head("") + &content], true),
+        "long" => {
+            let padded = content + &"x".repeat(200_000);
+            let fields = format!("Content-Length: {}\r\n", padded.len());
+            (vec![head(&fields) + &padded], false)
+        }
+        "chunked" => (vec![chunked], false),
+        "paused" => (cut(&chunked, &[chunked.len() - 5]), false),
+        "interim" => {
+            let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+            (vec![format!("{interim}{plain}")], false)
+        }
+        "head-with-content" | "too-long" => (vec![with_too_much(kind, id, plain)], false),
+        "head" => (vec![head("Content-Length: 1000\r\n")], false),
+        // One piece ends within the head.
+        "torn" => (cut(&plain, &[20, plain.len() - 2]), false),
+        "unasked" => (vec![plain.clone(), plain], false),
+        _ => (vec![plain], false),
+    }
+}
+
+fn pause_in(kind: &str) -> Duration {
+    match kind {
+        "paused" => SLOW,
+        "unasked" => Duration::from_millis(100),
+        _ => Duration::from_millis(2),
+    }
+}
+
+/// An answer, and behind it what does not belong there.
+fn with_too_much(kind: &str, id: &str, plain: String) -> String {
+    if kind == "too-long" {
+        return plain + "more than it said\r\n\r\n";
+    }
+    let stored = "HTTP/1.1 200 OK\r\nX-Id: 0\r\nContent-Length: 3\r\n\r\n<0>";
+    let length = stored.len();
+    format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {length}\r\n\r\n{stored}")
 }
 
 struct Inbox<'a> {
@@ -608,7 +724,14 @@ const PROXY: SocketAddr = {
     let ip = std::net::Ipv4Addr::new(10, 0, 0, 2);
     SocketAddr::V4(std::net::SocketAddrV4::new(ip, 80))
 };
+const NEAR: usize = 0;
+/// The endpoint that takes longer for each answer.
+const FAR: usize = 1;
+const FAR_AWAY: Duration = Duration::from_millis(20);
+const BOTH: &str = "endpoints = [\"10.0.1.1:8000\", \"10.0.1.1:8001\"]";
 const STALL: Duration = Duration::from_millis(50);
+/// Long enough for others to be sent behind, and too short to be late.
+const BUSY: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(500);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// More than it takes to connect to the backend and to get an answer from it, there and back.

@@ -4,6 +4,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
 
@@ -16,23 +19,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Makes a test of each fact, on each face of the kernel.
-macro_rules! facts {
-    ($($fact:ident),+ $(,)?) => {
-        mod readiness {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Readiness); })+
-        }
-        mod completion {
-            $(#[test] fn $fact() { crate::$fact(crate::Face::Completion); })+
-        }
-    };
-}
-
 facts! {
     a_connection_ends_with_its_last_use,
     a_connection_ends_with_its_age_and_those_of_one_time_end_apart,
     an_idle_connection_ends_with_its_age,
     the_longest_idle_connection_goes_when_too_many_idle,
+    shared_connections_count_among_those_that_idle_once_they_do,
     connections_are_open_before_anybody_asks_and_again_when_they_are_lost,
     an_endpoint_that_is_gone_is_tried_ever_more_rarely,
 }
@@ -99,6 +91,22 @@ fn the_longest_idle_connection_goes_when_too_many_idle(face: Face) {
     }
     assert_eq!(lab.proxy.sum(|row| &row.upstream_reuses), 4);
     assert_eq!(lab.open(), 4);
+    lab.run_to_end();
+}
+
+/// Nobody looked at how many there were when one was not shared any more.
+fn shared_connections_count_among_those_that_idle_once_they_do(face: Face) {
+    let lab = Lab::new(face, "idle_conns_total = 4", &["multiplex = true"; 6]);
+    for index in 0..6 {
+        lab.ask(1, SECOND / 10, &format!("/{index}"));
+        lab.run(&|| lab.clients_left.get() == 0);
+    }
+    assert_eq!(lab.open(), 6, "they may be shared for a while");
+    let begun = lab.world.now();
+    lab.run(&|| lab.lives.borrow().len() == 2);
+    let took = lab.world.now() - begun;
+    assert!(took < 10 * SECOND, "{took:?}");
+    assert_eq!(*lab.ended.borrow(), [0, 1], "the two that were used first");
     lab.run_to_end();
 }
 
@@ -220,14 +228,8 @@ impl Lab {
     }
 
     fn run(&self, done: &dyn Fn() -> bool) {
-        let rts = || {
-            let ends = std::iter::once(&self.clients).chain(&self.backends);
-            ends.chain(&self.proxy.rts)
-        };
-        let panics = || rts().map(Rt::panics).sum::<u64>();
-        let stuck = self.world.run_until(&mut || panics() > 0 || done(), LIMITS);
-        assert_eq!(panics(), 0, "the message is above");
-        stuck.unwrap();
+        let ends = std::iter::once(&self.clients).chain(&self.backends);
+        faces::run(&self.world, ends.chain(&self.proxy.rts), LIMITS, done);
     }
 
     /// Until all clients have ended, and a drain after them.

@@ -320,6 +320,7 @@ impl Rt {
         let mut root_is_woken = false;
         for polled in 1..=POLLS_MAX {
             let Some(key) = executor.queue.borrow_mut().pop_front() else {
+                self.0.vigil.note_turn(polled == 1);
                 break;
             };
             self.poll_task(key);
@@ -378,7 +379,8 @@ impl Rt {
         let can_go_on = root_is_woken || has_local() || !self.0.executor.queue.borrow().is_empty();
         let remote = self.0.slot.remote();
         let mut io = self.0.io.borrow_mut();
-        let wait = if can_go_on || !remote.prepare_to_sleep() {
+        let stays_awake = can_go_on || self.0.vigil.holds(|| self.precise_now());
+        let wait = if stays_awake || !remote.prepare_to_sleep() {
             Some(Duration::ZERO)
         } else {
             self.until_next_due(&io)

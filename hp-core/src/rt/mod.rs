@@ -19,6 +19,7 @@ mod sleep;
 mod task;
 mod time;
 mod timer;
+mod vigil;
 pub mod worker;
 
 pub use alarm::Alarm;
@@ -37,6 +38,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 use task::RuntimeSlot;
+use vigil::Vigil;
 
 /// How sockets are driven.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,6 +171,7 @@ pub(crate) struct Shared {
     alarms: RefCell<Alarms>,
     /// How long before an alarm the loop stops sleeping.
     spin: Cell<Duration>,
+    vigil: Vigil,
     io: RefCell<Io>,
     now: Cell<Instant>,
     kernel: Kernel,
@@ -205,6 +208,7 @@ impl Rt {
             executor: Executor::new(),
             alarms: RefCell::default(),
             spin: Cell::default(),
+            vigil: Vigil::default(),
             io: RefCell::new(io),
             now: Cell::new(now),
             kernel,

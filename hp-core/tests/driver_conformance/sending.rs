@@ -91,10 +91,11 @@ pub(crate) fn more_connections_than_there_are_parcels_get_what_is_gathered(engin
         for _ in 0..20 {
             pairs.push(pair_from(&listener, addr).await);
         }
-        for part in [b"ab", b"cd"] {
-            pairs
-                .iter()
-                .for_each(|(conn, _)| conn.gather(part).unwrap());
+        for (part, unsent) in [(b"ab", 2), (b"cd", 4)] {
+            for (conn, _) in &pairs {
+                conn.gather(part).unwrap();
+                assert_eq!(conn.unsent(), unsent); // Of the last ones it was 0.
+            }
         }
         for (conn, mut peer) in pairs {
             drop(conn); // What was gathered leaves before the connection does.

@@ -49,14 +49,8 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Reads a file, and those that it includes.
 pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> File {
-    let mut reader = Reader {
-        environment,
-        report,
-        seen: BTreeSet::new(),
-        bytes: 0,
-    };
     let mut file = File::default();
-    reader.read_file(path, 0, &mut file);
+    Reader::new(environment, report).read_file(path, 0, &mut file);
     file
 }
 
@@ -67,14 +61,8 @@ pub fn read_text(
     environment: Environment<'_>,
     report: &mut Report,
 ) -> File {
-    let mut reader = Reader {
-        environment,
-        report,
-        seen: BTreeSet::new(),
-        bytes: 0,
-    };
     let mut file = File::default();
-    reader.read_text(name, text, 0, &mut file);
+    Reader::new(environment, report).read_text(name, text, 0, &mut file);
     file
 }
 
@@ -190,7 +178,17 @@ struct Reader<'r> {
     bytes: u64,
 }
 
-impl Reader<'_> {
+impl<'r> Reader<'r> {
+    /// One that has read nothing yet.
+    fn new(environment: Environment<'r>, report: &'r mut Report) -> Self {
+        Self {
+            environment,
+            report,
+            seen: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
     fn read_file(&mut self, path: &Path, depth: u32, file: &mut File) {
         let name = path.display().to_string();
         let true_name = fs::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());
@@ -383,7 +381,7 @@ impl Reader<'_> {
                     )
                 })?)
             }
-            (Kind::Time | Kind::TimeOrZero | Kind::Size, value) => {
+            (Kind::Time | Kind::TimeOrZero | Kind::ShortTimeOrZero | Kind::Size, value) => {
                 return self.measure(kind, value, place).map(Some);
             }
             (Kind::Percent, DeValue::Integer(number)) => percent(&number.to_string())?,
@@ -420,10 +418,15 @@ impl Reader<'_> {
     ) -> Result<Value, String> {
         let text = match (kind, value) {
             (_, DeValue::String(text)) => self.substitute(text, place)?,
+            (Kind::TimeOrZero | Kind::ShortTimeOrZero, DeValue::Integer(number))
+                if whole_number(number) == Some(0) =>
+            {
+                return Ok(Value::Time(Duration::ZERO));
+            }
+            (Kind::ShortTimeOrZero, DeValue::Integer(number)) => {
+                return Err(format!("{number} has no unit; write \"{number}us\""));
+            }
             (Kind::Time | Kind::TimeOrZero, DeValue::Integer(number)) => {
-                if matches!(kind, Kind::TimeOrZero) && whole_number(number) == Some(0) {
-                    return Ok(Value::Time(Duration::ZERO));
-                }
                 let remedy = format!("write \"{number}s\" or \"{number}ms\"");
                 return Err(format!("{number} has no unit; {remedy}"));
             }
@@ -433,6 +436,7 @@ impl Reader<'_> {
         let read = match kind {
             Kind::Size => units::bytes(&text).map(Value::Number),
             Kind::TimeOrZero => units::duration_or_zero(&text).map(Value::Time),
+            Kind::ShortTimeOrZero => units::short_or_zero(&text).map(Value::Time),
             _ => units::duration(&text).map(Value::Time),
         };
         read.map_err(|error| error.to_string())
@@ -506,7 +510,7 @@ fn takes_type(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Flag => matches!(value, DeValue::Boolean(_)),
         Kind::Count(..) => matches!(value, DeValue::Integer(_)),
         Kind::Percent => matches!(value, DeValue::Integer(_) | DeValue::Float(_)),
-        Kind::Time | Kind::TimeOrZero | Kind::Size => {
+        Kind::Time | Kind::TimeOrZero | Kind::ShortTimeOrZero | Kind::Size => {
             matches!(value, DeValue::String(_) | DeValue::Integer(_))
         }
         Kind::List(_) => matches!(value, DeValue::Array(_)),
@@ -523,6 +527,7 @@ fn called(kind: &Kind) -> String {
         Kind::Flag => String::from("true or false"),
         Kind::Count(min, max) => format!("a whole number from {min} to {max}"),
         Kind::Time | Kind::TimeOrZero => String::from("a time such as \"5s\""),
+        Kind::ShortTimeOrZero => String::from("a short time such as \"50us\""),
         Kind::Size => String::from("a size such as \"32KiB\""),
         Kind::Percent => String::from("a number of percent such as 0.1"),
         Kind::List(Kind::Section(shape)) => format!("a list of tables; write [[{}]]", shape.name),

@@ -39,6 +39,8 @@ pub struct Plan {
     pub workers: u32,
     /// How sockets are driven.
     pub engine: Engine,
+    /// How long a worker looks for work again and again before it sleeps, up to a second; zero with [`Engine::Threads`].
+    pub spin: Duration,
     /// What is told of clients.
     pub forwarding: Forwarding,
     /// Bounds in time.
@@ -328,6 +330,7 @@ impl From<OneRoute> for Plan {
             table: Table::new(vec![(RouteId(0), Rule::default())]),
             workers,
             engine,
+            spin: Duration::ZERO,
             forwarding,
             timeouts,
             limits,

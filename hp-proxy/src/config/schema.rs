@@ -56,6 +56,10 @@ fn of_kind(kind: &Kind) -> Value {
             { "type": "string", "pattern": with_environment("(0|[0-9]+(ms|s|m|h))") },
             { "const": 0 },
         ] }),
+        Kind::ShortTimeOrZero => json!({ "oneOf": [
+            { "type": "string", "pattern": with_environment("(0|[0-9]+(us|ms))") },
+            { "const": 0 },
+        ] }),
         Kind::Size => json!({ "oneOf": [
             { "type": "string", "pattern": with_environment("[0-9]+(B|KiB|MiB|GiB)?") },
             { "type": "integer", "minimum": 0 },

@@ -45,6 +45,8 @@ pub enum Kind {
     Time,
     /// The same, or "0" for never.
     TimeOrZero,
+    /// A length of time with its unit, 1us to 1000ms, or "0".
+    ShortTimeOrZero,
     /// A size in bytes with its unit, or a whole number of bytes.
     Size,
     /// A share in percent, 0 to 100, with up to four digits after its point.
@@ -93,6 +95,12 @@ pub const ROOT: Shape = Shape {
             Kind::Choice(&["auto", "uring", "epoll", "threads"]),
             "\"auto\"",
             "How sockets are driven.",
+        ),
+        key(
+            "spin",
+            Kind::ShortTimeOrZero,
+            "\"0\"",
+            "How long a worker looks for work again and again before it sleeps; not with engine threads.",
         ),
         key(
             "threads_max",

@@ -55,6 +55,7 @@ pub(super) fn rules_of(plan: &Plan) -> Vec<Vec<&Rule>> {
 pub(super) fn write_settings(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "workers = {}", plan.workers)?;
     writeln!(out, "engine = {}", quoted(plan.engine))?;
+    writeln!(out, "spin = {}", quoted(short_text(plan.spin)))?;
     write_timeouts(out, plan)?;
     write_limits(out, plan)?;
     let forwarding = &plan.forwarding;
@@ -491,6 +492,13 @@ fn time_text(time: Duration) -> String {
         || format!("{millis}ms"),
         |(length, unit)| format!("{}{unit}", millis / length),
     )
+}
+
+fn short_text(time: Duration) -> String {
+    match time.as_micros() {
+        0 => String::from("0"),
+        micros => format!("{micros}us"),
+    }
 }
 
 /// A basic string of TOML, in which `${` stands for itself.

@@ -57,6 +57,36 @@ pub fn duration_or_zero(text: &str) -> Result<Duration, UnitError> {
     }
 }
 
+/// Reads a length of time far below those that people notice: a whole number with `us` or `ms`, 1 µs to 1 s, or 0 alone.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn short_or_zero(text: &str) -> Result<Duration, UnitError> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (number, unit) = split(text)?;
+    let micros = match unit {
+        "us" => Some(1),
+        "ms" => Some(1_000),
+        "" => {
+            return Err(UnitError(format!("{text:?} has no unit; write {text}us")));
+        }
+        _ => None,
+    };
+    let micros = micros.ok_or_else(|| {
+        UnitError(format!(
+            "{text:?} has no unit of a short time; write a number with us or ms"
+        ))
+    })?;
+    match number.checked_mul(micros) {
+        Some(total) if (1..=SECOND_MICROS).contains(&total) => Ok(Duration::from_micros(total)),
+        _ => Err(UnitError(format!(
+            "{text:?} is out of range; write 1us to 1000ms, or 0"
+        ))),
+    }
+}
+
 /// Reads a size in bytes: a whole number, alone or with `B`, `KiB`, `MiB` or `GiB`.
 ///
 /// # Errors
@@ -113,6 +143,7 @@ fn split(text: &str) -> Result<(u64, &str), UnitError> {
 }
 
 const DAY_MILLIS: u64 = 24 * 3_600_000;
+const SECOND_MICROS: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +183,26 @@ mod tests {
         for wrong in ["00", "0s", "1", ""] {
             assert!(duration_or_zero(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn short_times_are_written_in_micros_or_millis() {
+        assert_eq!(short_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(short_or_zero("50us"), Ok(Duration::from_micros(50)));
+        assert_eq!(short_or_zero("1000ms"), Ok(Duration::from_secs(1)));
+        for wrong in [
+            "",
+            "50",
+            "0us",
+            "1s",
+            "1001ms",
+            "us",
+            "99999999999999999999us",
+        ] {
+            assert!(short_or_zero(wrong).is_err(), "{wrong:?}");
+        }
+        let told = short_or_zero("50").unwrap_err().to_string();
+        assert!(told.contains("write 50us"), "{told}");
     }
 
     #[test]

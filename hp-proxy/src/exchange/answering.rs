@@ -10,7 +10,7 @@ use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
-use hp_core::rt::race::{First, race};
+use hp_core::rt::race::{First, first_of, race};
 use hp_core::wire::http1::error::ResponseError;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
@@ -106,6 +106,24 @@ impl Answering<'_> {
             enter(Table::Exchange, "Awaiting", event);
             return Err(failure);
         }
+    }
+
+    /// The same as [`Answering::head`], and notices a client that leaves meanwhile.
+    ///
+    /// # Errors
+    /// As [`Answering::head`]; [`Failure::ClientGone`].
+    #[inline]
+    pub(super) fn head_watching<'s>(
+        &'s self,
+        reader: &'s mut Reader,
+        out: &'s mut Vec<u8>,
+    ) -> impl Future<Output = Result<Begun, Failure>> + 's {
+        let leaving = async {
+            let _reset = self.client.failure().await;
+            enter(Table::Exchange, "Awaiting", "client leaves");
+            Err(Failure::ClientGone)
+        };
+        first_of(self.head(reader, out), leaving)
     }
 
     /// The same as [`Answering::head`], and says 100 in the backend's stead when it has not done so for a while.

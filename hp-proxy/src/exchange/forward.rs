@@ -18,7 +18,6 @@ use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
-use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::framing::{
     BodyFraming, ConnSide, MessageEnd, NoReuse, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
@@ -103,21 +102,15 @@ async fn without_content(
             progress: &progress,
         };
         let received = match backend.write(head) {
-            Ok(()) => match race(answering.head(&mut reader, out), client.conn.failure()).await {
-                First::One(received) => received,
-                First::Other(_reset) => {
-                    enter(Table::Exchange, "Awaiting", "client leaves");
-                    if is_planted(Plant::UnreadKept) {
-                        lease.put_back();
-                        return Err(Failure::ClientGone);
-                    }
-                    return Err(given_up(lease, request, Failure::ClientGone));
-                }
-            },
+            Ok(()) => answering.head_watching(&mut reader, out).await,
             Err(_closed) => Err(Failure::ClosedBeforeResponse),
         };
         let begun = match received {
             Ok(begun) => begun,
+            Err(Failure::ClientGone) if is_planted(Plant::UnreadKept) => {
+                lease.put_back();
+                return Err(Failure::ClientGone);
+            }
             Err(failure) => {
                 let may_repeat = lease.is_reused()
                     && (request.facts.is_idempotent || is_planted(Plant::PostRetried));

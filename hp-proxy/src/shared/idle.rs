@@ -4,22 +4,31 @@
 //! are open than may idle, there is nothing to do. Otherwise all upstreams are asked; then, as many connections as were missing may begin to
 //! idle before they are asked again.
 
-use super::{Generation, Local};
+use super::Local;
 use crate::upstream::Lease;
 
-impl Generation {
+impl Local {
     /// Keeps a connection to an upstream for a later exchange. Only for one that may be reused.
     #[inline]
     pub(crate) fn keep(&self, lease: Lease) {
         lease.put_back();
-        let max = self.plan().limits.idle_conns_total;
+        self.bound_idle();
+    }
+
+    /// The same for a connection that has had so many exchanges.
+    pub(crate) fn keep_after(&self, lease: Lease, uses: u32) {
+        lease.put_back_after(uses);
+        self.bound_idle();
+    }
+
+    #[inline]
+    fn bound_idle(&self) {
+        let max = self.idle_conns_total.get();
         if self.open_total.count() > max && max > 0 {
             self.trim_idle(max);
         }
     }
-}
 
-impl Local {
     #[cold]
     fn trim_idle(&self, max: u32) {
         let credit = self.idle_credit.get();

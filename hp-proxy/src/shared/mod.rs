@@ -161,7 +161,8 @@ pub(crate) struct Local {
     siblings: Option<Rc<Siblings>>,
     /// Connections of all of them.
     open_total: OpenTotal,
-    /// See [`idle`].
+    /// The newest plan's bound on what idles; 0: none. See [`idle`].
+    idle_conns_total: Cell<u32>,
     idle_credit: Cell<u32>,
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
@@ -199,6 +200,7 @@ impl Worker {
             newest: Cell::new(plan.number()),
             upstreams: RefCell::default(),
             open_total: OpenTotal::default(),
+            idle_conns_total: Cell::new(plan.limits.idle_conns_total),
             idle_credit: Cell::new(0),
             draws: Cell::new(Draws::starting_at(id.0)),
             mirrors,
@@ -270,6 +272,7 @@ impl Worker {
 
     fn take_up(&self, plan: SharedPlan, own_table: Option<table::Table>) {
         self.newest.set(plan.number());
+        self.idle_conns_total.set(plan.limits.idle_conns_total);
         let next = Generation::after(&self.generation.borrow(), plan, own_table);
         drop(self.generation.replace(next)); // Requests may still have it.
     }

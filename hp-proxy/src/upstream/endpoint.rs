@@ -114,7 +114,7 @@ pub(super) struct Endpoint {
     /// Connections that came from sibling ledgers, and those that came and were of no use, or were to go and could not.
     pub(super) borrowed: u64,
     pub(super) borrow_refused: u64,
-    /// Those of them that requests share.
+    /// Open ones that requests share.
     pub(super) lanes: u32,
     /// Requests that wait on them.
     pub(super) on_lanes: u32,
@@ -194,9 +194,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether its slot can be another endpoint's.
+    /// Whether its slot can be another endpoint's: a lane may end after its connection.
     pub(super) fn is_free_slot(&self) -> bool {
-        self.member.is_none() && (self.open == 0 || is_planted(Plant::SlotTooSoon))
+        let is_left = self.open == 0 && self.lanes == 0;
+        self.member.is_none() && (is_left || is_planted(Plant::SlotTooSoon))
     }
 
     /// Connections that carry a request, or are made for one.
@@ -219,6 +220,12 @@ impl Endpoint {
     /// Whether one more connection may be opened.
     pub(super) fn has_room(&self, conns_max: Option<u32>) -> bool {
         conns_max.is_none_or(|max| self.open < self.share(max)) && self.window.has_room()
+    }
+
+    /// Whether it is worth waiting for: it has connections that carry requests, or others have all that it may have.
+    pub(super) fn is_busy(&self, conns_max: Option<u32>) -> bool {
+        let has_none = conns_max.is_some_and(|max| self.share(max) == 0);
+        !self.window.is_refusing() && (has_none || self.in_use() > self.tunnels)
     }
 
     /// What its ledger may open of `max`, which the plan gives it.

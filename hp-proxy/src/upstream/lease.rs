@@ -138,6 +138,11 @@ impl Lease {
         }
     }
 
+    /// Its next exchange has begun at a time, on a connection that others had meanwhile.
+    pub(crate) fn begin_exchange(&mut self, since: Instant) {
+        self.since = since;
+    }
+
     /// Remembers in which version the endpoint answered.
     pub fn note_version(&mut self, version: Version) {
         self.version = Some(version);

@@ -19,7 +19,7 @@ use super::queue::Queue;
 use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
-use super::wish::Aim;
+use super::wish::{Aim, Instead};
 use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn, Released};
@@ -57,6 +57,8 @@ pub(super) struct Ledger {
     /// Told when an endpoint may have too few.
     warmer: Option<Waker>,
     has_warmer: bool,
+    /// An endpoint may be in the pause that a refusal is followed by.
+    has_pauses: bool,
 }
 
 /// When a connection is not kept.
@@ -103,6 +105,7 @@ impl Ledger {
             prewarm: 0,
             warmer: None,
             has_warmer: false,
+            has_pauses: false,
         }
     }
 
@@ -275,6 +278,9 @@ impl Ledger {
 
     /// The slot of who should take a request: whoever has a connection or room for one, or of whom `takes` says so by its slot.
     fn peek(&mut self, aim: Aim, now: Instant, takes: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.has_pauses {
+            self.end_pauses(now);
+        }
         let ask = Ask {
             now,
             key: aim.key,
@@ -322,19 +328,48 @@ impl Ledger {
         Taken::Room
     }
 
-    /// Begins a connection to another endpoint than those that were tried, where one has room for it.
-    pub(super) fn begin_instead_of(&mut self, tried: &[usize]) -> Option<usize> {
+    /// Another endpoint than those that were tried, which has what will do.
+    pub(super) fn instead_of(&self, tried: &[usize], instead: Instead) -> Option<usize> {
+        let is_free = |endpoint: &Endpoint| match instead {
+            Instead::Any => endpoint.is_free(self.conns_max),
+            Instead::Fresh => endpoint.has_room(self.conns_max),
+        };
         let has_room = |member: usize| {
             let slot = self.slots.get(member);
-            slot.is_some_and(|slot| self.endpoints[*slot].has_room(self.conns_max))
+            slot.is_some_and(|slot| is_free(&self.endpoints[*slot]))
         };
         // One that is gone meanwhile is not tried again in any case.
         let tried = tried.iter().filter_map(|slot| self.endpoints[*slot].member);
         let tried: Vec<usize> = tried.collect();
         let member = self.balancer.instead(&tried, has_room)?;
-        let next = *self.slots.get(member)?;
-        self.begin(next);
-        Some(next)
+        self.slots.get(member).copied()
+    }
+
+    /// Those that were tried refused, and no other one is free. Where one of the others is worth waiting for, those are not dialled for a while: they have room
+    /// all the time, and would take every request that waits. Whether it is so.
+    #[cold]
+    pub(super) fn wait_instead_of(&mut self, tried: &[usize], now: Instant) -> bool {
+        let mut others = self.slots.iter().enumerate();
+        let is_worth_it = others.any(|(member, slot)| {
+            let is_busy = self.endpoints[*slot].is_busy(self.conns_max);
+            is_busy && !tried.contains(slot) && self.balancer.is_eligible(member)
+        });
+        if is_worth_it {
+            self.has_pauses = true;
+            for slot in tried {
+                self.endpoints[*slot].window.refuse(now);
+            }
+        }
+        is_worth_it
+    }
+
+    #[cold]
+    fn end_pauses(&mut self, now: Instant) {
+        self.has_pauses = false;
+        for endpoint in &mut self.endpoints {
+            endpoint.window.end_pause(now);
+            self.has_pauses |= endpoint.window.is_refusing();
+        }
     }
 
     /// A new connection is dialled in the place of one that had died.
@@ -494,7 +529,8 @@ impl Ledger {
         self.endpoints.iter().map(|endpoint| endpoint.open).sum()
     }
 
-    fn begin(&mut self, endpoint: usize) {
+    /// Counts a connection that is to be made.
+    pub(super) fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
         self.total.begin();
         self.endpoints[endpoint].window.begin();
@@ -616,6 +652,38 @@ mod tests {
         assert_eq!(follow(&mut ledger, &[2]), [2]);
         assert_eq!(follow(&mut ledger, &[0, 2]), [0, 2]);
         assert_eq!(ledger.open(), 0);
+    }
+
+    /// A lane's connection may end before the lane: two reloads in between gave its slot to another endpoint, whose lanes it was taken
+    /// from then.
+    #[test]
+    fn a_slot_is_its_endpoints_until_its_last_lane_has_ended() {
+        let all = identities(4);
+        let mut ledger = ledger(1, None, 0);
+        let follow = |ledger: &mut Ledger, members: &[usize]| {
+            let now: Vec<Identity> = members.iter().map(|one| all[*one].clone()).collect();
+            let _idle = ledger.renew((&Balancing::even(now.len()), &now, None), 0, Instant::START);
+            ledger.slots.clone()
+        };
+        assert_eq!(take(&mut ledger), Some(0));
+        ledger.connect(0, Duration::ZERO, (&BOUNDS, Instant::START));
+        ledger.begin_lane(0);
+        assert_eq!(follow(&mut ledger, &[1]), [1]);
+        ledger.close(0);
+        assert_eq!(follow(&mut ledger, &[2, 1]), [2, 1]);
+        ledger.end_lane(0);
+        assert_eq!(follow(&mut ledger, &[2, 1, 3]), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_connection_of_an_endpoint_that_is_gone_is_not_shared_any_more() {
+        let mut ledger = ledger(1, Some(8), 0);
+        assert_eq!(take(&mut ledger), Some(0));
+        assert_eq!(ledger.conns_for_lanes(0), Some(Some(8)));
+        let next = (&Balancing::even(1), &identities(2)[1..], Some(8));
+        assert!(ledger.renew(next, 0, Instant::START).is_empty());
+        assert_eq!(ledger.conns_for_lanes(0), None);
+        assert_eq!(ledger.conns_for_lanes(1), Some(Some(8)));
     }
 
     #[test]

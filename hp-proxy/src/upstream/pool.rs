@@ -13,7 +13,7 @@ use super::life::{Bounds, Life};
 use super::mux::{self, Lanes};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
-use super::wish::{Aim, Place, Wish};
+use super::wish::{Aim, Instead, Place, Wish};
 use crate::counters::Rows;
 use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
@@ -252,13 +252,14 @@ impl Upstream {
     /// [`AcquireError`].
     pub async fn acquire_fresh(self: &Rc<Self>, dead: Lease) -> Result<Lease, AcquireError> {
         let mut wish = Wish::new(self.books.with(Ledger::number), Aim::default());
+        wish.instead = Instead::Fresh; // A kept one may be as dead, and the request is sent twice at most.
         let mut opening = Opening::instead_of(dead);
         loop {
             // It has waited in the queue once; so it dials on, until its doubled patience is the timeout itself.
             match self.connect_from(opening, &mut wish).await {
                 Ok(lease) => return Ok(lease),
                 Err(Missed::Stalled(stalled)) => opening = stalled,
-                Err(Missed::Failed(error)) => return Err(error),
+                Err(Missed::Busy(error) | Missed::Failed(error)) => return Err(error),
             }
         }
     }
@@ -303,15 +304,15 @@ impl Upstream {
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
         let mut may_ask = self.settings().borrow == Borrow::BeforeDial;
-        // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
+        // Ends: an idle connection that proved dead is gone, and where a dial stalled, or failed in vain, there is no room.
         while let Some(endpoint) = self.choose(wish.aim) {
             if mem::take(&mut may_ask) && !Box::pin(self.ask_before_dial(endpoint)).await {
                 continue; // A plan has followed meanwhile.
             }
             let opening = match self.take(endpoint) {
-                Found::Kept(kept) => {
+                Found::Kept(lease) => {
                     self.books.with(Ledger::pass_on);
-                    return Ok(Some(self.reuse(endpoint, kept)));
+                    return Ok(Some(lease));
                 }
                 Found::Room(opening) => opening,
                 Found::Nothing => continue, // An idle connection came back by itself, and counts until it is retired.
@@ -319,7 +320,7 @@ impl Upstream {
             self.books.with(Ledger::pass_on);
             match self.connect_from(opening, wish).await {
                 Ok(lease) => return Ok(Some(lease)),
-                Err(Missed::Stalled(_given_up)) => (),
+                Err(Missed::Stalled(_) | Missed::Busy(_)) => (),
                 Err(Missed::Failed(error)) => return Err(error),
             }
         }
@@ -337,7 +338,7 @@ impl Upstream {
             match self.books.with(|ledger| ledger.take(endpoint)) {
                 Taken::Idle(idle) => {
                     if let Some(kept) = self.revive(endpoint, idle) {
-                        return Found::Kept(kept);
+                        return Found::Kept(self.reuse(endpoint, kept));
                     }
                 }
                 Taken::Room => return Found::Room(Opening::of(self, endpoint)),
@@ -393,12 +394,42 @@ impl Upstream {
                 return Err(Missed::Failed(classify(&error)));
             }
             tried.push(opening.endpoint);
-            let next = self.books.with(|ledger| ledger.begin_instead_of(&tried));
-            let Some(endpoint) = next else {
-                return Err(Missed::Failed(classify(&error)));
-            };
-            opening = Opening::of(self, endpoint);
+            match self.take_instead(&mut tried, wish.instead) {
+                Found::Kept(lease) => return Ok(lease),
+                Found::Room(next) => opening = next,
+                Found::Nothing => {
+                    let (failed, now) = (classify(&error), self.rt.now());
+                    let waits = self
+                        .books
+                        .with(|ledger| ledger.wait_instead_of(&tried, now));
+                    return Err(if waits {
+                        Missed::Busy(failed)
+                    } else {
+                        Missed::Failed(failed)
+                    });
+                }
+            }
         }
+    }
+
+    /// What an endpoint has that was not tried yet. An endpoint with as many connections as it may have is no worse for that: one of them may idle.
+    #[cold]
+    fn take_instead(self: &Rc<Self>, tried: &mut Vec<usize>, instead: Instead) -> Found {
+        let next = |tried: &[usize]| self.books.with(|ledger| ledger.instead_of(tried, instead));
+        while let Some(endpoint) = next(tried) {
+            let found = match instead {
+                Instead::Any => self.take(endpoint),
+                Instead::Fresh => {
+                    self.books.with(|ledger| ledger.begin(endpoint));
+                    Found::Room(Opening::of(self, endpoint))
+                }
+            };
+            match found {
+                Found::Nothing => tried.push(endpoint), // What idled came back by itself.
+                found => return found,
+            }
+        }
+        Found::Nothing
     }
 
     /// Counts its connections together with those of others. Before the first one.
@@ -507,7 +538,7 @@ const UPSTREAM_TAG: u64 = 1 << 63;
 
 /// What an endpoint has for a request.
 enum Found {
-    Kept((Conn, Life)),
+    Kept(Lease),
     Room(Opening),
     Nothing,
 }
@@ -516,5 +547,7 @@ enum Found {
 enum Missed {
     /// The connection still counts as one that is being made.
     Stalled(Opening),
+    /// Whoever was asked failed, and will not be asked for a while. The others are worth waiting for.
+    Busy(AcquireError),
     Failed(AcquireError),
 }

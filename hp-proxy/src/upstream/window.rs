@@ -26,6 +26,8 @@ pub(super) struct Window {
     nearest: Option<Duration>,
     /// When something stalled, ended or was let in last.
     moved_at: Instant,
+    /// When the endpoint refused a connection while no other one had any to give; nobody dials it until a while after.
+    refused_at: Option<Instant>,
 }
 
 /// What becomes of a dial that stalled.
@@ -46,6 +48,7 @@ impl Default for Window {
             credit: 0,
             nearest: None,
             moved_at: Instant::START,
+            refused_at: None,
         }
     }
 }
@@ -100,9 +103,27 @@ impl Window {
         }
     }
 
+    /// The endpoint refused a connection, and whoever wanted one waits for another endpoint. Without a pause this one, which has room all the time, would take
+    /// every request that waits, and fail it.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        self.refused_at = Some(now);
+    }
+
+    /// Whether its pause is over by now, if it was in one.
+    pub(super) fn end_pause(&mut self, now: Instant) -> bool {
+        let is_over = self.refused_at.is_some_and(|at| now - at >= HELD_BACK_MAX);
+        if is_over {
+            self.refused_at = None;
+        }
+        is_over
+    }
+
     /// Somebody has waited for long. Where nothing has moved either, the fresh connections are slow, not queueing (a
     /// download, a tunnel): twice as many are allowed. Whether that has happened.
     pub(super) fn widen(&mut self, now: Instant) -> bool {
+        if self.end_pause(now) {
+            return self.has_room();
+        }
         let Some(limit) = self.limit else {
             return false;
         };
@@ -121,12 +142,17 @@ impl Window {
 
     /// Whether one more may be begun.
     pub(super) fn has_room(&self) -> bool {
-        self.limit.is_none_or(|limit| self.fresh() < limit)
+        self.refused_at.is_none() && self.limit.is_none_or(|limit| self.fresh() < limit)
     }
 
-    /// Whether something has stalled not long ago.
+    /// Whether something has stalled, or was refused, not long ago.
     pub(super) fn is_limited(&self) -> bool {
-        self.limit.is_some()
+        self.limit.is_some() || self.is_refusing()
+    }
+
+    /// Whether nobody dials it for a while.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refused_at.is_some()
     }
 
     /// How long an attempt may stay undecided, after so many that stalled. `None` while nobody knows how far the endpoint
@@ -277,6 +303,17 @@ mod tests {
             }
         });
         assert!(!window.is_limited());
+    }
+
+    #[test]
+    fn who_refused_has_no_room_until_a_pause_is_over() {
+        let mut window = window(0, 0);
+        window.refuse(NOW);
+        assert!(!window.has_room() && window.is_limited());
+        assert!(!window.widen(NOW + HELD_BACK_MAX / 2) && !window.has_room());
+        assert!(window.widen(NOW + HELD_BACK_MAX));
+        assert!(window.has_room() && !window.is_limited());
+        assert!(!window.end_pause(NOW + HELD_BACK_MAX), "it is over");
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub(super) struct Wish {
     pub(super) number: u64,
     /// Attempts that stalled: its patience doubles with each, also when it waited meanwhile.
     pub(super) stalls: u32,
+    pub(super) instead: Instead,
+}
+
+/// What will do where the connection that was chosen cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// Whatever another endpoint has.
+    Any,
+    /// One that is made for it.
+    Fresh,
 }
 
 impl Wish {
@@ -30,6 +40,7 @@ impl Wish {
             aim,
             number,
             stalls: 0,
+            instead: Instead::Any,
         }
     }
 }

@@ -8,6 +8,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+facts! {
+    no_request_waits_while_a_connection_idles_for_long,
+    without_borrowing_some_do,
+}
+
 /// What became of each request, by its number.
 #[derive(Default)]
 pub(crate) struct Log(RefCell<Vec<Request>>);
@@ -119,7 +124,7 @@ fn played(face: Face, seed: u64, upstream: &str) -> Lab {
     lab
 }
 
-pub(crate) fn no_request_waits_while_a_connection_idles_for_long(face: Face) {
+fn no_request_waits_while_a_connection_idles_for_long(face: Face) {
     let mut borrowed = 0;
     for seed in 0..20 {
         let lab = played(face, seed, "max_conns = 3");
@@ -134,7 +139,7 @@ pub(crate) fn no_request_waits_while_a_connection_idles_for_long(face: Face) {
 }
 
 /// An alarm that never rang is none.
-pub(crate) fn without_borrowing_some_do(face: Face) {
+fn without_borrowing_some_do(face: Face) {
     let waits = |seed| {
         let lab = played(face, seed, "max_conns = 3\nborrow = \"never\"");
         lab.log.waited(3).is_some()

@@ -1,7 +1,7 @@
 //! Which connection to a backend a request takes, and how many there are.
 
 use crate::Engine;
-use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy};
+use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, refusing};
 use hp_core::sys::limits;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -96,6 +96,49 @@ pub(crate) fn backends_take_turns(engine: Engine) {
         exchange(&mut client, &mut to_one);
         exchange(&mut client, &mut to_other);
     }
+}
+
+/// As many connections as an endpoint may have, all of them idle, are no reason to tell a client that no backend accepts any.
+pub(crate) fn who_is_refused_takes_a_connection_that_idles_elsewhere(engine: Engine) {
+    let (_socket, nobody) = refusing();
+    let backend = Backend::new();
+    let text = format!(
+        "[[route]]\nupstream = \"u\"\n[upstream.u]\nendpoints = [\"{nobody}\", \"{}\"]\nmax_conns = 1\n",
+        backend.addr
+    );
+    let proxy = Proxy::start_from_file(engine, &text);
+    let mut client = proxy.asked(GET);
+    let mut upstream = backend.answers(OK);
+    assert_eq!(client.response().body, b"hi");
+    for _ in 0..4 {
+        exchange(&mut client, &mut upstream);
+    }
+    backend.has_nobody();
+}
+
+/// Who refuses has room all the time, and must not take what others will have room for.
+pub(crate) fn who_is_refused_waits_for_those_who_are_busy(engine: Engine) {
+    let (_socket, nobody) = refusing();
+    let backend = Backend::new();
+    let flags = "--upstream-conns-max 1 --queue-timeout 60s --backend";
+    let proxy = Proxy::before(engine, &backend, &format!("{flags} {nobody}"));
+    let mut busy = proxy.asked(GET);
+    let mut upstream = backend.request().0;
+    let mut waiting: Vec<Peer> = Vec::new();
+    for count in 1..=6 {
+        waiting.push(proxy.asked(GET));
+        proxy.counts_to("queued", count);
+    }
+    upstream.send(OK);
+    assert_eq!(busy.response().body, b"hi");
+    for _ in &waiting {
+        upstream.request();
+        upstream.send(OK);
+    }
+    for client in &mut waiting {
+        assert_eq!(client.response().body, b"hi");
+    }
+    backend.has_nobody();
 }
 
 pub(crate) fn requests_beyond_the_limit_of_connections_wait_and_are_all_answered(engine: Engine) {

@@ -11,7 +11,6 @@ use hp_proxy::config::forwarding::Forwarding;
 use hp_proxy::config::plan::{
     Endpoint as Server, Limits as ProxyLimits, MULTIPLEX, OneRoute, Plan, Timeouts,
 };
-use hp_proxy::shared::Message;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -63,18 +62,7 @@ pub(crate) fn play(conditions: &Conditions, scene: &Scene) -> Result<Record, Str
         let outcome = play::play(&neighbours, &scene_played).await;
         into.replace(Some(outcome));
     });
-    let run = |done: &mut dyn FnMut() -> bool| {
-        let stuck = world.run_until(done, LIMITS);
-        stuck.map_err(|stuck| stuck.to_string())
-    };
-    run(&mut || played.borrow().is_some())?;
-    proxy.tell(Message::Drain);
-    run(&mut || proxy.has_ended.get())?;
-    let panics = proxy.rt.panics() + rt.panics();
-    world.shut_down().map_err(|leaks| leaks.to_string())?;
-    if panics > 0 {
-        return Err(format!("{panics} tasks panicked"));
-    }
+    proxy.play_to_end((&world, &rt), LIMITS, || played.borrow().is_some())?;
     let mut record = played.take().expect("it was waited for")?;
     record.settle(&PROXY.to_string(), scene.chunks);
     Ok(record)

@@ -10,7 +10,6 @@ use hp_oracle::reading::{End, Reading};
 use hp_oracle::strict;
 use hp_proxy::cli;
 use hp_proxy::config::plan::Plan;
-use hp_proxy::shared::Message;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -75,18 +74,7 @@ pub(crate) fn play_with(script: &Script, flags: &[&str]) -> Result<Played, Strin
     });
     rt.spawn(Rc::clone(&stage).accept(listener));
     rt.spawn(Rc::clone(&stage).send_clients());
-    let run = |done: &mut dyn FnMut() -> bool| {
-        let stuck = world.run_until(done, LIMITS);
-        stuck.map_err(|stuck| stuck.to_string())
-    };
-    run(&mut || stage.is_over.get())?;
-    proxy.tell(Message::Drain);
-    run(&mut || proxy.has_ended.get())?;
-    let panics = proxy.rt.panics() + rt.panics();
-    world.shut_down().map_err(|leaks| leaks.to_string())?;
-    if panics > 0 {
-        return Err(format!("{panics} tasks panicked"));
-    }
+    proxy.play_to_end((&world, &rt), LIMITS, || stage.is_over.get())?;
     if let Some(what) = stage.failure.take() {
         return Err(what);
     }

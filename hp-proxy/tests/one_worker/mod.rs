@@ -2,7 +2,7 @@
 
 use hp_core::rt::Rt;
 use hp_core::rt::mesh::{Mesh, WorkerId};
-use hp_core::rt::sim::Host;
+use hp_core::rt::sim::{Host, Limits, World};
 use hp_core::rt::worker::Context;
 use hp_proxy::config::plan::{ListenerId, Plan};
 use hp_proxy::counters::Rows;
@@ -13,8 +13,8 @@ use std::io;
 use std::rc::Rc;
 
 pub(crate) struct OneWorker {
-    pub(crate) rt: Rt,
-    pub(crate) has_ended: Rc<Cell<bool>>,
+    rt: Rt,
+    has_ended: Rc<Cell<bool>>,
     mesh: Mesh<Message>,
 }
 
@@ -45,7 +45,32 @@ impl OneWorker {
         Ok(proxy)
     }
 
-    pub(crate) fn tell(&self, message: Message) {
+    /// Turns a world until its play is over, and a drain after that has ended. `other`: the runtime of whoever plays with the proxy.
+    ///
+    /// # Errors
+    /// What did not come to its end, was left open, or panicked.
+    pub(crate) fn play_to_end(
+        &self,
+        (world, other): (&World, &Rt),
+        limits: Limits,
+        mut is_over: impl FnMut() -> bool,
+    ) -> Result<(), String> {
+        let run = |done: &mut dyn FnMut() -> bool| {
+            let stuck = world.run_until(done, limits);
+            stuck.map_err(|stuck| stuck.to_string())
+        };
+        run(&mut is_over)?;
+        self.tell(Message::Drain);
+        run(&mut || self.has_ended.get())?;
+        let panics = self.rt.panics() + other.panics();
+        world.shut_down().map_err(|leaks| leaks.to_string())?;
+        if panics > 0 {
+            return Err(format!("{panics} tasks panicked"));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, message: Message) {
         match self.mesh.send(WORKER, message) {
             Ok(()) => (),
             Err(_full) => unreachable!("a mailbox takes more than two messages"),

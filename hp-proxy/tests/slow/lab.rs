@@ -1,5 +1,6 @@
 //! The proxy between a host of clients and a host of backends, each party a script.
 
+use crate::faces;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Conn, Listener, Rx};
 use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
@@ -112,12 +113,12 @@ impl Lab {
         }
         let accepted = self.serve(backend);
         let mut lent_bytes_max = 0;
-        self.run(&mut || {
+        self.run(|| {
             lent_bytes_max = lent_bytes_max.max(self.proxy.holdings().lent_bytes);
             self.ended.get() == count + accepted.get()
         });
         self.mesh.send(WorkerId(0), Message::Drain).unwrap();
-        self.run(&mut || self.has_drained.get());
+        self.run(|| self.has_drained.get());
         self.world.shut_down().unwrap();
         lent_bytes_max
     }
@@ -141,12 +142,9 @@ impl Lab {
         accepted
     }
 
-    fn run(&self, done: &mut dyn FnMut() -> bool) {
-        let stuck = self
-            .world
-            .run_until(&mut || self.panics() > 0 || done(), LIMITS);
-        assert_eq!(self.panics(), 0, "the message is above");
-        stuck.unwrap();
+    fn run(&self, done: impl FnMut() -> bool) {
+        let rts = [&self.clients, &self.backends, &self.proxy];
+        faces::run(&self.world, rts, LIMITS, done);
     }
 
     fn part(&self, rt: &Rt, part: impl Future<Output = ()> + 'static) {
@@ -155,13 +153,6 @@ impl Lab {
             part.await;
             ended.set(ended.get() + 1);
         });
-    }
-
-    fn panics(&self) -> u64 {
-        [&self.clients, &self.backends, &self.proxy]
-            .map(Rt::panics)
-            .iter()
-            .sum()
     }
 }
 

@@ -5,7 +5,15 @@ use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::sim::Face;
 
-pub(crate) fn a_backend_that_does_not_read_stops_its_client(face: Face) {
+facts! {
+    a_backend_that_does_not_read_stops_its_client,
+    a_client_that_does_not_read_stops_its_backend,
+    a_thousand_slow_readers_hold_a_bound_each,
+    idle_connections_hold_nothing,
+    interim_answers_that_nobody_reads_are_bounded,
+}
+
+fn a_backend_that_does_not_read_stops_its_client(face: Face) {
     let lab = Lab::new(face, |plan, _| plan.timeouts.body = 10 * MINUTE);
     let lent_bytes_max = lab.play(
         1,
@@ -23,7 +31,7 @@ pub(crate) fn a_backend_that_does_not_read_stops_its_client(face: Face) {
     assert!(lent_bytes_max <= HELD_MAX, "{lent_bytes_max}");
 }
 
-pub(crate) fn a_client_that_does_not_read_stops_its_backend(face: Face) {
+fn a_client_that_does_not_read_stops_its_backend(face: Face) {
     let lab = Lab::new(face, |plan, _| plan.timeouts.body = 10 * MINUTE);
     let lent_bytes_max = lab.play(
         1,
@@ -43,7 +51,7 @@ pub(crate) fn a_client_that_does_not_read_stops_its_backend(face: Face) {
     assert!(lent_bytes_max <= HELD_MAX, "{lent_bytes_max}");
 }
 
-pub(crate) fn a_thousand_slow_readers_hold_a_bound_each(face: Face) {
+fn a_thousand_slow_readers_hold_a_bound_each(face: Face) {
     const READERS: usize = 1000;
     const LEN: usize = 60_000;
     let lab = Lab::new(face, |_, hosts| {
@@ -71,7 +79,7 @@ pub(crate) fn a_thousand_slow_readers_hold_a_bound_each(face: Face) {
     );
 }
 
-pub(crate) fn idle_connections_hold_nothing(face: Face) {
+fn idle_connections_hold_nothing(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     let proxy = lab.proxy.clone();
     lab.play(
@@ -96,7 +104,7 @@ pub(crate) fn idle_connections_hold_nothing(face: Face) {
 }
 
 /// Sixty-four heads of half a kilobyte are no storm, but two megabytes of them are.
-pub(crate) fn interim_answers_that_nobody_reads_are_bounded(face: Face) {
+fn interim_answers_that_nobody_reads_are_bounded(face: Face) {
     let lab = Lab::new(face, |_, hosts| {
         hosts.clients.set_buffer_bytes(1024);
         hosts.proxy.set_buffer_bytes(1024);

@@ -5,9 +5,29 @@ use hp_core::rt::net::Rx;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::sim::Face;
 
+facts! {
+    a_slow_reader_that_reads_on_gets_all,
+    a_reader_below_the_rate_is_cut,
+    a_client_that_sends_all_and_takes_nothing_is_cut,
+    a_client_that_sends_on_and_takes_nothing_is_cut,
+    a_reader_below_the_rate_is_served_where_there_is_no_rate,
+    a_slow_sender_above_the_rate_is_answered,
+    a_sender_below_the_rate_is_408,
+    a_backend_that_reads_on_may_pause_in_its_answer,
+    a_backend_that_says_little_for_an_hour_is_passed_on,
+    content_that_need_not_come_does_not_end_the_answer,
+    both_bodies_may_be_on_their_way_for_an_hour,
+    continue_is_said_in_the_backends_stead,
+    continue_is_not_said_into_an_answer_that_has_begun,
+    who_never_says_continue_is_504_where_the_proxy_says_none,
+    a_client_that_was_told_to_go_on_and_does_not_is_408,
+    a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent,
+    a_tunnel_is_silent_from_its_last_byte_on,
+}
+
 /// A socket of a megabyte says that there is room when a third of it is free, which this client takes longer for than any
 /// pause may be; it was cut.
-pub(crate) fn a_slow_reader_that_reads_on_gets_all(face: Face) {
+fn a_slow_reader_that_reads_on_gets_all(face: Face) {
     let lab = Lab::new(face, |_plan, hosts| hosts.proxy.set_buffer_bytes(1 << 20));
     lab.play(
         1,
@@ -25,7 +45,7 @@ pub(crate) fn a_slow_reader_that_reads_on_gets_all(face: Face) {
     );
 }
 
-pub(crate) fn a_reader_below_the_rate_is_cut(face: Face) {
+fn a_reader_below_the_rate_is_cut(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -49,7 +69,7 @@ pub(crate) fn a_reader_below_the_rate_is_cut(face: Face) {
 }
 
 /// The end of its content used to take away the deadline for its taking the answer.
-pub(crate) fn a_client_that_sends_all_and_takes_nothing_is_cut(face: Face) {
+fn a_client_that_sends_all_and_takes_nothing_is_cut(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -72,7 +92,7 @@ pub(crate) fn a_client_that_sends_all_and_takes_nothing_is_cut(face: Face) {
 }
 
 /// What it sends must not pay for what it does not take.
-pub(crate) fn a_client_that_sends_on_and_takes_nothing_is_cut(face: Face) {
+fn a_client_that_sends_on_and_takes_nothing_is_cut(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -97,7 +117,7 @@ pub(crate) fn a_client_that_sends_on_and_takes_nothing_is_cut(face: Face) {
     );
 }
 
-pub(crate) fn a_reader_below_the_rate_is_served_where_there_is_no_rate(face: Face) {
+fn a_reader_below_the_rate_is_served_where_there_is_no_rate(face: Face) {
     let lab = Lab::new(face, |plan, hosts| {
         plan.limits.body_rate_min = 0;
         hosts.clients.set_buffer_bytes(1024);
@@ -118,7 +138,7 @@ pub(crate) fn a_reader_below_the_rate_is_served_where_there_is_no_rate(face: Fac
     );
 }
 
-pub(crate) fn a_slow_sender_above_the_rate_is_answered(face: Face) {
+fn a_slow_sender_above_the_rate_is_answered(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -140,7 +160,7 @@ pub(crate) fn a_slow_sender_above_the_rate_is_answered(face: Face) {
 }
 
 /// No pause is long, and yet it would take a day.
-pub(crate) fn a_sender_below_the_rate_is_408(face: Face) {
+fn a_sender_below_the_rate_is_408(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -165,7 +185,7 @@ pub(crate) fn a_sender_below_the_rate_is_408(face: Face) {
 }
 
 /// It has begun to answer, and goes on when it has the rest of the request: minutes in which it is busy, and says nothing.
-pub(crate) fn a_backend_that_reads_on_may_pause_in_its_answer(face: Face) {
+fn a_backend_that_reads_on_may_pause_in_its_answer(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -187,7 +207,7 @@ pub(crate) fn a_backend_that_reads_on_may_pause_in_its_answer(face: Face) {
     );
 }
 
-pub(crate) fn a_backend_that_says_little_for_an_hour_is_passed_on(face: Face) {
+fn a_backend_that_says_little_for_an_hour_is_passed_on(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -213,7 +233,7 @@ pub(crate) fn a_backend_that_says_little_for_an_hour_is_passed_on(face: Face) {
 }
 
 /// The content was not sent for as long as content may pause, which ended the answer as well.
-pub(crate) fn content_that_need_not_come_does_not_end_the_answer(face: Face) {
+fn content_that_need_not_come_does_not_end_the_answer(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -241,7 +261,7 @@ pub(crate) fn content_that_need_not_come_does_not_end_the_answer(face: Face) {
 }
 
 /// Either direction used to move the deadline of the other, or to take it away.
-pub(crate) fn both_bodies_may_be_on_their_way_for_an_hour(face: Face) {
+fn both_bodies_may_be_on_their_way_for_an_hour(face: Face) {
     let lab = Lab::new(face, |plan, _| plan.limits.body_rate_min = 0);
     lab.play(
         1,
@@ -272,7 +292,7 @@ pub(crate) fn both_bodies_may_be_on_their_way_for_an_hour(face: Face) {
     );
 }
 
-pub(crate) fn continue_is_said_in_the_backends_stead(face: Face) {
+fn continue_is_said_in_the_backends_stead(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -301,7 +321,7 @@ pub(crate) fn continue_is_said_in_the_backends_stead(face: Face) {
     );
 }
 
-pub(crate) fn continue_is_not_said_into_an_answer_that_has_begun(face: Face) {
+fn continue_is_not_said_into_an_answer_that_has_begun(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -324,7 +344,7 @@ pub(crate) fn continue_is_not_said_into_an_answer_that_has_begun(face: Face) {
 }
 
 /// It is the backend that owes a word, not the client.
-pub(crate) fn who_never_says_continue_is_504_where_the_proxy_says_none(face: Face) {
+fn who_never_says_continue_is_504_where_the_proxy_says_none(face: Face) {
     let lab = Lab::new(face, |plan, _| plan.timeouts.until_continue = None);
     lab.play(
         1,
@@ -341,7 +361,7 @@ pub(crate) fn who_never_says_continue_is_504_where_the_proxy_says_none(face: Fac
     );
 }
 
-pub(crate) fn a_client_that_was_told_to_go_on_and_does_not_is_408(face: Face) {
+fn a_client_that_was_told_to_go_on_and_does_not_is_408(face: Face) {
     let lab = Lab::new(face, |_, _| ());
     lab.play(
         1,
@@ -362,7 +382,7 @@ pub(crate) fn a_client_that_was_told_to_go_on_and_does_not_is_408(face: Face) {
     );
 }
 
-pub(crate) fn a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent(face: Face) {
+fn a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent(face: Face) {
     const LEN: u64 = 400_000;
     let lab = Lab::new(face, |plan, hosts| {
         plan.timeouts.tunnel = 10 * SECOND;
@@ -390,7 +410,7 @@ pub(crate) fn a_tunnel_in_which_a_slow_end_takes_bytes_is_not_silent(face: Face)
 }
 
 /// Found by the simulation: what an end took at once counted as news when the limit had passed, and gave it another one.
-pub(crate) fn a_tunnel_is_silent_from_its_last_byte_on(face: Face) {
+fn a_tunnel_is_silent_from_its_last_byte_on(face: Face) {
     const LEN: u64 = 20_000;
     let lab = Lab::new(face, |plan, hosts| {
         plan.timeouts.tunnel = 100 * SECOND;

@@ -16,6 +16,17 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// That of an HTTP/1 message, by what stands behind the dot; 0 or 1, for the tokeniser takes nothing else.
+    #[inline]
+    pub(super) fn of_minor(minor: u8) -> Self {
+        match minor {
+            0 => Self::Http10,
+            _ => Self::Http11,
+        }
+    }
+}
+
 /// What a parser made of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parse<T> {

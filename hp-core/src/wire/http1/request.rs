@@ -98,11 +98,7 @@ pub fn parse_request<'h, 'b>(
     let headers: &'h [httparse::Header<'b>] = lines.headers;
     head::check_line_ends(message, line_len, headers).map_err(RequestError::Head)?;
 
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = Version::of_minor(minor);
     let method = Method::classify(method);
     let target = Target::parse(method, text).ok_or(RequestError::TargetInvalid)?;
     let fields = Fields::new(headers, kinds).map_err(|error| RequestError::Head(error.into()))?;

@@ -87,11 +87,7 @@ pub fn parse_response<'h, 'b>(
     }
     let headers: &'h [httparse::Header<'b>] = lines.headers;
     head::check_line_ends(message, line_end, headers).map_err(ResponseError::Head)?;
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = Version::of_minor(minor);
     let fields = Fields::new(headers, kinds).map_err(|error| ResponseError::Head(error.into()))?;
     let facts = facts(version, status, context, &fields)?;
     Ok(Parse::Complete(ResponseHead {

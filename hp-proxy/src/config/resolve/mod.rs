@@ -28,6 +28,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     let engine = resolver.engine();
     let workers = resolver.once("workers", Section::count);
     let workers = workers.unwrap_or_else(worker::count_for_this_process);
+    let spin = resolver.spin(engine);
     let timeouts = resolver.timeouts();
     let limits = resolver.limits();
     let dns = resolver.dns();
@@ -50,6 +51,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
         table: Table::new(resolved.rules),
         workers,
         engine,
+        spin,
         forwarding,
         timeouts,
         limits,
@@ -107,6 +109,16 @@ impl Resolver<'_> {
         let word = self.word("engine");
         word.and_then(|word| word.parse().ok())
             .unwrap_or(Engine::Auto) // Its shape has the words.
+    }
+
+    fn spin(&mut self, engine: Engine) -> Duration {
+        let spin = self.time("spin", Duration::ZERO);
+        if engine == Engine::Threads && !spin.is_zero() {
+            let place = self.place("spin");
+            let reason = "does nothing with engine threads, where each connection has a thread; leave one of them out";
+            self.report.error(&place, reason);
+        }
+        spin
     }
 
     fn timeouts(&mut self) -> Timeouts {

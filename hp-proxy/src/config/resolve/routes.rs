@@ -81,6 +81,17 @@ impl Resolver<'_> {
         resolved
     }
 
+    /// Reports where more than one of these keys is given, all of which say the same kind of thing. Whether any is.
+    fn at_most_one(&mut self, section: &Section, keys: &[&str], say: &str) -> bool {
+        let keys = keys.iter().copied();
+        let given: Vec<&str> = keys.filter(|key| section.entry(key).is_some()).collect();
+        if let [_, second, ..] = given.as_slice() {
+            let reason = format!("{} {say}; keep one of them", given.join(" and "));
+            self.report.error(section.place_of(second), reason);
+        }
+        !given.is_empty()
+    }
+
     fn name(&mut self, section: &Section, rules: &[Rule], given: &mut Given) -> String {
         let Given { names, numbers } = given;
         if let Some((name, place)) = section.text("name") {

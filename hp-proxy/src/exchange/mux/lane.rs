@@ -166,14 +166,15 @@ impl Lane {
 
     /// The connection comes back from the exchange that it was lent to, with what has come behind its answer, or it does not.
     pub(super) fn take_back(&self, back: Option<(Lease, Vec<u8>)>) {
+        self.upstream.leave_lane(self.place());
         self.hold.replace(Hold::Back(back));
         self.wake();
     }
 
     /// Gives the connection, on which nobody waits, back to those that exchanges have for themselves.
-    pub(super) fn let_go(&self) {
+    pub(super) fn let_go(&self, local: &Local) {
         if self.queue.borrow().is_empty() && !self.is_lent() {
-            self.put_back();
+            self.put_back(local);
             self.wake();
         }
     }
@@ -244,6 +245,11 @@ impl Lane {
 
     fn is_lent(&self) -> bool {
         matches!(&*self.hold.borrow(), Hold::Lent)
+    }
+
+    /// Whether others wait for the end of an answer that its exchange passes on.
+    fn keeps_waiting(&self) -> bool {
+        self.is_lent() && self.first().is_some() && self.ending.get().is_none()
     }
 
     /// Takes up what has come.
@@ -318,7 +324,7 @@ impl Lane {
             return Flow::End;
         }
         if self.upstream.has_queue() || self.upstream.is_lane_spent(self.place()) {
-            return self.put_back();
+            return self.put_back(local);
         }
         self.set_deadline(now + IDLE_TIME);
         Flow::On
@@ -351,7 +357,7 @@ impl Lane {
     /// The deadline has passed: nobody waits, or whoever is first waits for too long.
     fn be_late(&self, local: &Rc<Local>) -> Flow {
         let (Some(key), Some(until)) = (self.first(), self.deadline_of_first(local)) else {
-            return self.put_back();
+            return self.put_back(local);
         };
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         if local.rt().now() >= until && !has_begun {
@@ -403,12 +409,13 @@ impl Lane {
         let Some(lane) = self.myself(local) else {
             return Flow::End; // Never: the table has it until it ends.
         };
-        let Hold::Here(lease) = self.hold.replace(Hold::Lent) else {
+        let Hold::Here(mut lease) = self.hold.replace(Hold::Lent) else {
             self.hold.replace(Hold::Gone);
             return Flow::End; // Never: only what is here is received on.
         };
+        lease.begin_exchange(since);
         self.pop_first();
-        self.leave(local);
+        local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
@@ -470,7 +477,7 @@ impl Lane {
     }
 
     /// Nobody waits: the connection goes back to those that exchanges have for themselves.
-    fn put_back(&self) -> Flow {
+    fn put_back(&self, local: &Local) -> Flow {
         self.ending.set(Some(LaneEnd::Idle));
         self.upstream.close_lane(self.place());
         if let Hold::Here(lease) = self.hold.replace(Hold::Gone) {
@@ -478,7 +485,7 @@ impl Lane {
                 drop(lease); // Nobody has asked for anything.
             } else {
                 // The exchange that it had before it was shared counts, too.
-                lease.put_back_after(self.answers.get().saturating_add(1));
+                local.keep_after(lease, self.answers.get().saturating_add(1));
             }
         }
         Flow::End
@@ -495,7 +502,7 @@ impl Ending {
     async fn run(self) {
         let Self { local, lane } = &self;
         loop {
-            let event = if lane.is_lent() && lane.ending.get().is_none() {
+            let event = if lane.keeps_waiting() {
                 let pause = local.rt().sleep(lane.stall());
                 match race(lane.next(), pause).await {
                     First::One(event) => event,

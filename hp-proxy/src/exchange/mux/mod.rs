@@ -104,7 +104,7 @@ pub(super) fn spare(worker: &Generation, request: &Request) {
         lanes.get(place.key).map(Rc::clone)
     });
     if let Some(lane) = lane {
-        lane.let_go();
+        lane.let_go(worker);
     }
 }
 
@@ -122,10 +122,12 @@ pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Le
     }
 }
 
-/// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2.
+/// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2. Nor may others stand
+/// behind HEAD: content that a server wrongly sends with the answer would be read as the next client's answer.
 fn may_share(request: &Request) -> bool {
     let facts = &request.facts;
     facts.is_safe
+        && !facts.is_head
         && !facts.upgrade
         && !facts.is_connect
         && !facts.expect_continue
@@ -167,16 +169,10 @@ async fn deliver(
         sent: &[], // No other protocol was asked for.
         progress: &progress,
     };
-    let received = match race(answering.head(&mut reader, out), client.conn.failure()).await {
-        First::One(received) => received,
-        First::Other(_reset) => {
-            enter(Table::Exchange, "Awaiting", "client leaves");
-            return Some(Err(Failure::ClientGone));
-        }
-    };
-    let begun = match received {
+    let begun = match answering.head_watching(&mut reader, out).await {
         Ok(begun) => begun,
-        Err(failure) if failure.allows_retry() => {
+        // What is no answer may be the rest of the one before it, which was another client's.
+        Err(failure) if failure.allows_retry() || matches!(failure, Failure::Response(_)) => {
             worker.row().retries.add(1);
             return None;
         }

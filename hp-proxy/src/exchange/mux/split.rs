@@ -27,8 +27,6 @@ enum First {
     /// It had so many bytes.
     Answered(usize, Next),
     Stop(Stop),
-    /// It will not do; its exchange has been told.
-    Refused,
 }
 
 /// What may follow an answer.
@@ -80,10 +78,6 @@ impl Lane {
                     }
                 }
                 First::Stop(stop) => return split(stop),
-                First::Refused => {
-                    self.pop_first();
-                    return split(Stop::End);
-                }
             }
         }
     }
@@ -107,12 +101,8 @@ impl Lane {
         let head = match parse_response(bytes, limits, &mut scratch, context) {
             Ok(Parse::Complete(head)) => head,
             Ok(Parse::Partial) => return First::Stop(Stop::More(0)),
-            Err(error) => {
-                drop(waiting);
-                self.leave(local);
-                lanes.settle(key, Outcome::Failed(Failure::Response(error)));
-                return First::Refused;
-            }
+            // Not this one's answer, perhaps, but more of the last one than was said: it is sent again like those behind it. Alone it learns whose it is.
+            Err(_no_answer) => return First::Stop(Stop::End),
         };
         let length = match head.facts.framing {
             ResponseFraming::Empty => Some(0),

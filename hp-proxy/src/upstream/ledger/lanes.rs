@@ -38,10 +38,11 @@ impl Ledger {
         self.publish(endpoint);
     }
 
-    /// How many connections an endpoint may have, if any of them may become a lane; `None` when the upstream is gone.
+    /// How many connections an endpoint may have, if any of them may become a lane; `None` when it is gone, or the upstream.
     pub(in crate::upstream) fn conns_for_lanes(&self, endpoint: usize) -> Option<Option<u32>> {
-        let one = self.endpoints.get(endpoint).filter(|_| !self.is_closing)?;
-        Some(self.conns_max.map(|max| one.share(max)))
+        let one = self.endpoints.get(endpoint)?;
+        let may_share = !self.is_closing && one.member.is_some();
+        may_share.then(|| self.conns_max.map(|max| one.share(max)))
     }
 
     /// Whether requests wait for a connection while lanes have all that their endpoint may have: what was left to those was lent since.

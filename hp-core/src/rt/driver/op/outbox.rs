@@ -86,6 +86,18 @@ impl Outbox {
             .map_or(0, |parcel| parcel.bytes.len())
     }
 
+    /// Bytes of a connection's letters.
+    fn in_letters(&self, to: Key) -> usize {
+        let (mut start, mut bytes) = (0, 0);
+        for letter in &self.letters {
+            if letter.to == to {
+                bytes += letter.end - start;
+            }
+            start = letter.end;
+        }
+        bytes
+    }
+
     /// Whether nothing was written in this turn that has not left.
     fn is_empty(&self) -> bool {
         self.letters.is_empty() && self.parcels_used == 0
@@ -127,12 +139,17 @@ impl Io {
         Ok(())
     }
 
-    /// Bytes that were gathered or queued for a connection, and that the kernel has not taken.
+    /// Bytes that were gathered, written or queued for a connection, and that the kernel has not taken.
     pub(crate) fn unsent(&self, key: Key) -> usize {
         let Some(slot) = self.conns.get(key) else {
             return 0;
         };
-        slot.tx.len() + self.outbox.gathered(key)
+        let in_outbox = match (slot.has_letter, slot.gathers) {
+            (false, _) => 0,
+            (true, true) => self.outbox.gathered(key),
+            (true, false) => self.outbox.in_letters(key),
+        };
+        slot.tx.len() + in_outbox
     }
 
     /// Hands everything to the kernel: what was gathered, for its receivers have most to do; then the rest, in the order in which it

@@ -21,19 +21,9 @@ impl Resolver<'_> {
         upstreams: &Upstreams,
     ) -> Action {
         let keys = ["upstream", "split", "redirect", "answer"];
-        let given: Vec<&str> = keys
-            .into_iter()
-            .filter(|key| section.entry(key).is_some())
-            .collect();
-        if let [_, second, ..] = given.as_slice() {
-            let reason = format!(
-                "{} say what to do with a request; keep one of them",
-                given.join(" and ")
-            );
-            self.report.error(section.place_of(second), reason);
-        }
+        let is_given = self.at_most_one(section, &keys, "say what to do with a request");
         let is_closed = section.flag("maintenance");
-        if given.is_empty() && !is_closed {
+        if !is_given && !is_closed {
             let reason = "a route needs one of upstream, split, redirect, answer and maintenance";
             self.report.error(&section.place, reason);
         }
@@ -119,15 +109,7 @@ impl Resolver<'_> {
             self.missing(redirect, "to", "where the redirect leads");
             return None;
         };
-        let names = [
-            Name::Path,
-            Name::Uri,
-            Name::Query,
-            Name::Host,
-            Name::ClientIp,
-            Name::Route,
-        ];
-        let to = self.template((text, place), &names, groups)?;
+        let to = self.template((text, place), &OF_REQUEST, groups)?;
         let has_host = rules.iter().all(|rule| rule.host != HostRule::Any);
         if !redirect.flag("any_host") {
             match leads(&to) {
@@ -242,15 +224,7 @@ impl Resolver<'_> {
         let Some(changes) = section.section("request_headers") else {
             return FieldChanges::default();
         };
-        let names = [
-            Name::Path,
-            Name::Uri,
-            Name::Query,
-            Name::Host,
-            Name::ClientIp,
-            Name::Route,
-            Name::Upstream,
-        ];
+        let names = [&OF_REQUEST[..], &[Name::Upstream]].concat();
         self.field_changes(changes, &names, groups)
     }
 
@@ -270,15 +244,7 @@ impl Resolver<'_> {
             let names = [Name::ClientIp, Name::Endpoint, Name::Route, Name::Upstream];
             self.field_changes(changes, &names, None)
         } else {
-            let names = [
-                Name::Path,
-                Name::Uri,
-                Name::Query,
-                Name::Host,
-                Name::ClientIp,
-                Name::Route,
-            ];
-            self.field_changes(changes, &names, groups)
+            self.field_changes(changes, &OF_REQUEST, groups)
         };
         if let Some((name, _)) = changes
             .added
@@ -420,3 +386,13 @@ fn shown(text: &str, place: &Place) -> String {
         format!("{text:?}")
     }
 }
+
+/// What a request says wherever it goes.
+const OF_REQUEST: [Name; 6] = [
+    Name::Path,
+    Name::Uri,
+    Name::Query,
+    Name::Host,
+    Name::ClientIp,
+    Name::Route,
+];

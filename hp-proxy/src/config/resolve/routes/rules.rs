@@ -43,17 +43,7 @@ impl Resolver<'_> {
 
     fn path_rule(&mut self, section: &Section) -> PathRule {
         let keys = ["path", "path_prefix", "path_regex"];
-        let given: Vec<&str> = keys
-            .into_iter()
-            .filter(|key| section.entry(key).is_some())
-            .collect();
-        if let [_, second, ..] = given.as_slice() {
-            let reason = format!(
-                "{} say where one is enough; keep one of them",
-                given.join(" and ")
-            );
-            self.report.error(section.place_of(second), reason);
-        }
+        self.at_most_one(section, &keys, "say where one is enough");
         if let Some((text, place)) = section.text("path") {
             self.check_path(text, place);
             return PathRule::Is(text.to_owned());
