@@ -35,9 +35,17 @@ impl Kind {
         }
     }
 
-    /// Of the route with this number.
-    pub(crate) fn of(route: u32) -> Self {
+    /// The kind that people call so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let mut all = (0..KINDS).map(|route| Self::of(route, false));
+        all.find(|kind| kind.name() == name)
+            .or_else(|| (Self::Miss.name() == name).then_some(Self::Miss))
+    }
+
+    /// Of a request for the route with this number, or one like it that none takes.
+    pub(crate) fn of(route: u32, is_miss: bool) -> Self {
         match route % KINDS {
+            _ if is_miss => Self::Miss,
             0..=6 => Self::Host,
             7..=9 | 15 => Self::Method,
             10 | 11 | 19 => Self::Field,

@@ -1,7 +1,7 @@
 //! Makes the index of a list of rules.
 
-use super::index::{Asks, Check, Index, Kind, Leaf, NearText, Part, Text, bit_of};
-use super::names::Names;
+use super::index::{Asks, Check, END_MAX, Index, Leaf, More, Part, Text, Traits, bit_of};
+use super::names::{Names, Trees};
 use crate::route::RouteId;
 use crate::route::automaton::{self, Automata};
 use crate::route::radix::{Forest, NONE, Root};
@@ -34,16 +34,22 @@ impl Index {
                 forest: Forest::default(),
                 any_host: Root::EMPTY,
                 leaves: Vec::new(),
+                more: Vec::new(),
                 checks: Vec::new(),
                 automata: Automata::default(),
                 texts: String::new(),
             },
+            more: BTreeMap::new(),
             texts: BTreeMap::new(),
             automata: automaton::Builder::default(),
         };
         let names = by_name.into_iter().map(|(name, named)| {
-            let paths = (builder.paths(&named.is), builder.paths(&named.below));
-            (name, paths)
+            let trees = Trees {
+                leaves: number(builder.index.leaves.len()),
+                is: builder.paths(&named.is),
+                below: builder.paths(&named.below),
+            };
+            (name, trees)
         });
         let names = names.collect();
         builder.index.names = Names::new(&names);
@@ -64,6 +70,7 @@ struct Builder<'r> {
     rules: &'r [(RouteId, Rule)],
     index: Index,
     /// Those that are there already.
+    more: BTreeMap<More, u32>,
     texts: BTreeMap<String, Text>,
     automata: automaton::Builder,
 }
@@ -77,7 +84,7 @@ impl Builder<'_> {
             .filter_map(|index| Some((*index, rules.get(*index as usize)?)));
         let mut sorted: Vec<_> = numbered.collect();
         sorted.sort_by_key(|(_, (_, rule))| Reverse(rule.rank()));
-        let mut literals: BTreeMap<&str, Vec<Leaf>> = BTreeMap::new();
+        let mut literals: BTreeMap<&str, Vec<(Leaf, More)>> = BTreeMap::new();
         for (index, (route, rule)) in sorted {
             let leaf = self.leaf(index, *route, rule);
             literals.entry(rule.path.literal()).or_default().push(leaf);
@@ -89,54 +96,84 @@ impl Builder<'_> {
             first += number(leaves.len());
         }
         let (root, outer) = self.index.forest.grow(&keys);
-        for (mut leaves, outer) in literals.into_values().zip(outer) {
-            for leaf in &mut leaves {
-                leaf.outer = outer;
+        for (leaves, outer) in literals.into_values().zip(outer) {
+            let last = leaves.len() - 1; // It was made with one.
+            for (number, (mut leaf, more)) in leaves.into_iter().enumerate() {
+                leaf.more = self.more(More { outer, ..more });
+                if number == last {
+                    leaf.traits |= Traits::LAST;
+                }
+                self.index.leaves.push(leaf);
             }
-            if let Some(last) = leaves.last_mut() {
-                last.is_last = true;
-            }
-            self.index.leaves.extend(leaves);
         }
         root
     }
 
-    fn leaf(&mut self, index: u32, route: RouteId, rule: &Rule) -> Leaf {
+    /// A leaf and what is more to it, both without what depends on other literals.
+    fn leaf(&mut self, index: u32, route: RouteId, rule: &Rule) -> (Leaf, More) {
         let literal = rule.path.literal();
-        let (kind, automaton, back) = match &rule.path {
-            PathRule::Is(_) => (Kind::Is, NONE, 0),
-            PathRule::Any => (Kind::All, NONE, 0),
-            PathRule::Prefix(_) if literal.is_empty() || literal.ends_with('/') => {
-                (Kind::All, NONE, 0)
+        let (before, end) = split(literal);
+        let (far, near) = split(before);
+        let everything = Traits::END | Traits::SLASH | Traits::OTHER;
+        let behind = match &rule.path {
+            PathRule::Is(_) => Traits::END,
+            PathRule::Prefix(_) if !literal.is_empty() && !literal.ends_with('/') => {
+                Traits::END | Traits::SLASH
             }
-            PathRule::Prefix(_) => (Kind::Prefix, NONE, 0),
-            PathRule::Matches(pattern) => self.search(pattern, literal),
+            PathRule::Any | PathRule::Prefix(_) | PathRule::Matches(_) => everything,
         };
         let (methods, asks) = self.asks(rule);
-        Leaf {
-            literal: NearText::new(literal, |literal| self.text(literal)),
+        let (automaton, back) = match &rule.path {
+            PathRule::Matches(pattern) => self.automaton(pattern, literal),
+            _ => (NONE, 0),
+        };
+        let is_pattern = matches!(rule.path, PathRule::Matches(_));
+        let is_plain = asks == Asks::NOTHING && !is_pattern;
+        let more = More {
+            before: number(before.len()),
+            far: if far.is_empty() {
+                Text::default()
+            } else {
+                self.text(far)
+            },
+            near: padded(near),
             outer: NONE,
-            rule: index,
-            route,
             asks,
             automaton,
-            methods,
-            kind,
             back,
-            is_last: false,
-        }
+            is_searched: is_pattern && automaton == NONE,
+        };
+        let leaf = Leaf {
+            end: padded(end),
+            end_len: u8::try_from(end.len()).unwrap_or(u8::MAX), // At most 16.
+            methods,
+            traits: behind
+                | if methods == 0 { Traits::ANY_METHOD } else { 0 }
+                | if is_plain { Traits::PLAIN } else { 0 },
+            rule: index,
+            route,
+            more: NONE,
+        };
+        (leaf, more)
     }
 
-    /// How the rest of a path that begins with an expression's literal is searched.
-    fn search(&mut self, pattern: &Pattern, literal: &str) -> (Kind, u32, u8) {
+    /// Where what leaves have in common lies; it goes there if it is not there yet.
+    fn more(&mut self, more: More) -> u32 {
+        let next = number(self.index.more.len());
+        let place = *self.more.entry(more).or_insert(next);
+        if place == next {
+            self.index.more.push(more);
+        }
+        place
+    }
+
+    /// How the rest of a path that begins with an expression's literal is searched, or [`NONE`].
+    fn automaton(&mut self, pattern: &Pattern, literal: &str) -> (u32, u8) {
         let (_, before) = pattern.rest();
         let back = literal.len().checked_sub(before);
         let back = back.and_then(|back| u8::try_from(back).ok());
         let automaton = self.automata.add(pattern, literal);
-        match (automaton, back) {
-            (Some(automaton), Some(back)) => (Kind::Matches, automaton, back),
-            _ => (Kind::Searched, NONE, 0),
-        }
+        automaton.zip(back).unwrap_or((NONE, 0))
     }
 
     /// What a rule asks for besides host and path: the bits of methods, and the rest.
@@ -182,6 +219,24 @@ impl Builder<'_> {
         self.texts.insert(text.to_owned(), place);
         place
     }
+}
+
+/// A text in two: its last bytes, up to [`END_MAX`], and what stands before them.
+fn split(literal: &str) -> (&str, &str) {
+    let mut start = literal.len().saturating_sub(END_MAX);
+    while !literal.is_char_boundary(start) {
+        start += 1; // Ends: its end is one.
+    }
+    literal.split_at(start)
+}
+
+/// A text of up to [`END_MAX`] bytes, with zeros behind it.
+fn padded(text: &str) -> [u8; END_MAX] {
+    let mut padded = [0; END_MAX];
+    for (to, from) in padded.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    padded
 }
 
 /// Rules are fewer than 2^32 - 2, and so are the bytes of their texts: those of a configuration have a bound.

@@ -17,8 +17,8 @@ pub(super) struct Names {
     seed: u64,
     /// The most dots that a name with hosts below it has.
     dots_max: usize,
-    /// A bit for each length of such names: ends of other lengths need not be looked for.
-    lens: [u64; HOST_BYTES_MAX / 64 + 1],
+    /// A bit for each length of such names, from one byte on: ends of other lengths need not be looked for.
+    lens: [u64; HOST_BYTES_MAX / 64],
     /// Texts of names that are long.
     texts: String,
 }
@@ -29,7 +29,6 @@ pub(super) struct Names {
 pub(super) struct Name {
     /// In lower case, with a dot before it where names below are meant.
     text: NearText,
-    is: Root,
     below: Root,
     /// The longest name with a dot that it ends with, or [`NONE`].
     outer: u32,
@@ -43,11 +42,24 @@ struct Slot {
     tag: u32,
     /// [`NONE`] where there is none.
     name: u32,
+    /// Those of the name: so they are on their way while the name is compared.
+    trees: Trees,
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trees {
+    /// Of the paths of the name itself.
+    pub(super) is: Root,
+    /// Of the paths of names below it.
+    pub(super) below: Root,
+    /// The first leaf of both.
+    pub(super) leaves: u32,
 }
 
 impl Names {
     /// Names, each with the trees of the paths of itself and of names below it.
-    pub(super) fn new(names: &BTreeMap<String, (Root, Root)>) -> Self {
+    pub(super) fn new(names: &BTreeMap<String, Trees>) -> Self {
         let mut made = Self {
             // Whoever may choose one name, and wants it to meet others, does not know all of them.
             seed: names
@@ -56,21 +68,21 @@ impl Names {
             ..Self::default()
         };
         let numbers: BTreeMap<&str, u32> = names.keys().map(String::as_str).zip(0..).collect();
-        for (name, (is, below)) in names {
+        for (name, trees) in names {
             let ends = name.match_indices('.').map(|(dot, _)| name.get(dot..));
             let mut ends = ends.flatten().filter(|end| end.len() < name.len());
             let outer = ends.find_map(|end| numbers.get(end));
             if name.starts_with('.') {
                 made.dots_max = made.dots_max.max(name.matches('.').count());
-                if let Some(word) = made.lens.get_mut(name.len() / 64) {
-                    *word |= 1 << (name.len() % 64); // A longer one no host ends with.
+                let (word, bit) = place_of_len(name.len());
+                if let Some(word) = made.lens.get_mut(word) {
+                    *word |= 1 << bit; // A longer one no host ends with.
                 }
             }
             let text = made.near_text(name);
             made.all.push(Name {
                 text,
-                is: *is,
-                below: *below,
+                below: trees.below,
                 outer: outer.copied().unwrap_or(NONE),
             });
         }
@@ -80,11 +92,19 @@ impl Names {
         made
     }
 
-    fn fill_slots(&mut self, names: &BTreeMap<String, (Root, Root)>) {
-        let free = Slot { tag: 0, name: NONE };
+    fn fill_slots(&mut self, names: &BTreeMap<String, Trees>) {
+        let free = Slot {
+            tag: 0,
+            name: NONE,
+            trees: Trees {
+                is: Root::EMPTY,
+                below: Root::EMPTY,
+                leaves: 0,
+            },
+        };
         self.slots = vec![free; (2 * names.len()).next_power_of_two()];
         let last = self.slots.len() - 1;
-        for (number, name) in (0..).zip(names.keys()) {
+        for (number, (name, trees)) in (0..).zip(names) {
             let hash = hash(self.seed, name.as_bytes());
             let mut place = place_of(hash) & last;
             // Ends: half of the slots stay free.
@@ -95,6 +115,7 @@ impl Names {
                 *slot = Slot {
                     tag: tag_of(hash),
                     name: number,
+                    trees: *trees,
                 };
             }
         }
@@ -108,43 +129,67 @@ impl Names {
         })
     }
 
-    /// The longest name that a host is, or is below of.
+    /// The longest name that a host is, or is below of, and the tree of the paths of the host there. What may be the trees is told to
+    /// `foresee` before that is sure.
     #[inline]
-    pub(super) fn longest(&self, host: &[u8]) -> Option<&Name> {
+    pub(super) fn longest(&self, host: &[u8], foresee: impl Fn(&Trees)) -> Option<(&Name, Root)> {
         if self.slots.is_empty() || host.len() > HOST_BYTES_MAX {
             return None;
         }
-        if let Some(name) = self.named(host) {
-            return Some(name);
+        match self.named(host, &foresee) {
+            Some((name, trees)) => Some((name, trees.is)),
+            None => {
+                let (name, trees) = self.longest_below(host, &foresee)?;
+                Some((name, trees.below))
+            }
         }
+    }
+
+    /// The longest name with a dot before it that a host ends with.
+    fn longest_below(&self, host: &[u8], foresee: &impl Fn(&Trees)) -> Option<(&Name, &Trees)> {
+        let [near_lens, far_lens @ ..] = &self.lens;
+        if far_lens.iter().any(|lens| *lens != 0) {
+            return self.longest_of_far(host);
+        }
+        let dots = dots_from_the_end(host);
+        let mut farther = dots;
+        for _ in 0..self.dots_max {
+            farther &= farther.wrapping_sub(1);
+        }
+        let mut lens = dots & !farther & near_lens;
+        while lens != 0 {
+            let highest = lens.ilog2();
+            let start = host.len().checked_sub(highest as usize + 1)?;
+            if let Some(found) = self.named(host.get(start..)?, foresee) {
+                return Some(found);
+            }
+            lens ^= 1 << highest;
+        }
+        None
+    }
+
+    /// The same where names are longer than 64 bytes, which is rare.
+    #[cold]
+    fn longest_of_far(&self, host: &[u8]) -> Option<(&Name, &Trees)> {
         let dots = memchr::memrchr_iter(b'.', host).take(self.dots_max);
         let ends = dots.filter_map(|dot| host.get(dot..));
         let ends = ends.filter(|end| self.has_len(end.len()));
-        ends.filter_map(|end| self.named(end)).last()
+        ends.filter_map(|end| self.named(end, &|_| ())).last()
     }
 
-    /// The trees of the paths of a host whose longest name this is, and after it, of the names around it.
+    /// The longest name around a name, and the tree of the paths below it.
     #[inline]
-    pub(super) fn paths<'n>(
-        &'n self,
-        longest: &'n Name,
-        host: &[u8],
-    ) -> impl Iterator<Item = Root> + use<'n> {
-        let is_whole = longest.text.whole.len as usize == host.len();
-        let first = if is_whole { longest.is } else { longest.below };
-        let outer = |name: &&Name| self.all.get(name.outer as usize);
-        let around = std::iter::successors(outer(&longest), outer);
-        std::iter::once(first).chain(around.map(|name| name.below))
+    pub(super) fn outer(&self, name: &Name) -> Option<(&Name, Root)> {
+        let outer = self.all.get(name.outer as usize)?;
+        Some((outer, outer.below))
     }
 
-    #[inline]
     fn has_len(&self, len: usize) -> bool {
-        let word = self.lens.get(len / 64);
-        word.is_some_and(|word| word >> (len % 64) & 1 != 0)
+        let (word, bit) = place_of_len(len);
+        self.lens.get(word).is_some_and(|word| word >> bit & 1 != 0)
     }
 
-    #[inline]
-    fn named(&self, host: &[u8]) -> Option<&Name> {
+    fn named(&self, host: &[u8], foresee: &impl Fn(&Trees)) -> Option<(&Name, &Trees)> {
         let hash = hash(self.seed, host);
         let last = self.slots.len() - 1;
         let mut place = place_of(hash) & last;
@@ -154,11 +199,12 @@ impl Names {
                 return None;
             }
             if slot.tag == tag_of(hash) {
+                foresee(&slot.trees);
                 let name = self.all.get(slot.name as usize)?;
                 let text = name.text.bytes(&self.texts);
                 // Nearly all hosts come in lower case.
-                if host == text || host.eq_ignore_ascii_case(text) {
-                    return Some(name);
+                if are_equal(host, text) || host.eq_ignore_ascii_case(text) {
+                    return Some((name, &slot.trees));
                 }
             }
             place = (place + 1) & last;
@@ -166,29 +212,77 @@ impl Names {
     }
 }
 
+/// Whether they are; nearly all names have 16 to 32 bytes, and are compared in two steps, of which the second sees some bytes again.
+#[inline]
+fn are_equal(one: &[u8], other: &[u8]) -> bool {
+    if one.len() == other.len()
+        && one.len() <= 32
+        && let (Some(one_first), Some(one_last)) = (one.first_chunk::<16>(), one.last_chunk())
+        && let (Some(first), Some(last)) = (other.first_chunk::<16>(), other.last_chunk::<16>())
+    {
+        return (one_first == first) & (one_last == last);
+    }
+    one == other
+}
+
+/// Which ends of a host, of up to 64 bytes, begin with a dot: the lowest bit is for that of one byte.
+#[inline]
+fn dots_from_the_end(host: &[u8]) -> u64 {
+    let (rest, words) = host.as_rchunks::<8>();
+    let words = words.iter().rev().map(|word| u64::from_be_bytes(*word));
+    let rest = rest
+        .iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let words = words.chain([rest]).take(8).zip((0..).step_by(8));
+    words.fold(0, |dots, (word, place)| dots | dots_of(word) << place)
+}
+
+/// Which bytes of a word are dots, a bit for each from the lowest on.
+#[inline]
+fn dots_of(word: u64) -> u64 {
+    let others = word ^ (ONES * u64::from(b'.'));
+    // The highest bit of a byte is set where another one of it is; a sum of seven bits carries nothing over.
+    let highest = (others & !HIGHEST) + !HIGHEST;
+    let dots = !(highest | others) & HIGHEST;
+    // Each product of a bit with one of the factor's has a place of its own, and eight of them are the highest byte.
+    (dots >> 7).wrapping_mul(GATHER) >> 56
+}
+
+/// The word of a set of lengths, and its bit; of a length above 0.
+fn place_of_len(len: usize) -> (usize, usize) {
+    let place = len.saturating_sub(1);
+    (place / 64, place % 64)
+}
+
 /// The same for all cases of a name; names that differ may meet, and are compared.
 #[inline]
 fn hash(seed: u64, name: &[u8]) -> u64 {
-    let mixed = |hash: u64, bytes: [u8; 8]| {
-        let word = u64::from_le_bytes(bytes) | LOWER;
-        let product = u128::from(hash ^ word) * u128::from(FACTOR);
+    let mixed = |hash: u64, [low, high]: [u64; 2]| {
+        // No word with `LOWER` is `FACTOR`, which would make a product of 0.
+        let product = u128::from((low | LOWER) ^ FACTOR) * u128::from((high | LOWER) ^ hash);
         let [high, low] = [product >> 64, product].map(|half| half & u128::from(u64::MAX));
         u64::try_from(high ^ low).unwrap_or_default() // It has 64 bits.
     };
-    let (words, rest) = name.as_chunks::<8>();
-    let hash = words.iter().fold(seed, |hash, word| mixed(hash, *word));
-    match (name.last_chunk::<8>(), rest) {
-        (_, []) => mixed(hash, [0; 8]),
+    let halves = |bytes: &[u8; 16]| {
+        let (words, _) = bytes.as_chunks::<8>();
+        [0, 1].map(|half| words.get(half).copied().map_or(0, u64::from_le_bytes))
+    };
+    let seed = seed.wrapping_add(name.len() as u64);
+    if let Some(last) = name.last_chunk::<16>() {
+        let (blocks, _) = name.as_chunks::<16>();
+        let hash = blocks
+            .iter()
+            .fold(seed, |hash, block| mixed(hash, halves(block)));
         // Some bytes a second time, which costs less than one by one.
-        (Some(last), _) => mixed(hash, *last),
-        (None, short) => {
-            let mut bytes = [0; 8];
-            for (to, from) in bytes.iter_mut().zip(short) {
-                *to = *from;
-            }
-            mixed(hash, bytes)
-        }
+        return mixed(hash, halves(last));
     }
+    if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        return mixed(seed, [first, last].map(|bytes| u64::from_le_bytes(*bytes)));
+    }
+    let short = name
+        .iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    mixed(seed, [short, 0])
 }
 
 /// The lower half decides where it is looked for.
@@ -203,6 +297,12 @@ fn tag_of(hash: u64) -> u32 {
 
 /// What tells lower case from upper case, in each byte of a word.
 const LOWER: u64 = 0x2020_2020_2020_2020;
+/// One in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The highest bit of each byte.
+const HIGHEST: u64 = ONES << 7;
+/// Brings the lowest bits of eight bytes together.
+const GATHER: u64 = 0x0102_0408_1020_4080;
 /// 2^64 divided by the golden ratio, odd.
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -221,19 +321,24 @@ mod tests {
         };
         let roots: Vec<[Root; 2]> = list.iter().map(|_| [root(), root()]).collect();
         let named = list.iter().zip(&roots);
-        let all = named.map(|(name, [is, below])| ((*name).to_owned(), (*is, *below)));
+        let all = named.map(|(name, [is, below])| {
+            let trees = Trees {
+                is: *is,
+                below: *below,
+                leaves: 0,
+            };
+            ((*name).to_owned(), trees)
+        });
         (Names::new(&all.collect()), roots)
     }
 
     /// The names that a host belongs to, from the longest on, by place in the list.
     fn check(list: &[&str], host: &str, expected: &[usize]) {
         let (names, roots) = names(list);
-        let found = names.longest(host.as_bytes());
-        let paths = found.map(|name| names.paths(name, host.as_bytes()));
-        let found: Vec<usize> = paths
-            .into_iter()
-            .flatten()
-            .map(|root| {
+        let first = names.longest(host.as_bytes(), |_| ());
+        let all = std::iter::successors(first, |(name, _)| names.outer(name));
+        let found: Vec<usize> = all
+            .map(|(_, root)| {
                 let is_of = |of: &[Root; 2]| of.contains(&root);
                 roots.iter().position(is_of).unwrap()
             })
@@ -270,19 +375,65 @@ mod tests {
     }
 
     #[test]
+    fn dots_are_seen_wherever_they_stand() {
+        for len in (0..26).chain([31, 32, 33, 63, 64, 65, 72, 73, 100_usize]) {
+            assert_eq!(dots_from_the_end(&vec![b'-'; len]), 0);
+            for (one, other) in (0..len).flat_map(|one| (0..len).map(move |other| (one, other))) {
+                // Neighbours of a dot in the table of bytes are no dots, next to one neither.
+                let mut host: Vec<u8> = (0..len).map(|at| b"-/\xAE\0"[at % 4]).collect();
+                (host[one], host[other]) = (b'.', b'.');
+                let bit_of = |at: usize| 1_u64.checked_shl(u32::try_from(len - at - 1).unwrap());
+                let expected = bit_of(one).unwrap_or(0) | bit_of(other).unwrap_or(0);
+                assert_eq!(dots_from_the_end(&host), expected, "{len} {one} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_names_around_a_host_the_longest_comes_first() {
+        let list = [".t", ".c.t", ".b.c.t", ".a.b.c.t", ".x.t"];
+        check(&list, "z.a.b.c.t", &[3, 2, 1, 0]);
+        check(&list, "z.z.b.c.t", &[2, 1, 0]);
+        check(&list, "a.b.c.t", &[2, 1, 0]);
+        check(&list, "b.a.x.t", &[4, 0]);
+        check(&list, "z.x.c.t", &[1, 0]);
+        let dots = ".".repeat(200);
+        check(&list, &format!("{dots}.c.t"), &[1, 0]);
+        check(&list, &dots, &[]);
+    }
+
+    #[test]
+    fn texts_are_equal_when_all_their_bytes_are() {
+        for len in 0..70_usize {
+            let text = vec![b'a'; len];
+            assert!(are_equal(&text, &text));
+            assert!(!are_equal(&text, &vec![b'a'; len + 1]));
+            for at in 0..len {
+                let mut other = text.clone();
+                other[at] = b'b';
+                assert!(!are_equal(&text, &other), "{len} {at}");
+            }
+        }
+    }
+
+    #[test]
     fn of_many_names_each_is_found_and_no_other() {
         let all: Vec<String> = (0..3000)
             .map(|number| format!("{}{number}.test", ["a", ".shop-", "customer-"][number % 3]))
             .collect();
         let (names, _) = names(&all.iter().map(String::as_str).collect::<Vec<_>>());
         for name in &all {
-            let found = names.longest(name.to_ascii_uppercase().as_bytes()).unwrap();
+            let (found, _) = names
+                .longest(name.to_ascii_uppercase().as_bytes(), |_| ())
+                .unwrap();
             assert_eq!(found.text.bytes(&names.texts), name.as_bytes());
             assert!(
                 names
-                    .longest(format!("x{name}").as_bytes())
-                    .is_none_or(|found| found.text.bytes(&names.texts) == name.as_bytes()
-                        && name.starts_with('.'))
+                    .longest(format!("x{name}").as_bytes(), |_| ())
+                    .is_none_or(
+                        |(found, _)| found.text.bytes(&names.texts) == name.as_bytes()
+                            && name.starts_with('.')
+                    )
             );
         }
     }
@@ -295,7 +446,7 @@ mod tests {
                 let mut other = name.clone().into_bytes();
                 other[at] = b'm';
                 let (names, _) = names(&[&name]);
-                assert!(names.longest(&other).is_none(), "{len} {at}");
+                assert!(names.longest(&other, |_| ()).is_none(), "{len} {at}");
                 assert_ne!(hash(7, name.as_bytes()), hash(7, &other), "{len} {at}");
             }
         }

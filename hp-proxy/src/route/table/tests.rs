@@ -161,6 +161,21 @@ fn conditions_make_a_route_more_specific() {
 }
 
 #[test]
+fn a_path_does_not_go_on_with_a_zero_that_a_literal_has() {
+    let table = table(&["- =/a\0", "- ~^/b\0\0.?$"]);
+    with_facts(&request("GET", "a", "/", ""), |facts| {
+        let find = |path| {
+            table
+                .find(&Facts { path, ..*facts })
+                .map(|winner| winner.route.0)
+        };
+        assert_eq!((find("/a"), find("/a\0")), (None, Some(0)));
+        assert_eq!((find("/b"), find("/b\0")), (None, None));
+        assert_eq!(find("/b\0\0"), Some(1));
+    });
+}
+
+#[test]
 fn where_nothing_fits_there_is_no_route() {
     check(&["a.test /x"], &request("GET", "a.test", "/y", ""), None);
     check(
@@ -201,7 +216,7 @@ fn hosts_of_any_length_are_looked_for() {
 
 #[test]
 fn names_and_paths_of_any_length_are_told_apart() {
-    for len in [1, 31, 32, 33, 34, 60, 200] {
+    for len in (1..36).chain([47, 48, 49, 60, 63, 64, 65, 66, 200]) {
         let (a, b) = ("a".repeat(len), "b".repeat(len));
         let lines = [
             format!("{a}.t /{a}"),
@@ -260,6 +275,61 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
     let line =
         (host, path, conditions).prop_map(|(host, path, rest)| format!("{host} {path}{rest}"));
     prop::collection::vec(line, 0..16)
+}
+
+/// Rules whose literals are beginnings of one text, or differ from it at one place, and paths likewise: the text's bytes decide where.
+fn alike() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
+    let letter = prop::sample::select(vec!['a', 'b', '/', 'é']);
+    let text = prop::collection::vec(letter, 1..70);
+    let cut = || (0..80_usize, 0..80_usize, 0..3_usize);
+    let rules = prop::collection::vec((cut(), 0..4_usize), 1..12);
+    let paths = prop::collection::vec((cut(), 0..3_usize), 1..12);
+    (text, rules, paths).prop_map(|(text, rules, paths)| {
+        let beginning = |(len, at, change): (usize, usize, usize)| {
+            let mut letters: Vec<char> = text.iter().take(len).copied().collect();
+            if change == 0 && at < letters.len() {
+                letters[at] = if letters[at] == 'a' { 'b' } else { 'a' };
+            }
+            format!("/{}", letters.into_iter().collect::<String>())
+        };
+        let rules = rules.into_iter().map(|(cut, kind)| {
+            let start = beginning(cut);
+            match kind {
+                0 => format!("- ={start}"),
+                1 => format!("- ~^{start}b?$"),
+                2 => format!("- ~^{start}+"),
+                _ => format!("- {start}"),
+            }
+        });
+        let paths = paths.into_iter().map(|(cut, end)| {
+            let start = beginning(cut);
+            start + ["", "b", "/a"][end]
+        });
+        (rules.collect(), paths.collect())
+    })
+}
+
+proptest! {
+    #[test]
+    fn literals_that_begin_alike_are_told_apart((lines, paths) in alike()) {
+        let mut kept: Vec<(RouteId, Rule)> = Vec::new();
+        for (number, line) in (0..).map(RouteId).zip(&lines) {
+            let rule = rule(line);
+            if !kept.iter().any(|(_, other)| other.overlaps(&rule)) {
+                kept.push((number, rule));
+            }
+        }
+        let table = Table::new(kept);
+        with_facts(&request("GET", "a", "/", ""), |facts| {
+            for path in &paths {
+                let facts = Facts { path, ..*facts };
+                let found = table.find(&facts).map(|winner| winner.route);
+                let explained = table.explain(&facts);
+                let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
+                assert_eq!(found, won.map(|(route, ..)| *route), "{lines:?} {path}");
+            }
+        });
+    }
 }
 
 proptest! {
