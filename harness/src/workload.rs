@@ -102,10 +102,7 @@ pub struct Load {
     #[serde(default, skip_serializing_if = "Visiting::is_alone")]
     pub visit: Visiting,
     /// Length of a turn in ms, 1 to 10,000.
-    #[serde(
-        default = "defaults::turn_ms",
-        skip_serializing_if = "defaults::is_turn_usual"
-    )]
+    #[serde(default = "defaults::turn_ms")]
     pub turn_ms: u32,
     /// Requests after which the client closes a connection; 0: no limit.
     #[serde(default)]
@@ -296,15 +293,7 @@ mod defaults {
 
     /// Long beside the ms in which caches become one's own again, short beside the seconds in which a machine changes.
     pub(super) fn turn_ms() -> u32 {
-        50
-    }
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the form that serde calls"
-    )]
-    pub(super) fn is_turn_usual(length_ms: &u32) -> bool {
-        *length_ms == turn_ms()
+        20
     }
 
     pub(super) fn one() -> u32 {

@@ -244,7 +244,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
                 record.counts() && record.server.cpu_ns.is_some(),
                 "{record:?}"
             );
-            assert_eq!(record.params.other["turn_ms"], 50);
+            assert_eq!(record.params.other["turn_ms"], 20);
             assert_eq!(record.backend.cpu_ns.is_some(), record.subject != "direct");
         }
     }
