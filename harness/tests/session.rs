@@ -250,7 +250,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
     }
     let calls = lab.noted("calls");
     for turn in ["1/2", "2/2"] {
-        let words = format!("--turns 50ms --turn {turn}");
+        let words = format!("--turns 20ms --turn {turn}");
         let loads = calls.iter().filter(|call| call.contains(&words));
         let lengths = loads
             .map(|call| call.contains(" -d 200ms "))
