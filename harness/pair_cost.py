@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 
-from process import BOUND_S, Failed, Server, cpu_seconds, pinned
+from process import BOUND_S, Failed, Server, bounded, cpu_seconds, pinned, seats
 
 RESAMPLES = 10_000
 WINDOW_MS, WARMUP_MS = 1000, 200
@@ -96,13 +96,8 @@ def words():
     parser.add_argument("--turn-ms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    for name, value, most in (("--rounds", options.rounds, 200), ("--conns", options.conns, 5000), ("--turn-ms", options.turn_ms, WINDOW_MS // 2)):
-        if not 1 <= value <= most:
-            parser.error(f"{name} takes 1 to {most}")
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        parser.error("it needs two CPUs: one for the servers, one for hp-bench and the backends")
-    options.server_cpu, options.client_cpu = cpus[0], cpus[1]
+    bounded(parser, options, {"--rounds": 200, "--conns": 5000, "--turn-ms": WINDOW_MS // 2})
+    options.server_cpu, options.client_cpu = seats(parser, "one for the servers, one for hp-bench and the backends")
     options.bin = lambda name: os.path.join(options.bin_dir, name)
     return options
 
