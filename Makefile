@@ -38,7 +38,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build release run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
+.PHONY: help build release run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-tour bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -105,6 +105,9 @@ bench-sweep: build ## Measure engines x workers x connections, direct and proxie
 
 bench-seeds: build ## Measure the rows that other projects published, with their tools and with hp-bench (BENCH_FLAGS, FORCE)
 	$(BIN)/harness bench --plan seeds --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
+
+bench-tour: build ## Measure every workload once in short, beside floor, nginx and HAProxy (BENCH_FLAGS, FORCE)
+	$(BIN)/harness bench --plan tour --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
 
 bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
 	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
