@@ -14,7 +14,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hp_bench::result::Document;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -111,7 +110,7 @@ impl Counter {
             Self::Syscalls => 4.0,
             Self::Allocations => 8.0,
             Self::Instructions => 10.0,
-            Self::IdleBytes => 30.0,
+            Self::IdleBytes => 12.0,
         }
     }
 
@@ -216,39 +215,63 @@ fn one_cpu() -> Seats {
 
 /// Private memory that idle connections cost, per connection; each level in processes of its own, of which the one with the
 /// least memory counts: a server that was held up while they came had more to do at once, and keeps what that took.
+///
+/// All crowds come one after the other and are looked at together, so that what makes them settle is waited for once.
 fn idle_bytes(subject: &Subject) -> Result<f64, String> {
-    let least = |idle: u32| {
-        let looks = (0..IDLE_LOOKS).map(|_| private_kib_with_idle(subject, idle));
+    let (few, many) = IDLE_CONNECTIONS;
+    let gather = |idle| (0..IDLE_LOOKS).map(move |_| Crowd::gather(subject, idle));
+    let first: Vec<Crowd> = gather(few).collect::<Result<_, _>>()?;
+    let second: Vec<Crowd> = gather(many).collect::<Result<_, _>>()?;
+    // They have made their request, and whatever a server keeps for the next one at once goes after a while.
+    clock::pause(IDLE_SETTLE);
+    let least = |crowds: Vec<Crowd>| {
+        let looks = crowds.into_iter().map(Crowd::private_kib);
         let looks: Result<Vec<u64>, String> = looks.collect();
         looks.map(|looks| looks.into_iter().min().unwrap_or(0))
     };
-    let (few, many) = IDLE_CONNECTIONS;
-    let (first, second) = (least(few)?, least(many)?);
+    let (first, second) = (least(first)?, least(second)?);
     Ok((second as f64 - first as f64) * 1024.0 / f64::from(many - few))
 }
 
-fn private_kib_with_idle(subject: &Subject, idle: u32) -> Result<u64, String> {
-    let mut lab = Lab::start(subject, Seats::default(), &[])?;
-    let pid = lab.server.pid();
-    let idle_flag = idle.to_string();
-    let flags = ["-c", "1", "-R", "10", "-d", "60s", "--idle", &idle_flag];
-    let mut load = lab.start_load(&flags)?;
-    let deadline = clock::now() + PATIENCE;
-    while tools::open_files(pid)? < idle as usize {
-        if clock::now() > deadline || load.has_ended() {
-            return Err(format!("{idle} idle connections did not come to be"));
+/// A server with idle connections.
+struct Crowd {
+    idle: u32,
+    load: Child,
+    lab: Lab,
+}
+
+impl Crowd {
+    /// Starts a server, and waits until it has so many idle connections.
+    fn gather(subject: &Subject, idle: u32) -> Result<Self, String> {
+        let lab = Lab::start(subject, Seats::default(), &[])?;
+        let idle_flag = idle.to_string();
+        let flags = ["-c", "1", "-R", "10", "-d", "600s", "--idle", &idle_flag];
+        let load = lab.start_load(&flags)?;
+        let mut crowd = Self { idle, load, lab };
+        let deadline = clock::now() + PATIENCE;
+        while !crowd.is_there()? {
+            if clock::now() > deadline || crowd.load.has_ended() {
+                return Err(format!("{idle} idle connections did not come to be"));
+            }
+            clock::pause(LOOK_INTERVAL);
         }
-        clock::pause(LOOK_INTERVAL);
+        Ok(crowd)
     }
-    // They have made their request, and whatever a server keeps for the next one at once goes after a while.
-    clock::pause(IDLE_SETTLE);
-    let kib = tools::private_kib(pid);
-    if load.has_ended() {
-        return Err(String::from("the idle connections ended before the look"));
+
+    fn is_there(&self) -> Result<bool, String> {
+        Ok(tools::open_files(self.lab.server.pid())? >= self.idle as usize)
     }
-    load.end()?;
-    lab.server.end()?;
-    kib
+
+    /// What the server has in memory of its own, in KiB; ends it.
+    fn private_kib(mut self) -> Result<u64, String> {
+        let kib = tools::private_kib(self.lab.server.pid());
+        if self.load.has_ended() || !self.is_there()? {
+            return Err(String::from("the idle connections ended before the look"));
+        }
+        self.load.end()?;
+        self.lab.server.end()?;
+        kib
+    }
 }
 
 /// Which CPU is whose; none: the scheduler decides.
@@ -312,18 +335,6 @@ impl Lab {
         self.start_load(flags)?.wait_success()
     }
 
-    /// The same with its result.
-    pub(crate) fn measure(&self, flags: &[&str]) -> Result<Document, String> {
-        let file = tempfile::NamedTempFile::new().map_err(|error| format!("no file: {error}"))?;
-        let path = file.path().display().to_string();
-        let pid = self.server.pid().to_string();
-        let rest = ["--json", &path, "--pid", &pid];
-        let flags: Vec<&str> = flags.iter().copied().chain(rest).collect();
-        self.load(&flags)?;
-        let text = fs::read_to_string(file.path()).map_err(|error| error.to_string())?;
-        serde_json::from_str(&text).map_err(|error| format!("hp-bench gave no result: {error}"))
-    }
-
     /// Sends so many requests over one connection; each has to be answered.
     fn load_one_by_one(&self, requests: u64) -> Result<(), String> {
         let requests = requests.to_string();
@@ -332,14 +343,8 @@ impl Lab {
 
     fn start_load(&self, flags: &[&str]) -> Result<Child, String> {
         let rest = ["-t", "1", "--engine", "epoll", "--quiet", "--warmup", "0"];
-        let own_warmup = flags.contains(&"--warmup");
-        let rest = rest
-            .get(..if own_warmup { 5 } else { 7 })
-            .unwrap_or_default();
-        let words = [self.addr.as_str()]
-            .into_iter()
-            .chain(flags.iter().copied());
-        let words = words.chain(rest.iter().copied());
+        let words = [self.addr.as_str()].into_iter();
+        let words = words.chain(flags.iter().copied()).chain(rest);
         Child::start(&pinned(self.seats.others).words(), &self.bench, words, &[])
     }
 }

@@ -1,7 +1,7 @@
 //! The gate between two revisions, and the look that every check takes: what is counted first, what is measured second.
 //!
 //! ```text
-//! compare:  revisions ──► counters ──► rounds ──► rule ──► table, exit 3 on a loss
+//! compare:  revisions ──► counters ──► visits ──► rounds ──► rule ──► table, exit 3 on a loss
 //! smoke:                  counters ──► baseline ──► exit 1 on a loss
 //! ```
 
@@ -10,16 +10,18 @@ pub mod revisions;
 pub mod rounds;
 pub mod rule;
 pub mod smoke;
+pub mod visits;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::counters::{self, Counter, Counters, Seats, Subject};
+use crate::counters::{self, Counter, Counters, Subject};
+use crate::interrupt::Interrupt;
 use crate::machine;
+use crate::process::Launcher;
 use cli::{Compare, Word};
 use revisions::Revisions;
-use rounds::Role;
 use rule::{Finding, Verdict};
 
 /// Whether a command line is one of the gate's own.
@@ -114,7 +116,13 @@ fn run_compare(compare: &Compare) -> Result<u8, String> {
         }
         rule::accept(&mut findings, &reasons);
     }
-    findings.extend(measure(compare, &of(&compare.engine))?);
+    let interrupt = Interrupt::watch();
+    let measured = measure(compare, &of(&compare.engine), &interrupt);
+    if let Some(code) = interrupt.exit_code() {
+        eprintln!("harness: interrupted; nothing is judged");
+        return Ok(code);
+    }
+    findings.extend(measured?);
     for reason in reasons {
         println!("bench-accept: {reason}");
     }
@@ -153,9 +161,11 @@ fn length_seconds(compare: &Compare) -> f64 {
     };
     let counters = counted.iter().flat_map(|(_engine, counters)| counters);
     let counts: f64 = counters.map(|counter| 2.0 * counter.seconds()).sum();
-    let visits =
-        compare.workloads().len() as f64 * f64::from(compare.rounds) * rounds::ROLES.len() as f64;
-    counts + visits * (f64::from(compare.seconds) + VISIT_OVERHEAD_SECONDS)
+    let workloads = compare.workloads();
+    let visits = workloads
+        .iter()
+        .map(|workload| visits::length_seconds(workload, compare.rounds));
+    counts + visits.sum::<f64>()
 }
 
 /// Counts both. What would be a loss is counted once more, and the lesser count of each holds: a busy machine adds, and never
@@ -180,45 +190,35 @@ fn count_both((base, head): &(Subject, Subject), engine: &str, wanted: &[Counter
     rule::judge_counters(&place, &base, &head)
 }
 
-/// Visits both in rounds, and the base twice.
-fn measure(compare: &Compare, (base, head): &(Subject, Subject)) -> Result<Vec<Finding>, String> {
-    let session = rounds::Session {
+/// Visits both in rounds, and the base beside itself.
+fn measure(
+    compare: &Compare,
+    (base, head): &(Subject, Subject),
+    interrupt: &Interrupt,
+) -> Result<Vec<Finding>, String> {
+    let workloads = compare.workloads();
+    if workloads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let launcher = Launcher::probe(&compare.bin_dir, &machine::cpus_allowed());
+    let launcher = launcher.map_err(|error| error.to_string())?;
+    let catalogue = visits::catalogue(base, head, &compare.engine)?;
+    let session = visits::Session {
+        launcher: &launcher,
+        catalogue: &catalogue,
+        interrupt,
         rounds: compare.rounds,
-        seconds: compare.seconds,
-        seats: seats(),
-    };
-    let relay = Subject {
-        program: compare.bin_dir.join("hp-relay"),
-        args: vec![String::from("--engine"), compare.engine.clone()],
-        ..base.clone()
-    };
-    let subject_of = |role: Role| match role {
-        Role::Base | Role::Control => base.clone(),
-        Role::Head => head.clone(),
-        Role::Relay => relay.clone(),
     };
     let mut findings = Vec::new();
-    for workload in compare.workloads() {
-        let rounds = rounds::run(&session, &workload, subject_of, |line| eprintln!("{line}"))
-            .map_err(|reason| format!("{}: {reason}", workload.name))?;
-        findings.extend(rounds::judge(&workload, &rounds));
+    for workload in &workloads {
+        let rounds = visits::run(&session, workload, |line| eprintln!("{line}"));
+        let rounds = rounds.map_err(|reason| format!("{}: {reason}", workload.name))?;
+        let has_rate = workload.rows.iter().any(|row| row.load.rate.is_some());
+        findings.extend(rounds::judge(&workload.name, has_rate, &rounds));
     }
     Ok(findings)
 }
 
-/// The server has a CPU of its own where there are two, and where they can be given.
-fn seats() -> Seats {
-    match machine::cpus_allowed().as_slice() {
-        [others, server, ..] if counters::is_installed("taskset") => Seats {
-            server: Some(*server),
-            others: Some(*others),
-        },
-        _ => Seats::default(),
-    }
-}
-
-/// Two servers until they listen, a warm-up, and their ends.
-const VISIT_OVERHEAD_SECONDS: f64 = 0.6;
 const COUNTED: [(&str, &[Counter]); 2] = [
     ("epoll", &Counter::ALL),
     ("uring", &[Counter::Syscalls, Counter::IdleBytes]),

@@ -62,7 +62,7 @@ fn figures(ratio: &Ratio) -> [String; 6] {
 }
 
 /// The standard deviation that a sample estimates; none of fewer than two.
-fn deviation(values: &[f64]) -> Option<f64> {
+pub fn deviation(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

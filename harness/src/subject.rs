@@ -240,6 +240,20 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The subjects of a text, which have no templates.
+    ///
+    /// # Errors
+    /// What is wrong with it, on one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let listed = subjects_of(text)?.unwrap_or_default();
+        Ok(Self(listed))
+    }
+
+    /// Adds a subject, or puts it in the place of the one that has the name.
+    pub fn insert(&mut self, name: &Name, subject: Subject) {
+        self.0.insert(name.key(), subject);
+    }
+
     /// The entry of a name.
     pub fn find(&self, name: &Name) -> Option<&Subject> {
         self.0.get(&name.key())

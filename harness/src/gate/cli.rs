@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::revisions::WORKING_TREE;
-use super::rounds::{WORKLOADS, Workload};
-use super::smoke;
+use super::rounds::ROUNDS_USUAL;
+use super::{smoke, visits};
 use crate::counters::{Counter, Subject};
+use crate::workload::Workload;
 
 /// What is asked for.
 #[derive(Debug, Subcommand)]
@@ -58,13 +59,13 @@ pub(super) struct Compare {
     #[arg(long, default_value = "auto", value_parser = ["auto", "uring", "epoll"])]
     pub(super) engine: String,
     /// Rounds of each workload; 0 measures nothing and only counts
-    #[arg(long, default_value_t = 11, value_parser = value_parser!(u32).range(0..=101))]
+    #[arg(long, default_value_t = ROUNDS_USUAL, value_parser = value_parser!(u32).range(0..=101))]
     pub(super) rounds: u32,
-    /// Seconds of a visit
+    /// Seconds that a visit measures; two that take turns share them
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=60))]
     pub(super) seconds: u32,
     /// Loads to measure: small, 64k, churn, latency [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["small", "64k", "churn", "latency"])]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = LOADS)]
     workloads: Vec<String>,
     /// Count nothing, only measure
     #[arg(long)]
@@ -81,7 +82,7 @@ pub(super) struct Compare {
     /// Print the seconds that it will take, and do nothing
     #[arg(long)]
     pub(super) how_long: bool,
-    /// Folder of hp-echo, hp-bench and hp-relay; what is built goes to gate/ beside it
+    /// Folder of hp-echo and hp-bench; what is built goes to gate/ beside it
     #[arg(long, value_name = "DIR", default_value = "target/release")]
     pub(super) bin_dir: PathBuf,
 }
@@ -90,13 +91,15 @@ impl Compare {
     /// The loads to measure.
     pub(super) fn workloads(&self) -> Vec<Workload> {
         let is_asked = |workload: &Workload| {
-            let name = workload.name;
-            self.workloads.is_empty() || self.workloads.iter().any(|asked| asked == name)
+            self.workloads.is_empty() || self.workloads.contains(&workload.name)
         };
         match self.rounds {
             _ if self.skip_rounds => Vec::new(),
             0 => Vec::new(),
-            _ => WORKLOADS.into_iter().filter(is_asked).collect(),
+            _ => {
+                let loads = visits::loads(self.seconds).into_iter();
+                loads.filter(is_asked).collect()
+            }
         }
     }
 
@@ -196,6 +199,9 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Word, ExitCode> {
     }
 }
 
+/// The names of the gate's loads.
+const LOADS: [&str; 4] = ["small", "64k", "churn", "latency"];
+
 fn parse_counter(text: &str) -> Result<Counter, String> {
     let names = Counter::ALL.map(Counter::name);
     let found = Counter::ALL
@@ -230,15 +236,19 @@ mod tests {
     fn a_bare_compare_holds_the_working_tree_against_its_commit() {
         let asked = compare("harness compare").unwrap();
         assert_eq!((asked.base.as_str(), asked.head.as_str()), ("HEAD", "."));
-        assert_eq!((asked.rounds, asked.workloads().len()), (11, 4));
+        assert_eq!((asked.rounds, asked.workloads().len()), (ROUNDS_USUAL, 4));
         assert_eq!(asked.target_dir(), PathBuf::from("target/gate"));
     }
 
     #[test]
     fn workloads_are_chosen_by_name_and_none_without_rounds() {
         let asked = compare("harness compare main . --workloads churn,small").unwrap();
-        let names: Vec<&str> = asked.workloads().iter().map(|one| one.name).collect();
-        assert_eq!(names, ["small", "churn"]);
+        let names = |asked: &Compare| -> Vec<String> {
+            let loads = asked.workloads().into_iter();
+            loads.map(|load| load.name).collect()
+        };
+        assert_eq!(names(&asked), ["small", "churn"]);
+        assert_eq!(names(&compare("harness compare").unwrap()), LOADS);
         assert!(
             compare("harness compare --rounds 0")
                 .unwrap()
