@@ -182,11 +182,11 @@ fn failures(gates: u32, deviation: f64, loss: f64) -> u32 {
     failed
 }
 
-/// What docs/gate.md reckons with. Pairs of visits in turns scatter by 0.03; when the machine is worse, more losses are missed, and no
-/// more equals are taken for one.
+/// What docs/gate.md reckons with. Where pairs scatter more than usual, more losses are missed, and equals are as rarely taken for one.
 #[test]
 fn two_microseconds_of_25_are_found_and_equals_are_not() {
     for (deviation, loss, range) in [
+        (0.02, 1.05, 94..=100),
         (0.03, 1.08, 99..=100),
         (0.03, 1.0, 0..=0),
         (0.06, 1.0, 0..=1),
