@@ -119,6 +119,12 @@ impl Table {
         &self.0.rules
     }
 
+    /// How many bytes the parts take that a look-up reads, by what they are.
+    #[must_use]
+    pub fn sizes(&self) -> [(&'static str, usize); 9] {
+        self.0.index.sizes()
+    }
+
     /// The most specific route that takes a request.
     #[must_use]
     #[inline]
