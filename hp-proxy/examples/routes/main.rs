@@ -285,17 +285,21 @@ impl Draws {
 /// What is under test. Not inlined, so that a profile finds it.
 #[inline(never)]
 fn look_up(table: &Table, head: &RequestHead<'_, '_>) -> Option<u32> {
+    let host = head.authority.map(|authority| authority.host());
+    let host = host.unwrap_or_default();
+    let among = table.of_host(host);
     let (path, query) = head.target.path_then_query();
     let path = path::normal(path);
     let facts = Facts {
-        host: head.authority.map_or(b"", |authority| authority.host()),
+        host,
         path: &path,
         query,
         method: head.method.as_str(),
         fields: &head.fields,
         client: None,
     };
-    table.find(&facts).map(|winner| winner.route.0)
+    let winner = table.find_among(among, &facts);
+    winner.map(|winner| winner.route.0)
 }
 
 /// Reads a request that was written here, and looks at it.

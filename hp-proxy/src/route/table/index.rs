@@ -12,7 +12,7 @@
 //! each rule, and what many rules have in common once for all of them. Nor are steps foreseen that depend on the request: what is
 //! cheap is computed without a branch.
 
-use super::names::Names;
+use super::names::{Name, Names};
 use crate::route::automaton::Automata;
 use crate::route::radix::{Forest, NONE, Root};
 use crate::route::rule::{PathRule, Rule, parameter};
@@ -190,17 +190,23 @@ pub(super) enum Part {
 }
 
 impl Index {
-    /// The place of the most specific rule that takes a request, among those that it was made from, and its route.
+    /// The longest name that a host is, or is below of, with the tree of its paths there.
     #[inline]
-    pub(super) fn find(
-        &self,
+    pub(super) fn of_host(&self, host: &[u8]) -> Option<(&Name, Root)> {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        self.names
+            .longest(host, |root, leaves| self.foresee(root, leaves))
+    }
+
+    /// The place of the most specific rule that takes a request, among those that it was made from, and its route; `at` is
+    /// [`Self::of_host`] of its host.
+    #[inline]
+    pub(super) fn find<'i>(
+        &'i self,
+        mut at: Option<(&'i Name, Root)>,
         rules: &[(RouteId, Rule)],
         facts: &Facts<'_>,
     ) -> Option<(u32, RouteId)> {
-        let host = facts.host.strip_suffix(b".").unwrap_or(facts.host);
-        let mut at = self
-            .names
-            .longest(host, |root, leaves| self.foresee(root, leaves));
         // From name to name, and then to any host.
         loop {
             let (name, paths) = match at {
