@@ -1,4 +1,6 @@
-//! Plays seeds of the simulated proxy: `make sim SEEDS=N FIRST=K`. The last line is the same for the same seeds, every time.
+//! Plays seeds of the simulated proxy: `make sim SEEDS=N FIRST=K`. A seed decides what its run is about: exchanges, in some with
+//! reloads, in some with processes that replace one another, in some with both; endpoints that operators change while clients
+//! keep cookies; or an endpoint that starts slowly. The last line is the same for the same seeds, every time.
 #![expect(
     clippy::expect_used,
     reason = "the models are functions of a test, not tests themselves"
@@ -16,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Plays seeds of the simulated proxy.
+/// Plays seeds of the simulated proxy: requests under faults, reloads and upgrades; endpoints that operators change; slow starts.
 #[derive(Debug, Parser)]
 struct Cli {
     /// How many seeds
@@ -27,7 +29,8 @@ struct Cli {
     #[arg(long, default_value_t = 0)]
     first: u64,
 
-    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon
+    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon,
+    /// idle-cut, pause-kept, key-forgotten, out-asked
     #[arg(long, value_parser = bug)]
     plant: Option<Plant>,
 

@@ -59,6 +59,38 @@ fn plans_that_follow_fail_no_request() {
     }
 }
 
+/// Processes replace one another in the middle of the run (one seed of three), whatever becomes of the next one, and no request may
+/// fail for it.
+#[test]
+fn processes_that_replace_one_another_fail_no_request() {
+    for seed in (0..SEEDS * 3).filter(|seed| seed % 3 == 1) {
+        check(seed);
+    }
+}
+
+/// Clients stay with the endpoints that their cookies name, and nobody is asked whom operators took out (one seed of eight).
+#[test]
+fn endpoints_take_the_requests_that_operators_and_cookies_leave_them() {
+    for seed in (0..SEEDS * 8).filter(|seed| seed % 8 == 5 && seed % 64 != 61) {
+        check(seed);
+    }
+}
+
+/// One seed of 64, each with the next method.
+#[test]
+fn an_endpoint_that_comes_back_grows_evenly_by_every_method_that_looks_at_weights() {
+    for (place, _method) in (0..).zip(model::slow_start::METHODS) {
+        check(61 + 64 * place);
+    }
+}
+
+/// A request under way when a plan followed was answered by an endpoint that only the new plan has, and its client was given no
+/// cookie. Seed 213 was the first to find it.
+#[test]
+fn an_endpoint_that_came_meanwhile_gives_its_cookie() {
+    check(213);
+}
+
 fn check(seed: u64) {
     if let Err(what) = play(seed, Tell::Nothing) {
         panic!("seed {seed}: {what}\nagain: make sim SEEDS=1 FIRST={seed}");

@@ -18,11 +18,19 @@ pub enum Plant {
     TruncatedAsWhole,
     /// What a gone endpoint has left behind is taken for another's, although connections of it are open.
     SlotTooSoon,
+    /// A process that was replaced closes at once what idles.
+    IdleCut,
+    /// Listeners stay paused although the successor came to nothing.
+    PauseKept,
+    /// A successor signs cookies with a key of its own.
+    KeyForgotten,
+    /// An endpoint that is out is asked for clients that are bound to it.
+    OutAsked,
 }
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
@@ -30,6 +38,10 @@ impl Plant {
         Self::NoDeadline,
         Self::TruncatedAsWhole,
         Self::SlotTooSoon,
+        Self::IdleCut,
+        Self::PauseKept,
+        Self::KeyForgotten,
+        Self::OutAsked,
     ];
 
     /// Its name on a command line.
@@ -43,6 +55,10 @@ impl Plant {
             Self::NoDeadline => "no-deadline",
             Self::TruncatedAsWhole => "truncated-as-whole",
             Self::SlotTooSoon => "slot-too-soon",
+            Self::IdleCut => "idle-cut",
+            Self::PauseKept => "pause-kept",
+            Self::KeyForgotten => "key-forgotten",
+            Self::OutAsked => "out-asked",
         }
     }
 }

@@ -1,12 +1,19 @@
 //! The models of the simulation, and one run of it; for every test and program that plays seeds.
 
+mod ask;
 mod backend;
+mod bound;
 mod client;
+mod endpoints;
 mod hostile;
 mod ledger;
 mod message;
 pub(crate) mod play;
+mod process;
 mod reload;
+mod scene;
+pub(crate) mod slow_start;
+mod upgrade;
 mod ways;
 
 pub(crate) use play::{Tell, play};
