@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::balance::{answered, backends, whoever_is_asked};
-use crate::support::{Backend, Message, OK, Peer, Proxy};
+use crate::support::{Backend, OK, Peer, Proxy};
 use serde_json::{Value, json};
 use std::process::Command;
 

@@ -1,8 +1,8 @@
 //! Cookies that keep a client with its endpoint, in a program that is run from a file.
 
 use crate::Engine;
-use crate::balance::{answered, backends, whoever_is_asked, with_upstream};
-use crate::support::{Backend, Message, OK, Peer, Proxy};
+use crate::balance::{answered, backends, with_upstream};
+use crate::support::{Backend, Message, Proxy};
 
 /// The Cookie field of a client that was given a cookie.
 fn kept(answer: &Message) -> String {
