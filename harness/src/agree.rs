@@ -7,7 +7,7 @@ use crate::derive::{self, Derived};
 use crate::error::Error;
 use crate::summary::ratio::{Quantity, Ratio};
 use crate::table::{self, Side};
-use hp_bench::statistics;
+use hp_bench::statistics::Resampler;
 
 /// What two sessions say of each ratio that both publish.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +100,9 @@ fn compare(one: &Derived, other: &Derived) -> Agreement {
 }
 
 fn compared(name: &str, one: &Ratio, other: &Ratio, seed: u64) -> Option<Compared> {
-    let change = statistics::bootstrap_difference(&other.logs, &one.logs, seed)?.map(f64::exp);
+    let resampler = Resampler::new(seed);
+    let change = resampler.difference(&other.logs, &one.logs)?;
+    let change = change.map(f64::exp);
     Some(Compared {
         name: name.to_owned(),
         of: one.of,
@@ -117,7 +119,7 @@ fn published(derived: &Derived) -> Vec<(String, &Ratio)> {
     for workload in &derived.summary.workloads {
         for row in &workload.rows {
             for cell in &row.cells {
-                let judged = cell.ratios.iter().filter(|ratio| ratio.verdict.is_some());
+                let judged = cell.ratios.iter().filter(|ratio| ratio.is_published());
                 published.extend(judged.map(|ratio| {
                     let name = format!(
                         "{} {} {} vs {}",

@@ -51,6 +51,7 @@ pub mod table;
 pub mod topology;
 pub mod wire;
 pub mod workload;
+pub mod yardstick;
 
 use std::ffi::OsString;
 use std::path::Path;

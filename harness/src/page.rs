@@ -293,6 +293,11 @@ pub(crate) fn interval(ratio: &Ratio) -> String {
     format!("{:.2} [{:.2}, {:.2}]", ratio.ratio, ratio.low, ratio.high)
 }
 
+/// The interval, in parentheses where the number is not one to rely on.
+fn published(ratio: &Ratio) -> String {
+    grey(interval(ratio), !ratio.is_sure())
+}
+
 /// The interval and what it allows to be said; `reference` for the reference itself.
 fn judged(cell: &Cell, of: Quantity, against: &str) -> String {
     if cell.subject == against {
@@ -302,8 +307,8 @@ fn judged(cell: &Cell, of: Quantity, against: &str) -> String {
         return NONE.into();
     };
     match ratio.verdict {
-        Some(verdict) => format!("{} {}", interval(ratio), verdict.words(of)),
-        None => interval(ratio),
+        Some(verdict) => format!("{} {}", published(ratio), verdict.words(of)),
+        None => published(ratio),
     }
 }
 
@@ -349,9 +354,9 @@ const READING: &str = "\
 How to read it:
 
 - CPU µs/req is the user and system time of the measured server's processes per complete answer, the median over the
-  rounds. `vs X` is its ratio to X, paired by round, with a 95 % bootstrap interval; cheaper and dearer are said only where the
+  rounds. `vs X` is its ratio to X, paired by round, a fifth trimmed at either end, with a 95 % bootstrap interval; cheaper and dearer are said only where the
   interval excludes 1 and the effect is larger than 2 %, than twice the half width of the A/A interval, and than that interval's far end.
-- In parentheses stands what was measured and is no claim: requests per second where the proxy was not the limit, absolute
-  numbers of a session that drifted.
+- In parentheses stands what was measured and is no claim: ratios of cost whose interval is wider than 4 % to either side, of which
+  only the word behind them counts; requests per second where the proxy was not the limit, absolute numbers of a session that drifted.
 - Limit is the side that was full in most rounds. A subject with two void rounds has failed and has no figures.
 - Closed loops hide the requests that a stall kept from being sent: their latencies say little about clients that do not wait.";

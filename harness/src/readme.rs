@@ -124,5 +124,6 @@ pub const END: &str = "<!-- performance: end -->";
 const LEAVING_OUT: [&str; 5] = ["--quick", "--only", "--rounds", "--seconds", "--subjects"];
 const INTRODUCTION: &str = "\
 The machine and all raw data lie beside each table ([how to read them](RESULTS/README.md), [all sessions](RESULTS/INDEX.md)). Compare only
-numbers of one table. A ratio is the median of paired rounds, with its 95 % interval.
+numbers of one table. A ratio is a trimmed mean over paired rounds, with its 95 % interval; in parentheses where that
+is wider than 4 % to either side, so that another session may well bring another number.
 ";

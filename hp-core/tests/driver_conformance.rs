@@ -31,6 +31,8 @@ mod order;
 mod parking;
 #[path = "driver_conformance/peer.rs"]
 mod peer;
+#[path = "driver_conformance/releasing.rs"]
+mod releasing;
 #[path = "driver_conformance/sending.rs"]
 mod sending;
 #[path = "driver_conformance/splicing.rs"]
@@ -125,6 +127,11 @@ macro_rules! stamp {
                     a_reset_is_seen_as_a_reset_and_not_as_an_end,
                     handles_may_outlive_the_shutdown,
                     shutting_down_with_everything_in_flight_leaves_nothing;
+                releasing:
+                    an_idle_connection_is_released_by_every_engine,
+                    what_comes_as_a_connection_is_released_is_lost_to_nobody,
+                    a_connection_that_could_not_be_released_goes_on,
+                    a_release_that_is_dropped_closes_its_connection;
                 deadlines:
                     a_refused_connection_says_so,
                     a_connection_attempt_ends_at_its_deadline,

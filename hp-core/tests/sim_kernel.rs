@@ -60,6 +60,7 @@ facts! {
     a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
     a_failure_behind_many_bytes_is_found_without_taking_them_all of promises,
     an_accepted_connection_may_live_in_another_runtime of promises,
+    a_connection_moves_again_and_again_and_loses_nothing of promises,
     a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
     an_echo_answers,
     both_ends_know_their_addresses,

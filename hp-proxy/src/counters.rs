@@ -49,6 +49,10 @@ pub struct Counters {
     pub upstream_retired: Counter,
     /// Idle connections ended because too many idled, of all upstreams together.
     pub upstream_evicted: Counter,
+    /// Idle connections that came from sibling workers.
+    pub upstream_borrowed: Counter,
+    /// Idle connections that could not be lent, or were of no use when they came.
+    pub upstream_borrow_refused: Counter,
     /// Requests sent again because a kept connection had died.
     pub retries: Counter,
     /// Requests that waited for a backend connection.
@@ -199,6 +203,8 @@ impl fmt::Display for Rows {
         line("upstream prewarmed", |c| &c.upstream_prewarmed)?;
         line("upstream retired", |c| &c.upstream_retired)?;
         line("upstream evicted", |c| &c.upstream_evicted)?;
+        line("upstream borrowed", |c| &c.upstream_borrowed)?;
+        line("upstream borrow refused", |c| &c.upstream_borrow_refused)?;
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;

@@ -21,6 +21,12 @@ pub struct Conns {
     pub tunnels: u64,
     /// Kept for later requests.
     pub idle: u64,
+    /// What may be open of the limit that there is; 0 without one.
+    pub share: u64,
+    /// Connections that workers have borrowed from one another.
+    pub borrowed: u64,
+    /// Connections that could not be lent, or were of no use when they came.
+    pub borrow_refused: u64,
 }
 
 impl Conns {
@@ -29,6 +35,9 @@ impl Conns {
         self.in_use += more.in_use;
         self.tunnels += more.tunnels;
         self.idle += more.idle;
+        self.share += more.share;
+        self.borrowed += more.borrowed;
+        self.borrow_refused += more.borrow_refused;
     }
 }
 
@@ -66,7 +75,16 @@ impl Live {
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
-        let conns = |conns: &Conns| json!({"in_use": conns.in_use, "tunnels": conns.tunnels, "idle": conns.idle});
+        let conns = |conns: &Conns| {
+            json!({
+                "in_use": conns.in_use,
+                "tunnels": conns.tunnels,
+                "idle": conns.idle,
+                "share": conns.share,
+                "borrowed": conns.borrowed,
+                "borrow_refused": conns.borrow_refused,
+            })
+        };
         let endpoints = |endpoints: &BTreeMap<String, Conns>| -> Value {
             let each = endpoints.iter().map(|(name, of)| (name.clone(), conns(of)));
             each.collect::<Map<_, _>>().into()
@@ -99,6 +117,9 @@ impl Live {
                     in_use: number(of, "in_use"),
                     tunnels: number(of, "tunnels"),
                     idle: number(of, "idle"),
+                    share: number(of, "share"),
+                    borrowed: number(of, "borrowed"),
+                    borrow_refused: number(of, "borrow_refused"),
                 };
                 (endpoint.clone(), conns)
             });
@@ -119,6 +140,9 @@ mod tests {
             in_use,
             tunnels: 1,
             idle: 2,
+            share: 5,
+            borrowed: 6,
+            borrow_refused: 1,
         };
         live.add_upstream("web", vec![(String::from("127.0.0.1:81"), conns)]);
         live
@@ -132,6 +156,9 @@ mod tests {
             in_use: 7,
             tunnels: 2,
             idle: 4,
+            share: 10,
+            borrowed: 12,
+            borrow_refused: 2,
         };
         assert_eq!(all.of_upstream("web"), conns);
         assert_eq!(all.of_upstream("other"), Conns::default());

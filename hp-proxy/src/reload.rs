@@ -37,6 +37,8 @@ pub struct Source {
 /// The running proxy, as the main thread has it.
 pub(crate) struct Running {
     plan: SharedPlan,
+    /// Plans before it, as long as somebody else has them: what is freed with them takes its time, which workers do not have.
+    left: Vec<SharedPlan>,
     /// The plan as the file has it.
     file: Plan,
     /// What operators have changed of it.
@@ -65,6 +67,7 @@ impl Running {
             file: Plan::clone(&plan),
             overlay: Overlay::default(),
             plan,
+            left: Vec::new(),
             source,
             control,
             rows,
@@ -207,6 +210,11 @@ impl Running {
         answer
     }
 
+    /// Frees plans that no worker has any more.
+    pub(crate) fn look_at_plans(&mut self) {
+        self.left.retain(|plan| !plan.is_left());
+    }
+
     /// Follows names that lead elsewhere. Whether anything was heard of names.
     pub(crate) fn look_at_servers(&mut self) -> bool {
         let has_heard = self.servers.hear_news();
@@ -244,7 +252,7 @@ impl Running {
         // A name that is not listened on any more may be somebody else's at once.
         self.listening.keep(next.listener_ids());
         let followed = self.tell_workers(&next);
-        self.plan = next;
+        self.left.push(std::mem::replace(&mut self.plan, next));
         let mut told = difference.to_string();
         match new.share_out(self.workers.mesh()) {
             Ok(_given) => told += &new.lines(),
@@ -264,7 +272,7 @@ impl Running {
         for worker in 0..self.workers.mesh().workers() {
             let message = Message::Follow(Box::new(Next {
                 plan: next.clone(),
-                own_table: has_own_tables.then(|| next.table.clone()),
+                own_table: has_own_tables.then(|| next.own_table()),
                 followed: followed.clone(),
             }));
             match self.workers.mesh().send(WorkerId(worker), message) {

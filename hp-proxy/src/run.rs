@@ -247,6 +247,7 @@ impl Main {
             self.look_at_upgrade();
             self.look_at_clock();
             self.look_at_commands(is_timed_out);
+            self.running.look_at_plans();
         }
     }
 

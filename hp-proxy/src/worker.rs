@@ -77,6 +77,7 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
                 warm_up(worker);
             }
             Message::Tell(who_asks) => tell(worker, &who_asks),
+            Message::Lend(letter) => worker.hear(*letter),
             Message::Report(to) => {
                 rt.yield_now().await; // Listeners that were given before have had a turn then.
                 match to.send(worker.accepting().registered()) {
@@ -108,6 +109,7 @@ async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
             Message::Adopt(arrived) => downstream::adopt(worker, arrived),
             Message::Cut => return,
             Message::Tell(who_asks) => tell(worker, &who_asks),
+            Message::Lend(letter) => worker.hear(*letter),
             // The drain has begun.
             Message::Listen(..)
             | Message::Follow(_)

@@ -13,6 +13,8 @@
 
 #[path = "e2e/balance.rs"]
 mod balance;
+#[path = "e2e/borrowing.rs"]
+mod borrowing;
 #[path = "e2e/changes.rs"]
 mod changes;
 #[path = "e2e/ends.rs"]
@@ -271,11 +273,23 @@ stamp!(uring, Engine::Uring);
 mod among_workers {
     mod epoll {
         use crate::Engine;
-        facts! { Engine::Epoll; process: eight_connections_are_shared_by_two_workers; }
+        facts! { Engine::Epoll;
+            borrowing:
+                a_request_is_served_by_what_another_worker_does_not_need,
+                a_backend_has_fewer_connections_where_workers_borrow;
+            process:
+                eight_connections_are_shared_by_two_workers;
+        }
     }
     mod uring {
         use crate::Engine;
-        facts! { Engine::Uring; process: eight_connections_are_shared_by_two_workers; }
+        facts! { Engine::Uring;
+            borrowing:
+                a_request_is_served_by_what_another_worker_does_not_need,
+                a_backend_has_fewer_connections_where_workers_borrow;
+            process:
+                eight_connections_are_shared_by_two_workers;
+        }
     }
 }
 

@@ -29,6 +29,16 @@ fn a_seed_repeats_its_run() {
     }
 }
 
+/// What no run does is proven by none.
+#[test]
+fn workers_lend_each_other_connections_in_some_run() {
+    let borrows = |seed: &u64| {
+        let played = play(*seed, Tell::Nothing);
+        played.is_ok_and(|report| report.ways["connection borrowed"] > 0)
+    };
+    assert!((0..SEEDS * 4).any(|seed| borrows(&seed)));
+}
+
 /// An alarm that never rang is none.
 #[test]
 fn every_planted_bug_is_found() {

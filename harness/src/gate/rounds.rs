@@ -11,7 +11,8 @@ use hp_bench::result::Document;
 
 use super::rule::{Finding, Ratio, Verdict, judge_ratio};
 use crate::counters::{Lab, Seats, Subject};
-use hp_bench::statistics::{Interval, bootstrap_median, median};
+use crate::yardstick::Yardstick;
+use hp_bench::statistics::{Interval, Resampler, median};
 
 /// Who is visited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,6 +76,8 @@ pub const WORKLOADS: [Workload; 4] = [
 pub struct Visit {
     /// CPU time of the server by complete answers, in ns.
     pub cpu_ns: f64,
+    /// CPU time of a turn of the yardstick on the server's CPU meanwhile, in ns; none for a load at a rate, or where nothing is pinned.
+    pub turn_ns: Option<f64>,
     /// The 99th percentile of the latency, in ns.
     pub p99_ns: f64,
 }
@@ -128,6 +131,7 @@ fn visit_all(
 ) -> Result<Round, String> {
     let nothing = Visit {
         cpu_ns: 0.0,
+        turn_ns: None,
         p99_ns: 0.0,
     };
     let mut round = [nothing; 4];
@@ -144,7 +148,10 @@ fn visit_all(
         let size = workload.body_bytes.to_string();
         let rest = ["-d", &length, "--warmup", "300ms", "--expect-size", &size];
         let flags: Vec<&str> = workload.flags.iter().copied().chain(rest).collect();
-        *slot = read(&lab.measure(&flags)?)?;
+        let cpu = session.seats.server.filter(|_cpu| !workload.at_rate);
+        let yardstick = cpu.and_then(|cpu| Yardstick::lay(&[cpu]).ok());
+        let document = lab.measure(&flags)?;
+        *slot = read(&document, yardstick.and_then(Yardstick::read))?;
     }
     Ok(round)
 }
@@ -159,7 +166,7 @@ fn order(number: u32) -> [usize; 4] {
     places
 }
 
-fn read(document: &Document) -> Result<Visit, String> {
+fn read(document: &Document, turn_ns: Option<f64>) -> Result<Visit, String> {
     let steal = document
         .machine
         .as_ref()
@@ -179,6 +186,7 @@ fn read(document: &Document) -> Result<Visit, String> {
     let p99 = document.latency_ns.p.get("99").copied();
     Ok(Visit {
         cpu_ns: cpu_ns as f64 / responses as f64,
+        turn_ns,
         p99_ns: p99.ok_or("hp-bench told no p99")? as f64,
     })
 }
@@ -190,7 +198,7 @@ pub fn judge(workload: &Workload, rounds: &[Round]) -> Vec<Finding> {
         rounds,
         CPU_RATIO_MAX,
         "CPU us / request",
-        |visit| visit.cpu_ns,
+        (|visit| visit.cpu_ns, at_equal_speed(rounds)),
     )];
     if workload.at_rate {
         findings.push(judge_figure(
@@ -198,24 +206,39 @@ pub fn judge(workload: &Workload, rounds: &[Round]) -> Vec<Finding> {
             rounds,
             P99_RATIO_MAX,
             "p99 us",
-            |visit| visit.p99_ns,
+            (|visit| visit.p99_ns, |visit| visit.p99_ns),
         ));
     }
     findings
 }
 
+/// What is taken of a visit.
+type Figure = fn(&Visit) -> f64;
+
+/// A visit's CPU time per answer by that of a turn of the yardstick, where every visit has one; else as it is.
+fn at_equal_speed(rounds: &[Round]) -> Figure {
+    let mut visits = rounds.iter().flatten();
+    if visits.all(|visit| visit.turn_ns.is_some_and(|nanos| nanos > 0.0)) {
+        |visit| visit.cpu_ns / visit.turn_ns.unwrap_or(1.0)
+    } else {
+        |visit| visit.cpu_ns
+    }
+}
+
+/// The figure of each visit is shown as the first of `figures` says, and compared as the second does.
 fn judge_figure(
     workload: &Workload,
     rounds: &[Round],
     limit: f64,
     what: &str,
-    figure: impl Fn(&Visit) -> f64,
+    figures: (Figure, Figure),
 ) -> Finding {
-    let of = |role: usize| -> Vec<f64> {
+    let of = |role: usize, figure: Figure| -> Vec<f64> {
         let visits = rounds.iter().filter_map(|round| round.get(role));
-        visits.map(&figure).collect()
+        visits.map(figure).collect()
     };
-    let [base, head, control, relay] = [0, 1, 2, 3].map(of);
+    let [base_shown, head_shown, relay] = [0, 1, 3].map(|role| of(role, figures.0));
+    let [base, head, control] = [0, 1, 2].map(|role| of(role, figures.1));
     let micros = |values: &[f64]| {
         let middle = median(values).unwrap_or(f64::NAN);
         format!("{:.2}", middle / 1_000.0)
@@ -245,20 +268,21 @@ fn judge_figure(
     Finding {
         place: workload.name.to_owned(),
         what: what.to_owned(),
-        base: micros(&base),
-        head: micros(&head),
+        base: micros(&base_shown),
+        head: micros(&head_shown),
         change,
         verdict,
     }
 }
 
-/// The median of the rounds' ratios with its interval.
+/// The trimmed mean of the rounds' ratios with its interval.
 fn ratio(values: &[f64], references: &[f64]) -> Option<Interval> {
     let pairs = values.iter().zip(references);
     let logs: Vec<f64> = pairs
         .map(|(value, reference)| (value / reference).ln())
         .collect();
-    bootstrap_median(&logs, SEED).map(|interval| interval.map(f64::exp))
+    let interval = Resampler::new(SEED).trimmed_mean(&logs)?;
+    Some(interval.map(f64::exp))
 }
 
 fn line_of(workload: &Workload, number: u32, round: &Round) -> String {
@@ -287,6 +311,7 @@ mod tests {
         let visit = |factor: f64, p99: f64, number: u32| Visit {
             // Drift of the machine, common to a round, and noise of 1 % that is not.
             cpu_ns: 20_000.0 * factor * (1.0 + f64::from(number) / 10.0),
+            turn_ns: None,
             p99_ns: 800_000.0 * p99,
         };
         let noise = |number: u32| 1.0 + f64::from(number * 7 % 5) / 500.0;
@@ -313,6 +338,28 @@ mod tests {
         check(0, 1.0, 1.0, &[Verdict::Pass]);
         check(0, 1.1, 1.0, &[Verdict::Fail]);
         check(0, 0.9, 1.0, &[Verdict::Pass]);
+    }
+
+    /// Each visit meets a machine of another speed, as its yardstick does.
+    #[test]
+    fn a_visit_on_a_slower_machine_is_no_loss() {
+        let mut uneven = rounds(1.0, 1.0);
+        for (number, visit) in uneven.iter_mut().flatten().enumerate() {
+            let slowness = 1.0 + (number * 7 % 11) as f64 / 10.0;
+            visit.cpu_ns *= slowness;
+            visit.turn_ns = Some(20_000.0 * slowness);
+        }
+        let finding = &judge(&WORKLOADS[0], &uneven)[0];
+        assert_eq!(finding.verdict, Verdict::Pass, "{finding:?}");
+        let mut slower = uneven.clone();
+        for [_base, head, ..] in &mut slower {
+            head.cpu_ns *= 1.05;
+        }
+        let finding = &judge(&WORKLOADS[0], &slower)[0];
+        assert_eq!(finding.verdict, Verdict::Fail, "{finding:?}");
+        uneven[3][1].turn_ns = None; // Without one, all are taken as they are, and noise hides everything.
+        let finding = &judge(&WORKLOADS[0], &uneven)[0];
+        assert_ne!(finding.verdict, Verdict::Fail, "{finding:?}");
     }
 
     #[test]
@@ -344,25 +391,25 @@ mod tests {
     #[test]
     fn a_visit_needs_the_cost_of_the_server_and_a_cpu_that_was_its_own() {
         let mut document = Document::default();
-        assert!(read(&document).unwrap_err().contains("CPU time"));
+        assert!(read(&document, None).unwrap_err().contains("CPU time"));
         document.target_cost = Some(hp_bench::result::TargetCost {
             cpu_ns: Some(30_000_000),
             ..Default::default()
         });
         assert!(
-            read(&document)
+            read(&document, None)
                 .unwrap_err()
                 .contains("nothing was answered")
         );
         document.run.responses = 1_000;
-        assert!(read(&document).unwrap_err().contains("p99"));
+        assert!(read(&document, None).unwrap_err().contains("p99"));
         document.latency_ns.p.insert("99".into(), 5_000);
-        let visit = read(&document).unwrap();
+        let visit = read(&document, None).unwrap();
         assert_eq!((visit.cpu_ns, visit.p99_ns), (30_000.0, 5_000.0));
         document.machine = Some(hp_bench::result::Machine {
             steal_pct: Some(9.0),
             ..Default::default()
         });
-        assert!(read(&document).unwrap_err().contains("other guests"));
+        assert!(read(&document, None).unwrap_err().contains("other guests"));
     }
 }

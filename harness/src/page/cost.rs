@@ -1,6 +1,6 @@
 //! What a request costs, in closed loops and at a rate.
 
-use super::{NONE, decimals, grey, interval, is_own_maximum, judged, limit, shown, spread};
+use super::{NONE, decimals, grey, is_own_maximum, judged, limit, published, shown, spread};
 use crate::summary::ratio::Quantity;
 use crate::summary::{Cell, Figures, Row, Workload};
 use crate::table::{self, Side};
@@ -55,7 +55,7 @@ fn entry(row: &Row, subject: &str, reference: &str) -> String {
         return cost.map_or_else(|| NONE.into(), |cost| format!("1.00 ({:.2} µs)", cost.mid));
     }
     let ratio = cell.ratio(Quantity::Cost, reference);
-    ratio.map_or_else(|| NONE.into(), interval)
+    ratio.map_or_else(|| NONE.into(), published)
 }
 
 /// One line for each subject and load; none where no server's CPU time is known.

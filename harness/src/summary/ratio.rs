@@ -15,7 +15,7 @@ pub struct Ratio {
     pub of: Quantity,
     /// The reference.
     pub against: String,
-    /// The median of the paired ratios.
+    /// The trimmed mean of the paired ratios.
     pub ratio: f64,
     /// Lower end of the 95 % interval.
     pub low: f64,
@@ -52,6 +52,20 @@ pub enum Verdict {
     Tie,
     /// Fewer than [`PAIRS_MIN`] pairs, or no A/A control to tell noise from effect.
     Unknown,
+}
+
+impl Ratio {
+    /// Whether it is known so well that another session will hardly bring another number: a cost's interval is at most as wide as
+    /// [`PUBLISHED_WIDTH`]. Nobody knows a tail so well; its interval stands beside it.
+    pub fn is_sure(&self) -> bool {
+        self.of != Quantity::Cost || self.high <= self.low * PUBLISHED_WIDTH
+    }
+
+    /// Whether it is judged and sure: a number to rely on. Else the verdict, where it is less or more, is all that is said.
+    pub fn is_published(&self) -> bool {
+        let verdict = self.verdict.unwrap_or(Verdict::Unknown);
+        verdict != Verdict::Unknown && self.is_sure()
+    }
 }
 
 impl Verdict {
@@ -162,7 +176,7 @@ fn paired(
         let quantities = other.and_then(|other| Some((of.of(mine)?, of.of(other)?)));
         logs.extend(quantities.map(|(mine, other)| (mine / other).ln()));
     }
-    let interval = resampler.median(&logs)?;
+    let interval = resampler.trimmed_mean(&logs)?;
     Some((interval, logs))
 }
 
@@ -198,6 +212,10 @@ fn judge(log: Interval, floor: Option<f64>, pairs: usize) -> Verdict {
 
 /// Below five pairs a bootstrap interval is narrower than what it stands for.
 pub const PAIRS_MIN: usize = 5;
+
+/// The far end of an interval by the near one, at most, for a number that is published: 4 % to either side. Two sessions then differ by
+/// more than 10 % in one ratio of a thousand, where nothing but chance is between them.
+pub const PUBLISHED_WIDTH: f64 = 1.083;
 
 const EFFECT_MIN: f64 = 1.02;
 const CONTROL: &str = "/aa";

@@ -3,12 +3,14 @@
 mod address;
 mod bind;
 mod inherit;
+mod transfer;
 
 pub use super::buf::Lent;
 pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 pub use inherit::{Inherited, bind_inherited};
+pub use transfer::{Accepted, Released};
 
 use super::driver::How;
 use super::race::{First, race};
@@ -272,26 +274,6 @@ impl Conn {
         ParkKey(self.key)
     }
 
-    /// Takes the connection out of its runtime, so that another one can [`Rt::adopt_released`] it: on the readiness engines,
-    /// when
-    /// nothing is queued, nothing received is unread, and nothing has failed. What arrives meanwhile is found by the next
-    /// runtime.
-    ///
-    /// # Errors
-    /// The connection itself, when it must stay.
-    pub fn release(mut self) -> Result<Released, Self> {
-        let peer = self.peer_addr();
-        let released = self.rt.0.io.borrow_mut().release(self.key);
-        match released {
-            Some(fd) => {
-                self.released = true;
-                let socket = self.rt.0.kernel.own(fd);
-                Ok(Released { socket, peer })
-            }
-            None => Err(self),
-        }
-    }
-
     /// The runtime that drives this connection.
     #[must_use]
     pub fn rt(&self) -> &Rt {
@@ -390,35 +372,6 @@ impl Rt {
     /// generators: [`Conn::take_sent_at`] and [`Conn::received_at`] tell.
     pub fn keep_stamps(&self) {
         self.0.io.borrow_mut().keep_stamps();
-    }
-
-    /// Takes a connected socket over, from another worker or process.
-    ///
-    /// # Errors
-    /// What `fcntl(2)` or registration answers; `NotConnected` when the peer has gone already.
-    pub fn adopt(&self, socket: impl Into<Socket>) -> io::Result<Conn> {
-        let key = self.0.io.borrow_mut().adopt(socket.into().into_raw())?;
-        Ok(Conn::new(self, key))
-    }
-
-    /// Takes over a connection that another worker accepted, on the same engine.
-    ///
-    /// # Errors
-    /// What registration answers.
-    pub fn adopt_accepted(&self, accepted: Accepted) -> io::Result<Conn> {
-        let fd = accepted.socket.into_raw();
-        let key = self.0.io.borrow_mut().adopt_accepted(fd, accepted.peer)?;
-        Ok(Conn::new(self, key))
-    }
-
-    /// Takes over a connection that another runtime released, on the same engine.
-    ///
-    /// # Errors
-    /// What registration answers.
-    pub fn adopt_released(&self, released: Released) -> io::Result<Conn> {
-        let fd = released.socket.into_raw();
-        let key = self.0.io.borrow_mut().adopt_accepted(fd, released.peer)?;
-        Ok(Conn::new(self, key))
     }
 
     /// Brings every parked connection back as expired. For a drain.
@@ -547,30 +500,6 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.rt.0.io.borrow_mut().close_listener(self.key);
-    }
-}
-
-/// An accepted connection that no runtime has yet. Closes when dropped.
-#[derive(Debug)]
-pub struct Accepted {
-    socket: Socket,
-    /// None has a Unix socket.
-    peer: Option<SocketAddr>,
-}
-
-/// A connection that one runtime had and another one may take. Closes when dropped; may cross threads.
-#[derive(Debug)]
-pub struct Released {
-    socket: Socket,
-    /// None has a Unix socket.
-    peer: Option<SocketAddr>,
-}
-
-impl Released {
-    /// Whether bytes, the peer's end or an error are there.
-    #[must_use]
-    pub fn has_news(&self) -> bool {
-        self.socket.has_news()
     }
 }
 

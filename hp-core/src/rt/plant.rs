@@ -18,6 +18,8 @@ pub enum Plant {
     TruncatedAsWhole,
     /// What a gone endpoint has left behind is taken for another's, although connections of it are open.
     SlotTooSoon,
+    /// Of what a worker is lent of a limit, nothing is left when it comes.
+    LostShare,
     /// A process that was replaced closes at once what idles.
     IdleCut,
     /// Listeners stay paused although the successor came to nothing.
@@ -30,7 +32,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
@@ -38,6 +40,7 @@ impl Plant {
         Self::NoDeadline,
         Self::TruncatedAsWhole,
         Self::SlotTooSoon,
+        Self::LostShare,
         Self::IdleCut,
         Self::PauseKept,
         Self::KeyForgotten,
@@ -55,6 +58,7 @@ impl Plant {
             Self::NoDeadline => "no-deadline",
             Self::TruncatedAsWhole => "truncated-as-whole",
             Self::SlotTooSoon => "slot-too-soon",
+            Self::LostShare => "lost-share",
             Self::IdleCut => "idle-cut",
             Self::PauseKept => "pause-kept",
             Self::KeyForgotten => "key-forgotten",

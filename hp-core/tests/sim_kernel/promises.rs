@@ -2,11 +2,11 @@
 //! sockets by the conformance suite; here time costs nothing.
 
 use crate::scene::{Scene, data, everything, exactly};
-use hp_core::rt::net::{File, FilePart, Rx, Unparked};
+use hp_core::rt::net::{Conn, File, FilePart, Rx, Unparked};
 use hp_core::rt::race::{First, race};
-use hp_core::rt::sim::{Face, Fault, Frequency, Profile};
-use hp_core::rt::{Instant, RtOptions};
-use std::cell::Cell;
+use hp_core::rt::sim::{Chance, Face, Fault, Frequency, Profile};
+use hp_core::rt::{Instant, Rt, RtOptions};
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -393,6 +393,106 @@ pub(crate) fn an_accepted_connection_may_live_in_another_runtime(face: Face) {
     });
 }
 
+/// Between two runtimes, at moments that a seed draws: in storms of whatever can go wrong with what is armed, and with resets.
+pub(crate) fn a_connection_moves_again_and_again_and_loses_nothing(face: Face) {
+    let storms = [
+        Fault::LateCancel,
+        Fault::EndedMultishot,
+        Fault::NoBuffer,
+        Fault::ReorderedCompletions,
+        Fault::FullCompletions,
+        Fault::SpuriousReadiness,
+        Fault::LateSegment,
+        Fault::ShortSegment,
+        Fault::Reset,
+    ];
+    for (seed, fault) in (0..).zip(storms) {
+        println!("seed {seed}, {}", fault.name());
+        let profile = Profile::calm()
+            .with(Fault::LateCancel, Frequency::Sometimes)
+            .with(fault, Frequency::Storm);
+        let scene = Scene::new(seed, &profile, face);
+        let trip = Rc::new(Trip::new(Chance::new(seed)));
+        let (one, other) = (scene.server_rt(), scene.server_rt());
+        let socket = scene.server.listen(scene.server_addr, 64).unwrap();
+        let listener = one.listener(socket).unwrap();
+        let begun = Rc::clone(&trip);
+        one.spawn(async move {
+            let conn = listener.accept().await.unwrap();
+            travel(conn, other, begun);
+        });
+        let addr = scene.server_addr;
+        let told = Rc::clone(&trip);
+        scene.alone(async move |rt| {
+            let conn = rt.connect(addr, Instant::NEVER).await.unwrap();
+            for byte in 0..TRIP_BYTES {
+                rt.sleep(told.pause()).await;
+                if conn.write(&[byte]).is_err() {
+                    break; // Reset.
+                }
+            }
+            match conn.finish().await {
+                Ok(()) => (),
+                Err(_reset) => (),
+            }
+            while !told.is_over.get() {
+                rt.sleep(SECOND).await;
+            }
+        });
+        let sent: Vec<u8> = (0..TRIP_BYTES).collect();
+        let heard = trip.heard.borrow();
+        let is_cut = fault == Fault::Reset && sent.starts_with(&heard);
+        assert!(is_cut || *heard == sent, "{heard:?}");
+        assert!(is_cut || trip.moves.get() > 20, "{}", trip.moves.get());
+    }
+}
+
+/// What became of a connection that moves.
+struct Trip {
+    chance: RefCell<Chance>,
+    heard: RefCell<Vec<u8>>,
+    moves: Cell<u32>,
+    is_over: Cell<bool>,
+}
+
+impl Trip {
+    fn new(chance: Chance) -> Self {
+        Self {
+            chance: RefCell::new(chance),
+            heard: RefCell::default(),
+            moves: Cell::new(0),
+            is_over: Cell::new(false),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_millis(self.chance.borrow_mut().below(4))
+    }
+}
+
+/// Receives for a moment, then has the other runtime go on; to the connection's end.
+fn travel(mut conn: Conn, next: Rt, trip: Rc<Trip>) {
+    let rt = conn.rt().clone();
+    rt.clone().spawn(async move {
+        loop {
+            let until = rt.now() + trip.pause();
+            match rt.timeout_at(until, conn.recv()).await {
+                Ok(Ok(Rx::Data(lent))) => trip.heard.borrow_mut().extend_from_slice(&lent),
+                Ok(Ok(Rx::Eof) | Err(_)) => return trip.is_over.set(true),
+                Err(_time_to_go) => match conn.release_idle().await {
+                    Ok(released) => {
+                        trip.moves.set(trip.moves.get() + 1);
+                        let conn = next.adopt_released(released).unwrap();
+                        return travel(conn, rt, trip);
+                    }
+                    Err(stays) => conn = stays,
+                },
+            }
+        }
+    });
+}
+
+const TRIP_BYTES: u8 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const CONNS: u32 = 50;

@@ -25,6 +25,9 @@ fn of_upstream(upstream: &Upstream, overlay: &Overlay, live: &Live) -> Value {
             in_use,
             tunnels,
             idle,
+            share: _, // Of workers that have begun with the upstream: less than the limit until all have.
+            borrowed,
+            borrow_refused,
         } = conns.copied().unwrap_or_default();
         let standing = match endpoint.standing {
             Standing::Serving => "active",
@@ -46,6 +49,8 @@ fn of_upstream(upstream: &Upstream, overlay: &Overlay, live: &Live) -> Value {
             "in_flight": in_use,
             "tunnels": tunnels,
             "idle_conns": idle,
+            "borrowed": borrowed,
+            "borrow_refused": borrow_refused,
             "changed": changed,
         })
     });
@@ -77,6 +82,9 @@ mod tests {
             in_use: 4,
             tunnels: 1,
             idle: 6,
+            borrowed: 3,
+            borrow_refused: 1,
+            ..Conns::default()
         };
         let of_web = BTreeMap::from([(String::from("127.0.0.1:1"), conns)]);
         let live = Live {
@@ -89,11 +97,13 @@ mod tests {
             json!({ "upstreams": [{ "name": "web", "endpoints": [
                 {
                     "address": "127.0.0.1:1", "standing": "drain", "weight": 1, "priority": 0, "backup": false,
-                    "in_flight": 4, "tunnels": 1, "idle_conns": 6, "changed": "kept",
+                    "in_flight": 4, "tunnels": 1, "idle_conns": 6, "borrowed": 3, "borrow_refused": 1,
+                    "changed": "kept",
                 },
                 {
                     "address": "127.0.0.1:2", "standing": "active", "weight": 3, "priority": 0, "backup": true,
-                    "in_flight": 0, "tunnels": 0, "idle_conns": 0, "changed": null,
+                    "in_flight": 0, "tunnels": 0, "idle_conns": 0, "borrowed": 0, "borrow_refused": 0,
+                    "changed": null,
                 },
             ] }] })
         );

@@ -139,6 +139,7 @@ fn conns_text(of: crate::live::Conns) -> String {
         in_use,
         tunnels,
         idle,
+        ..
     } = of;
     format!("{in_use} connections in use, {tunnels} of them tunnels, {idle} idle")
 }

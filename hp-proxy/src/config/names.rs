@@ -374,6 +374,7 @@ mod tests {
             conn_age_max: None,
             conn_uses_max: 0,
             prewarm: 0,
+            borrow: crate::upstream::Borrow::Never,
         }
     }
 

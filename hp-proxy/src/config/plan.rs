@@ -10,10 +10,10 @@ use crate::route::rule::Rule;
 use crate::route::split::Split;
 use crate::route::table::Table;
 use crate::route::template::Template;
-use crate::upstream::Identity;
 use crate::upstream::balance::member::{Member, Standing};
 use crate::upstream::balance::{self, Balancing, Method};
 use crate::upstream::sticky::{Cookies, Secret, Sticky};
+use crate::upstream::{Borrow, Identity};
 use hp_core::rt::net::{Address, PortUse};
 use hp_core::rt::{Engine, Instant};
 use hp_core::wire::http1::head::HeadLimits;
@@ -108,6 +108,8 @@ pub struct Upstream {
     pub conn_uses_max: u32,
     /// Connections per worker and endpoint that are open before anybody asks; per endpoint where threads share them.
     pub prewarm: u32,
+    /// When a worker asks others for connections; threads share them in any case.
+    pub borrow: Borrow,
 }
 
 /// How an upstream picks an endpoint.
@@ -308,6 +310,7 @@ impl From<OneRoute> for Plan {
                 conn_age_max: Some(CONN_AGE_MAX),
                 conn_uses_max: 0,
                 prewarm: 0,
+                borrow: Upstream::borrow_by_default(limits.upstream_conns_max),
             }],
             routes: vec![Route {
                 name: String::from(NAME),
@@ -347,10 +350,26 @@ impl Listener {
 }
 
 impl Upstream {
+    /// Whether what a request says decides who of it gets the request.
+    #[must_use]
+    pub fn looks_at_requests(&self) -> bool {
+        self.balance.key.is_some() || self.sticky.is_some()
+    }
+
     /// Connections per endpoint where all share them; `None`: no limit.
     #[must_use]
     pub fn conns_of_all(&self) -> Option<u32> {
         (self.conns_max > 0).then_some(self.conns_max)
+    }
+
+    /// When workers borrow where nobody says: where a limit is shared out among them, so that requests may wait for what another worker has.
+    #[must_use]
+    pub fn borrow_by_default(conns_max: u32) -> Borrow {
+        if conns_max > 0 {
+            Borrow::Waiting
+        } else {
+            Borrow::Never
+        }
     }
 
     /// What its balancers are made from, with so many ledgers; see [`Balancing::new`].
@@ -403,11 +422,12 @@ impl Plan {
                 && route.mirror.is_none()
                 && route.action == Action::Forward(Split::all_to(0))
         };
-        let looks_at_requests =
-            |upstream: &Upstream| upstream.balance.key.is_some() || upstream.sticky.is_some();
         self.table.sole() == Some(RouteId(0))
             && self.routes.first().is_some_and(is_plain)
-            && !self.upstreams.first().is_some_and(looks_at_requests)
+            && !self
+                .upstreams
+                .first()
+                .is_some_and(Upstream::looks_at_requests)
     }
 }
 
@@ -521,6 +541,7 @@ mod tests {
             conn_age_max: None,
             conn_uses_max: 0,
             prewarm: 0,
+            borrow: Borrow::Never,
         };
         for (limit, workers) in [(16, 1), (16, 2), (17, 4), (7, 7)] {
             let shares =

@@ -64,6 +64,8 @@ pub struct Report {
 struct Source {
     name: String,
     text: String,
+    /// Where lines begin, but for the first.
+    lines: Vec<usize>,
 }
 
 impl Report {
@@ -72,6 +74,7 @@ impl Report {
         self.sources.push(Source {
             name: name.to_owned(),
             text: text.to_owned(),
+            lines: text.match_indices('\n').map(|(end, _)| end + 1).collect(),
         });
         self.sources.len() - 1
     }
@@ -168,16 +171,25 @@ impl Report {
 
     fn problem(&self, place: &Place, reason: String) -> Problem {
         let source = self.sources.get(place.source);
-        let text = source.map_or("", |source| &source.text);
-        let before = text.get(..place.offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |position| position + 1);
+        let (line, column) = source.map_or((1, 1), |source| source.position(place.offset));
         Problem {
             file: source.map_or_else(String::new, |source| source.name.clone()),
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            line,
+            column,
             path: place.path.clone(),
             reason,
         }
+    }
+}
+
+impl Source {
+    /// The line of a byte, and the place in it in characters, both from 1. A file may have as many problems as lines.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = offset.min(self.text.len());
+        let ended = self.lines.partition_point(|start| *start <= offset);
+        let line = ended.checked_sub(1).and_then(|last| self.lines.get(last));
+        let before = self.text.get(line.copied().unwrap_or(0)..offset);
+        (ended + 1, before.unwrap_or_default().chars().count() + 1)
     }
 }
 

@@ -8,6 +8,7 @@ use super::shape::BALANCES;
 use crate::route::fields::FieldChanges;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{Condition, HostRule, PathRule, Rule};
+use crate::upstream::Borrow;
 use crate::upstream::balance::Method;
 use crate::upstream::balance::member::Standing;
 use crate::upstream::sticky::{SameSite, Sticky};
@@ -367,7 +368,16 @@ pub(super) fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Resu
     let age_max = age_max.map_or_else(|| String::from("0"), time_text);
     writeln!(out, "conn_age_max = {}", quoted(age_max))?;
     writeln!(out, "conn_uses_max = {}", upstream.conn_uses_max)?;
-    writeln!(out, "prewarm = {}", upstream.prewarm)
+    writeln!(out, "prewarm = {}", upstream.prewarm)?;
+    writeln!(out, "borrow = {}", quoted(borrow_text(upstream.borrow)))
+}
+
+fn borrow_text(borrow: Borrow) -> &'static str {
+    match borrow {
+        Borrow::Never => "never",
+        Borrow::Waiting => "waiting",
+        Borrow::BeforeDial => "before_dial",
+    }
 }
 
 /// An entry as it was written; what its name leads to is another day's.

@@ -79,7 +79,8 @@ pub(super) fn choose(
     choose_among_many(worker, (client, listener), (head, sender), chosen, out)
 }
 
-/// The same for a plan with more than one plain route.
+/// The same for a plan with more than one plain route. Apart, so that it costs nothing where there is but one.
+#[inline(never)]
 fn choose_among_many(
     worker: &Generation,
     (client, listener): (&Client, Option<&Listener>),
@@ -92,6 +93,17 @@ fn choose_among_many(
     let Some(winner) = worker.table().find(&facts) else {
         return Some(Own::Refusal(Answer::NO_ROUTE));
     };
+    let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
+    if let Some(passage) = worker.shared_plan().passage(winner.route)
+        && let Some(upstream) = passage.upstream
+        && is_as_it_came
+    {
+        chosen.route = winner.route;
+        chosen.upstream = upstream;
+        chosen.response_timeout = passage.response_timeout;
+        sender.encode_head(head, &client.conn, out);
+        return None;
+    }
     let Some(route) = worker.plan().routes.get(winner.route.0 as usize) else {
         return Some(Own::Refusal(Answer::NO_ROUTE));
     };
@@ -117,7 +129,6 @@ fn choose_among_many(
         if let Some(mirror) = &route.mirror {
             chosen.mirror = mirroring(worker, mirror, &facts);
         }
-        let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
         if route.is_plain() && is_as_it_came {
             sender.encode_head(head, &client.conn, out);
             return None;
@@ -202,6 +213,7 @@ fn act(
 struct Seen<'a> {
     host: &'a [u8],
     path: std::borrow::Cow<'a, str>,
+    query: Option<&'a str>,
     client: Option<IpAddr>,
 }
 
@@ -212,7 +224,7 @@ impl<'a> Seen<'a> {
         head: &RequestHead<'_, 'a>,
         sender: &Sender<'_>,
     ) -> Self {
-        let path = head.target.path();
+        let (path, query) = head.target.path_then_query();
         Self {
             host: head.authority.map_or(b"", |authority| authority.host()),
             path: if worker.table().looks_at_paths() {
@@ -220,6 +232,7 @@ impl<'a> Seen<'a> {
             } else {
                 path.into()
             },
+            query,
             client: client_of(listener, head, sender),
         }
     }
@@ -228,7 +241,7 @@ impl<'a> Seen<'a> {
         Facts {
             host: self.host,
             path: &self.path,
-            query: head.target.query(),
+            query: self.query,
             method: head.method.as_str(),
             fields: &head.fields,
             client: self.client,

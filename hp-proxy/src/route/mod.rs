@@ -3,6 +3,7 @@
 //!
 //! Which of several routes wins is decided in `docs/decisions/0019-which-route-wins.md`.
 
+mod automaton;
 pub mod fields;
 pub mod key;
 pub mod path;

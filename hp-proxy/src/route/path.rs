@@ -10,12 +10,35 @@ use std::borrow::Cow;
 #[must_use]
 #[inline]
 pub fn normal(path: &str) -> Cow<'_, str> {
-    if path.contains('%') || has_dot_segment(path) {
+    if may_be_special(path.as_bytes()) && (path.contains('%') || has_dot_segment(path)) {
         Cow::Owned(normalise(path))
     } else {
         Cow::Borrowed(path)
     }
 }
+
+/// Whether there is a percent sign or a dot: most paths have neither, and are looked through once, in words.
+#[inline]
+fn may_be_special(path: &[u8]) -> bool {
+    let is_in = |word: u64| has_zero(word ^ PERCENTS) | has_zero(word ^ DOTS);
+    let is_in = |bytes: &[u8; 8]| is_in(u64::from_le_bytes(*bytes));
+    let (words, rest) = path.as_chunks::<8>();
+    match path.last_chunk::<8>() {
+        // What is left after whole words, with some bytes a second time.
+        Some(last) => words.iter().any(is_in) || is_in(last),
+        None => rest.iter().any(|byte| matches!(byte, b'%' | b'.')),
+    }
+}
+
+/// Whether one of eight bytes is 0.
+#[inline]
+fn has_zero(word: u64) -> bool {
+    word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const PERCENTS: u64 = ONES * b'%' as u64;
+const DOTS: u64 = ONES * b'.' as u64;
 
 /// Whether a segment may be `.` or `..`: a dot follows a slash.
 fn has_dot_segment(path: &str) -> bool {
@@ -86,6 +109,21 @@ mod tests {
             check(path, path);
             assert!(matches!(normal(path), Cow::Borrowed(_)), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_special_is_seen_wherever_it_stands() {
+        for len in 2..40 {
+            for at in 1..len {
+                let mut path = format!("/{}", "a".repeat(len - 1));
+                assert!(!may_be_special(path.as_bytes()));
+                for special in ["%", "."] {
+                    path.replace_range(at..=at, special);
+                    assert!(may_be_special(path.as_bytes()), "{path}");
+                }
+            }
+        }
+        assert!(!may_be_special("/-&$\u{80}/\u{2e2e}\u{a5}".as_bytes()));
     }
 
     #[test]

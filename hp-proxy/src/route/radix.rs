@@ -1,22 +1,33 @@
-//! Trees over byte strings, each of which finds the longest of its strings that a key begins with. Built once; a look-up allocates
-//! nothing.
+//! Trees over byte strings, each of which leads a key to the only one of its strings that may be the longest that the key begins with,
+//! or that goes on from it. Built once; a walk allocates nothing and compares nothing.
 //!
 //! ```text
-//! "/v1/" "/v1/users" "/v2/"          root "/v" ─┬─ "1/" (entry 0) ── "users" (entry 1)
-//!                                               └─ "2/" (entry 2)
+//! "/v1/" "/v1/users" "/v2/"      bit 6 of byte 2 ─┬─ 0 ─► "/v1/users", and around it "/v1/"
+//!                                                 └─ 1 ─► "/v2/"
 //! ```
-//! All trees lie side by side in two lists, each tree in one stretch of both: what a look-up touches is memory that was not used lately,
-//! and there its time goes.
+//! A walk looks only at bits in which strings of the tree differ. Whoever walks compares the key with the string at its end, once, and goes
+//! on to those around it until one is as short as what is equal. Keys that differ from all strings end anywhere: there too
+//! each string that the key begins with is around the one at the end, since the walk has followed the key past all of them.
+//!
+//! A step is a few instructions, and a node has 12 bytes. All trees lie side by side in one list, each with what is below a node next to it:
+//! what a walk touches is memory that was not used lately, and there its time goes.
 
 /// The trees.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forest {
     nodes: Vec<Node>,
-    /// Labels of nodes, each followed by the first bytes of its node's children.
-    bytes: Vec<u8>,
 }
 
-/// A tree of a forest.
+/// Links are places of nodes, or entries with [`ENTRY`] set.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// A place among the bits of a key, from the highest of its first byte on.
+    bit: u32,
+    /// Where keys without that bit go on, and where those that have it.
+    links: [u32; 2],
+}
+
+/// A tree of a forest: a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Root(u32);
 
@@ -25,171 +36,129 @@ impl Root {
     pub(super) const EMPTY: Self = Self(NONE);
 }
 
-/// The children lie side by side from `child` on, one for each of their first bytes, which are sorted.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    text: u32,
-    label_len: u16,
-    /// At most 256.
-    children: u16,
-    child: u32,
-    /// [`NONE`] where no key ends here.
-    entry: u32,
-}
-
-/// A node to be made: its place, the keys below it, how much of them stands above it, and the entry that it lies in.
+/// A link to be made: the node and the side that it is of, the keys below it with the place of their first, and the entry around them.
 struct Pending<'k> {
-    node: usize,
+    slot: Option<(usize, usize)>,
     keys: &'k [(&'k [u8], u32)],
-    depth: usize,
-    outer: u32,
+    first: usize,
+    around: u32,
 }
 
 impl Forest {
-    /// Adds a tree of distinct keys, of at most 4 GiB together with all others, whose entries are numbered from `first` on. Gives
-    /// with it, for each key, the entry of the longest other key that it begins with.
-    pub(super) fn grow(&mut self, keys: &[&[u8]], first: u32) -> (Root, Vec<Option<u32>>) {
-        let mut sorted: Vec<(&[u8], u32)> = keys.iter().copied().zip(first..).collect();
-        sorted.sort_unstable();
-        let mut outer = vec![None; keys.len()];
-        if sorted.is_empty() {
-            return (Root::EMPTY, outer);
-        }
-        let root = self.nodes.len();
-        self.nodes.push(Node::EMPTY);
-        let mut pending = std::collections::VecDeque::from([Pending {
-            node: root,
-            keys: &sorted,
-            depth: 0,
-            outer: NONE,
-        }]);
-        // Breadth first, so that children lie side by side.
-        while let Some(next) = pending.pop_front() {
-            if let Some((entry, around)) = self.make(next, &mut pending)
-                && let Some(slot) = outer.get_mut((entry - first) as usize)
-            {
-                *slot = (around != NONE).then_some(around);
+    /// Adds a tree of keys, each with its entry, a number below 2^31 - 1; the keys are sorted and distinct. Gives with it, for each
+    /// key, the entry of the longest other key that it begins with, or [`NONE`].
+    pub(super) fn grow(&mut self, keys: &[(&[u8], u32)]) -> (Root, Vec<u32>) {
+        let mut around = vec![NONE; keys.len()];
+        let mut root = NONE;
+        let mut pending = vec![Pending {
+            slot: None,
+            keys,
+            first: 0,
+            around: NONE,
+        }];
+        // Depth first, so that what is below a node lies next to it.
+        while let Some(next) = pending.pop() {
+            let slot = next.slot;
+            let link = self.make(next, &mut around, &mut pending);
+            let Some((node, side)) = slot else {
+                root = link;
+                continue;
+            };
+            let node = self.nodes.get_mut(node);
+            if let Some(place) = node.and_then(|node| node.links.get_mut(side)) {
+                *place = link;
             }
         }
-        (Root(number(root)), outer)
+        (Root(root), around)
     }
 
-    /// Makes a node; gives the entry that ends there, if one does, and the one that it lies in.
+    /// Makes what a link leads to, and gives the link.
     fn make<'k>(
         &mut self,
         pending: Pending<'k>,
-        queue: &mut std::collections::VecDeque<Pending<'k>>,
-    ) -> Option<(u32, u32)> {
+        around: &mut [u32],
+        stack: &mut Vec<Pending<'k>>,
+    ) -> u32 {
         let Pending {
-            node,
-            keys,
-            depth,
-            outer,
+            mut keys,
+            mut first,
+            around: mut inner,
+            ..
         } = pending;
-        let [(first, entry), rest @ ..] = keys else {
-            return None;
-        };
-        let last = keys.last().map_or(*first, |(last, _)| last);
-        let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
-        let common = common.min(depth + LABEL_MAX);
-        let text = number(self.bytes.len());
-        let label = first.get(depth..common).unwrap_or_default();
-        self.bytes.extend_from_slice(label);
-        // Sorted and distinct: only the first key can end here.
-        let (entry, rest) = if first.len() == common {
-            (*entry, rest)
-        } else {
-            (NONE, keys)
-        };
-        let inner = if entry == NONE { outer } else { entry };
-        let child = self.nodes.len();
-        for group in rest.chunk_by(|(a, _), (b, _)| a.get(common) == b.get(common)) {
-            let Some(byte) = group.first().and_then(|(key, _)| key.get(common)) else {
-                continue;
+        // Sorted: only the first key can be one that all others begin with.
+        let bit = loop {
+            let [(shortest, entry), rest @ ..] = keys else {
+                return NONE; // Of no key at all.
             };
-            self.bytes.push(*byte);
-            queue.push_back(Pending {
-                node: self.nodes.len(),
-                keys: group,
-                depth: common,
-                outer: inner,
-            });
-            self.nodes.push(Node::EMPTY);
-        }
-        let children = self.nodes.len() - child;
-        if let Some(slot) = self.nodes.get_mut(node) {
-            *slot = Node {
-                text,
-                label_len: u16::try_from(label.len()).expect("it is cut to that"),
-                children: u16::try_from(children).expect("bytes are 256"),
-                child: number(child),
-                entry,
-            };
-        }
-        (entry != NONE).then_some((entry, outer))
-    }
-
-    /// The entry of the longest key of a tree that `key` begins with.
-    #[inline]
-    pub(super) fn longest(&self, root: Root, key: &[u8]) -> Option<u32> {
-        let mut found = NONE;
-        let mut rest = key;
-        let mut at = self.nodes.get(root.0 as usize);
-        while let Some(node) = at {
-            let (label, firsts) = self.text(node);
-            let Some(after) = rest.strip_prefix(label) else {
-                break;
-            };
-            rest = after;
-            if node.entry != NONE {
-                found = node.entry;
+            let bit = rest
+                .last()
+                .and_then(|(last, _)| first_difference(shortest, last));
+            if let Some(bit) = bit {
+                break bit;
             }
-            let Some(byte) = rest.first() else {
-                break;
-            };
-            let position = if firsts.len() <= LINEAR_MAX {
-                firsts.iter().position(|first| first == byte)
-            } else {
-                firsts.binary_search(byte).ok()
-            };
-            at = position.and_then(|position| self.nodes.get(node.child as usize + position));
+            if let Some(slot) = around.get_mut(first) {
+                *slot = inner;
+            }
+            if rest.is_empty() {
+                return entry | ENTRY;
+            }
+            (keys, first, inner) = (rest, first + 1, *entry);
+        };
+        let node = self.nodes.len();
+        let ones = keys.partition_point(|(key, _)| !has_bit(key, bit));
+        let (without, with) = keys.split_at_checked(ones).unwrap_or((keys, &[]));
+        for (side, keys, first) in [(1, with, first + ones), (0, without, first)] {
+            stack.push(Pending {
+                slot: Some((node, side)),
+                keys,
+                first,
+                around: inner,
+            });
         }
-        (found != NONE).then_some(found)
+        self.nodes.push(Node {
+            bit: number(bit),
+            links: [NONE; 2],
+        });
+        number(node)
     }
 
+    /// The entry that a key is led to; `None` where the tree is empty. `byte` gives the key's bytes by place, and 0 past its end.
     #[inline]
-    fn text(&self, node: &Node) -> (&[u8], &[u8]) {
-        let (start, label) = (node.text as usize, usize::from(node.label_len));
-        let text = self
-            .bytes
-            .get(start..start + label + usize::from(node.children));
-        text.and_then(|text| text.split_at_checked(label))
-            .unwrap_or_default()
+    pub(super) fn walk(&self, root: Root, byte: impl Fn(usize) -> u8) -> Option<u32> {
+        let mut link = root.0;
+        while link & ENTRY == 0 {
+            let Node { bit, links } = self.nodes.get(link as usize)?;
+            let shifted = u32::from(byte((bit >> 3) as usize)) << (bit & 7);
+            let [without, with] = *links;
+            link = if shifted & 0x80 == 0 { without } else { with };
+        }
+        (link != NONE).then_some(link & !ENTRY)
     }
 }
 
-impl Node {
-    const EMPTY: Self = Self {
-        text: 0,
-        label_len: 0,
-        children: 0,
-        child: 0,
-        entry: NONE,
-    };
+/// The first bit in which two strings differ that go on; `None` where one of them ends before.
+fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
+    let bytes = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let difference = one.get(bytes)? ^ other.get(bytes)?;
+    Some(8 * bytes + difference.leading_zeros() as usize)
 }
 
-const _: () = assert!(size_of::<Node>() == 16, "four nodes share a cache line");
+fn has_bit(key: &[u8], bit: usize) -> bool {
+    let byte = key.get(bit / 8).copied().unwrap_or_default();
+    u32::from(byte) << (bit % 8) & 0x80 != 0
+}
 
-/// A configuration is far smaller than 4 GiB: its reader has a bound.
+/// A configuration is far smaller than 256 MiB: its reader has a bound.
 fn number(value: usize) -> u32 {
-    u32::try_from(value).expect("the text of a configuration is bounded")
+    let number = u32::try_from(value)
+        .ok()
+        .filter(|number| number & ENTRY == 0);
+    number.expect("the text of a configuration is bounded")
 }
 
-const NONE: u32 = u32::MAX;
-/// What of a longer label is left goes to a node below.
-const LABEL_MAX: usize = u16::MAX as usize;
-/// Up to so many children a walk over their first bytes is cheaper than halving.
-const LINEAR_MAX: usize = 16;
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+const ENTRY: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
@@ -197,20 +166,28 @@ mod tests {
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
+    /// Keys that `key` begins with, the longest first, are those around the one that a walk leads to and as short as what is equal.
     fn check(keys: &[&[u8]], key: &[u8]) {
+        let mut sorted = keys.to_vec();
+        sorted.sort_unstable();
         let mut forest = Forest::default();
-        let other = forest.grow(&[b"/other", b""], 0);
-        let (root, outer) = forest.grow(keys, 7);
-        assert_ne!(other.0, root);
-        let mut expected: Vec<usize> = (0..keys.len())
-            .filter(|index| key.starts_with(keys[*index]))
+        let (other, _) = forest.grow(&[(b"", 0), (b"/other", 1)]);
+        let numbered: Vec<(&[u8], u32)> = sorted.iter().copied().zip(7..).collect();
+        let (root, around) = forest.grow(&numbered);
+        assert_ne!(other, root);
+        let mut expected: Vec<&[u8]> = sorted
+            .iter()
+            .copied()
+            .filter(|text| key.starts_with(text))
             .collect();
-        expected.sort_by_key(|index| std::cmp::Reverse(keys[*index].len()));
+        expected.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let mut found = Vec::new();
-        let mut at = forest.longest(root, key);
-        while let Some(entry) = at {
-            found.push(entry as usize - 7);
-            at = outer[entry as usize - 7];
+        let mut at = forest.walk(root, |place| key.get(place).copied().unwrap_or_default());
+        while let Some(entry) = at.map(|entry| entry as usize - 7) {
+            if key.starts_with(sorted[entry]) {
+                found.push(sorted[entry]);
+            }
+            at = (around[entry] != NONE).then_some(around[entry]);
         }
         assert_eq!(found, expected, "{keys:?} {key:?}");
     }
@@ -232,20 +209,22 @@ mod tests {
             b"",
             b"x",
             b"/v2/\xff",
+            b"/v3/",
+            b"/v1/\0",
         ] {
             check(&keys, key);
         }
     }
 
     #[test]
-    fn many_children_are_found() {
+    fn all_values_of_a_byte_are_told_apart() {
         let keys: Vec<[u8; 2]> = (0..=255).map(|byte| [byte, 7]).collect();
         let keys: Vec<&[u8]> = keys.iter().map(<[u8; 2]>::as_slice).collect();
         (0..=255).for_each(|byte| check(&keys, &[byte, 7, 1]));
     }
 
     #[test]
-    fn labels_may_be_long() {
+    fn strings_may_be_long() {
         let long = vec![b'x'; 200_000];
         check(&[&long, &long[1..], b"y"], &long);
         check(&[&long, b"y"], &long[1..]);
@@ -254,8 +233,8 @@ mod tests {
     proptest! {
         #[test]
         fn it_finds_what_a_search_through_all_finds(
-            keys in btree_set(vec(0_u8..3, 0..6), 0..20),
-            key in vec(0_u8..3, 0..8),
+            keys in btree_set(vec(prop::sample::select(vec![0_u8, 1, 0x10, 0xFF]), 0..6), 0..20),
+            key in vec(prop::sample::select(vec![0_u8, 1, 0x10, 0x11, 0xFF]), 0..8),
         ) {
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             check(&keys, &key);

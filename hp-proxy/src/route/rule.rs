@@ -64,7 +64,18 @@ pub enum Condition {
 #[derive(Clone, Debug)]
 pub struct Pattern {
     regex: Regex,
+    parts: Parts,
+}
+
+/// An expression in two: what stands there letter by letter, and what is left to search for behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Parts {
+    /// What every match begins with.
     literal: String,
+    /// Bytes of the literal before the rest; none where the rest is the whole expression.
+    before: usize,
+    /// Where in the text the rest begins.
+    rest: usize,
 }
 
 /// Why a rule does not take a request; the first reason in the order of the fields.
@@ -106,15 +117,6 @@ pub struct Rank<'r> {
 }
 
 impl Rule {
-    /// Whether it asks for nothing but host and path.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        self.methods.is_empty()
-            && self.headers.is_empty()
-            && self.query.is_empty()
-            && self.client_ips.is_empty()
-    }
-
     /// Whether the conditions besides host and path hold.
     ///
     /// # Errors
@@ -240,10 +242,18 @@ fn may_both_hold(
 
 /// The value of the first parameter with this key; empty where there is no equals sign. Compared as it was sent.
 pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == key).then_some(value)
-    })
+    let mut rest = Some(query);
+    while let Some(pairs) = rest {
+        let end = memchr::memchr(b'&', pairs.as_bytes());
+        let pair = end.and_then(|end| pairs.get(..end)).unwrap_or(pairs);
+        rest = end.and_then(|end| pairs.get(end + 1..));
+        let sign = memchr::memchr(b'=', pair.as_bytes());
+        let name = sign.map_or(Some(pair), |sign| pair.get(..sign));
+        if name == Some(key) {
+            return sign.map_or(Some(""), |sign| pair.get(sign + 1..));
+        }
+    }
+    None
 }
 
 impl HostRule {
@@ -284,7 +294,7 @@ impl PathRule {
         match self {
             Self::Any => "",
             Self::Prefix(text) | Self::Is(text) => text,
-            Self::Matches(pattern) => &pattern.literal,
+            Self::Matches(pattern) => &pattern.parts.literal,
         }
     }
 
@@ -299,7 +309,6 @@ impl PathRule {
 }
 
 /// Whether a prefix of a path ends where a segment does.
-#[inline]
 pub(super) fn ends_at_slash(prefix: &str, path: &str) -> bool {
     prefix.is_empty()
         || prefix.ends_with('/')
@@ -344,7 +353,7 @@ impl Pattern {
             last.strip_prefix("error: ").unwrap_or(last).to_owned()
         })?;
         Ok(Self {
-            literal: literal_of(text),
+            parts: Parts::of(text),
             regex,
         })
     }
@@ -353,6 +362,14 @@ impl Pattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
+    }
+
+    /// What of it is left to search for in a path that begins with its literal, and how many bytes of the literal stand before that.
+    /// Without any the rest is the whole expression.
+    #[must_use]
+    pub(super) fn rest(&self) -> (&str, usize) {
+        let rest = self.as_str().get(self.parts.rest..);
+        (rest.unwrap_or_default(), self.parts.before)
     }
 
     /// Whether it matches somewhere in the text.
@@ -382,22 +399,37 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// The text that every match begins with: letters after `^`, up to the first that has a meaning of its own.
-fn literal_of(text: &str) -> String {
-    let Some(rest) = text.strip_prefix('^') else {
-        return String::new();
-    };
-    if rest.contains('|') {
-        return String::new(); // It may be another beginning.
+impl Parts {
+    /// The literal: letters after `^`, up to the first that has a meaning of its own.
+    fn of(text: &str) -> Self {
+        let Some(after) = text.strip_prefix('^') else {
+            return Self::default();
+        };
+        if after.contains('|') {
+            return Self::default(); // It may be another beginning.
+        }
+        let is_special = |letter: char| r"\.+*?()[]{}|^$".contains(letter);
+        let end = after.find(is_special).unwrap_or(after.len());
+        let (letters, special) = after.split_at(end);
+        let mut without_last = letters.chars();
+        without_last.next_back();
+        let (literal, before) = if special.starts_with(['*', '?', '{']) {
+            (without_last.as_str(), without_last.as_str()) // The last may be missing.
+        } else if special.starts_with('+') {
+            (letters, without_last.as_str()) // The last may come again.
+        } else {
+            (letters, letters)
+        };
+        Self {
+            literal: literal.to_owned(),
+            before: before.len(),
+            rest: if before.is_empty() {
+                0
+            } else {
+                "^".len() + before.len()
+            },
+        }
     }
-    let is_special = |letter: char| r"\.+*?()[]{}|^$".contains(letter);
-    let end = rest.find(is_special).unwrap_or(rest.len());
-    let (literal, after) = rest.split_at(end);
-    let mut letters = literal.chars();
-    if after.starts_with(['*', '?', '{']) {
-        letters.next_back(); // It may be missing.
-    }
-    letters.as_str().to_owned()
 }
 
 /// Of a name in the DNS, with room (RFC 1035 §2.3.4); a longer one is nobody's.
@@ -411,20 +443,24 @@ mod tests {
 
     #[test]
     fn a_pattern_knows_what_its_matches_begin_with() {
-        for (text, literal) in [
-            ("^/u/([0-9]+)$", "/u/"),
-            ("/u/", ""),
-            ("^/ab*", "/a"),
-            ("^/ab?c", "/a"),
-            ("^/ab+", "/ab"),
-            ("^/ab{0}", "/a"),
-            ("^/a|/b", ""),
-            ("^(?i)/a", ""),
-            (r"^/a\.b", "/a"),
-            ("^/whole", "/whole"),
-            ("^", ""),
+        for (text, literal, rest, before) in [
+            ("^/u/([0-9]+)$", "/u/", "([0-9]+)$", 3),
+            ("/u/", "", "/u/", 0),
+            ("^/ab*", "/a", "b*", 2),
+            ("^/ab?c", "/a", "b?c", 2),
+            ("^/ab+", "/ab", "b+", 2),
+            ("^/ab{0}", "/a", "b{0}", 2),
+            ("^/a|/b", "", "^/a|/b", 0),
+            ("^(?i)/a", "", "^(?i)/a", 0),
+            (r"^/a\.b", "/a", r"\.b", 2),
+            ("^/whole", "/whole", "", 6),
+            ("^/+", "/", "^/+", 0),
+            ("^/*", "", "^/*", 0),
+            ("^", "", "^", 0),
         ] {
-            assert_eq!(Pattern::new(text).unwrap().literal, literal, "{text}");
+            let pattern = Pattern::new(text).unwrap();
+            assert_eq!(pattern.rest(), (rest, before), "{text}");
+            assert_eq!(PathRule::Matches(pattern).literal(), literal, "{text}");
         }
     }
 

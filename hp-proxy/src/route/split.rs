@@ -30,6 +30,15 @@ impl Split {
         (sum > 0).then_some(Self { sums })
     }
 
+    /// Who gets all of it, where it is one.
+    #[must_use]
+    pub fn only(&self) -> Option<u32> {
+        match self.sums.as_slice() {
+            [(upstream, _)] => Some(*upstream),
+            _ => None,
+        }
+    }
+
     /// Who gets a request, for a number that is spread evenly over all of `u32`; it is not drawn where there is no choice.
     #[must_use]
     #[inline]

@@ -67,7 +67,7 @@ impl Generation {
             local: Rc::clone(local),
             number: plan.number(),
             upstreams,
-            own_table: own_table.or_else(|| has_own_table.then(|| plan.table.clone())),
+            own_table: own_table.or_else(|| has_own_table.then(|| plan.own_table())),
             has_plain_route: plan.has_plain_route_only(),
             first_response_timeout: first_route
                 .map_or(plan.timeouts.response, |route| route.response_timeout),
@@ -93,6 +93,7 @@ impl Generation {
             {
                 let conns_max = is.conns_of(self.id().0, self.plan.workers);
                 upstream.renew(&is.balancing, &is.endpoints, conns_max, is.settings);
+                upstream.note_version(is.version);
             }
             if let Some(cell) = self.upstreams.get(place as usize) {
                 cell.get_or_init(|| Rc::clone(upstream));
@@ -158,6 +159,9 @@ impl Generation {
                 self.local.row_of_upstreams(),
             );
             upstream.count_in(&self.local.open_total);
+            if let Some(siblings) = &self.local.siblings {
+                upstream.join_siblings(siblings, (shared.number, shared.version));
+            }
             upstream
         })
     }
@@ -325,6 +329,18 @@ mod tests {
             assert!(request.is_outdated() && !worker.current().is_outdated());
             drop(request);
             assert!(kept.upgrade().is_none());
+        });
+    }
+
+    #[test]
+    fn a_plan_is_left_by_its_last_request() {
+        with_worker(|worker, first| {
+            let request = worker.current();
+            let next = first.followed_by(plan("web", "\"127.0.0.1:2\""));
+            follow(worker, &next);
+            assert!(!first.is_left());
+            drop(request);
+            assert!(first.is_left() && !next.is_left());
         });
     }
 

@@ -10,6 +10,7 @@
 mod generation;
 mod idle;
 mod plan;
+mod siblings;
 mod texts;
 
 pub(crate) use generation::Generation;
@@ -24,7 +25,7 @@ use crate::live::Live;
 use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
-use crate::upstream::{OpenTotal, Upstream};
+use crate::upstream::{Letter, OpenTotal, Siblings, Upstream};
 use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
@@ -55,6 +56,8 @@ pub enum Message {
     Follow(Box<Next>),
     /// Tell how many listeners of this worker accept, once all that were given to it before have begun.
     Report(Sender<u32>),
+    /// What the same upstream of another worker asks or gives.
+    Lend(Box<Letter>),
     /// Take nothing more from the queues of the listeners, until told otherwise, and tell when that is so.
     Pause(Sender<()>),
     /// Accept again.
@@ -154,6 +157,8 @@ pub(crate) struct Local {
     newest: Cell<u32>,
     /// By the numbers that parked connections carry.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// The way to those of other workers.
+    siblings: Option<Rc<Siblings>>,
     /// Connections of all of them.
     open_total: OpenTotal,
     /// See [`idle`].
@@ -187,6 +192,7 @@ impl Worker {
             rt: rt.clone(),
             id,
             rows,
+            siblings: siblings::of(&home, id),
             home,
             newest: Cell::new(plan.number()),
             upstreams: RefCell::default(),

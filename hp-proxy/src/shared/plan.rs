@@ -1,12 +1,14 @@
 //! A plan as threads share it, with what they share under it. What stays the same from one plan to the next is handed on: an
 //! upstream by its name, an endpoint by name and address, a listener by address.
 
-use crate::config::plan::{self, Listener, ListenerId, Plan};
+use crate::config::plan::{self, Action, Listener, ListenerId, Plan, Route};
 use crate::control::Control;
 use crate::live::Live;
+use crate::route::RouteId;
+use crate::route::table::Table;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
-use crate::upstream::{Bounds, Identity, OpenTotal, Settings, SharedLedger};
+use crate::upstream::{Borrow, Bounds, Identity, OpenTotal, Settings, SharedLedger, Term};
 use hp_core::rt::{Engine, Instant};
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
     reason = "a plan is shared when workers start and when a plan follows another; no request counts references"
 )]
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The plan as threads share it, with what they share under it.
 #[derive(Clone, Debug)]
@@ -45,10 +48,43 @@ struct Shared {
     /// Where the plan's listeners are among the known ones.
     places: Box<[ListenerId]>,
     next_listener: u32,
+    next_upstream: u32,
     /// The way to the main thread, where there is one.
     control: Option<Control>,
     /// Whether any upstream has cookies.
     is_sticky: bool,
+    /// By place in the plan.
+    passages: Box<[Passage]>,
+    /// Copies of the table that single threads use: they end with the plan, which the main thread lets go of last.
+    own_tables: Mutex<Vec<Table>>,
+}
+
+/// What nearly every request needs of its route, apart from what few do: of many routes, none is near when its request comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passage {
+    /// From the request sent to the head of its answer.
+    pub(crate) response_timeout: Duration,
+    /// By place in the plan; `None` where more has to be looked at.
+    pub(crate) upstream: Option<u32>,
+}
+
+impl Passage {
+    /// That of a route under which requests and answers pass as they are to one upstream, which takes them in turn.
+    fn of(route: &Route, plan: &Plan) -> Self {
+        let is_plain = route.is_plain() && route.response.is_empty() && route.mirror.is_none();
+        let upstream = match &route.action {
+            Action::Forward(split) if is_plain => split.only(),
+            _ => None,
+        };
+        let looks_at_requests = |upstream: &u32| {
+            let upstream = plan.upstreams.get(*upstream as usize);
+            upstream.is_none_or(plan::Upstream::looks_at_requests)
+        };
+        Self {
+            response_timeout: route.response_timeout,
+            upstream: upstream.filter(|upstream| !looks_at_requests(upstream)),
+        }
+    }
 }
 
 /// What threads share of one upstream. The same object in two plans: nothing of the upstream has changed.
@@ -56,6 +92,10 @@ struct Shared {
 pub(crate) struct SharedUpstream {
     /// As the plan has it.
     plan: plan::Upstream,
+    /// The same as long as plans have an upstream of this name; never given again.
+    pub(crate) number: u32,
+    /// The plan that last changed it.
+    pub(crate) version: u32,
     /// How requests are spread.
     pub(crate) balancing: Balancing,
     /// Who its endpoints are, in the plan's order.
@@ -103,6 +143,8 @@ impl SharedPlan {
     )]
     fn with(plan: Plan, before: Option<&Shared>, control: Option<Control>) -> Self {
         let total = before.map_or_else(OpenTotal::default, |before| before.open_total.clone());
+        let number = before.map_or(0, |before| before.number.wrapping_add(1));
+        let mut next_upstream = before.map_or(0, |before| before.next_upstream);
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let known = before.and_then(|before| before.upstream(&upstream.name));
             let settings = settings_of(upstream, &plan);
@@ -110,12 +152,16 @@ impl SharedPlan {
                 Some(known) if known.plan == *upstream && known.settings == settings => {
                     Arc::clone(known)
                 }
-                known => Arc::new(SharedUpstream::new(
-                    upstream,
-                    &plan,
-                    settings,
-                    (known, &total),
-                )),
+                known => {
+                    let new = SharedUpstream::new(
+                        (upstream, number),
+                        &plan,
+                        settings,
+                        (known, &total),
+                        &mut next_upstream,
+                    );
+                    Arc::new(new)
+                }
             }
         });
         let upstreams: Box<[Arc<SharedUpstream>]> = upstreams.collect();
@@ -123,8 +169,10 @@ impl SharedPlan {
         let names = plan.upstreams.iter().map(|upstream| upstream.name.clone());
         let by_name = names.zip(0..).collect();
         let (listeners, places, next_listener) = known_listeners(&plan, before);
+        let routes = plan.routes.iter();
+        let passages = routes.map(|route| Passage::of(route, &plan)).collect();
         Self(Arc::new(Shared {
-            number: before.map_or(0, |before| before.number.wrapping_add(1)),
+            number,
             plan,
             upstreams,
             open_total: total,
@@ -132,9 +180,36 @@ impl SharedPlan {
             listeners,
             places,
             next_listener,
+            next_upstream,
             control,
             is_sticky,
+            passages,
+            own_tables: Mutex::default(),
         }))
+    }
+
+    /// A copy of the table for one thread, as it should have where the table has patterns.
+    pub(crate) fn own_table(&self) -> Table {
+        let own = self.0.plan.table.copy();
+        let kept = &self.0.own_tables;
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(own.clone());
+        own
+    }
+
+    /// Whether nobody else has it any more.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "looked at when a plan was followed by another"
+    )]
+    pub(crate) fn is_left(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// What nearly every request needs of its route.
+    #[inline]
+    pub(crate) fn passage(&self, route: RouteId) -> Option<&Passage> {
+        self.0.passages.get(route.0 as usize)
     }
 
     /// Its place among the plans of this process.
@@ -257,32 +332,59 @@ impl Shared {
 }
 
 impl SharedUpstream {
+    /// `in_plan`: the number of the plan.
     fn new(
-        upstream: &plan::Upstream,
+        (upstream, in_plan): (&plan::Upstream, u32),
         plan: &Plan,
         settings: Settings,
         (known, total): (Option<&impl Deref<Target = Self>>, &OpenTotal),
+        next_number: &mut u32,
     ) -> Self {
         let ledgers = match plan.engine {
             Engine::Threads => 1,
             _ => plan.workers as usize,
         };
         let balancing = upstream.balancing(ledgers);
-        let endpoints: Box<[Identity]> = upstream.endpoints.iter().map(identity_of).collect();
+        let goes_on = |known: &Self, identity: &Identity| known.term_of(identity, upstream);
+        let endpoints = (0..).zip(&upstream.endpoints).map(|(place, endpoint)| {
+            let identity = identity_of(endpoint);
+            let term = known.and_then(|known| goes_on(known, &identity));
+            identity.in_term(term.unwrap_or_else(|| Term::beginning_with(in_plan, place)))
+        });
+        let endpoints: Box<[Identity]> = endpoints.collect();
         let ledger = (plan.engine == Engine::Threads).then(|| {
             let kept = known.and_then(|known| known.ledger.clone());
             kept.unwrap_or_else(|| {
                 SharedLedger::new(&balancing, &endpoints, upstream.conns_of_all()).counted_in(total)
             })
         });
+        let number = known.map_or(*next_number, |known| known.number);
+        *next_number += u32::from(known.is_none());
         Self {
             plan: upstream.clone(),
+            number,
+            version: in_plan,
             balancing,
             cookies: upstream.cookies(&plan.process_key, &endpoints),
             endpoints,
             settings,
             ledger,
         }
+    }
+
+    /// The term in which an endpoint stays under the next plan; `None`: it is new, its limit shrinks, begins or ends, or borrowing ends, so that
+    /// nothing of what was lent and borrowed is left.
+    fn term_of(&self, identity: &Identity, next: &plan::Upstream) -> Option<Term> {
+        let goes_on = match (self.plan.conns_of_all(), next.conns_of_all()) {
+            // Where nobody borrows any more, nobody would get back what it has lent.
+            (Some(was), Some(is)) => {
+                was <= is && (next.borrow != Borrow::Never || self.plan.borrow == Borrow::Never)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        let known = self.endpoints.iter().find(|known| *known == identity)?;
+        goes_on.then(|| known.term())
     }
 
     /// How many connections per endpoint one of `workers` workers may have; `None`: no limit.
@@ -311,6 +413,7 @@ fn settings_of(upstream: &plan::Upstream, plan: &Plan) -> Settings {
             total => total,
         },
         prewarm: upstream.prewarm,
+        borrow: upstream.borrow,
     }
 }
 
@@ -398,3 +501,67 @@ impl Latest {
 
 /// Listeners that are closed, and whose connections are still served; those of older ones are closed when they ask again.
 const CLOSED_LISTENERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_text;
+
+    /// Whether requests of the route pass by without a further look, and where to.
+    fn check(route: &str, expected: Option<u32>) {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\npath = \"/\"\ntimeout = \"7s\"\n{route}\n\
+             [[route]]\nsplit = [{{ upstream = \"api\", weight = 1 }}, {{ upstream = \"web\", weight = 2 }}]\n\
+             [[route]]\nhost = \"a\"\nsplit = [{{ upstream = \"hashed\" }}, {{ upstream = \"bound\" }}]\n\
+             [upstream.api]\nendpoints = [\"127.0.0.1:1\"]\n\
+             [upstream.web]\nendpoints = [\"127.0.0.1:2\"]\n\
+             [upstream.hashed]\nendpoints = [\"127.0.0.1:3\"]\nbalance = {{ hash = \"client_ip\" }}\n\
+             [upstream.bound]\nendpoints = [\"127.0.0.1:4\"]\nsticky = {{ cookie = \"c\" }}\n"
+        );
+        let (plan, report) = load_text("a.toml", &text, &|_| None);
+        let plan = plan.unwrap_or_else(|| panic!("{route}: {:?}", report.errors()));
+        let place = |name: &str| {
+            let mut upstreams = plan.upstreams.iter();
+            upstreams.position(|upstream| upstream.name == name)
+        };
+        let expected = expected.map(|index| ["api", "web"][index as usize]);
+        let expected = expected.and_then(place);
+        let shared = SharedPlan::new(plan.clone());
+        let passage = shared.passage(RouteId(0)).unwrap();
+        assert_eq!(
+            passage.upstream.map(|place| place as usize),
+            expected,
+            "{route}"
+        );
+        assert_eq!(passage.response_timeout, Duration::from_secs(7));
+        assert_eq!(
+            shared.passage(RouteId(1)).unwrap().upstream,
+            None,
+            "of a split"
+        );
+        assert!(shared.passage(RouteId(3)).is_none());
+    }
+
+    #[test]
+    fn only_requests_that_nothing_more_is_to_be_done_for_pass_by() {
+        check("upstream = \"api\"", Some(0));
+        check("split = [{ upstream = \"web\", weight = 5 }]", Some(1));
+        check(
+            "split = [{ upstream = \"web\", weight = 5 }, { upstream = \"api\", weight = 0 }]",
+            Some(1),
+        );
+        for more in [
+            "upstream = \"hashed\"",
+            "upstream = \"bound\"",
+            "maintenance = true",
+            "answer = { status = 204 }",
+            "redirect = { to = \"/x\" }",
+            "upstream = \"api\"\nrewrite = \"/x\"",
+            "upstream = \"api\"\nmirror = { upstream = \"web\" }",
+            "upstream = \"api\"\nrequest_headers = { set = { X-A = \"1\" } }",
+            "upstream = \"api\"\nresponse_headers = { remove = [\"X-A\"] }",
+        ] {
+            check(more, None);
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! Connecting to one endpoint: how long an attempt may stay undecided, and what follows then (decision 0010); and over which of
 //! its addresses, where it has several (decision 0024).
 
-use super::pool::{AcquireError, Upstream, Wish};
+use super::pool::{AcquireError, Upstream};
 use super::ways::ATTEMPT_DELAY;
 use super::window::{PATIENCE_MIN, Stall};
+use super::wish::Wish;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::race::{First, race};

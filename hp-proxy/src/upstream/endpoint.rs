@@ -20,6 +20,22 @@ pub struct Identity {
     others: Box<[SocketAddr]>,
     /// Of name and address, to find it by.
     hash: u64,
+    term: Term,
+}
+
+/// The time in which an endpoint is in an upstream, its limit does not shrink and borrowing does not end: the plan that it begins with, and the endpoint's place in
+/// that plan. The same in all ledgers, given once; shares of a limit, and connections, move between ledgers within one term only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Term {
+    plan: u32,
+    place: u32,
+}
+
+impl Term {
+    /// That of an endpoint which is new in a plan, or whose limit is.
+    pub(crate) fn beginning_with(plan: u32, place: u32) -> Self {
+        Self { plan, place }
+    }
 }
 
 impl PartialEq for Identity {
@@ -39,6 +55,7 @@ impl Identity {
             addr,
             others: Box::default(),
             hash: 0,
+            term: Term::default(),
         };
         identity.hash = balance::hash(identity.to_string().as_bytes());
         identity
@@ -51,6 +68,17 @@ impl Identity {
             others: others.into(),
             ..self
         }
+    }
+
+    /// The same in a term.
+    #[must_use]
+    pub(crate) fn in_term(self, term: Term) -> Self {
+        Self { term, ..self }
+    }
+
+    /// The term that it is in.
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     fn ways(&self) -> Ways {
@@ -80,6 +108,12 @@ pub(super) struct Endpoint {
     pub(super) open: u32,
     /// Those of them that are tunnels.
     pub(super) tunnels: u32,
+    /// What its ledger has of the limit beside what the plan gives it: borrowed from sibling ledgers, or, below 0, lent to them. The sum
+    /// over all ledgers, and of what is on its way between them, is 0 in each term.
+    pub(super) extra: i32,
+    /// Connections that came from sibling ledgers, and those that came and were of no use, or were to go and could not.
+    pub(super) borrowed: u64,
+    pub(super) borrow_refused: u64,
     pub(super) window: Window,
     /// Front: idle for the longest time.
     pub(super) idle: VecDeque<Idle>,
@@ -115,15 +149,22 @@ impl Endpoint {
             member: Some(member),
             open: 0,
             tunnels: 0,
+            extra: 0,
+            borrowed: 0,
+            borrow_refused: 0,
             window: Window::default(),
             idle: VecDeque::new(),
             speaks_http10: false,
         }
     }
 
-    /// Another plan has it, too, perhaps with other ways. Whether a way is gone.
+    /// Another plan has it, too, perhaps with other ways. Whether a way is gone. In another term nothing is borrowed or lent.
     pub(super) fn follow(&mut self, identity: &Identity, member: usize) -> bool {
         self.member = Some(member);
+        if self.identity.term != identity.term {
+            self.identity.term = identity.term;
+            self.extra = 0;
+        }
         let first = identity.addr.tcp();
         self.ways.follow(identity.ways(), first)
     }
@@ -136,11 +177,14 @@ impl Endpoint {
         self.identity.addr.clone()
     }
 
-    pub(super) fn conns(&self) -> Conns {
+    pub(super) fn conns(&self, conns_max: Option<u32>) -> Conns {
         Conns {
             in_use: u64::from(self.in_flight()),
             tunnels: u64::from(self.tunnels),
             idle: self.idle.len() as u64,
+            share: u64::from(conns_max.map_or(0, |max| self.share(max))),
+            borrowed: self.borrowed,
+            borrow_refused: self.borrow_refused,
         }
     }
 
@@ -162,7 +206,12 @@ impl Endpoint {
 
     /// Whether one more connection may be opened.
     pub(super) fn has_room(&self, conns_max: Option<u32>) -> bool {
-        conns_max.is_none_or(|max| self.open < max) && self.window.has_room()
+        conns_max.is_none_or(|max| self.open < self.share(max)) && self.window.has_room()
+    }
+
+    /// What its ledger may open of `max`, which the plan gives it.
+    pub(super) fn share(&self, max: u32) -> u32 {
+        max.saturating_add_signed(self.extra)
     }
 }
 

@@ -7,23 +7,25 @@
 //! A worker has a ledger of its own, where idle connections are parked in the worker's runtime. Threads that serve one
 //! connection each share one behind a lock, where idle connections belong to no runtime.
 
+mod share;
 mod spare;
 
 use super::balance::in_flight::InFlight;
 use super::balance::{Ask, Balancer, Balancing};
 use super::endpoint::{Endpoint, Identity, Idle, place};
 use super::life::{Bounds, Life};
-use super::pool::Aim;
 use super::queue::Queue;
 use super::total::OpenTotal;
 use super::ways::Ways;
 use super::window::Stall;
+use super::wish::Aim;
 use crate::live::Conns;
 use hp_core::rt::Instant;
 use hp_core::rt::net::{Address, Conn, Released};
 use hp_core::wire::http1::head::Version;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+pub(super) use share::{Loanable, Part};
 use std::collections::BTreeMap;
 use std::mem;
 use std::task::Waker;
@@ -172,7 +174,7 @@ impl Ledger {
     /// Connections by endpoint.
     pub(super) fn conns(&self) -> Vec<(String, Conns)> {
         let used = self.endpoints.iter().filter(|one| !one.is_free_slot());
-        used.map(|one| (one.name().to_owned(), one.conns()))
+        used.map(|one| (one.name().to_owned(), one.conns(self.conns_max)))
             .collect()
     }
 

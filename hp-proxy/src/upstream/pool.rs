@@ -8,19 +8,20 @@ use super::dial::{Dialled, classify, is_ours};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
+use super::lending::{Borrow, Lending};
 use super::life::{Bounds, Life};
 use super::total::OpenTotal;
 use super::window::HELD_BACK_MAX;
+use super::wish::{Aim, Place, Wish};
 use crate::counters::Rows;
 use crate::live::Conns;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::{Conn, Unparked};
 use hp_core::rt::{Instant, Rt};
 use hp_core::wire::http1::head::Version;
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::mem;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// One runtime's side of the backends.
@@ -35,6 +36,8 @@ pub struct Upstream {
     settings: Cell<Settings>,
     /// Whether balancing wants to know how long endpoints take.
     pub(super) times_answers: Cell<bool>,
+    /// Where workers have ledgers of their own, and there are several.
+    pub(super) lending: OnceCell<Lending>,
 }
 
 /// What may be done with the backends.
@@ -56,6 +59,8 @@ pub struct Settings {
     pub shared_conns_total: u32,
     /// Connections to each backend that are open before anybody asks.
     pub prewarm: u32,
+    /// When siblings are asked for connections.
+    pub borrow: Borrow,
 }
 
 /// Why a request gets no connection.
@@ -116,6 +121,7 @@ impl Upstream {
             times_answers: Cell::new(books.with(|ledger| ledger.times_answers())),
             books,
             settings: Cell::new(settings),
+            lending: OnceCell::new(),
         })
     }
 
@@ -225,6 +231,7 @@ impl Upstream {
         let deadline = self.rt.now() + self.settings().queue_timeout;
         loop {
             let place = Place::enter(&self.books, wish.number);
+            self.ask_siblings();
             self.wait(&place, deadline).await?;
             place.spend();
             if let Some(lease) = self.take_turn(&mut wish).await? {
@@ -265,7 +272,11 @@ impl Upstream {
     }
 
     /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
-    async fn wait(&self, place: &Place<'_>, deadline: Instant) -> Result<(), AcquireError> {
+    pub(super) async fn wait(
+        &self,
+        place: &Place<'_>,
+        deadline: Instant,
+    ) -> Result<(), AcquireError> {
         loop {
             let until = if self.books.with(|ledger| ledger.is_limited()) {
                 deadline.min(self.rt.now() + HELD_BACK_MAX)
@@ -285,8 +296,12 @@ impl Upstream {
 
     /// A connection of any endpoint that has one or has room for one; `None` when the request has to wait.
     async fn take_turn(self: &Rc<Self>, wish: &mut Wish) -> Result<Option<Lease>, AcquireError> {
+        let mut may_ask = self.settings().borrow == Borrow::BeforeDial;
         // Ends: an idle connection that proved dead is gone, and where a dial stalled there is no room.
         while let Some(endpoint) = self.choose(wish.aim) {
+            if mem::take(&mut may_ask) && !Box::pin(self.ask_before_dial(endpoint)).await {
+                continue; // A plan has followed meanwhile.
+            }
             let opening = match self.take(endpoint) {
                 Found::Kept(kept) => {
                     self.books.with(Ledger::pass_on);
@@ -326,7 +341,7 @@ impl Upstream {
     }
 
     /// An idle connection as one of this runtime, if it is still alive.
-    fn revive(&self, endpoint: usize, idle: Idle) -> Option<(Conn, Life)> {
+    pub(super) fn revive(&self, endpoint: usize, idle: Idle) -> Option<(Conn, Life)> {
         let (released, life) = match idle {
             // One that came back by itself is retired by whoever waits for those; its place is counted there.
             Idle::Parked(key, life) => return self.rt.unpark(key).map(|conn| (conn, life)),
@@ -483,73 +498,6 @@ pub(crate) fn of_tag(tag: u64) -> Option<(u32, usize)> {
 
 /// Marks the tags of connections to upstreams; those of clients are smaller.
 const UPSTREAM_TAG: u64 = 1 << 63;
-
-/// Where a request should go, if it matters.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Aim {
-    /// What it is hashed by, where the upstream's method wants it.
-    pub key: Option<u64>,
-    /// The endpoint that its client is bound to, by the hash of its identity.
-    pub bound_to: Option<u64>,
-}
-
-/// One request's wish for a connection.
-#[derive(Debug)]
-pub(super) struct Wish {
-    aim: Aim,
-    /// Its place among all, by the order of coming.
-    number: u64,
-    /// Attempts that stalled: its patience doubles with each, also when it waited meanwhile.
-    pub(super) stalls: u32,
-}
-
-impl Wish {
-    pub(super) fn new(number: u64, aim: Aim) -> Self {
-        Self {
-            aim,
-            number,
-            stalls: 0,
-        }
-    }
-}
-
-/// A request's place in the queue. Dropped after it was granted and before it was used, it passes the grant on.
-#[derive(Debug)]
-struct Place<'a> {
-    books: &'a Books,
-    number: u64,
-}
-
-impl<'a> Place<'a> {
-    fn enter(books: &'a Books, number: u64) -> Self {
-        books.with(|ledger| ledger.enter(number));
-        Self { books, number }
-    }
-
-    /// Waits for the grant.
-    fn granted(&self) -> impl Future<Output = ()> + '_ {
-        poll_fn(|cx| {
-            let is_granted =
-                |ledger: &mut Ledger| ledger.is_granted_or_waits(self.number, cx.waker());
-            if self.books.with(is_granted) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-    }
-
-    /// The grant is used: dropping the place passes nothing on.
-    fn spend(self) {
-        self.books.with(|ledger| ledger.spend(self.number));
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.books.with(|ledger| ledger.leave(self.number));
-    }
-}
 
 /// What an endpoint has for a request.
 enum Found {

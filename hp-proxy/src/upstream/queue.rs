@@ -86,6 +86,11 @@ impl Queue {
         None
     }
 
+    /// Whether nobody waits, and nobody who was granted has yet to use it.
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.granted.is_empty()
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

@@ -3,7 +3,8 @@
 use super::dial::Dialled;
 use super::lease::Opening;
 use super::ledger::Ledger;
-use super::pool::{Aim, Upstream, Wish};
+use super::pool::Upstream;
+use super::wish::{Aim, Wish};
 use hp_core::rt::Instant;
 use hp_core::rt::race::{First, race};
 use std::future::poll_fn;

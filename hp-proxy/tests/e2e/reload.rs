@@ -436,7 +436,7 @@ pub(crate) fn a_plan_is_told_before_it_is_followed(engine: Engine) {
     let (_socket, nobody) = refusing();
     let (text, code) = ahead(&site, &both, &format!("--admin {nobody}"));
     assert!(
-        code == Some(1) && text.contains("cannot be asked"),
+        code == Some(1) && text.contains("is hp-proxy running with this admin address?"),
         "{text}"
     );
     // Nothing was followed.

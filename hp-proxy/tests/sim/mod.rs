@@ -12,6 +12,7 @@ pub(crate) mod play;
 mod process;
 mod reload;
 mod scene;
+mod shares;
 pub(crate) mod slow_start;
 mod upgrade;
 mod ways;

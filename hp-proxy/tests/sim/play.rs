@@ -12,10 +12,12 @@ use super::ledger::{Ledger, Outcome};
 use super::process::{Process, RUNTIME};
 use super::reload::{Reloads, lead};
 use super::scene::{Backends, LIMITS, PATIENCE, Scene, content_bytes_max, draw_options};
+use super::shares;
 use super::slow_start;
 use super::upgrade::{self, Reload, Upgrades};
 use super::ways;
 use hp_core::obs::metrics::Counter;
+use hp_core::rt::mesh::WorkerId;
 use hp_core::rt::sim::{Chance, Face, Host, Stuck, World};
 use hp_core::rt::{Engine, Instant, Rt, RtOptions};
 use hp_proxy::config::forwarding::{Forwarding, Http10, Underscores};
@@ -69,6 +71,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut scene = Scene::draw(&mut chance);
     // Not drawn: the other runs stay as they were.
     scene.bounds.has_routes = seed % 2 == 1 && scene.backends != Backends::Unnamed;
+    scene.borrows_before_dial = seed % 8 >= 5;
     let mut upgrades = Upgrades::of(seed);
     if upgrades.are_any() {
         scene.hand_over(upgrades.chance());
@@ -173,7 +176,7 @@ impl Stage {
         let clients_left = 1 + chance.below(CLIENTS_MAX);
         let mut backends = Vec::new();
         let servers = set_backends((world, &ledger), chance, scene, &mut backends);
-        let first = plan(scene, chance, workers, (proxy, servers));
+        let first = scene.borrowing(plan(scene, chance, workers, (proxy, servers)));
         let has_servers = scene.backends != Backends::Unnamed;
         let shared = SharedPlan::new(if scene.bounds.has_routes {
             with_routes(first.clone())
@@ -243,6 +246,9 @@ impl Stage {
             }
         }
         self.has_drained_early.set(self.clients_left.get() > 0);
+        if !self.has_drained_early.get() {
+            self.judge_shares(world)?;
+        }
         self.in_charge().drain(world.now());
         let processes = self.processes.borrow();
         let have_ended = || processes.iter().all(|process| process.has_ended());
@@ -277,6 +283,24 @@ impl Stage {
     fn in_charge(&self) -> Rc<Process> {
         let processes = self.processes.borrow();
         Rc::clone(processes.last().expect("there is one from the beginning"))
+    }
+
+    /// Nobody asks any more; what workers lend each other has arrived after a while.
+    fn judge_shares(&self, world: &World) -> Result<(), String> {
+        let is_quiet = shares::quiet(&self.clients);
+        self.until(world, &mut || is_quiet.get())?;
+        let process = self.in_charge();
+        let mut lives = Vec::new();
+        for id in 0..process.mesh.workers() {
+            let told = process.ask(WorkerId(id));
+            self.until(world, &mut || {
+                lives.extend(told.try_recv());
+                lives.len() as u64 > u64::from(id)
+            })?;
+        }
+        let found = shares::judge(&process.plan(), &lives).into_iter();
+        found.for_each(|what| self.ledger.violate(what, &[]));
+        Ok(())
     }
 
     fn count(&self, change: &'static str) {

@@ -7,6 +7,7 @@ use hp_core::rt::worker::Context;
 use hp_core::rt::{Instant, Rt, RtOptions};
 use hp_proxy::config::plan::{ListenerId, Plan};
 use hp_proxy::counters::{Counters, Rows};
+use hp_proxy::live::Live;
 use hp_proxy::shared::{Message, Next, SharedPlan};
 use hp_proxy::worker;
 use std::cell::{Cell, RefCell};
@@ -130,6 +131,13 @@ impl Process {
         });
         self.plan.replace(next);
         all_followed
+    }
+
+    /// Has a worker tell what is connected where.
+    pub(crate) fn ask(&self, worker: WorkerId) -> Receiver<Live> {
+        let (who_asks, told) = mpsc::channel();
+        self.tell(worker, Message::Tell(who_asks));
+        told
     }
 
     /// Another process has taken these over: it finishes what it has begun, and keeps who idles for a second.

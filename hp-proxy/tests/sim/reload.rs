@@ -7,6 +7,7 @@ use hp_proxy::route::RouteId;
 use hp_proxy::route::rule::{HostRule, PathRule, Rule};
 use hp_proxy::route::split::Split;
 use hp_proxy::route::table::Table;
+use hp_proxy::upstream::Borrow;
 use hp_proxy::upstream::balance::Method;
 use hp_proxy::upstream::balance::member::Standing;
 use std::time::Duration;
@@ -112,6 +113,9 @@ impl Reloads {
         upstream.balance.method = METHODS[self.chance.index(METHODS.len())];
         if self.chance.one_in(2) {
             upstream.conns_max = [0, 3, 6][self.chance.index(3)];
+            if upstream.borrow != Borrow::BeforeDial {
+                upstream.borrow = Upstream::borrow_by_default(upstream.conns_max);
+            }
             upstream.idle_conns_max = [1, 1024][self.chance.index(2)];
         }
         self.order(&mut upstream.endpoints);

@@ -4,7 +4,8 @@ use super::hostile::Bounds;
 use hp_core::rt::RtOptions;
 use hp_core::rt::sim::{Chance, Face, Fault, Frequency, Host, Limits, Profile, World};
 use hp_core::wire::http1::head::HeadLimits;
-use hp_proxy::config::plan::Limits as ProxyLimits;
+use hp_proxy::config::plan::{Limits as ProxyLimits, Plan};
+use hp_proxy::upstream::Borrow;
 use std::time::Duration;
 
 /// What a run is like; drawn from its seed.
@@ -22,6 +23,8 @@ pub(crate) struct Scene {
     pub(crate) bounds: Bounds,
     /// Requests that may wait for a backend.
     pub(crate) queue_len_max: u32,
+    /// Workers ask each other before each dial.
+    pub(crate) borrows_before_dial: bool,
     pub(crate) backends: Backends,
     /// Processes of the proxy replace one another meanwhile.
     pub(crate) hands_over: bool,
@@ -119,6 +122,7 @@ impl Scene {
             } else {
                 ProxyLimits::default().queue_len_max
             },
+            borrows_before_dial: false,
             backends,
             hands_over: false,
             drain_timeout: PATIENCE * 4, // Longer than a silent tunnel: nothing is cut.
@@ -133,6 +137,14 @@ impl Scene {
             (Network::Rough, _, true) => self.drain_timeout = DRAIN_TIMEOUT_SHORT,
             _ => (),
         }
+    }
+
+    pub(crate) fn borrowing(&self, mut plan: Plan) -> Plan {
+        if self.borrows_before_dial {
+            let upstreams = plan.upstreams.iter_mut();
+            upstreams.for_each(|upstream| upstream.borrow = Borrow::BeforeDial);
+        }
+        plan
     }
 
     pub(crate) fn host(&self, world: &World, addr: [u8; 4], chance: &mut Chance) -> Host {

@@ -105,6 +105,8 @@ pub(crate) struct Kernel {
     pub(crate) is_first: bool,
     /// In the queue of receives that found no buffer.
     pub(crate) starved: bool,
+    /// Somebody waits for the end of the receive and wants nothing that it could bring.
+    pub(crate) is_called_back: bool,
 }
 
 impl Kernel {

@@ -70,20 +70,26 @@ impl<'b> Target<'b> {
     /// The path without the query; `/` where an absolute target had none.
     #[must_use]
     pub fn path(&self) -> &'b str {
-        let whole = self.path_and_query();
-        match whole.split_once('?') {
-            Some(("", _query)) => "/",
-            Some((path, _query)) => path,
-            None => whole,
-        }
+        self.path_then_query().0
     }
 
     /// The query without its question mark, if there is one.
     #[must_use]
     pub fn query(&self) -> Option<&'b str> {
-        self.path_and_query()
-            .split_once('?')
-            .map(|(_path, query)| query)
+        self.path_then_query().1
+    }
+
+    /// Both, by one search: [`Self::path`] and [`Self::query`].
+    #[must_use]
+    #[inline]
+    pub fn path_then_query(&self) -> (&'b str, Option<&'b str>) {
+        let whole = self.path_and_query();
+        let mark = memchr::memchr(b'?', whole.as_bytes());
+        let Some((path, marked)) = mark.and_then(|mark| whole.split_at_checked(mark)) else {
+            return (whole, None);
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        (path, marked.get(1..))
     }
 }
 

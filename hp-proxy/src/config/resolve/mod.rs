@@ -45,10 +45,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     resolver.warn_of_unused(&upstreams);
     report.is_clean().then(|| Plan {
         listeners,
-        upstreams: upstreams
-            .into_iter()
-            .map(|(upstream, _)| upstream)
-            .collect(),
+        upstreams: upstreams.into_plan(),
         routes: resolved.routes,
         table: Table::new(resolved.rules),
         workers,

@@ -4,10 +4,10 @@ mod action;
 mod mirror;
 mod rules;
 
-use super::upstreams::Named;
+use super::upstreams::Upstreams;
 use super::{Names, Resolver};
-use crate::config::file::Section;
-use crate::config::plan::{Action, Route, Upstream};
+use crate::config::file::{Entry, Section};
+use crate::config::plan::{Action, Route};
 use crate::config::problem::Place;
 use crate::route::RouteId;
 use crate::route::rule::{HostRule, PathRule, Rule};
@@ -21,19 +21,26 @@ pub(super) struct Resolved {
     pub(super) rules: Vec<(RouteId, Rule)>,
 }
 
-/// The upstreams that routes can name.
-type Upstreams<'u> = &'u [(Upstream, Named)];
+/// Names that routes have.
+#[derive(Default)]
+struct Given {
+    names: Names,
+    /// By what routes without a name are called: the next number of one that is called so, too.
+    numbers: BTreeMap<String, u32>,
+}
 
 impl Resolver<'_> {
     /// `default_timeout` is that of a route that says nothing else; `is_closed` puts all of them into maintenance.
     pub(super) fn routes(
         &mut self,
-        upstreams: Upstreams<'_>,
+        upstreams: &Upstreams,
         (default_timeout, is_closed): (Duration, bool),
     ) -> Resolved {
-        let sections: Vec<Section> = self.all("route").cloned().collect();
+        let file = self.file;
+        let lists = file.roots.iter().flat_map(|root| root.list("route"));
+        let sections: Vec<&Section> = lists.filter_map(Entry::section).collect();
         let mut resolved = Resolved::default();
-        let mut names = Names::new();
+        let mut names = Given::default();
         let mut places = Vec::new();
         if sections.is_empty() && self.report.is_clean() {
             let root = self.file.roots.first();
@@ -43,7 +50,7 @@ impl Resolver<'_> {
                 "there is no route; write [[route]] with an upstream",
             );
         }
-        for (id, section) in (0..).map(RouteId).zip(&sections) {
+        for (id, section) in (0..).map(RouteId).zip(sections) {
             let rules = self.rules(section);
             let groups = rules.first().and_then(|rule| match &rule.path {
                 PathRule::Matches(pattern) => Some(pattern.groups()),
@@ -74,7 +81,8 @@ impl Resolver<'_> {
         resolved
     }
 
-    fn name(&mut self, section: &Section, rules: &[Rule], names: &mut Names) -> String {
+    fn name(&mut self, section: &Section, rules: &[Rule], given: &mut Given) -> String {
+        let Given { names, numbers } = given;
         if let Some((name, place)) = section.text("name") {
             if let Some(first) = names.get(name) {
                 let at = self.report.line_of(first);
@@ -100,11 +108,18 @@ impl Resolver<'_> {
             (host, PathRule::Any) => host.to_string(),
             (host, path) => format!("{host} {path}"),
         });
-        let numbered = (2..).map(|number| format!("{shown} #{number}"));
-        let mut candidates = std::iter::once(shown.clone()).chain(numbered);
-        let name = candidates
-            .find(|name| !names.contains_key(name))
-            .unwrap_or(shown);
+        // From the number on that was given last, since many routes may be alike but for their conditions.
+        let next = numbers.entry(shown.clone()).or_insert(1_u32);
+        let name = loop {
+            let name = match *next {
+                1 => shown.clone(),
+                number => format!("{shown} #{number}"),
+            };
+            *next = next.saturating_add(1);
+            if !names.contains_key(&name) {
+                break name;
+            }
+        };
         names.insert(name.clone(), section.place.clone());
         name
     }

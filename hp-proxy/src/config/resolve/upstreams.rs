@@ -8,9 +8,11 @@ use crate::config::plan::{Balance, CONN_AGE_MAX, Limits, Timeouts, Upstream};
 use crate::config::problem::{Place, did_you_mean};
 use crate::config::shape::BALANCES;
 use crate::route::key::Key;
+use crate::upstream::Borrow;
 use crate::upstream::balance::Method;
 use crate::upstream::balance::member::Standing;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 /// What holds for an upstream that says nothing else.
 pub(super) struct Defaults<'d> {
@@ -20,22 +22,57 @@ pub(super) struct Defaults<'d> {
     pub(super) workers: Option<u32>,
 }
 
+/// The upstreams, which routes can name.
+#[derive(Default)]
+pub(super) struct Upstreams {
+    all: Vec<(Upstream, Named)>,
+    by_name: BTreeMap<String, u32>,
+}
+
 /// Where an upstream stands, and whether a route names it.
-pub(super) struct Named {
-    pub(super) place: Place,
-    pub(super) is_used: Cell<bool>,
+struct Named {
+    place: Place,
+    is_used: Cell<bool>,
+}
+
+impl Upstreams {
+    /// The place in the plan of an upstream that a route names.
+    pub(super) fn use_named(&self, name: &str) -> Option<u32> {
+        let place = *self.by_name.get(name)?;
+        if let Some((_, named)) = self.all.get(place as usize) {
+            named.is_used.set(true);
+        }
+        Some(place)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|(upstream, _)| upstream.name.as_str())
+    }
+
+    /// In the plan's order.
+    pub(super) fn into_plan(self) -> Vec<Upstream> {
+        let all = self.all.into_iter();
+        all.map(|(upstream, _)| upstream).collect()
+    }
+
+    /// Where one of this name stands.
+    fn place_of(&self, name: &str) -> Option<&Place> {
+        let place = self.by_name.get(name)?;
+        let (_, named) = self.all.get(*place as usize)?;
+        Some(&named.place)
+    }
 }
 
 impl Resolver<'_> {
-    pub(super) fn upstreams(&mut self, defaults: &Defaults<'_>) -> Vec<(Upstream, Named)> {
+    pub(super) fn upstreams(&mut self, defaults: &Defaults<'_>) -> Upstreams {
         let file = self.file;
-        let mut upstreams: Vec<(Upstream, Named)> = Vec::new();
+        let mut upstreams = Upstreams::default();
         for (name, entry) in file.roots.iter().flat_map(|root| root.map("upstream")) {
             let Some(section) = entry.section() else {
                 continue;
             };
-            if let Some((_, first)) = upstreams.iter().find(|(other, _)| other.name == *name) {
-                let at = self.report.line_of(&first.place);
+            if let Some(first) = upstreams.place_of(name) {
+                let at = self.report.line_of(first);
                 self.report.error(
                     &entry.place,
                     format!("this upstream is at {at} already; give it another name"),
@@ -43,11 +80,15 @@ impl Resolver<'_> {
                 continue;
             }
             let upstream = self.upstream(name, section, defaults);
+            let Ok(next) = u32::try_from(upstreams.all.len()) else {
+                continue; // Never: the text has a bound.
+            };
             let named = Named {
                 place: entry.place.clone(),
                 is_used: Cell::new(false),
             };
-            upstreams.push((upstream, named));
+            upstreams.by_name.insert(name.clone(), next);
+            upstreams.all.push((upstream, named));
         }
         upstreams
     }
@@ -107,6 +148,7 @@ impl Resolver<'_> {
                 .map_or(Some(CONN_AGE_MAX), |age| (!age.is_zero()).then_some(age)),
             conn_uses_max: section.count("conn_uses_max").unwrap_or(0),
             prewarm: self.prewarm(section, (idle_conns_max, conns_max), workers.unwrap_or(1)),
+            borrow: borrow_of(section, conns_max),
         };
         upstream.come_from(sources);
         upstream
@@ -307,12 +349,22 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn warn_of_unused(&mut self, upstreams: &[(Upstream, Named)]) {
-        for (upstream, named) in upstreams {
+    pub(super) fn warn_of_unused(&mut self, upstreams: &Upstreams) {
+        for (upstream, named) in &upstreams.all {
             if !named.is_used.get() {
                 let reason = format!("no route leads to {}", upstream.name);
                 self.report.warning(&named.place, reason);
             }
         }
+    }
+}
+
+/// When workers ask each other for connections to an upstream.
+fn borrow_of(section: &Section, conns_max: u32) -> Borrow {
+    match section.text("borrow") {
+        Some(("never", _)) => Borrow::Never,
+        Some(("waiting", _)) => Borrow::Waiting,
+        Some(("before_dial", _)) => Borrow::BeforeDial,
+        _ => Upstream::borrow_by_default(conns_max), // Its shape has told of all other words.
     }
 }

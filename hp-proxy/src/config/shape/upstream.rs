@@ -62,6 +62,12 @@ pub(super) const UPSTREAM: Shape = Shape {
             "Connections per worker and endpoint that are opened before they are needed, and again when they are lost.",
         ),
         key(
+            "borrow",
+            Kind::Choice(&["never", "waiting", "before_dial"]),
+            "",
+            "When a worker asks others for idle connections, and for what they do not need of max_conns: never, while requests wait (where there is a max_conns, this is the default), or also before it makes a connection.",
+        ),
+        key(
             "sticky",
             Kind::Section(&STICKY),
             "",

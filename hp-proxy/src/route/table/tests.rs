@@ -1,5 +1,5 @@
 use super::*;
-use crate::route::rule::{Condition, Pattern};
+use crate::route::rule::{Condition, HostRule, Pattern};
 use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::request::parse_request;
 use proptest::prelude::*;
@@ -199,6 +199,35 @@ fn hosts_of_any_length_are_looked_for() {
     );
 }
 
+#[test]
+fn names_and_paths_of_any_length_are_told_apart() {
+    for len in [1, 31, 32, 33, 34, 60, 200] {
+        let (a, b) = ("a".repeat(len), "b".repeat(len));
+        let lines = [
+            format!("{a}.t /{a}"),
+            format!("{a}.t =/{a}{b}"),
+            format!("{b}.t /{a}/{b}/"),
+            format!("*.{b}.t /{b}"),
+            String::from("- -"),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let check = |host: String, target: String, expected: usize| {
+            check(
+                &lines,
+                &request("GET", &host, &target, ""),
+                Some(lines[expected]),
+            );
+        };
+        check(format!("{a}.t"), format!("/{a}/x"), 0);
+        check(format!("{a}.t"), format!("/{a}{b}"), 1);
+        check(format!("{a}.t"), format!("/{a}{b}b"), 4);
+        check(format!("{b}.T"), format!("/{a}/{b}/"), 2);
+        check(format!("{b}.t"), format!("/{a}/{b}b/"), 4);
+        check(format!("x.{b}.t"), format!("/{b}"), 3);
+        check(format!("x{b}.t"), format!("/{b}"), 4);
+    }
+}
+
 /// Words that often meet.
 fn lines() -> impl Strategy<Value = Vec<String>> {
     let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t", "b.a.t"]);
@@ -210,12 +239,19 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
         "/a/b",
         "=/a",
         "=/a/b",
+        "/b",
+        "=/",
         "~^/a/?.*b",
+        "~^/a+$",
+        "~^/a/(b|c)$",
+        r"~^/a\b",
         "~b$",
     ]);
     let conditions = prop::sample::select(vec![
         "",
         " m:GET",
+        " m:PUT,PURGE",
+        " m:PUT h:X=1",
         " h:X=1",
         " q:k",
         " h:X q:k=1",
@@ -223,15 +259,18 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
     ]);
     let line =
         (host, path, conditions).prop_map(|(host, path, rest)| format!("{host} {path}{rest}"));
-    prop::collection::vec(line, 0..12)
+    prop::collection::vec(line, 0..16)
 }
 
 proptest! {
     #[test]
     fn the_index_finds_what_a_look_at_all_rules_finds(
         lines in lines(),
-        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", "t", "x.a.t", "z"]),
-        target in prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/ab", "/a?k=1", "/a/b?k", "/c"]),
+        method in prop::sample::select(vec!["GET", "PUT", "PURGE", "get"]),
+        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", "t", "x.a.t", "z", "A.T:1", "y.B.a.T.", "ba.t", "a", ".t"]),
+        target in prop::sample::select(vec![
+            "/", "/a", "/a/", "/a/b", "/ab", "/a?k=1", "/a/b?k", "/c", "/aaa", "/a/c", "/a/bb", "/b/", "//", "/a-",
+        ]),
         fields in prop::sample::select(vec!["", "X: 1\r\n", "X: 2\r\n"]),
     ) {
         let mut kept: Vec<&str> = Vec::new();
@@ -241,11 +280,11 @@ proptest! {
             }
         }
         let table = table(&kept);
-        with_facts(&request("GET", host, target, fields), |facts| {
+        with_facts(&request(method, host, target, fields), |facts| {
             let found = table.find(facts).map(|winner| winner.route);
             let explained = table.explain(facts);
             let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
-            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {host} {target} {fields}");
+            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {method} {host} {target} {fields}");
         });
     }
 }

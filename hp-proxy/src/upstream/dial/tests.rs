@@ -2,7 +2,7 @@
 
 use crate::counters::Rows;
 use crate::upstream::balance::Balancing;
-use crate::upstream::{AcquireError, Aim, Bounds, Identity, Lease, Settings, Upstream};
+use crate::upstream::{AcquireError, Aim, Borrow, Bounds, Identity, Lease, Settings, Upstream};
 use hp_core::rt::net::{Address, Socket};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Rt, RtOptions};
@@ -83,6 +83,7 @@ const SETTINGS: Settings = Settings {
     },
     shared_conns_total: u32::MAX,
     prewarm: 0,
+    borrow: Borrow::Never,
 };
 
 fn upstream(rt: &Rt, ways: &[&str]) -> Rc<Upstream> {

@@ -1,12 +1,14 @@
 //! Closing in three steps: stop, wait until the kernel owes nothing, free. A slot is never reused before. And releasing:
 //! the slot goes, the connection stays.
 
+use super::recv::remember;
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
 use std::os::fd::RawFd;
+use std::task::{Context, Poll};
 
 /// What the peer shall learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,33 @@ impl Io {
             }
         }
         self.free_if_quiet(key);
+    }
+
+    /// Calls back what the kernel holds for a connection that shall be released; ready when it holds nothing, or when the connection
+    /// has to stay in any case, which [`Io::release`] then says. A call may come too late: whatever the receive brings until its final
+    /// answer is news, and news stays here.
+    pub(crate) fn poll_called_back(&mut self, key: Key, cx: &Context<'_>) -> Poll<()> {
+        self.send_letter(key);
+        let Some(slot) = self.conns.get_mut(key) else {
+            return Poll::Ready(());
+        };
+        let has_to_stay = slot.phase != Phase::Open
+            || slot.has_news()
+            || slot.kernel.starved
+            || slot.kernel.poll_armed;
+        match &mut self.driver {
+            Driver::Uring(uring) if slot.kernel.recv_armed && !has_to_stay => {
+                if !std::mem::replace(&mut slot.kernel.is_called_back, true) {
+                    uring.cancel(key, slot);
+                }
+                remember(&mut slot.rx_waker, cx.waker());
+                Poll::Pending
+            }
+            Driver::Uring(_) | Driver::Poll(_) => {
+                slot.kernel.is_called_back = false; // Whoever goes on with it arms again.
+                Poll::Ready(())
+            }
+        }
     }
 
     /// Takes a connection out of the table, open and unharmed; its descriptor is the caller's then. `None` when something is

@@ -12,6 +12,7 @@ use crate::base::slab::Key;
 use crate::rt::RtOptions;
 use crate::rt::buf::{Group, Pool};
 use crate::rt::driver::op::accept::is_passing;
+use crate::rt::driver::op::recv::wake;
 use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::lifecycle::{Table, enter};
@@ -363,25 +364,42 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         _ if slot.rx_end.is_some() => (), // The end that was found first stays.
         0 => slot.end_rx(slot.end_of_data()),
         error => match -error {
-            libc::ENOBUFS => {
-                io.stats.buffer_shortages += 1;
-                slot.kernel.starved = true;
-                if let Driver::Uring(uring) = &mut io.driver {
-                    uring.buffers(group).starve(key);
-                }
-                return;
-            }
-            // Armed again by whoever still waits.
+            libc::ENOBUFS => return found_no_buffer(io, key, group),
             libc::ECANCELED | libc::EINTR | libc::EAGAIN if !completion.more => {
-                if slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. }) {
-                    io.arm_recv(key);
-                }
-                return;
+                return ended_without_news(io, key);
             }
             errno => slot.end_rx(RxEnd::Failed(errno)),
         },
     }
     io.announce_rx(key);
+}
+
+/// A receive has ended for want of a buffer; it is armed again when one comes back.
+#[cold]
+fn found_no_buffer(io: &mut Io, key: Key, group: Group) {
+    io.stats.buffer_shortages += 1;
+    if let Some(slot) = io.conns.get_mut(key) {
+        slot.kernel.starved = true;
+        if slot.kernel.is_called_back {
+            wake(&mut slot.rx_waker); // It stays here, and whoever wanted it elsewhere is told.
+        }
+    }
+    if let Driver::Uring(uring) = &mut io.driver {
+        uring.buffers(group).starve(key);
+    }
+}
+
+/// A receive has ended and brought nothing; it is armed again for whoever still waits, and that is nobody who called it back.
+#[cold]
+fn ended_without_news(io: &mut Io, key: Key) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    if slot.kernel.is_called_back {
+        wake(&mut slot.rx_waker);
+    } else if slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. }) {
+        io.arm_recv(key);
+    }
 }
 
 /// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.

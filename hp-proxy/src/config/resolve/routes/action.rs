@@ -18,7 +18,7 @@ impl Resolver<'_> {
         section: &Section,
         rules: &[Rule],
         groups: Option<usize>,
-        upstreams: Upstreams<'_>,
+        upstreams: &Upstreams,
     ) -> Action {
         let keys = ["upstream", "split", "redirect", "answer"];
         let given: Vec<&str> = keys
@@ -59,36 +59,23 @@ impl Resolver<'_> {
         &mut self,
         name: &str,
         place: &Place,
-        upstreams: Upstreams<'_>,
+        upstreams: &Upstreams,
     ) -> Option<u32> {
-        let position = upstreams
-            .iter()
-            .position(|(upstream, _)| upstream.name == name);
-        match position.and_then(|position| upstreams.get(position)) {
-            Some((_, named)) => named.is_used.set(true),
-            None => {
-                let near = did_you_mean(
-                    name,
-                    upstreams.iter().map(|(upstream, _)| upstream.name.as_str()),
-                );
-                let remedy = if near.is_empty() {
-                    format!("; write [upstream.{name}]")
-                } else {
-                    near
-                };
-                let reason = format!("there is no upstream {name}{remedy}");
-                self.report.error(place, reason);
-            }
+        let found = upstreams.use_named(name);
+        if found.is_none() {
+            let near = did_you_mean(name, upstreams.names());
+            let remedy = if near.is_empty() {
+                format!("; write [upstream.{name}]")
+            } else {
+                near
+            };
+            let reason = format!("there is no upstream {name}{remedy}");
+            self.report.error(place, reason);
         }
-        position.and_then(|position| u32::try_from(position).ok())
+        found
     }
 
-    fn split(
-        &mut self,
-        section: &Section,
-        entry: &Entry,
-        upstreams: Upstreams<'_>,
-    ) -> Option<Action> {
+    fn split(&mut self, section: &Section, entry: &Entry, upstreams: &Upstreams) -> Option<Action> {
         let mut shares: Vec<(u32, u32)> = Vec::new();
         for share in section.list("split").iter().filter_map(Entry::section) {
             let Some((name, place)) = share.text("upstream") else {

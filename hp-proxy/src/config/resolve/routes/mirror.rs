@@ -9,7 +9,7 @@ impl Resolver<'_> {
         &mut self,
         section: &Section,
         action: &Action,
-        upstreams: Upstreams<'_>,
+        upstreams: &Upstreams,
     ) -> Option<Mirror> {
         let mirror = section.section("mirror")?;
         self.only_forwarded(section, "mirror");
