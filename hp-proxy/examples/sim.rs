@@ -30,7 +30,7 @@ struct Cli {
     first: u64,
 
     /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon,
-    /// lost-share, idle-cut, pause-kept, key-forgotten, out-asked
+    /// lost-share, idle-cut, pause-kept, key-forgotten, out-asked, tunnel-cut
     #[arg(long, value_parser = bug)]
     plant: Option<Plant>,
 

@@ -28,11 +28,13 @@ pub enum Plant {
     KeyForgotten,
     /// An endpoint that is out is asked for clients that are bound to it.
     OutAsked,
+    /// A drain ends tunnels when it begins.
+    TunnelCut,
 }
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
@@ -45,6 +47,7 @@ impl Plant {
         Self::PauseKept,
         Self::KeyForgotten,
         Self::OutAsked,
+        Self::TunnelCut,
     ];
 
     /// Its name on a command line.
@@ -63,6 +66,7 @@ impl Plant {
             Self::PauseKept => "pause-kept",
             Self::KeyForgotten => "key-forgotten",
             Self::OutAsked => "out-asked",
+            Self::TunnelCut => "tunnel-cut",
         }
     }
 }
