@@ -341,7 +341,8 @@ impl Stage {
         let sum = |counter: fn(&Counters) -> &Counter| -> u64 {
             self.processes.iter().map(|one| one.rows.sum(counter)).sum()
         };
-        if sum(|row| &row.conns_open) > 0 {
+        // A clock that jumps over the deadline of a drain ends a process that has connections parked, and nobody counts those.
+        if network.is_whole() && sum(|row| &row.conns_open) > 0 {
             found.push(String::from("connections are counted as open that are not"));
         }
         let (requests, asked) = (sum(|row| &row.requests), self.books.requests());
