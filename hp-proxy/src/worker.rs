@@ -46,7 +46,10 @@ pub async fn main(
         Home::Listener(_) => deadline + CREW_SETTLES * 2,
         Home::Worker(_) | Home::Thread(..) => deadline,
     };
-    let ends = race(quiet(&worker, deadline), adopt_rest(&worker, &mailbox));
+    let ends = race(
+        end(&worker, &mailbox, deadline),
+        adopt_rest(&worker, &mailbox),
+    );
     match rt.timeout_at(late, ends).await {
         Ok(First::One(())) => (),
         Ok(First::Other(())) => rt.reset_all(),
@@ -108,20 +111,38 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
 async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
     loop {
         match mailbox.recv().await {
-            Message::Adopt(arrived) => downstream::adopt(worker, arrived),
             Message::Cut => return,
-            Message::Tell(who_asks) => tell(worker, &who_asks),
-            Message::Lend(letter) => worker.hear(*letter),
-            // The drain has begun.
-            Message::Listen(..)
-            | Message::Follow(_)
-            | Message::Report(_)
-            | Message::Pause(_)
-            | Message::Resume
-            | Message::HandOver(_)
-            | Message::Drain => (),
+            message => take_in_drain(worker, message),
         }
     }
+}
+
+fn take_in_drain(worker: &Rc<Worker>, message: Message) {
+    match message {
+        Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+        Message::Tell(who_asks) => tell(worker, &who_asks),
+        Message::Lend(letter) => worker.hear(*letter),
+        // The drain has begun.
+        Message::Listen(..)
+        | Message::Follow(_)
+        | Message::Report(_)
+        | Message::Pause(_)
+        | Message::Resume
+        | Message::HandOver(_)
+        | Message::Drain
+        | Message::Cut => (),
+    }
+}
+
+/// Ready when no connection is left and none can come any more; what this worker might open of limits is its siblings' then.
+async fn end(worker: &Rc<Worker>, mailbox: &Mailbox<Message>, deadline: Instant) {
+    quiet(worker, deadline).await;
+    // What was left here in time is not lost; whoever comes later keeps what he has.
+    let rest = mailbox.close();
+    rest.into_iter()
+        .for_each(|message| take_in_drain(worker, message));
+    worker.all_closed().await;
+    worker.leave_shares();
 }
 
 /// Ready when no connection is left; operators are served until nobody else is.

@@ -31,7 +31,8 @@ facts! {
     a_connection_is_borrowed_before_one_is_made,
     a_dial_waits_no_longer_than_a_moment_for_siblings,
     prewarmed_connections_are_not_lent,
-    nothing_is_lent_in_a_drain,
+    a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with,
+    a_request_of_a_drain_gets_what_its_worker_had_lent,
     a_connection_that_has_news_when_it_comes_is_refused,
     a_share_on_its_way_survives_a_limit_that_grows,
     a_share_on_its_way_is_void_where_the_limit_shrinks,
@@ -137,17 +138,33 @@ fn prewarmed_connections_are_not_lent(face: Face) {
     lab.run_to_end();
 }
 
-fn nothing_is_lent_in_a_drain(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for port in [ONE, ONE, OTHER] {
-        lab.ask(port, "/slow", 1);
-    }
-    lab.run(&|| lab.accepted.get() == 2);
+/// The limit is 1, and the first worker's, which ends while a request of the other one waits. It was refused after its time in the queue, for
+/// nobody lent anything in a drain, and the share ended with its worker.
+fn a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with(face: Face) {
+    let lab = Lab::new(face, 1, "max_conns = 1");
+    lab.ask(ONE, "/slow", 1);
+    lab.run(&|| lab.accepted.get() == 1);
+    lab.ask(OTHER, "/slow", 1);
+    lab.run(&|| lab.workers.sum(|row| &row.requests) == 2);
     lab.workers.drain();
     lab.run(&|| lab.workers.have_ended() && lab.clients_left.get() == 0);
-    // The one that waits has its turn on the connection of its own worker.
     assert!(lab.longest() >= SLOW * 2, "{:?}", lab.longest());
-    assert_eq!(lab.workers.sum(|row| &row.upstream_borrowed), 0);
+    assert_eq!(lab.served.borrow().len(), 2);
+}
+
+/// The first worker has borrowed everything, and goes on while a request comes to the other one.
+fn a_request_of_a_drain_gets_what_its_worker_had_lent(face: Face) {
+    let lab = Lab::new(face, 1, "max_conns = 2");
+    for _ in 0..2 {
+        lab.ask(ONE, "/slow", 1);
+    }
+    lab.run(&|| lab.accepted.get() == 2);
+    assert_eq!(lab.shares(), [2, 0]);
+    lab.ask(OTHER, "/slow", 1);
+    lab.run(&|| lab.workers.sum(|row| &row.requests) == 3);
+    lab.workers.drain();
+    lab.run(&|| lab.workers.have_ended() && lab.clients_left.get() == 0);
+    assert_eq!(lab.served.borrow().len(), 3);
 }
 
 /// Two idle connections of the first worker; a request of the second one waits for one of them, which has left its runtime and has not come.

@@ -11,7 +11,7 @@
 mod model;
 
 use hp_core::rt::plant::{Plant, plant};
-use model::{Tell, play};
+use model::{Tell, play, play_endpoints};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]
@@ -67,6 +67,59 @@ fn plans_that_follow_fail_no_request() {
     for seed in (0..SEEDS * 4).filter(|seed| seed % 4 >= 2) {
         check(seed);
     }
+}
+
+/// Processes replace one another in the middle of the run (one seed of three), whatever becomes of the next one, and no request may
+/// fail for it.
+#[test]
+fn processes_that_replace_one_another_fail_no_request() {
+    for seed in (0..SEEDS * 3).filter(|seed| model::upgrade::NINTHS.contains(&(seed % 9))) {
+        check(seed);
+    }
+}
+
+/// Clients stay with the endpoints that their cookies name, nobody is asked whom operators took out, and no request fails and no
+/// WebSocket is cut for orders, reloads and upgrades (one seed of eight, and here each).
+#[test]
+fn orders_reloads_and_upgrades_together_fail_no_request_and_cut_no_websocket() {
+    for seed in 0..SEEDS {
+        if let Err(what) = play_endpoints(seed, Tell::Nothing) {
+            let again = format!("make sim SEEDS=1 FIRST={seed} SIM_FLAGS=--endpoints");
+            panic!("seed {seed}: {what}\nagain: {again}");
+        }
+    }
+}
+
+/// What no run does is proven by none.
+#[test]
+fn websockets_are_open_over_plans_and_processes_and_after_their_endpoint_is_taken_out() {
+    for way in [
+        "WebSocket whole over another plan",
+        "WebSocket whole over another process",
+        "WebSocket whole although its endpoint was taken out",
+        "WebSocket cut at the deadline of a drain",
+    ] {
+        let takes = |seed: &u64| {
+            let played = play_endpoints(*seed, Tell::Nothing);
+            played.is_ok_and(|report| report.ways[way] > 0)
+        };
+        assert!((0..SEEDS).any(|seed| takes(&seed)), "{way}");
+    }
+}
+
+/// One seed of 64, each with the next method.
+#[test]
+fn an_endpoint_that_comes_back_grows_evenly_by_every_method_that_looks_at_weights() {
+    for (place, _method) in (0..).zip(model::slow_start::METHODS) {
+        check(61 + 64 * place);
+    }
+}
+
+/// A request under way when a plan followed was answered by an endpoint that only the new plan has, and its client was given no
+/// cookie. Seed 213 was the first to find it.
+#[test]
+fn an_endpoint_that_came_meanwhile_gives_its_cookie() {
+    check(213);
 }
 
 fn check(seed: u64) {

@@ -104,6 +104,14 @@ impl<M> Mailbox<M> {
         self.inbox().lock().messages.pop_front()
     }
 
+    /// Takes no more messages: whoever sends one gets it back. Gives those that are there, in the order of sending.
+    #[must_use = "whoever sent them believes that they have arrived"]
+    pub fn close(&self) -> VecDeque<M> {
+        let mut state = self.inbox().lock();
+        state.closed = true;
+        std::mem::take(&mut state.messages)
+    }
+
     fn inbox(&self) -> &Inbox<M> {
         &self.inboxes[self.owner.0 as usize]
     }
@@ -257,6 +265,16 @@ mod tests {
         drop(mesh.mailbox(WorkerId(0)));
         assert_eq!(mesh.send(WorkerId(0), "late"), Err("late"));
         assert_eq!(mesh.send(WorkerId(7), "nowhere"), Err("nowhere"));
+    }
+
+    #[test]
+    fn a_mailbox_that_closes_gives_what_had_arrived_and_takes_no_more() {
+        let mesh = Mesh::new(1);
+        let mailbox = mesh.mailbox(WorkerId(0));
+        assert_eq!(mesh.send(WorkerId(0), "in time"), Ok(()));
+        assert_eq!(mailbox.close(), ["in time"]);
+        assert_eq!(mesh.send(WorkerId(0), "late"), Err("late"));
+        assert_eq!(mailbox.try_recv(), None);
     }
 }
 

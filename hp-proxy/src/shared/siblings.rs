@@ -31,8 +31,24 @@ impl Worker {
         };
         self.idle_credit.set(0); // A connection that comes begins to idle, too: see `shared::idle`.
         match generation.numbered(letter.upstream()) {
-            Some(upstream) => upstream.hear(letter, self.is_draining()),
+            Some(upstream) => upstream.hear(letter),
             None => letter.decline(siblings),
+        }
+    }
+
+    /// This worker ends: what it may open of each limit goes to siblings, for requests may wait with them.
+    #[cold]
+    pub(crate) fn leave_shares(&self) {
+        if self.siblings.is_none() {
+            return;
+        }
+        let generation = self.current();
+        let upstreams = (0..).zip(&generation.plan().upstreams);
+        for (place, _) in upstreams.filter(|(_, upstream)| upstream.conns_max > 0) {
+            // One that nobody has asked for here begins now, with the share that the plan gives it.
+            if let Some(upstream) = generation.upstream(place) {
+                upstream.leave_shares();
+            }
         }
     }
 }

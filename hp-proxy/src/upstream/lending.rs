@@ -287,15 +287,14 @@ impl Upstream {
             .unwrap_or_default()
     }
 
-    /// A sibling's letter. `is_leaving`: this worker drains, and lends nothing any more.
-    pub(crate) fn hear(self: &Rc<Self>, letter: Letter, is_leaving: bool) {
+    /// A sibling's letter.
+    pub(crate) fn hear(self: &Rc<Self>, letter: Letter) {
         let Some(lending) = self.lending.get() else {
             return;
         };
         match letter.what {
             What::Ask { .. }
-                if is_leaving
-                    || letter.version < lending.version.get()
+                if letter.version < lending.version.get()
                     || self.settings().borrow == Borrow::Never =>
             {
                 letter.decline(&lending.siblings);
@@ -393,6 +392,27 @@ impl Upstream {
             } = letter.what
         {
             self.take_in(loan); // Nobody is there to have it.
+        }
+    }
+
+    /// This worker ends, and nobody waits here: its shares go to a sibling that has not ended, with whom somebody may.
+    #[cold]
+    pub(crate) fn leave_shares(&self) {
+        let Some(lending) = self.lending.get() else {
+            return;
+        };
+        if self.settings().borrow == Borrow::Never {
+            return;
+        }
+        while let Some(part) = self.books.with(Ledger::bequeath) {
+            let loan = Some(Loan { part, conn: None });
+            let mut letter = lending.letter(What::Answer { number: None, loan });
+            for _ in 1..lending.siblings.workers {
+                match (lending.siblings.send)(lending.turn(), letter) {
+                    Ok(()) => break,
+                    Err(ended) => letter = ended,
+                }
+            }
         }
     }
 

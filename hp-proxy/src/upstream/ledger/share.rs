@@ -101,6 +101,16 @@ impl Ledger {
         }
     }
 
+    /// Shares of an endpoint's limit that this ledger, which ends, leaves to others. Its connections end with it, so they count as none. `None`: it
+    /// has no share left of any.
+    pub(in crate::upstream) fn bequeath(&mut self) -> Option<Part> {
+        let max = self.conns_max?;
+        let mut endpoints = self.endpoints.iter();
+        let slot = endpoints.position(|one| one.member.is_some() && one.share(max) > 0)?;
+        let shares = self.endpoints[slot].share(max);
+        Some(self.part_with(slot, shares))
+    }
+
     /// A connection that was to be lent leaves, and its share with it. `None`: it cannot, for the endpoint or its limit is another by now.
     pub(in crate::upstream) fn part(&mut self, slot: usize, term: Term) -> Option<Part> {
         if self.is_closing || !self.is_in(slot, term) {
@@ -175,12 +185,16 @@ impl Ledger {
     }
 
     fn lend_shares(&mut self, slot: usize, shares: u32) -> Loanable {
+        Loanable::Shares(self.part_with(slot, shares))
+    }
+
+    fn part_with(&mut self, slot: usize, shares: u32) -> Part {
         let endpoint = &mut self.endpoints[slot];
         endpoint.extra = endpoint.extra.saturating_sub_unsigned(shares);
-        Loanable::Shares(Part {
+        Part {
             term: endpoint.identity.term(),
             shares,
-        })
+        }
     }
 
     /// The endpoint of a term; `None` where it is gone or in another one.
