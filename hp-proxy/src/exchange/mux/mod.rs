@@ -143,6 +143,18 @@ fn is_whole(facts: &ResponseFacts, reader: &Reader) -> bool {
     }
 }
 
+/// Whether a request whose answer failed on a shared connection, before its head was whole, is sent on one of its own.
+#[cold]
+fn may_be_asked_again(failure: Failure, is_followed: bool) -> bool {
+    match failure {
+        // What is no answer may be the rest of the one before it, which was another client's.
+        Failure::Response(_) => true,
+        // What was sent behind it, and not read, may have reset the connection. RFC 9112 §9.6.
+        Failure::ClosedWithinHead => is_followed,
+        _ => failure.allows_retry(),
+    }
+}
+
 /// Passes on an answer that is long or comes in parts, with the lane's connection, which is given back where others wait for it.
 async fn deliver(
     worker: &Rc<Generation>,
@@ -171,8 +183,8 @@ async fn deliver(
     };
     let begun = match answering.head_watching(&mut reader, out).await {
         Ok(begun) => begun,
-        // What is no answer may be the rest of the one before it, which was another client's.
-        Err(failure) if failure.allows_retry() || matches!(failure, Failure::Response(_)) => {
+        Err(failure) if may_be_asked_again(failure, is_followed) => {
+            out.clear(); // Nothing of it has gone to the client.
             worker.row().retries.add(1);
             return None;
         }
