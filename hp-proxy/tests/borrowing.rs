@@ -32,7 +32,7 @@ facts! {
     a_dial_waits_no_longer_than_a_moment_for_siblings,
     prewarmed_connections_are_not_lent,
     a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with,
-    a_request_of_a_drain_gets_what_its_worker_had_lent,
+    a_worker_that_ends_leaves_its_shares_to_who_waits,
     a_connection_that_has_news_when_it_comes_is_refused,
     a_share_on_its_way_survives_a_limit_that_grows,
     a_share_on_its_way_is_void_where_the_limit_shrinks,
@@ -138,22 +138,27 @@ fn prewarmed_connections_are_not_lent(face: Face) {
     lab.run_to_end();
 }
 
-/// The limit is 1, and the first worker's, which ends while a request of the other one waits. It was refused after its time in the queue, for
-/// nobody lent anything in a drain, and the share ended with its worker.
+/// The first worker has borrowed everything. One of its requests ends before the other: nobody lent anything in a drain, so a request of the
+/// other worker was refused after its time in the queue.
 fn a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 1");
+    let lab = Lab::new(face, 1, "max_conns = 2");
     lab.ask(ONE, "/slow", 1);
-    lab.run(&|| lab.accepted.get() == 1);
+    lab.pause(SLOW / 2);
+    lab.ask(ONE, "/slow", 1);
+    lab.run(&|| lab.accepted.get() == 2);
+    assert_eq!(lab.shares(), [2, 0]);
     lab.ask(OTHER, "/slow", 1);
-    lab.run(&|| lab.workers.sum(|row| &row.requests) == 2);
+    lab.run(&|| lab.workers.sum(|row| &row.requests) == 3);
     lab.workers.drain();
     lab.run(&|| lab.workers.have_ended() && lab.clients_left.get() == 0);
-    assert!(lab.longest() >= SLOW * 2, "{:?}", lab.longest());
-    assert_eq!(lab.served.borrow().len(), 2);
+    // It waits for the first of them, and not for the second one as well.
+    assert!(lab.longest() < SLOW * 2, "{:?}", lab.longest());
+    assert_eq!(lab.served.borrow().len(), 3);
 }
 
-/// The first worker has borrowed everything, and goes on while a request comes to the other one.
-fn a_request_of_a_drain_gets_what_its_worker_had_lent(face: Face) {
+/// The first worker has borrowed everything, and ends as soon as it needs nothing any more. The shares ended with it, and a request that
+/// waited with the other worker was refused after its time in the queue.
+fn a_worker_that_ends_leaves_its_shares_to_who_waits(face: Face) {
     let lab = Lab::new(face, 1, "max_conns = 2");
     for _ in 0..2 {
         lab.ask(ONE, "/slow", 1);
