@@ -32,7 +32,7 @@ facts! {
     a_dial_waits_no_longer_than_a_moment_for_siblings,
     prewarmed_connections_are_not_lent,
     a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with,
-    a_worker_that_ends_leaves_its_shares_to_who_waits,
+    a_worker_that_ends_leaves_its_shares_to_those_that_go_on,
     a_connection_that_has_news_when_it_comes_is_refused,
     a_share_on_its_way_survives_a_limit_that_grows,
     a_share_on_its_way_is_void_where_the_limit_shrinks,
@@ -156,17 +156,17 @@ fn a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with(face: 
     assert_eq!(lab.served.borrow().len(), 3);
 }
 
-/// The first worker has borrowed everything, and ends as soon as it needs nothing any more. The shares ended with it, and a request that
-/// waited with the other worker was refused after its time in the queue.
-fn a_worker_that_ends_leaves_its_shares_to_who_waits(face: Face) {
+/// The first worker has borrowed everything, and has ended when a client of the other one is done with its head. The shares ended with their
+/// worker, and the request was refused after its time in the queue.
+fn a_worker_that_ends_leaves_its_shares_to_those_that_go_on(face: Face) {
     let lab = Lab::new(face, 1, "max_conns = 2");
     for _ in 0..2 {
         lab.ask(ONE, "/slow", 1);
     }
     lab.run(&|| lab.accepted.get() == 2);
     assert_eq!(lab.shares(), [2, 0]);
-    lab.ask(OTHER, "/slow", 1);
-    lab.run(&|| lab.workers.sum(|row| &row.requests) == 3);
+    lab.ask_haltingly(OTHER, SLOW * 2);
+    lab.pause(SLOW / 4);
     lab.workers.drain();
     lab.run(&|| lab.workers.have_ended() && lab.clients_left.get() == 0);
     assert_eq!(lab.served.borrow().len(), 3);
@@ -387,6 +387,25 @@ impl Lab {
                     marked_took.set(took);
                 }
             }
+            left.set(left.get() - 1);
+        });
+    }
+
+    /// A client that pauses within the head of its request.
+    fn ask_haltingly(&self, port: SocketAddr, pause: Duration) {
+        let (rt, left) = (self.clients.clone(), Rc::clone(&self.clients_left));
+        let served = Rc::clone(&self.served);
+        left.set(left.get() + 1);
+        self.clients.spawn(async move {
+            let conn = rt.connect(port, Instant::NEVER).await.unwrap();
+            conn.write(b"GET / HTTP/1.1\r\n").unwrap();
+            conn.flush().await.unwrap();
+            rt.sleep(pause).await;
+            let begun = rt.now();
+            conn.write(b"Host: a\r\n\r\n").unwrap();
+            let heard = try_hear(&conn, b"\r\n\r\nok").await.unwrap();
+            assert!(heard.starts_with("HTTP/1.1 200 OK\r\n"), "{heard}");
+            served.borrow_mut().push(rt.now() - begun);
             left.set(left.get() - 1);
         });
     }
