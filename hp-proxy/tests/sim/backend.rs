@@ -88,16 +88,12 @@ impl Backend {
                 Err(_broken) => break Next::Reset,
             }
         };
+        drop(inbox);
         match next {
-            Next::Finish if conn.finish().await.is_ok() && self.is_well_behaved => {
-                // What was sent behind the last request is read: closing on it would reset the answer (RFC 9112 §9.6).
-                let _nobody_answers = inbox.surplus().await;
-            }
-            Next::Finish => (), // Whoever waited will see.
-            Next::GoOn | Next::Reset => {
-                drop(inbox);
-                conn.reset();
-            }
+            Next::Finish => match conn.finish().await {
+                Ok(()) | Err(_) => (), // Whoever waited will see.
+            },
+            Next::GoOn | Next::Reset => conn.reset(),
         }
     }
 
