@@ -38,13 +38,16 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
+.PHONY: help build release run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked --workspace --bins
+
+release: ## Build with a profile of the programs under load, into target/pgo: fewer instructions per request, three times the time
+	harness/release.sh $(or $(CARGO_TARGET_DIR),target)
 
 run: build ## Two backends and the proxy in the foreground; Ctrl-C stops all
 	@BIN='$(BIN)' PORT='$(PORT)' ECHO_PORT_1='$(ECHO_PORT_1)' ECHO_PORT_2='$(ECHO_PORT_2)' \

@@ -104,8 +104,8 @@ pub fn failures(document: &Document) -> Option<String> {
 pub struct UnderWay {
     /// Answers per second times their mean latency, by the places that connections have for requests; above 0.
     pub share: f64,
-    /// Beyond this a clock or a count is broken: 3 % above 1, and what was under way when a warm window began, each at most as
-    /// long as the longest that was counted.
+    /// Beyond this a clock or a count is broken: 3 % above 1, and what was under way when a warm window began and when turns ended,
+    /// each at most as long as the longest that was counted.
     pub most: f64,
 }
 
@@ -119,13 +119,17 @@ pub fn under_way(document: &Document) -> Option<UnderWay> {
     }
     let places = f64::from(plan.connections) * f64::from(plan.pipeline.max(1));
     let share = run.rps * (document.latency_ns.mean as f64 / 1e9) / places;
-    let was_warm = plan.warmup_s > 0.0 && run.elapsed_s > 0.0;
+    let longest_s = document.latency_ns.max as f64 / 1e9;
+    let was_warm = plan.warmup_s > 0.0 && run.active_s() > 0.0;
     let edge = if was_warm {
-        document.latency_ns.max as f64 / 1e9 / run.elapsed_s
+        longest_s / run.active_s()
     } else {
         0.0 // Nothing was under way before.
     };
-    let most = 1.0 + LITTLE_SHARE + edge;
+    // The answers that a turn leaves under way come in the turn of another, where no time is counted.
+    let tails = plan.turn_s.filter(|turn_s| *turn_s > 0.0);
+    let tails = tails.map_or(0.0, |turn_s| longest_s / turn_s);
+    let most = 1.0 + LITTLE_SHARE + edge + tails;
     (share.is_finite() && share > 0.0).then_some(UnderWay { share, most })
 }
 
@@ -149,7 +153,8 @@ pub fn limit(record: &Record, load: &Load, role: Role, seating: Seating) -> Opti
         return Some(Limit::Void);
     }
     let document = record.load.as_ref()?;
-    let window_ns = document.run.elapsed_s * 1e9;
+    // In the turns of another these programs have nothing to do.
+    let window_ns = document.run.active_s() * 1e9;
     if window_ns <= 0.0 {
         return None;
     }
@@ -158,7 +163,9 @@ pub fn limit(record: &Record, load: &Load, role: Role, seating: Seating) -> Opti
         |cpu_ns: Option<u64>, cpus: u32| cpu_ns.map(|ns| ns as f64 / window_ns / f64::from(cpus));
     let server = share(record.server.cpu_ns, seating.server_cpus)?;
     let client = share(record.client.cpu_ns, 1)?;
-    let backend = share(record.backend.cpu_ns, 1).unwrap_or(0.0);
+    // The backend is looked at from before the warm-up on, the others from its end.
+    let looked_at = 1.0 + document.plan.warmup_s / document.run.elapsed_s;
+    let backend = share(record.backend.cpu_ns, 1).unwrap_or(0.0) / looked_at;
     let server_full = if role == Role::Backend {
         Limit::Backend
     } else {

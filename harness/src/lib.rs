@@ -43,6 +43,7 @@ pub mod readme;
 pub mod refuse;
 pub mod relay;
 pub mod round;
+pub mod scatter;
 pub mod session;
 pub mod setting;
 pub mod subject;

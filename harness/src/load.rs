@@ -108,13 +108,36 @@ pub fn visit(scene: &Scene<'_>, record: &mut Record) -> Result<(), Error> {
     let outcome = run(scene)?;
     let after = Look::take(&roots, clock::monotonic_ns());
     scene.fill_usage(&before, &after, record);
+    judge(scene, outcome, record);
+    Ok(())
+}
+
+/// One visit to two, each with a run of hp-bench: the first has the first turn.
+///
+/// # Errors
+/// As [`Visit`].
+pub fn visit_in_turns(scenes: [&Scene<'_>; 2], records: [&mut Record; 2]) -> Result<(), Error> {
+    let roots: Vec<u32> = scenes.iter().flat_map(|scene| scene.roots()).collect();
+    let before = Look::take(&roots, clock::monotonic_ns());
+    let [first, second] = scenes;
+    let one = Running::start_in_turn(first, 1)?;
+    let other = Running::start_in_turn(second, 2)?;
+    let outcomes = [one.end(first.interrupt)?, other.end(second.interrupt)?];
+    let after = Look::take(&roots, clock::monotonic_ns());
+    for ((scene, record), outcome) in scenes.iter().zip(records).zip(outcomes) {
+        scene.fill_usage(&before, &after, record);
+        judge(scene, outcome, record);
+    }
+    Ok(())
+}
+
+fn judge(scene: &Scene<'_>, outcome: Outcome, record: &mut Record) {
     match outcome {
         Outcome::Reported(document, code) => {
             judge_and_keep(scene.load, *document, code, record);
         }
         Outcome::Silent(reason) => record.void.push(reason),
     }
-    Ok(())
 }
 
 /// Judges what a load reported, and keeps it.
@@ -170,15 +193,30 @@ impl Running {
     /// # Errors
     /// [`Error::Spawn`].
     pub fn start(scene: &Scene<'_>) -> Result<Self, Error> {
+        Self::start_with(scene, &[])
+    }
+
+    /// Starts it as one of two that take turns: the first or the second.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`].
+    pub fn start_in_turn(scene: &Scene<'_>, turn: u32) -> Result<Self, Error> {
+        let length = format!("{}ms", scene.load.turn_ms);
+        let turn = format!("{turn}/2");
+        Self::start_with(scene, &["--turns", &length, "--turn", &turn])
+    }
+
+    fn start_with(scene: &Scene<'_>, more: &[&str]) -> Result<Self, Error> {
         let watched = if scene.load.warmup_ms > 0 {
             cpu::tree(scene.server.process.pid())
         } else {
             Vec::new()
         };
-        let args = words(scene.load, scene.server.addr, &watched);
+        let mut args = words(scene.load, scene.server.addr, &watched);
+        args.extend(more.iter().map(|&word| word.to_owned()));
         let seat = Seat::of_load(scene.workload.seats);
         let process = scene.launcher.start_own("hp-bench", &args, seat)?;
-        let length = Duration::from_secs_f64(scene.load.seconds)
+        let length = Duration::from_secs_f64(scene.load.window_seconds())
             + Duration::from_millis(scene.load.warmup_ms.into());
         Ok(Self {
             process,
@@ -224,7 +262,7 @@ pub fn run(scene: &Scene<'_>) -> Result<Outcome, Error> {
 
 /// The command line of a load; hp-bench measures the cost of the processes that are named.
 pub fn words(load: &Load, addr: SocketAddr, watched: &[u32]) -> Vec<String> {
-    let milliseconds = Duration::from_secs_f64(load.seconds).as_millis();
+    let milliseconds = Duration::from_secs_f64(load.window_seconds()).as_millis();
     let mut words = vec![format!("http://{addr}{}", load.path)];
     let mut flag = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
     flag("-c", load.connections.to_string());

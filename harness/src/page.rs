@@ -163,8 +163,14 @@ fn calibrator(summary: &Summary) -> String {
     } else {
         "no drift is sure, and one beyond 3 % is not ruled out: take absolute numbers with care"
     };
+    let mut rows = summary.workloads.iter().flat_map(|workload| &workload.rows);
+    let where_it_was = if rows.any(Row::is_in_turns) {
+        "the relay at both ends of each round, and the reference wherever it took turns"
+    } else {
+        "the relay at both ends of each round"
+    };
     format!(
-        "Calibrator, the relay at both ends of each round, {} visits: CPU per request changed by {:+.1} % [{:+.1}, {:+.1}] \
+        "Calibrator, {where_it_was}, {} visits: CPU per request changed by {:+.1} % [{:+.1}, {:+.1}] \
          over the session; {consequence}.\n",
         calibrator.visits,
         calibrator.change_pct,

@@ -32,9 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::probe;
-use crate::probe::rate::Share;
+use crate::probe::rate::{SHARE_KEY, Share};
 use crate::subject::{self, Name, WORKERS_MAX};
-use crate::workload::{Load, Row, Seats, Workload};
+use crate::workload::{Load, Row, Seats, Visiting, Workload};
 
 /// A session, complete: no default is left open.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -247,7 +247,9 @@ impl Plan {
         let workloads = self.workloads.iter();
         workloads
             .map(|workload| {
-                workload.visits_per_row() * workload.rows.len() as u64 * u64::from(workload.rounds)
+                let rows = workload.rows.iter();
+                let a_round = rows.map(|row| workload.visits_per_row(&row.load));
+                a_round.sum::<u64>() * u64::from(workload.rounds)
             })
             .sum()
     }
@@ -402,7 +404,47 @@ fn check_workload(workload: &Workload) -> Result<(), String> {
         check_load(&row.load)
             .and(extra)
             .and(rate)
+            .and_then(|()| check_turns(workload, &row.load))
             .map_err(|cause| format!("row {}: {cause}", row.name))?;
+    }
+    Ok(())
+}
+
+/// Only a closed loop can wait for its turn, and only one other is there to wait for.
+fn check_turns(workload: &Workload, load: &Load) -> Result<(), String> {
+    if load.visit == Visiting::Alone {
+        return Ok(());
+    }
+    let is_paced = load.rate.is_some() || load.extra.contains_key(SHARE_KEY);
+    for (is_wrong, cause) in [
+        (
+            workload.kind != "load",
+            "turns are for the kind load; leave one of the two out",
+        ),
+        (
+            is_paced,
+            "a schedule does not wait for turns; leave visit or the rate out",
+        ),
+        (
+            load.instances > 1,
+            "one process of each takes turns; leave instances out",
+        ),
+        (
+            !(1..=10_000).contains(&load.turn_ms),
+            "turn_ms is out of its range; write 1 to 10000",
+        ),
+        (
+            f64::from(load.turn_ms) > load.seconds * 1_000.0,
+            "turn_ms is longer than seconds; write a shorter one",
+        ),
+        (
+            workload.beside_reference().is_empty(),
+            "nobody takes turns with the reference; add a subject, or the reference as control",
+        ),
+    ] {
+        if is_wrong {
+            return Err(cause.into());
+        }
     }
     Ok(())
 }
@@ -531,7 +573,7 @@ mod tests {
             (5, 100, 1.5)
         );
         assert_eq!(small.measured().len(), 4);
-        assert_eq!(small.visits_per_row(), 6);
+        assert_eq!(small.visits_per_row(&small.rows[0].load), 6);
         assert_eq!(latency.control, None);
         assert_eq!(
             (latency.rows[0].load.rate, latency.rows[0].load.seconds),
@@ -557,6 +599,51 @@ mod tests {
         let small = 4.0 * 1.2 + 60.0 * 1.65;
         let latency = 3.0 * 1.2 + 25.0 * 3.45;
         assert!((plan.length_seconds() - (10.0 + small + latency)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn in_turns_each_other_subject_is_visited_beside_the_reference() {
+        let text = EXAMPLE
+            .replace("control = \"hp-uring\"", "control = \"relay-uring\"")
+            .replace("[load]", "[load]\nvisit = \"turns\"\nwarmup_ms = 200")
+            .replace("{ rate", "{ visit = \"alone\", rate");
+        let plan = Plan::parse(&text).unwrap();
+        assert_eq!(Plan::parse(&plan.to_text()).unwrap(), plan);
+        let [small, latency] = plan.workloads.as_slice() else {
+            panic!("two workloads");
+        };
+        let beside: Vec<String> = small
+            .beside_reference()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(beside, ["direct", "hp-uring", "relay-uring/aa"]);
+        assert_eq!(plan.visits(), 2 * 5 * 6 + 5 * 5);
+        assert!(small.takes_turns() && !latency.takes_turns());
+        // A pair shares a window that is twice as long as the part of each.
+        let pairs = 2.0 * 5.0 * 3.0 * (2.0 * 1.5 + 0.2 + 0.15);
+        assert!((small.length_seconds() - (4.0 * 1.2 + pairs)).abs() < 1e-6);
+        for (from, to, part) in [
+            ("visit = \"alone\", ", "", "row r10k: a schedule"),
+            ("warmup_ms = 200", "turn_ms = 0", "turn_ms is out of"),
+            ("warmup_ms = 200", "turn_ms = 1501", "longer than seconds"),
+            ("warmup_ms = 200", "instances = 2", "leave instances out"),
+            ("visit = \"turns\"", "visit = \"turn\"", "turn"),
+            (
+                "title = \"Small requests\"",
+                "title = \"Small requests\"\nkind = \"errors\"",
+                "kind load",
+            ),
+            (
+                "title = \"Small requests\"",
+                "title = \"Small requests\"\ncontrol = false\nsubjects = [\"relay-uring\"]",
+                "nobody takes turns",
+            ),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = Plan::parse(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(part), "{to}: {error}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Progress {
 pub struct Kept {
     /// Whether it counts.
     pub counts: bool,
-    /// The record without its load's histograms, where it is a calibrator's.
+    /// The record without its load's histograms, where it tells of the machine.
     pub calibrator: Option<Record>,
 }
 
@@ -117,7 +117,7 @@ impl Watcher for Progress {
             if let Some(load) = slim.load.as_mut() {
                 load.histograms = hp_bench::result::Histograms::default();
             }
-            let calibrator = record.is_calibrator().then(|| slim.clone());
+            let calibrator = record.calibrates().then(|| slim.clone());
             self.records.push(slim);
             self.kept.push(Kept {
                 counts: record.counts(),

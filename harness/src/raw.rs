@@ -29,6 +29,9 @@ pub struct Record {
     pub subject: String,
     /// Whether this is the A/A control: a second process of the subject whose name it has before `/aa`.
     pub control: bool,
+    /// With whom it took turns; none where it was visited alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<Pair>,
     /// The round, from 1; 0 for what precedes the rounds.
     pub round: u32,
     /// The place in the round's order, from 1; the calibrators have 0 and the last place plus 1.
@@ -66,6 +69,17 @@ pub struct Record {
     /// Numbers of special workloads, by name.
     #[serde(default)]
     pub extra: BTreeMap<String, Value>,
+}
+
+/// The other one of a visit in turns, whose record has the same round, place and attempt.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Pair {
+    /// The other's `subject`.
+    pub beside: String,
+    /// Whether this is the reference's record: a round has one for each subject.
+    pub of_reference: bool,
+    /// Which turn this one had: 1 or 2.
+    pub turn: u32,
 }
 
 /// The answers of one second by their headline latency.
@@ -174,6 +188,22 @@ impl Record {
             .filter(|&count| count > 0 && self.counts())?;
         let cpu_ns = self.server.cpu_ns.filter(|&cpu_ns| cpu_ns > 0)?;
         Some(cpu_ns as f64 / responses as f64)
+    }
+
+    /// Whether it tells what the machine did during the session, rather than of a subject alone: a calibrator, or the reference
+    /// in turns.
+    pub fn calibrates(&self) -> bool {
+        self.is_calibrator() || self.pair.as_ref().is_some_and(|pair| pair.of_reference)
+    }
+
+    /// Whether both are records of one visit in turns.
+    pub fn is_paired_with(&self, other: &Self) -> bool {
+        let beside = |one: &Self, other: &Self| {
+            let pair = one.pair.as_ref();
+            pair.is_some_and(|pair| pair.beside == other.subject)
+        };
+        let key = |record: &Self| (record.round, record.attempt);
+        beside(self, other) && beside(other, self) && key(self) == key(other)
     }
 
     /// Whether this is one of the two visits to the relay around a round.

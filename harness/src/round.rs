@@ -2,7 +2,9 @@
 //! on the machine drifts under all cells alike. A row is visited in one go, between two calibrators; what disturbs it
 //! repeats that row's part of the round.
 
-use std::collections::BTreeMap;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -17,7 +19,7 @@ use crate::process::Seat;
 use crate::raw::{CALIBRATOR, Record};
 use crate::subject::{Name, Role};
 use crate::topology::{Starter, Topology};
-use crate::workload::{Load, Row, Workload};
+use crate::workload::{Load, Row, Visiting, Workload};
 
 /// Takes what a session sees, as it sees it.
 pub trait Watcher {
@@ -76,6 +78,7 @@ impl Rounds<'_> {
                 seconds: WARM_UP_SECONDS,
                 warmup_ms: 0,
                 rate: None,
+                visit: Visiting::Alone,
                 ..row.load.clone()
             };
             for name in self.workload.started() {
@@ -138,8 +141,15 @@ impl Rounds<'_> {
                     };
                     let began_ns = clock::monotonic_ns();
                     let mut records = Vec::new();
-                    let ended =
-                        self.part(part, &order, (visit, &mut *topology), watcher, &mut records);
+                    let ended = match row.load.visit {
+                        Visiting::Alone => {
+                            self.part(part, &order, (visit, &mut *topology), watcher, &mut records)
+                        }
+                        Visiting::Turns => {
+                            let order = self.drawn(&order, &mut rng);
+                            self.part_in_turns(part, &order, topology, watcher, &mut records)
+                        }
+                    };
                     if ended.is_err() {
                         watcher.keep(&records)?;
                         return ended;
@@ -209,16 +219,8 @@ impl Rounds<'_> {
             let shown = place.shown();
             watcher.begin(self.workload, part.row, &shown, part.round);
             let mut record = Record {
-                workload: self.workload.name.clone(),
-                row: part.row.name.clone(),
-                params: part.row.load.params(place.subject),
                 subject: shown,
-                control: place.subject.control,
-                round: part.round,
-                place: place.number,
-                attempt: part.attempt,
-                started_ms: (clock::monotonic_ns() - self.began_ns) / 1_000_000,
-                ..Record::default()
+                ..self.record(part, place.subject, place.number)
             };
             let (role, seating) = (scene.server.role, self.seating());
             // Whatever the kind of the workload, a calibrator is a plain load.
@@ -240,6 +242,22 @@ impl Rounds<'_> {
         Ok(())
     }
 
+    /// Of a visit that begins now.
+    fn record(&self, part: Part<'_>, name: &Name, place: u32) -> Record {
+        Record {
+            workload: self.workload.name.clone(),
+            row: part.row.name.clone(),
+            params: part.row.load.params(name),
+            subject: name.to_string(),
+            control: name.control,
+            round: part.round,
+            place,
+            attempt: part.attempt,
+            started_ms: (clock::monotonic_ns() - self.began_ns) / 1_000_000,
+            ..Record::default()
+        }
+    }
+
     fn scene<'a>(
         &'a self,
         topology: &'a Topology,
@@ -256,7 +274,7 @@ impl Rounds<'_> {
             backends: if server.role == Role::Backend {
                 &[]
             } else {
-                topology.backends(load)
+                topology.backends(name, load)
             },
         })
     }
@@ -340,20 +358,30 @@ fn count_failures(
     records: &[Record],
     watcher: &mut dyn Watcher,
 ) {
-    for record in records
+    // Once for each visit, and of two that took turns for the one that is not there in every visit.
+    let void: BTreeSet<(&str, &str)> = records
         .iter()
         .filter(|record| !record.counts() && !record.is_calibrator())
-    {
+        .map(|record| (record.row.as_str(), visited(record)))
+        .collect();
+    for (row, subject) in void {
         let count = failures
-            .entry((record.row.clone(), record.subject.clone()))
+            .entry((row.to_owned(), subject.to_owned()))
             .or_default();
         *count += 1;
         if *count == FAILURES_MAX {
             watcher.say(&format!(
-                "{} failed twice on {}, and is not visited again there",
-                record.subject, record.row
+                "{subject} failed twice on {row}, and is not visited again there"
             ));
         }
+    }
+}
+
+/// Whom a visit was for.
+fn visited(record: &Record) -> &str {
+    match &record.pair {
+        Some(pair) if pair.of_reference => &pair.beside,
+        Some(_) | None => &record.subject,
     }
 }
 

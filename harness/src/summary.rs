@@ -225,6 +225,11 @@ impl Row {
         self.params.rate.is_some()
     }
 
+    /// Whether subjects and reference took turns.
+    pub fn is_in_turns(&self) -> bool {
+        self.params.other.contains_key("turn_ms")
+    }
+
     /// The cell of a subject.
     pub fn cell(&self, subject: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.subject == subject)

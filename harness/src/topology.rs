@@ -61,6 +61,8 @@ pub struct Topology {
     servers: BTreeMap<(Name, Behind), Server>,
     backends: BTreeMap<Behind, Vec<Server>>,
     missing: BTreeMap<Name, String>,
+    /// The reference that takes turns with the others, before backends of its own: what each side costs stays apart.
+    apart: Option<Name>,
 }
 
 /// What stands behind a proxy, or is the measured server of a direct cell.
@@ -73,6 +75,8 @@ struct Behind {
     flags: Vec<String>,
     /// Of each subject before it.
     instances: u32,
+    /// Of whom they are where they are one subject's alone.
+    of: Option<Name>,
 }
 
 impl Topology {
@@ -85,6 +89,7 @@ impl Topology {
             servers: BTreeMap::new(),
             backends: BTreeMap::new(),
             missing: BTreeMap::new(),
+            apart: workload.takes_turns().then(|| workload.reference.clone()),
         };
         for row in &workload.rows {
             topology.start_row(workload, &row.load, starter)?;
@@ -98,12 +103,12 @@ impl Topology {
         load: &Load,
         starter: Starter<'_>,
     ) -> Result<(), Error> {
-        let behind = Behind::of(load);
         let (server_seat, backend_seat) = (
             Seat::of_server(workload.seats),
             Seat::of_backend(workload.seats),
         );
         for name in workload.started() {
+            let behind = self.behind(&name, load);
             let key = (name.clone(), behind.clone());
             if self.servers.contains_key(&key) || self.missing.contains_key(&name) {
                 continue;
@@ -207,14 +212,22 @@ impl Topology {
 
     /// The server of a subject under a load; none when it is missing, or was given up.
     pub fn server(&self, name: &Name, load: &Load) -> Option<&Server> {
-        self.servers.get(&(name.clone(), Behind::of(load)))
+        self.servers.get(&(name.clone(), self.behind(name, load)))
     }
 
-    /// The backends behind a load's proxies; none where no subject has one.
-    pub fn backends(&self, load: &Load) -> &[Server] {
+    /// The backends behind a subject under a load; none where no subject has one.
+    pub fn backends(&self, name: &Name, load: &Load) -> &[Server] {
         self.backends
-            .get(&Behind::of(load))
+            .get(&self.behind(name, load))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// What stands behind a subject under a load.
+    fn behind(&self, name: &Name, load: &Load) -> Behind {
+        Behind {
+            of: self.apart.clone().filter(|apart| apart == name),
+            ..Behind::of(load)
+        }
     }
 
     /// Why a subject is not measured, by name.
@@ -231,7 +244,7 @@ impl Topology {
 
     /// How a server ended that should run: the subject's, or one of its backends. It is not measured again.
     pub fn ended(&mut self, name: &Name, load: &Load) -> Option<String> {
-        let behind = Behind::of(load);
+        let behind = self.behind(name, load);
         let key = (name.clone(), behind.clone());
         let server = self.servers.get_mut(&key)?;
         let is_backend = server.role == Role::Backend;
@@ -309,6 +322,7 @@ impl Behind {
             body_bytes: load.body_bytes,
             flags: load.backend_flags.clone(),
             instances: load.instances,
+            of: None,
         }
     }
 }

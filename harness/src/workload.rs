@@ -68,6 +68,17 @@ pub enum Seats {
     Shared,
 }
 
+/// Who is loaded in a visit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visiting {
+    /// One subject.
+    #[default]
+    Alone,
+    /// A subject and the workload's reference, which take turns: both meet the same machine.
+    Turns,
+}
+
 /// A load, complete. As text every key but `connections` may be absent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -80,13 +91,19 @@ pub struct Load {
     /// Requests per second of all connections together; none for a closed loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// Length of the counted window in seconds.
+    /// Length of the counted window in seconds; where two take turns, the part of it that each of them has.
     #[serde(default = "defaults::seconds")]
     pub seconds: f64,
     /// Load before the window, in ms. With 0 the server's CPU time is that of the whole visit, connecting included;
     /// else hp-bench reads it at the window's ends.
     #[serde(default)]
     pub warmup_ms: u32,
+    /// Whether a subject is visited alone, or takes turns with the reference: closed loops of the kind `load` may.
+    #[serde(default, skip_serializing_if = "Visiting::is_alone")]
+    pub visit: Visiting,
+    /// Length of a turn in ms, 1 to 10,000.
+    #[serde(default = "defaults::turn_ms")]
+    pub turn_ms: u32,
     /// Requests after which the client closes a connection; 0: no limit.
     #[serde(default)]
     pub reuse: u64,
@@ -139,10 +156,26 @@ impl Workload {
         self.subjects.iter().cloned().chain(control).collect()
     }
 
-    /// Everything that is started for it: what is measured, and the calibrator where it is not among that.
+    /// Who takes turns with the reference, in rows where that is so.
+    pub fn beside_reference(&self) -> Vec<Name> {
+        let mut names = self.measured();
+        names.retain(|name| *name != self.reference);
+        names
+    }
+
+    /// Whether some row's visits are in turns.
+    pub fn takes_turns(&self) -> bool {
+        let mut rows = self.rows.iter();
+        rows.any(|row| row.load.visit == Visiting::Turns)
+    }
+
+    /// Everything that is started for it: what is measured, and the calibrator where it is not among that and is visited.
     pub fn started(&self) -> Vec<Name> {
         let mut names = self.measured();
+        let mut rows = self.rows.iter();
+        let is_calibrated = rows.any(|row| row.load.visit == Visiting::Alone);
         if let Some(calibrator) = &self.calibrator
+            && is_calibrated
             && !names.contains(calibrator)
         {
             names.push(calibrator.clone());
@@ -150,15 +183,21 @@ impl Workload {
         names
     }
 
-    /// Visits that one round of one row makes, calibrators included.
-    pub fn visits_per_row(&self) -> u64 {
-        self.measured().len() as u64 + 2 * u64::from(self.calibrator.is_some())
+    /// Visits that one round of one row makes, calibrators included; two that take turns make one each. Rows in turns need no
+    /// calibrator: the reference is in each visit.
+    pub fn visits_per_row(&self, load: &Load) -> u64 {
+        match load.visit {
+            Visiting::Alone => {
+                self.measured().len() as u64 + 2 * u64::from(self.calibrator.is_some())
+            }
+            Visiting::Turns => 2 * self.beside_reference().len() as u64,
+        }
     }
 
     /// Seconds of one visit, by its kind.
     fn visit_seconds(&self, load: &Load) -> f64 {
         let special = probe::kind(&self.kind).and_then(|kind| (kind.length)(load).ok());
-        let usual = || load.seconds + f64::from(load.warmup_ms) / 1_000.0;
+        let usual = || load.window_seconds() + f64::from(load.warmup_ms) / 1_000.0;
         special.map_or_else(usual, |length| length.as_secs_f64())
     }
 
@@ -167,13 +206,35 @@ impl Workload {
         let starts = self.started().len() as f64 * START_SECONDS;
         let rows = self.rows.iter().map(|row| {
             let visit = self.visit_seconds(&row.load) + VISIT_OVERHEAD_SECONDS;
-            visit * self.visits_per_row() as f64 * f64::from(self.rounds)
+            let at_once = match row.load.visit {
+                Visiting::Alone => 1.0,
+                Visiting::Turns => 2.0,
+            };
+            visit * self.visits_per_row(&row.load) as f64 / at_once * f64::from(self.rounds)
         });
         starts + rows.sum::<f64>()
     }
 }
 
+impl Visiting {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the form that serde calls"
+    )]
+    fn is_alone(&self) -> bool {
+        *self == Self::Alone
+    }
+}
+
 impl Load {
+    /// Length of the counted window in seconds; two that take turns share it.
+    pub fn window_seconds(&self) -> f64 {
+        match self.visit {
+            Visiting::Alone => self.seconds,
+            Visiting::Turns => 2.0 * self.seconds,
+        }
+    }
+
     /// The numbers that a record keeps.
     pub fn params(&self, subject: &Name) -> Params {
         let mut other = self.extra.clone();
@@ -188,6 +249,11 @@ impl Load {
                 "path",
                 Value::from(self.path.clone()),
                 self.path == defaults::path(),
+            ),
+            (
+                "turn_ms",
+                Value::from(self.turn_ms),
+                self.visit == Visiting::Alone,
             ),
             ("backends", Value::from(self.backends), self.backends == 1),
             (
@@ -223,6 +289,11 @@ mod defaults {
 
     pub(super) fn seconds() -> f64 {
         2.0
+    }
+
+    /// Long beside the ms in which caches become one's own again, short beside the seconds in which a machine changes.
+    pub(super) fn turn_ms() -> u32 {
+        20
     }
 
     pub(super) fn one() -> u32 {

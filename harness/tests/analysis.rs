@@ -11,6 +11,8 @@
 
 #[path = "analysis/made.rs"]
 mod made;
+#[path = "analysis/turns.rs"]
+mod turns;
 
 use std::fs;
 use std::path::Path;

@@ -209,6 +209,62 @@ fn a_session_leaves_its_folder_and_no_process() {
 }
 
 #[test]
+fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    let text = PLAN
+        .replace("\"relay-uring\", ", "")
+        .replace("[load]", "[load]\nvisit = \"turns\"");
+    fs::write(lab.folder.path().join("plan.toml"), text).unwrap();
+    let output = lab.bench(&["--network", "host"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(
+        stderr.contains("1 workloads, 16 visits, about "),
+        "{stderr}"
+    );
+    lab.check_no_orphan();
+
+    let records = lab.records();
+    assert_eq!(records.len(), 2 * 2 * 2 * 2, "rounds, rows, pairs, both");
+    for both in records.chunks(2) {
+        let [own, reference] = both else {
+            panic!("an even number");
+        };
+        assert!(own.is_paired_with(reference), "{both:?}");
+        assert_eq!(reference.subject, "hp-uring");
+        assert!(["direct", "hp-uring/aa"].contains(&own.subject.as_str()));
+        let pairs = [own, reference].map(|record| record.pair.clone().unwrap());
+        assert_eq!(
+            pairs.each_ref().map(|pair| pair.of_reference),
+            [false, true]
+        );
+        assert_eq!(pairs[0].turn + pairs[1].turn, 3);
+        for record in both {
+            assert!(
+                record.counts() && record.server.cpu_ns.is_some(),
+                "{record:?}"
+            );
+            assert_eq!(record.params.other["turn_ms"], 20);
+            assert_eq!(record.backend.cpu_ns.is_some(), record.subject != "direct");
+        }
+    }
+    let calls = lab.noted("calls");
+    for turn in ["1/2", "2/2"] {
+        let words = format!("--turns 20ms --turn {turn}");
+        let loads = calls.iter().filter(|call| call.contains(&words));
+        let lengths = loads
+            .map(|call| call.contains(" -d 200ms "))
+            .collect::<Vec<_>>();
+        assert_eq!(lengths, [true; 8], "{turn}: both parts of the window");
+    }
+    // The subjects' backend, the reference's own, and the one that is a subject.
+    let backends = calls
+        .iter()
+        .filter(|call| call.starts_with("hp-echo --listen"));
+    assert_eq!(backends.count(), 3, "{calls:?}");
+}
+
+#[test]
 fn nothing_that_is_committed_names_this_machine() {
     let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
     assert_eq!(lab.bench(&["--network", "host"]).status.code(), Some(0));

@@ -52,6 +52,13 @@ impl Fleet {
                     };
                     held.push_back(due);
                 }
+                // Connecting is work for the server as well: also that of a connection that broke waits for its turn.
+                if let Some(turns) = self.plan.turns {
+                    Box::pin(self.reach_turn(turns)).await;
+                    if self.is_over() {
+                        break;
+                    }
+                }
                 match Box::pin(self.connect(idx)).await {
                     Ok(open) => conn = Some(open),
                     Err(_counted) => {

@@ -106,6 +106,10 @@ pub fn find(plan: &Plan) -> Result<u8, (u8, String)> {
             return Err((MISUSE, line.to_owned()));
         }
     };
+    if plan.turns.is_some() {
+        let line = "find: a schedule does not wait for turns; leave --turns and --turn out";
+        return Err((MISUSE, line.to_owned()));
+    }
     if plan.goals.is_empty() {
         let line = "find: no goal to search for; give --slo 'p99<5ms'";
         return Err((MISUSE, line.to_owned()));

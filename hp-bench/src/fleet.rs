@@ -5,6 +5,7 @@
 mod connect_class;
 mod pace;
 mod stall;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -349,7 +350,10 @@ impl Fleet {
             return meeting.next(idx).await;
         }
         let Some(own) = self.own_schedules.get(idx) else {
-            return self.due_now(idx, last_done);
+            return match self.plan.turns {
+                Some(turns) => Box::pin(self.due_in_turn(turns)).await,
+                None => self.due_now(idx, last_done),
+            };
         };
         let since = own.borrow().due()?;
         let at = self.window.begin.get() + since;
@@ -369,6 +373,9 @@ impl Fleet {
     pub(crate) fn due_now(&self, idx: usize, last_done: Option<Instant>) -> Option<Due> {
         if let Some(meeting) = &self.meeting {
             return meeting.given(idx);
+        }
+        if let Some(turns) = self.plan.turns {
+            return self.due_if_in_turn(turns);
         }
         let now = last_done.unwrap_or_else(|| self.plan.stamp.now(&self.rt));
         if now >= self.window.stop.get() {

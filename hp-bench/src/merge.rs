@@ -168,14 +168,20 @@ fn run(documents: &[Document]) -> Counted {
     let runs = || documents.iter().map(|document| &document.run);
     let sum = |part: fn(&Counted) -> u64| runs().map(part).fold(0, u64::saturating_add);
     let elapsed_s = runs().map(|run| run.elapsed_s).fold(0.0, f64::max);
+    let in_turn_s = runs()
+        .map(|run| run.in_turn_s)
+        .reduce(|most, time| Some(most?.max(time?)))
+        .flatten();
     let responses = sum(|run| run.responses);
-    let rps = if elapsed_s > 0.0 {
-        (float(responses) / elapsed_s * 10.0).round() / 10.0
+    let active_s = in_turn_s.unwrap_or(elapsed_s);
+    let rps = if active_s > 0.0 {
+        (float(responses) / active_s * 10.0).round() / 10.0
     } else {
         0.0
     };
     Counted {
         elapsed_s,
+        in_turn_s,
         requests: sum(|run| run.requests),
         responses,
         bytes_in: sum(|run| run.bytes_in),

@@ -8,6 +8,7 @@ mod pace;
 mod source;
 mod stall;
 pub mod statuses;
+mod turns;
 pub mod units;
 
 use std::net::IpAddr;
@@ -32,10 +33,12 @@ use pace::pace;
 use source::read_traffic;
 use stall::stall;
 use statuses::Statuses;
+use turns::turns;
 use units::{RateWords, parse_addrs};
 
 pub use error::PlanError;
 pub use stall::Stall;
+pub use turns::{TURNS_MAX, Turns};
 
 /// Everything the workers and the report need to know.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct Plan {
     pub requests_max: Option<u64>,
     /// When requests are sent.
     pub pace: Pace,
+    /// When a closed loop may begin requests; `None`: always.
+    pub turns: Option<Turns>,
     /// Over how long the connections are opened; zero: all before the load.
     pub ramp_conns: Duration,
     /// Requests per connection; 0: no limit.
@@ -207,6 +212,7 @@ impl Plan {
             sends_all: is_recorded && cli.duration_word.or(cli.flags.duration).is_none(),
             requests_max: load.requests,
             pace: pace(load, is_recorded, warmup, duration)?,
+            turns: turns(load)?,
             ramp_conns: load.ramp_conns,
             reuse: load.reuse.unwrap_or(0),
             close: load.close,
@@ -239,6 +245,7 @@ impl Plan {
             output: cli.flags.output.clone(),
         };
         plan.check_pipeline()?;
+        plan.check_turns()?;
         Ok(plan)
     }
 
@@ -703,6 +710,36 @@ mod tests {
         check_flag(&["--src", "x"], "--src");
         check_flag(&["--start-at", "soon"], "--start-at");
         check_flag(&["-s", "script.lua"], "-s");
+    }
+
+    #[test]
+    fn turns_are_of_closed_loops_that_can_stop() {
+        let with = |more: &[&'static str]| {
+            let turns = ["--turns", "50ms", "--turn", "2/2"];
+            turns.iter().chain(more).copied().collect::<Vec<_>>()
+        };
+        let turns = plan(&with(&[])).unwrap().turns;
+        let want = Turns {
+            length: Duration::from_millis(50),
+            turn: 2,
+            of: 2,
+        };
+        assert_eq!(turns, Some(want));
+        assert_eq!(plan(&[]).unwrap().turns, None);
+        for wrong in ["", "1", "0/2", "3/2", "1/1", "1/65", "+1/2", "1/2/2", "a/b"] {
+            check_flag(&["--turns", "50ms", "--turn", wrong], "--turn");
+        }
+        check_flag(&["--turns", "50ms"], "--turns");
+        check_flag(&["--turn", "1/2"], "--turn");
+        check_flag(&["--turns", "0", "--turn", "1/2"], "--turns");
+        check_flag(&["--turns", "11s", "--turn", "1/2"], "--turns");
+        check_flag(&with(&["-R", "1k"]), "--turns");
+        check_flag(&with(&["--steps", "1k@5s"]), "--turns");
+        check_flag(&with(&["--ramp-conns", "1s"]), "--turns");
+        check_flag(&with(&["--stall", "1%:5ms"]), "--turns");
+        check_flag(&with(&["--read-rate", "1k"]), "--turns");
+        check_flag(&with(&["-d", "99ms"]), "--turns");
+        assert!(plan(&with(&["-d", "100ms", "--reuse", "1", "--pipeline", "1"])).is_ok());
     }
 
     #[test]

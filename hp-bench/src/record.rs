@@ -130,6 +130,8 @@ pub struct Record {
     pub busiest_thread: f64,
     /// From the start of the clock to its end: the planned one or, in a closed loop, the last answer if that is later.
     pub elapsed: Duration,
+    /// How much of it was in turn; `None` where the load took no turns.
+    pub in_turn: Option<Duration>,
     /// Single requests, where they were asked for.
     pub samples: Option<Samples>,
     clock: Clock,
@@ -257,6 +259,7 @@ impl Record {
             cpu: None,
             busiest_thread: 0.0,
             elapsed: Duration::ZERO,
+            in_turn: None,
             samples: None,
             clock,
             times: Histograms::default(),
@@ -353,7 +356,13 @@ impl Record {
         };
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
         self.elapsed = self.elapsed.max(other.elapsed);
+        self.in_turn = self.in_turn.max(other.in_turn);
         self.times.merge(&other.times);
+    }
+
+    /// The time in which requests could begin: what was in turn, else all of it.
+    pub fn active(&self) -> Duration {
+        self.in_turn.unwrap_or(self.elapsed)
     }
 
     /// Which of the histograms is the headline.

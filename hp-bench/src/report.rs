@@ -53,7 +53,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// Complete answers per second of the run; 0 for a run that has not begun.
     pub fn responses_per_second(&self) -> f64 {
-        per_second(self.record.responses, self.record.elapsed)
+        per_second(self.record.responses, self.record.active())
     }
 
     /// CPU time of the client per complete answer; `None` where either is unknown.

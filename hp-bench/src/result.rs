@@ -124,6 +124,10 @@ pub struct Planned {
     pub max_backlog: Option<u64>,
     /// How many times the rate a late schedule may run at.
     pub catch_up: Option<f64>,
+    /// Length of a turn; null where the load takes none.
+    pub turn_s: Option<f64>,
+    /// Which turn this one has, as given: `1/2`.
+    pub turn: Option<String>,
     /// Over how long the connections are opened.
     pub ramp_conns_s: f64,
     /// Requests per connection; 0: no limit.
@@ -183,6 +187,9 @@ pub struct Planned {
 pub struct Counted {
     /// Length of the window.
     pub elapsed_s: f64,
+    /// How much of it was in turn, so that requests could begin; null where the load takes no turns.
+    #[serde(default)]
+    pub in_turn_s: Option<f64>,
     /// Requests sent, whole or in part.
     pub requests: u64,
     /// Complete answers of any status.
@@ -193,7 +200,7 @@ pub struct Counted {
     /// Bytes of requests.
     #[serde(default)]
     pub bytes_out: u64,
-    /// Complete answers per second.
+    /// Complete answers per second, of `in_turn_s` where that is there.
     pub rps: f64,
     /// Achieved rate by the asked one.
     #[serde(default)]
@@ -350,6 +357,13 @@ impl Default for Verdict {
             valid: true,
             notes: Vec::new(),
         }
+    }
+}
+
+impl Counted {
+    /// Seconds in which requests could begin: those in turn, else all of them.
+    pub fn active_s(&self) -> f64 {
+        self.in_turn_s.unwrap_or(self.elapsed_s)
     }
 }
 

@@ -62,6 +62,11 @@ impl Samples {
         self.left_out
     }
 
+    /// The points in time of each that was kept.
+    pub fn times(&self) -> impl Iterator<Item = &Times> {
+        self.list.iter().map(|sample| &sample.times)
+    }
+
     /// Writes a line for each, in the order in which they were due; times in ns, the first column since the first of them.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl Goal {
                 (all > 0).then(|| float(failed) / float(all))
             }
             Metric::Rate => {
-                let seconds = record.elapsed.as_secs_f64();
+                let seconds = record.active().as_secs_f64();
                 (seconds > 0.0).then(|| float(record.responses) / seconds)
             }
         }

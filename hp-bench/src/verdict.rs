@@ -78,7 +78,12 @@ fn limit(plan: &Plan, record: &Record, costs: &Costs) -> Option<Limit> {
         return Some(Limit::Void);
     }
     let target = costs.target.as_ref();
-    let target_busy = target.and_then(|target| target.busy);
+    // The target's share is one of the whole window; in the turns of others nothing asked it for anything.
+    let in_turn = record
+        .in_turn
+        .map(|time| time.as_secs_f64() / record.elapsed.as_secs_f64());
+    let of_turns = |busy: f64| busy / in_turn.filter(|share| *share > 0.0).unwrap_or(1.0);
+    let target_busy = target.and_then(|target| target.busy).map(of_turns);
     let target_is_full = target_busy.is_some_and(|busy| busy >= TARGET_FULL);
     // A thread that waits busily is always full; where it is the limit, its lag shows it.
     let client_is_full = record.busiest_thread >= CLIENT_FULL && plan.spin.is_zero();
@@ -133,6 +138,12 @@ fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
     if let Some(stall) = &plan.words.stall {
         notes.push(format!(
             "connections stopped on purpose ({stall}): the latency includes it"
+        ));
+    }
+    if let Some(turns) = plan.turns {
+        notes.push(format!(
+            "turns of {:?}, {} of {}: the answers per second are of the time in turn",
+            turns.length, turns.turn, turns.of
         ));
     }
     if plan.stamp == Stamp::Batch {

@@ -325,10 +325,12 @@ impl Seconds {
         let mut record = fleet.record.take();
         let from = fleet.window.from.get();
         record.elapsed = fleet.ended_at() - from;
+        record.in_turn = fleet.in_turn(fleet.ended_at());
         record.connections_short = fleet.health.short(fleet.rt.precise_now(), &fleet.window);
         record.connections_min = fleet.health.least();
         if let Some((process, thread)) = self.cpu.get() {
-            let ran = (fleet.rt.precise_now() - from).as_secs_f64();
+            let now = fleet.rt.precise_now();
+            let ran = fleet.in_turn(now).unwrap_or(now - from).as_secs_f64();
             let used = Duration::from_nanos(clock::thread_cpu_ns().saturating_sub(thread));
             if ran > 0.0 {
                 record.busiest_thread = used.as_secs_f64() / ran;

@@ -15,6 +15,7 @@ use hp_proxy::config::plan::{
 use hp_proxy::counters::Rows;
 use hp_proxy::shared::{Message, SharedPlan};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -97,6 +98,60 @@ fn every_request_that_is_due_is_counted_before_a_server_that_says_nothing() {
     }
 }
 
+/// Nothing goes on outside of a turn but what began in it; every turn is used, and nobody sends in another's.
+#[test]
+fn loads_that_take_turns_begin_nothing_in_the_turns_of_others() {
+    for face in [Face::Readiness, Face::Completion] {
+        for flags in ["", "--reuse 1", "--close", "--reuse 3", "--pipeline 4"] {
+            let case = format!("{face:?} {flags}");
+            let [one, other] = play_turns(face, flags);
+            let mut used = [BTreeSet::new(), BTreeSet::new()];
+            for ((load, turn), used) in [(&one, 0), (&other, 1)].into_iter().zip(&mut used) {
+                assert!(load.requests > 500, "{case}: {} requests", load.requests);
+                assert_eq!(load.requests, load.responses, "{case}");
+                assert_eq!(load.errors.blamed(), 0, "{case}");
+                let samples = load.samples.as_ref().expect("--csv asks for them");
+                assert_eq!(
+                    (samples.left_out(), samples.times().count() as u64),
+                    (0, load.responses)
+                );
+                for times in samples.times() {
+                    let number = times.intended.as_nanos() / TURN_NS;
+                    assert_eq!(number % 2, turn, "{case}: {times:?}");
+                    used.insert(number);
+                    // On a connection that is there a request leaves when it begins.
+                    let sent = times.sent.as_nanos() / TURN_NS;
+                    assert!(sent == number || !flags.is_empty(), "{case}: {times:?}");
+                }
+                let in_turn = load.in_turn.expect("it took turns");
+                let half = load.elapsed / 2;
+                assert!(
+                    in_turn.abs_diff(half) <= Duration::from_nanos(TURN_NS),
+                    "{case}"
+                );
+                // The wait for the turn is in no latency: it would be as long as a turn.
+                let slowest = Duration::from_nanos(load.latency().max());
+                assert!(
+                    slowest < Duration::from_nanos(TURN_NS),
+                    "{case}: {slowest:?}"
+                );
+                assert_eq!(load.connections_short, Duration::ZERO, "{case}");
+            }
+            let [used, others] = used;
+            assert!(used.is_disjoint(&others), "{case}");
+            assert!((9..=11).contains(&used.len()), "{case}: {}", used.len());
+            assert!((9..=11).contains(&others.len()), "{case}: {}", others.len());
+        }
+    }
+}
+
+#[test]
+fn a_number_of_requests_in_turns_is_whole() {
+    let [one, other] = play_turns(Face::Completion, "-n 600");
+    assert_eq!([one.responses, other.responses], [600, 600]);
+    assert!(one.active() < one.elapsed && one.active() > Duration::ZERO);
+}
+
 struct Run {
     load: Record,
     rows: Rows,
@@ -137,6 +192,35 @@ fn play(seed: u64, face: Face) -> Run {
     world.shut_down().expect("nothing is left");
     let load = merged(&records.borrow());
     Run { load, rows, hash }
+}
+
+/// Two loads on one hp-echo, 200 ms long: one sends in the even turns of the clock, the other one in the odd ones.
+fn play_turns(face: Face, flags: &str) -> [Record; 2] {
+    let world = World::new(9, &Profile::calm());
+    let [one, other, echo_host] =
+        [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]].map(|addr| world.host(addr));
+    let echo_mesh = start_echo(&echo_host, face);
+    let target = SocketAddr::from((echo_host.addr(), 9001));
+    let loads = [(&one, 1), (&other, 2)].map(|(host, turn)| {
+        let turns = format!("--turns {}ms --turn {turn}/2", TURN_NS / 1_000_000);
+        let flags = format!("-c 4 -t {THREADS} -d 200ms --warmup 30ms --csv kept {turns} {flags}");
+        start_load(host, face, target, flags.trim_end())
+    });
+    let limits = Limits {
+        turns: 20_000_000,
+        ..Limits::default()
+    };
+    let mut are_done = || {
+        let mut counts = loads.iter().map(|records| records.borrow().len());
+        counts.all(|count| count == THREADS as usize)
+    };
+    world.run_until(&mut are_done, limits).expect("turns come");
+    assert!(echo_mesh.send(WorkerId(0), hp_echo::Order::Drain).is_ok());
+    world
+        .run_until(&mut || echo_host.descriptors() == 0, limits)
+        .expect("a drain ends");
+    world.shut_down().expect("nothing is left");
+    loads.map(|records| merged(&records.borrow()))
 }
 
 fn merged(records: &[Record]) -> Record {
@@ -278,3 +362,4 @@ const WORKERS: u32 = 2;
 const THREADS: u32 = 2;
 const CONNECTIONS: u32 = 10;
 const SECONDS: u64 = 2;
+const TURN_NS: u64 = 10_000_000;

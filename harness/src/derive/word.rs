@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::session;
 use crate::error::Error;
-use crate::{agree, derive, index, page, readme};
+use crate::{agree, derive, index, page, readme, scatter};
 
 /// One of them, with what it is given.
 #[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
@@ -36,6 +36,12 @@ pub enum Word {
         #[arg(value_name = "DIR", default_value = "results")]
         results: PathBuf,
     },
+    /// Print how far the pairs behind each ratio of cost lie apart
+    Scatter {
+        /// The session's folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Renew the README's section about performance from the results that index.ndjson lists
     Readme {
         /// The README
@@ -62,6 +68,10 @@ impl Word {
                 let agreement = agree::sessions(first, second)?;
                 print!("{agreement}");
                 Ok(held(agreement.is_given()))
+            }
+            Self::Scatter { folder } => {
+                print!("{}", scatter::of_session(folder)?);
+                Ok(ExitCode::SUCCESS)
             }
             Self::Index { results } => {
                 for skipped in index::regenerate(results)? {

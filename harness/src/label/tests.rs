@@ -241,6 +241,44 @@ fn a_server_that_used_its_cpu_is_the_limit() {
     );
 }
 
+/// Half of the second was another's: what was used is of the other half.
+#[test]
+fn of_two_that_take_turns_each_is_judged_by_its_own_time() {
+    let in_turns = |server, client, backend| {
+        let mut record = cell(server, client, backend);
+        record.load.as_mut().unwrap().run.in_turn_s = Some(0.5);
+        record
+    };
+    check_limit(&in_turns(0.48, 0.25, 0.1), SPLIT, Some(Limit::Proxy));
+    check_limit(&in_turns(0.40, 0.35, 0.11), SPLIT, Some(Limit::Client));
+    check_limit(&in_turns(0.40, 0.20, 0.26), SPLIT, Some(Limit::Backend));
+    check_limit(&in_turns(0.40, 0.25, 0.1), SPLIT, Some(Limit::Latency));
+    check_limit(&in_turns(0.5, 0.35, 0.1), SHARED, None);
+}
+
+/// The warm-up's part of what the backend used is not the window's.
+#[test]
+fn a_backend_is_judged_without_its_warm_up() {
+    let mut record = cell(0.80, 0.60, 0.36);
+    check_limit(&record, SPLIT, Some(Limit::Client));
+    record.load.as_mut().unwrap().plan.warmup_s = 0.5;
+    check_limit(&record, SPLIT, Some(Limit::Latency));
+}
+
+/// After each turn all connections may wait for one more answer: 7 ms after 50 are 14 % more than one at a time.
+#[test]
+fn answers_that_come_after_the_turn_break_no_law() {
+    let of_turns = |rps: f64| {
+        let mut document = parse_document(GOOD).unwrap();
+        document.run.rps = rps;
+        document.run.in_turn_s = Some(0.5);
+        document.plan.turn_s = Some(0.05);
+        littles_law(&document)
+    };
+    assert_eq!(of_turns(57_000.0), None);
+    assert!(of_turns(60_000.0).is_some());
+}
+
 #[test]
 fn where_the_load_is_apart_server_and_backend_fill_one_cpu() {
     let apart = Seating {

@@ -20,7 +20,7 @@ pub(super) fn derive(grid: &CellGrid<'_>, ratios: Vec<Ratio>, resampler: &Resamp
     Cell {
         subject: grid.subject.to_owned(),
         control: grid.control,
-        rounds: u32::try_from(counted.len()).unwrap_or(u32::MAX),
+        rounds: u32::try_from(grid.rounds_counted().len()).unwrap_or(u32::MAX),
         void: void
             .map(|visit| format!("round {}: {}", visit.record.round, visit.void.join("; ")))
             .collect(),
@@ -240,7 +240,8 @@ fn words(counted: &[&Record]) -> BTreeMap<String, String> {
 /// All CPUs' busy time between the looks by the answers between them; with a warm-up the looks hold more than was counted.
 fn machine_us(record: &Record) -> Option<f64> {
     let document = record.load.as_ref()?;
-    if document.plan.warmup_s > 0.0 || record.machine.busy_pct.is_empty() {
+    // Of two that take turns nobody knows who kept the machine busy.
+    if document.plan.warmup_s > 0.0 || record.pair.is_some() || record.machine.busy_pct.is_empty() {
         return None;
     }
     let busy_pct: f64 = record.machine.busy_pct.iter().sum();

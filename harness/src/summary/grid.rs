@@ -1,7 +1,7 @@
 //! Raw records in their places: workloads, rows, subjects, rounds.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::Plan;
 use crate::raw::{Params, Record};
@@ -10,7 +10,7 @@ use crate::raw::{Params, Record};
 pub(crate) struct Grid<'a> {
     /// In the plan's order; what the plan does not name comes last.
     pub(crate) workloads: Vec<WorkloadGrid<'a>>,
-    /// Visits to the relay around each round, in order of time; all attempts.
+    /// Visits to the relay around each round, and to references in turns, in order of time; all attempts.
     pub(crate) calibrators: Vec<&'a Record>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct RowGrid<'a> {
 pub(crate) struct CellGrid<'a> {
     pub(crate) subject: &'a str,
     pub(crate) control: bool,
-    /// The last attempt of each round, in order of rounds.
+    /// The last attempt of each round, in order of rounds; the reference of visits in turns has one for each subject.
     pub(crate) visits: Vec<Visit<'a>>,
 }
 
@@ -52,20 +52,24 @@ impl<'a> Grid<'a> {
         let mut places: Places<'a> = BTreeMap::new();
         let mut calibrators = Vec::new();
         for record in records {
-            if record.is_calibrator() {
+            if record.calibrates() {
                 calibrators.push(record);
+            }
+            if record.is_calibrator() {
                 continue;
             }
+            let pair = record.pair.as_ref().filter(|pair| pair.of_reference);
+            let place = (record.round, pair.map_or("", |pair| pair.beside.as_str()));
             let rows = places.entry(&record.workload).or_default();
             let cells = rows.entry(&record.row).or_default();
             let visits = cells.entry(&record.subject).or_default();
             let is_later = |kept: &&mut &Record| {
                 (kept.attempt, kept.started_ms) > (record.attempt, record.started_ms)
             };
-            match visits.get_mut(&record.round).as_ref().map(is_later) {
+            match visits.get_mut(&place).as_ref().map(is_later) {
                 Some(true) => (), // A repeated round: what was measured last counts.
                 Some(false) | None => {
-                    visits.insert(record.round, record);
+                    visits.insert(place, record);
                 }
             }
         }
@@ -92,15 +96,24 @@ impl<'a> CellGrid<'a> {
 
     /// Whether so many rounds are void that the others would be a choice made after the run.
     pub(crate) fn has_failed(&self) -> bool {
-        let void = self.visits.len() - self.counted().count();
-        void >= VOID_ROUNDS_FATAL || void == self.visits.len()
+        let counted = self.rounds_counted();
+        let all: BTreeSet<u32> = self.visits.iter().map(|visit| visit.record.round).collect();
+        let void = all.len() - counted.len();
+        void >= VOID_ROUNDS_FATAL || counted.is_empty()
+    }
+
+    /// Rounds with a visit that counts.
+    pub(crate) fn rounds_counted(&self) -> BTreeSet<u32> {
+        self.counted().map(|record| record.round).collect()
     }
 }
 
 /// Workload, row, subject, round.
 type Places<'a> = BTreeMap<&'a str, Rows<'a>>;
-/// Row, subject, round.
-type Rows<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<u32, &'a Record>>>;
+/// Row, subject, place.
+type Rows<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Visits<'a>>>;
+/// Round and, of a reference in turns, the subject beside it.
+type Visits<'a> = BTreeMap<(u32, &'a str), &'a Record>;
 
 fn workloads<'a>(plan: &'a Plan, mut places: Places<'a>) -> Vec<WorkloadGrid<'a>> {
     let mut sorted = Vec::new();
@@ -163,8 +176,8 @@ fn sorted_rows(rows: Rows<'_>) -> Vec<RowGrid<'_>> {
     sorted
 }
 
-fn cell<'a>((subject, rounds): (&'a str, BTreeMap<u32, &'a Record>)) -> CellGrid<'a> {
-    let visits = rounds.into_values().map(|record| {
+fn cell<'a>((subject, visits): (&'a str, Visits<'a>)) -> CellGrid<'a> {
+    let visits = visits.into_values().map(|record| {
         let mut void = record.void.clone();
         void.extend(super::cell::broken_law(record).filter(|_reason| void.is_empty()));
         Visit { record, void }

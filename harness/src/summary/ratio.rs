@@ -101,7 +101,7 @@ pub(super) fn noise(row: &RowGrid<'_>, resampler: &Resampler) -> Vec<Ratio> {
         };
         for of in [Quantity::Cost, Quantity::P99] {
             noise.extend(
-                paired(of, control, own, resampler)
+                paired(of, row, [control, own], resampler)
                     .map(|(interval, logs)| ratio(of, own.subject, interval, logs, None)),
             );
         }
@@ -123,7 +123,7 @@ pub(super) fn all(
             continue;
         };
         for of in [Quantity::Cost, Quantity::P99] {
-            let Some((interval, logs)) = paired(of, cell, against, resampler) else {
+            let Some((interval, logs)) = paired(of, row, [cell, against], resampler) else {
                 continue;
             };
             let verdict = judge(interval, floor(of, noise), logs.len());
@@ -157,27 +157,56 @@ fn ratio(
 /// The interval of the log ratios of rounds in which both count; none when either failed, or there is no such round.
 ///
 /// Two visits are a pair when they are of one attempt, too: a repeated round that broke off has left some cells with the
-/// attempt before.
+/// attempt before. Two that took turns are a pair of one visit.
 fn paired(
     of: Quantity,
-    cell: &CellGrid<'_>,
-    against: &CellGrid<'_>,
+    row: &RowGrid<'_>,
+    [cell, against]: [&CellGrid<'_>; 2],
     resampler: &Resampler,
 ) -> Option<(Interval, Vec<f64>)> {
     if cell.has_failed() || against.has_failed() {
         return None;
     }
-    let mut logs = Vec::new();
-    for mine in cell.counted() {
-        let key = (mine.round, mine.attempt);
-        let other = against
-            .counted()
-            .find(|other| (other.round, other.attempt) == key);
-        let quantities = other.and_then(|other| Some((of.of(mine)?, of.of(other)?)));
-        logs.extend(quantities.map(|(mine, other)| (mine / other).ln()));
-    }
+    let logs = cell.counted().filter_map(|mine| match &mine.pair {
+        None => of_one_round(of, mine, against),
+        Some(pair) if pair.beside == against.subject => of_one_visit(of, row, mine),
+        Some(_) => of_two_pairs(of, row, mine, against),
+    });
+    let logs: Vec<f64> = logs.collect();
     let interval = resampler.trimmed_mean(&logs)?;
     Some((interval, logs))
+}
+
+fn of_one_round(of: Quantity, mine: &Record, against: &CellGrid<'_>) -> Option<f64> {
+    let key = (mine.round, mine.attempt);
+    let other = against
+        .counted()
+        .find(|other| (other.round, other.attempt) == key)?;
+    Some((of.of(mine)? / of.of(other)?).ln())
+}
+
+/// Of a visit in turns, by whom it took turns with.
+fn of_one_visit(of: Quantity, row: &RowGrid<'_>, mine: &Record) -> Option<f64> {
+    let beside = row.cell(&mine.pair.as_ref()?.beside)?;
+    let other = beside.counted().find(|other| mine.is_paired_with(other))?;
+    Some((of.of(mine)? / of.of(other)?).ln())
+}
+
+/// Of two subjects that took turns with the same reference, one after the other: what the machine did to each visit has gone from
+/// its ratio to the reference, and so from the ratio of the ratios.
+fn of_two_pairs(
+    of: Quantity,
+    row: &RowGrid<'_>,
+    mine: &Record,
+    against: &CellGrid<'_>,
+) -> Option<f64> {
+    let pair = mine.pair.as_ref().filter(|pair| !pair.of_reference)?;
+    let other = against.counted().find(|other| {
+        let their = other.pair.as_ref();
+        let is_alike = their.is_some_and(|their| their.beside == pair.beside);
+        is_alike && (other.round, other.attempt) == (mine.round, mine.attempt)
+    })?;
+    Some(of_one_visit(of, row, mine)? - of_one_visit(of, row, other)?)
 }
 
 /// The smallest log ratio that is an effect: 2 %, or twice the half width of an A/A interval, or the end of that

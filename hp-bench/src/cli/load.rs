@@ -49,6 +49,15 @@ pub struct LoadArgs {
     #[arg(long, value_name = "X")]
     pub catch_up: Option<f64>,
 
+    /// Length of the turns that closed loops of several hp-bench on one machine take: outside of its own a connection begins
+    /// no request, and answers under way come to their end; per second then means per second in turn
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub turns: Option<Duration>,
+
+    /// Which turn is this one's, and of how many: 1/2
+    #[arg(long, value_name = "K/N")]
+    pub turn: Option<String>,
+
     /// Open the connections evenly over this time instead of all before the load; at most the warm-up and the duration together
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "0")]
     pub ramp_conns: Duration,

@@ -105,6 +105,10 @@ fn check_flags(flags: &Flags) -> Result<(), PlanError> {
         let cause = "goals are for one target; leave it out, or give it to a run";
         return Err(refusal("--slo", cause));
     }
+    if flags.load.turns.is_some() || flags.load.turn.is_some() {
+        let cause = "runs of a comparison follow each other; leave --turn out as well";
+        return Err(refusal("--turns", cause));
+    }
     if flags.load.start_at.is_some() {
         let cause = "runs of a comparison follow each other; leave it out";
         return Err(refusal("--start-at", cause));
@@ -255,6 +259,7 @@ mod tests {
         check_refused("a:1 b:2 --slo p99<1ms", "--slo: ");
         check_refused("a:1 b:2 --csv x", "only ratios");
         check_refused("a:1 b:2 --start-at 5", "--start-at: ");
+        check_refused("a:1 b:2 --turns 50ms --turn 1/2", "--turns: ");
         check_refused("a:1 b:2 -c 2 -t 3", "-t 3 is more than 2");
     }
 }

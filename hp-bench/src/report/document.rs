@@ -106,6 +106,8 @@ fn planned(report: &Report<'_>) -> Planned {
         warmup_s: plan.warmup.as_secs_f64(),
         cooldown_s: plan.cooldown.as_secs_f64(),
         requests: plan.requests_max,
+        turn_s: plan.turns.map(|turns| turns.length.as_secs_f64()),
+        turn: words.turn.clone(),
         ramp_conns_s: plan.ramp_conns.as_secs_f64(),
         reuse: plan.reuse,
         close: plan.requests.iter().any(|request| !request.keep_alive),
@@ -174,6 +176,7 @@ fn counted(report: &Report<'_>) -> Counted {
     let record = report.record;
     Counted {
         elapsed_s: record.elapsed.as_secs_f64(),
+        in_turn_s: record.in_turn.map(|time| time.as_secs_f64()),
         requests: record.requests,
         responses: record.responses,
         bytes_in: record.bytes_in,

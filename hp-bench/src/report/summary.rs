@@ -91,11 +91,15 @@ fn requests_line(text: &mut String, shown: &Shown<'_>) {
         Some(ratio) => format!("   {:.2} % of the asked rate", ratio * 100.0),
         None => String::new(),
     };
+    let in_turn = match run.in_turn_s {
+        Some(in_turn_s) => format!(", {in_turn_s:.3} s of them in turn,"),
+        None => String::new(),
+    };
     row(
         text,
         "requests",
         format_args!(
-            "{} in {:.3} s   {:>12}/s{ratio}{spread}",
+            "{} in {:.3} s{in_turn}   {:>12}/s{ratio}{spread}",
             thousands(run.responses),
             run.elapsed_s,
             thousands(whole(run.rps)),
@@ -105,8 +109,8 @@ fn requests_line(text: &mut String, shown: &Shown<'_>) {
 
 fn transfer_line(text: &mut String, shown: &Shown<'_>) {
     let run = &shown.document.run;
-    let rate = if run.elapsed_s > 0.0 {
-        float(run.bytes_in) / run.elapsed_s
+    let rate = if run.active_s() > 0.0 {
+        float(run.bytes_in) / run.active_s()
     } else {
         0.0
     };
@@ -200,7 +204,7 @@ fn limit_line(text: &mut String, shown: &Shown<'_>) {
         return;
     };
     let share = |cpu_ns: Option<u64>| {
-        let of_one = float(cpu_ns?) / 1e7 / document.run.elapsed_s;
+        let of_one = float(cpu_ns?) / 1e7 / document.run.active_s();
         of_one.is_finite().then_some(of_one)
     };
     let target = document.target_cost.as_ref();

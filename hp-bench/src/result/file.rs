@@ -137,6 +137,8 @@ fn check(document: &Document) -> Result<(), Cause> {
     for (name, number) in [
         ("plan.duration_s", plan.duration_s),
         ("run.elapsed_s", run.elapsed_s),
+        ("run.in_turn_s", run.in_turn_s.unwrap_or(0.0)),
+        ("plan.turn_s", plan.turn_s.unwrap_or(0.0)),
         ("run.rps", run.rps),
         ("plan.rate", plan.rate.unwrap_or(0.0)),
     ] {

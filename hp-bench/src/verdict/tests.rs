@@ -133,6 +133,23 @@ fn closed_loop_is_limited_by_whoever_is_full_and_else_by_the_latency() {
     );
 }
 
+/// A target that is full in every turn idles in those of others.
+#[test]
+fn in_turns_a_target_is_full_where_its_own_time_is() {
+    let plan = plan("--turns 50ms --turn 2/4");
+    let mut record = record(&plan, 10, 200, 0, 0);
+    record.in_turn = Some(record.elapsed / 4);
+    for (share, limit) in [(0.24, "proxy"), (0.20, "latency")] {
+        let seen = limited(&plan, &record, &busy(share));
+        assert_eq!(seen.as_deref(), Some(limit), "{share}");
+    }
+    let notes = judge(&plan, &record, &Costs::default()).notes;
+    assert!(
+        notes.iter().any(|note| note.contains("50ms, 2 of 4")),
+        "{notes:?}"
+    );
+}
+
 #[test]
 fn too_few_connections_make_a_run_void() {
     let plan = plan("");

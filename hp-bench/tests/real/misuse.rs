@@ -88,6 +88,20 @@ fn words_that_mean_nothing_are_exit_two() {
 }
 
 #[test]
+fn turns_that_cannot_be_taken_are_exit_two() {
+    let at = "127.0.0.1:1";
+    check(&[at, "--turns", "50ms"], 2, &["--turn 1/2"]);
+    let turn = ["--turns", "50ms", "--turn"];
+    let with = |first: &[&'static str], last: &[&'static str]| [first, &turn[..], last].concat();
+    check(&with(&[at], &["2/1"]), 2, &["--turn", "K/N"]);
+    check(&with(&[at], &["1/2", "-R", "5"]), 2, &["--turns", "-R"]);
+    let find = ["find", at, "--slo", "p99<5ms"];
+    check(&with(&find, &["1/2"]), 2, &["find", "--turns"]);
+    let compare = ["compare", at, at];
+    check(&with(&compare, &["1/2"]), 2, &["--turns", "--turn"]);
+}
+
+#[test]
 fn a_world_that_is_not_as_the_words_say_is_exit_one() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let refusing = listener.local_addr().unwrap().to_string();

@@ -41,6 +41,34 @@ fn pipelined_requests_are_all_answered() {
 }
 
 #[test]
+fn in_turns_answers_per_second_are_of_the_time_in_turn() {
+    for shape in [["--pipeline", "1"], ["--reuse", "1"]] {
+        let turns = ["--turns", "20ms", "--turn", "2/3"];
+        load(
+            Script::Answer(OK),
+            &[&turns[..], &shape].concat(),
+            |code, json| {
+                assert_eq!(code, Some(0), "{json}");
+                let responses = number(json, "/run/responses");
+                assert!(responses > 0, "{json}");
+                assert_eq!(responses, number(json, "/run/requests"), "{json}");
+                let seconds = |pointer: &str| json.pointer(pointer).unwrap().as_f64().unwrap();
+                let in_turn = seconds("/run/in_turn_s");
+                // 5 of the 15 turns of 300 ms; more where the last answer came late.
+                assert!(
+                    in_turn >= 0.1 && in_turn < seconds("/run/elapsed_s"),
+                    "{json}"
+                );
+                let rps = f64::from(u32::try_from(responses).unwrap()) / in_turn;
+                assert!((seconds("/run/rps") - rps).abs() < 0.06, "{json}");
+                assert!((seconds("/plan/turn_s") - 0.02).abs() < 1e-9, "{json}");
+                assert_eq!(json["plan"]["turn"], "2/3");
+            },
+        );
+    }
+}
+
+#[test]
 fn idle_connections_ask_once_and_stay() {
     load(
         Script::Answer(OK),
