@@ -33,7 +33,7 @@ import subprocess
 import sys
 import threading
 
-from process import BOUND_S, Failed, Server, pinned, stolen_ticks
+from process import BOUND_S, Failed, Server, bounded, pinned, seats, stolen_ticks
 
 RESAMPLES = 10_000
 UNITS_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
@@ -247,17 +247,8 @@ def words():
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--wrk2", metavar="PATH")
     options = parser.parse_args()
-    bounds = (
-        ("--rounds", options.rounds, 50), ("--seconds", options.seconds, 60),
-        ("--conns", options.conns, 10_000), ("--rate", options.rate, 1_000_000),
-    )
-    for name, value, most in bounds:
-        if not 1 <= value <= most:
-            parser.error(f"{name} takes 1 to {most}")
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        parser.error("it needs two CPUs: one for the generator alone, one for hp-echo")
-    options.server_cpu, options.client_cpu = cpus[0], cpus[1]
+    bounded(parser, options, {"--rounds": 50, "--seconds": 60, "--conns": 10_000, "--rate": 1_000_000})
+    options.server_cpu, options.client_cpu = seats(parser, "one for the generator alone, one for hp-echo")
     options.hp_bench = os.path.join(options.bin_dir, "hp-bench")
     if not options.lag and not shutil.which("wrk"):
         parser.error("wrk is the measure of the others; install it, or give --lag")

@@ -90,6 +90,21 @@ def pinned(cpu):
     return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
 
 
+def bounded(parser, options, bounds):
+    """Refuses flags beyond what they take: each with the most of it."""
+    for name, most in bounds.items():
+        if not 1 <= getattr(options, name.lstrip("-").replace("-", "_")) <= most:
+            parser.error(f"{name} takes 1 to {most}")
+
+
+def seats(parser, why):
+    """A CPU for the server alone, and one for the rest."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        parser.error(f"it needs two CPUs: {why}")
+    return cpus[0], cpus[1]
+
+
 def free_port():
     """A port of 127.0.0.1 that nobody had a moment ago."""
     with socket.socket() as taken:

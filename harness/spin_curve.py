@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 from client_cost import interval
-from process import BOUND_S, Failed, Server, cpu_seconds, pinned
+from process import BOUND_S, Failed, Server, bounded, cpu_seconds, pinned, seats
 
 
 def subjects(options, backend):
@@ -96,17 +96,12 @@ def words():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    for name, value, most in (("--rounds", options.rounds, 50), ("--seconds", options.seconds, 60), ("--conns", options.conns, 1000)):
-        if not 1 <= value <= most:
-            parser.error(f"{name} takes 1 to {most}")
+    bounded(parser, options, {"--rounds": 50, "--seconds": 60, "--conns": 1000})
     try:
         options.spins = [int(spin) for spin in options.spins.split(",")]
     except ValueError:
         parser.error("--spins takes microseconds with commas between them, such as 0,50,100")
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        parser.error("it needs two CPUs: one for the server alone, one for hp-bench and hp-echo")
-    options.server_cpu, options.client_cpu = cpus[0], cpus[1]
+    options.server_cpu, options.client_cpu = seats(parser, "one for the server alone, one for hp-bench and hp-echo")
     options.bin = lambda name: os.path.join(options.bin_dir, name)
     return options
 

@@ -139,8 +139,12 @@ async fn end(worker: &Rc<Worker>, mailbox: &Mailbox<Message>, deadline: Instant)
     quiet(worker, deadline).await;
     // What was left here in time is not lost; whoever comes later keeps what he has.
     let rest = mailbox.close();
+    let is_cut = rest.iter().any(|message| matches!(message, Message::Cut));
     rest.into_iter()
         .for_each(|message| take_in_drain(worker, message));
+    if is_cut {
+        worker.rt().reset_all();
+    }
     worker.all_closed().await;
     worker.leave_shares();
 }

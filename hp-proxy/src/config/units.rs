@@ -1,6 +1,7 @@
 //! Values with units, as users write them: `250ms`, `10s`, `32KiB`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Why a value with a unit cannot be read; says what to write instead.
@@ -20,30 +21,7 @@ impl std::error::Error for UnitError {}
 /// # Errors
 /// [`UnitError`].
 pub fn duration(text: &str) -> Result<Duration, UnitError> {
-    let (number, unit) = split(text)?;
-    let millis = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "" => {
-            return Err(UnitError(format!(
-                "{text:?} has no unit; write {text}s or {text}ms"
-            )));
-        }
-        _ => None,
-    };
-    let millis = millis.ok_or_else(|| {
-        UnitError(format!(
-            "{text:?} has no unit of time; write a number with ms, s, m or h"
-        ))
-    })?;
-    match number.checked_mul(millis) {
-        Some(total) if (1..=DAY_MILLIS).contains(&total) => Ok(Duration::from_millis(total)),
-        _ => Err(UnitError(format!(
-            "{text:?} is out of range; write 1ms to 24h"
-        ))),
-    }
+    LONG.read(text)
 }
 
 /// The same, or 0 alone.
@@ -62,28 +40,9 @@ pub fn duration_or_zero(text: &str) -> Result<Duration, UnitError> {
 /// # Errors
 /// [`UnitError`].
 pub fn short_or_zero(text: &str) -> Result<Duration, UnitError> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (number, unit) = split(text)?;
-    let micros = match unit {
-        "us" => Some(1),
-        "ms" => Some(1_000),
-        "" => {
-            return Err(UnitError(format!("{text:?} has no unit; write {text}us")));
-        }
-        _ => None,
-    };
-    let micros = micros.ok_or_else(|| {
-        UnitError(format!(
-            "{text:?} has no unit of a short time; write a number with us or ms"
-        ))
-    })?;
-    match number.checked_mul(micros) {
-        Some(total) if (1..=SECOND_MICROS).contains(&total) => Ok(Duration::from_micros(total)),
-        _ => Err(UnitError(format!(
-            "{text:?} is out of range; write 1us to 1000ms, or 0"
-        ))),
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => SHORT.read(text),
     }
 }
 
@@ -131,6 +90,58 @@ pub fn percent(text: &str) -> Result<u32, UnitError> {
         })
 }
 
+/// Units of time, and how much of it may be written in them.
+struct Scale {
+    /// Each with its length in microseconds, the least first.
+    units: &'static [(&'static str, u64)],
+    micros: RangeInclusive<u64>,
+    /// For messages: what was expected, what to write where there is no unit, and the range.
+    kind: &'static str,
+    without_unit: fn(&str) -> String,
+    range: &'static str,
+}
+
+impl Scale {
+    fn read(&self, text: &str) -> Result<Duration, UnitError> {
+        let (number, unit) = split(text)?;
+        let known = self.units.iter().find(|(name, _)| *name == unit);
+        let Some((_, micros)) = known else {
+            let remedy = if unit.is_empty() {
+                format!("has no unit; write {}", (self.without_unit)(text))
+            } else {
+                format!("has no unit of {}", self.kind)
+            };
+            return Err(UnitError(format!("{text:?} {remedy}")));
+        };
+        number
+            .checked_mul(*micros)
+            .filter(|total| self.micros.contains(total))
+            .map(Duration::from_micros)
+            .ok_or_else(|| UnitError(format!("{text:?} is out of range; write {}", self.range)))
+    }
+}
+
+const LONG: Scale = Scale {
+    units: &[
+        ("ms", 1_000),
+        ("s", SECOND_MICROS),
+        ("m", 60 * SECOND_MICROS),
+        ("h", 3_600 * SECOND_MICROS),
+    ],
+    micros: 1_000..=86_400 * SECOND_MICROS,
+    kind: "time; write a number with ms, s, m or h",
+    without_unit: |text| format!("{text}s or {text}ms"),
+    range: "1ms to 24h",
+};
+
+const SHORT: Scale = Scale {
+    units: &[("us", 1), ("ms", 1_000)],
+    micros: 1..=SECOND_MICROS,
+    kind: "a short time; write a number with us or ms",
+    without_unit: |text| format!("{text}us"),
+    range: "1us to 1000ms, or 0",
+};
+
 fn split(text: &str) -> Result<(u64, &str), UnitError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -142,7 +153,6 @@ fn split(text: &str) -> Result<(u64, &str), UnitError> {
     }
 }
 
-const DAY_MILLIS: u64 = 24 * 3_600_000;
 const SECOND_MICROS: u64 = 1_000_000;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::progress::{Expectation, Progress};
 use super::request::Request;
 use super::response::{self, Delivery, Origin};
 use crate::shared::Generation;
+use crate::upstream::Lease;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
@@ -21,15 +22,15 @@ use std::time::Duration;
 
 /// One exchange's two ends while the answer comes.
 pub(super) struct Answering<'a> {
-    pub(super) worker: &'a Generation,
-    pub(super) client: &'a Conn,
-    pub(super) request: &'a Request,
-    pub(super) backend: &'a Conn,
+    worker: &'a Generation,
+    client: &'a Conn,
+    request: &'a Request,
+    backend: &'a Conn,
     /// The endpoint's slot in its upstream.
-    pub(super) endpoint: usize,
+    endpoint: usize,
     /// The head that the backend was sent, where it may ask for another protocol.
-    pub(super) sent: &'a [u8],
-    pub(super) progress: &'a Progress,
+    sent: &'a [u8],
+    progress: &'a Progress,
 }
 
 /// An answer of which the head has come.
@@ -49,6 +50,28 @@ pub(super) enum Delivered {
     Truncated,
     /// The client took no more of it.
     ClientGone,
+}
+
+impl<'a> Answering<'a> {
+    /// The answer to a request on a connection; `sent`: its head, where it may ask for another protocol, else nothing.
+    #[inline]
+    pub(super) fn on(
+        lease: &'a Lease,
+        worker: &'a Generation,
+        (client, request): (&'a Conn, &'a Request),
+        sent: &'a [u8],
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            worker,
+            client,
+            request,
+            backend: lease.conn(),
+            endpoint: lease.endpoint(),
+            sent,
+            progress,
+        }
+    }
 }
 
 impl Answering<'_> {

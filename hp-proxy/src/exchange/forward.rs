@@ -92,15 +92,7 @@ async fn without_content(
         let mut reader = Reader::new();
         let backend = lease.conn();
         backend.set_deadline(response_deadline(worker, request));
-        let answering = Answering {
-            worker,
-            client: &client.conn,
-            request,
-            backend,
-            endpoint: lease.endpoint(),
-            sent: head,
-            progress: &progress,
-        };
+        let answering = Answering::on(&lease, worker, (&client.conn, request), head, &progress);
         let received = match backend.write(head) {
             Ok(()) => answering.head_watching(&mut reader, out).await,
             Err(_closed) => Err(Failure::ClosedBeforeResponse),
@@ -212,17 +204,10 @@ async fn with_content(
         let begins = (Table::Exchange, "Sending", "drain begins");
         let uploading = upload(ends, &mut client.reader, head, framing);
         let uploading = pin!(watch(begins, || worker.is_draining(), uploading));
-        let (client, backend) = (&client.conn, lease.conn());
+        let client = &client.conn;
         let mut uploading = Background::new(uploading, client, &progress);
-        let answering = Answering {
-            worker,
-            client,
-            request,
-            backend,
-            endpoint: lease.endpoint(),
-            sent: &[], // With content nothing else is asked for.
-            progress: &progress,
-        };
+        // With content nothing else is asked for.
+        let answering = Answering::on(&lease, worker, (client, request), &[], &progress);
         let begun = match worker.plan().timeouts.until_continue {
             Some(patience) if progress.is_awaited() => {
                 // Boxed, so that other exchanges do not carry the room for it.

@@ -318,9 +318,14 @@ impl Ledger {
 
     /// What an endpoint has: the connection that was put back last, else room for a new one.
     pub(super) fn take(&mut self, endpoint: usize) -> Taken {
-        if let Some(idle) = self.take_idle(endpoint) {
-            return Taken::Idle(idle);
+        match self.take_idle(endpoint) {
+            Some(idle) => Taken::Idle(idle),
+            None => self.take_room(endpoint),
         }
+    }
+
+    /// Room for a new connection, where the endpoint has some: another thread may have had the last of it since it was chosen.
+    pub(super) fn take_room(&mut self, endpoint: usize) -> Taken {
         if !self.endpoints[endpoint].has_room(self.conns_max) {
             return Taken::Nothing;
         }
@@ -529,8 +534,7 @@ impl Ledger {
         self.endpoints.iter().map(|endpoint| endpoint.open).sum()
     }
 
-    /// Counts a connection that is to be made.
-    pub(super) fn begin(&mut self, endpoint: usize) {
+    fn begin(&mut self, endpoint: usize) {
         self.endpoints[endpoint].open += 1;
         self.total.begin();
         self.endpoints[endpoint].window.begin();
@@ -673,6 +677,17 @@ mod tests {
         assert_eq!(follow(&mut ledger, &[2, 1]), [2, 1]);
         ledger.end_lane(0);
         assert_eq!(follow(&mut ledger, &[2, 1, 3]), [2, 1, 0]);
+    }
+
+    /// Threads share a ledger, and between two calls another one may have it.
+    #[test]
+    fn room_that_another_thread_took_meanwhile_is_not_taken_twice() {
+        let mut ledger = ledger(2, Some(1), 0);
+        assert_eq!(take(&mut ledger), Some(0));
+        assert_eq!(ledger.instead_of(&[0], Instead::Fresh), Some(1));
+        assert_eq!(take(&mut ledger), Some(1));
+        assert!(matches!(ledger.take_room(1), Taken::Nothing));
+        assert_eq!(ledger.open(), 2);
     }
 
     #[test]

@@ -334,8 +334,12 @@ impl Upstream {
 
     /// What an endpoint has.
     fn take(self: &Rc<Self>, endpoint: usize) -> Found {
+        self.take_by(endpoint, Ledger::take)
+    }
+
+    fn take_by(self: &Rc<Self>, endpoint: usize, take: fn(&mut Ledger, usize) -> Taken) -> Found {
         loop {
-            match self.books.with(|ledger| ledger.take(endpoint)) {
+            match self.books.with(|ledger| take(ledger, endpoint)) {
                 Taken::Idle(idle) => {
                     if let Some(kept) = self.revive(endpoint, idle) {
                         return Found::Kept(self.reuse(endpoint, kept));
@@ -417,15 +421,12 @@ impl Upstream {
     fn take_instead(self: &Rc<Self>, tried: &mut Vec<usize>, instead: Instead) -> Found {
         let next = |tried: &[usize]| self.books.with(|ledger| ledger.instead_of(tried, instead));
         while let Some(endpoint) = next(tried) {
-            let found = match instead {
-                Instead::Any => self.take(endpoint),
-                Instead::Fresh => {
-                    self.books.with(|ledger| ledger.begin(endpoint));
-                    Found::Room(Opening::of(self, endpoint))
-                }
+            let take = match instead {
+                Instead::Any => Ledger::take,
+                Instead::Fresh => Ledger::take_room,
             };
-            match found {
-                Found::Nothing => tried.push(endpoint), // What idled came back by itself.
+            match self.take_by(endpoint, take) {
+                Found::Nothing => tried.push(endpoint), // What it had is another's by now.
                 found => return found,
             }
         }

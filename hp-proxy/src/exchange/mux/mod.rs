@@ -169,18 +169,12 @@ async fn deliver(
         is_followed,
         giving,
     } = loan;
-    let backend = lease.conn();
-    backend.set_deadline(Some(since + request.chosen.response_timeout));
+    lease
+        .conn()
+        .set_deadline(Some(since + request.chosen.response_timeout));
     let progress = Progress::of(request);
-    let answering = Answering {
-        worker,
-        client: &client.conn,
-        request,
-        backend,
-        endpoint: lease.endpoint(),
-        sent: &[], // No other protocol was asked for.
-        progress: &progress,
-    };
+    // No other protocol was asked for.
+    let answering = Answering::on(&lease, worker, (&client.conn, request), &[], &progress);
     let begun = match answering.head_watching(&mut reader, out).await {
         Ok(begun) => begun,
         Err(failure) if may_be_asked_again(failure, is_followed) => {
