@@ -183,6 +183,11 @@ impl Process {
         Some(self.ended_at.get()? - self.drains_since.get()?)
     }
 
+    /// Whether it had not finished when its drain was to end.
+    pub(crate) fn is_cut_after(&self, drain_timeout: Duration) -> bool {
+        self.drained_for().is_some_and(|took| took >= drain_timeout)
+    }
+
     fn tell_all(&self, message: impl Fn() -> Message) {
         (0..self.mesh.workers()).for_each(|id| self.tell(WorkerId(id), message()));
     }
