@@ -11,8 +11,9 @@ mod model;
 
 use clap::Parser;
 use hp_core::rt::plant::{Plant, plant};
+use model::endpoints::play as play_endpoints;
 use model::play::Report;
-use model::{Tell, play, play_endpoints};
+use model::{Tell, play};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;

@@ -11,7 +11,8 @@
 mod model;
 
 use hp_core::rt::plant::{Plant, plant};
-use model::{Tell, play, play_endpoints};
+use model::endpoints::play as play_endpoints;
+use model::{Tell, play};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]

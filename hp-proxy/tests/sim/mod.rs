@@ -4,7 +4,7 @@ mod ask;
 mod backend;
 mod bound;
 mod client;
-mod endpoints;
+pub(crate) mod endpoints;
 mod hostile;
 mod ledger;
 mod message;
@@ -18,5 +18,4 @@ pub(crate) mod upgrade;
 mod ways;
 mod websocket;
 
-pub(crate) use endpoints::play as play_endpoints;
 pub(crate) use play::{Tell, play};
