@@ -49,8 +49,23 @@ fn every_planted_bug_is_found() {
             let played = catch_unwind(AssertUnwindSafe(|| play(*seed, Tell::Nothing)));
             !matches!(played, Ok(Ok(_)))
         };
-        let found = (0..1000).find(finds);
+        let first = found_by(bug);
+        let found = (first..first + 1000).find(finds);
         assert!(found.is_some(), "no seed finds {}", bug.name());
+    }
+}
+
+/// A seed that finds a bug, as long as models stay as they are; when they do not, one of those that come after it does.
+fn found_by(bug: Plant) -> u64 {
+    match bug {
+        Plant::UnreadKept => 86,
+        Plant::PostRetried => 407,
+        Plant::SlotTooSoon => 26,
+        Plant::PauseKept => 28,
+        Plant::NoDeadline => 3,
+        Plant::IdleCut | Plant::KeyForgotten | Plant::OutAsked | Plant::TunnelCut => 5,
+        Plant::LostShare => 78,
+        Plant::LostWake | Plant::BufferTwice | Plant::TruncatedAsWhole => 0,
     }
 }
 
