@@ -76,7 +76,7 @@ check-deep: ## What takes minutes: Miri on what makes no system call, loom on wh
 		base:: rt::timer rt::task rt::buf rt::mesh rt::driver::token
 	RUSTFLAGS='--cfg loom' $(CARGO) test --release --locked -p hp-core --lib --target-dir $(or $(CARGO_TARGET_DIR),target)/loom -- loom_tests
 
-sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS, e.g. -v, --tell, --reach-all)
+sim: ## Play seeds of the simulated proxy, reloads and upgrades included (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS, e.g. -v, --tell, --endpoints, --reach-all)
 	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example sim
 	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/sim --seeds $(SEEDS) --first $(FIRST) $(if $(PLANT),--plant $(PLANT)) $(SIM_FLAGS) \
 		--revision "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"

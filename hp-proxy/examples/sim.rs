@@ -1,4 +1,6 @@
-//! Plays seeds of the simulated proxy: `make sim SEEDS=N FIRST=K`. The last line is the same for the same seeds, every time.
+//! Plays seeds of the simulated proxy: `make sim SEEDS=N FIRST=K`. A seed decides what its run is about: exchanges, in some with
+//! reloads, in some with processes that replace one another, in some with both; endpoints that operators change while clients
+//! keep cookies; or an endpoint that starts slowly. The last line is the same for the same seeds, every time.
 #![expect(
     clippy::expect_used,
     reason = "the models are functions of a test, not tests themselves"
@@ -9,6 +11,7 @@ mod model;
 
 use clap::Parser;
 use hp_core::rt::plant::{Plant, plant};
+use model::endpoints::play as play_endpoints;
 use model::play::Report;
 use model::{Tell, play};
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Plays seeds of the simulated proxy.
+/// Plays seeds of the simulated proxy: requests under faults, reloads and upgrades; endpoints that operators change; slow starts.
 #[derive(Debug, Parser)]
 struct Cli {
     /// How many seeds
@@ -27,9 +30,14 @@ struct Cli {
     #[arg(long, default_value_t = 0)]
     first: u64,
 
-    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon, lost-share
+    /// A bug to plant: unread-kept, post-retried, lost-wake, buffer-twice, no-deadline, truncated-as-whole, slot-too-soon,
+    /// lost-share, idle-cut, pause-kept, key-forgotten, out-asked, tunnel-cut
     #[arg(long, value_parser = bug)]
     plant: Option<Plant>,
+
+    /// Have every seed be about endpoints: orders, reloads, upgrades, sticky cookies and WebSockets in each run
+    #[arg(long)]
+    endpoints: bool,
 
     /// List how often each fault struck and each way was taken
     #[arg(short, long)]
@@ -69,9 +77,11 @@ fn main() -> ExitCode {
             Err(what) => {
                 let bug = cli.plant.map(|bug| format!(" PLANT={}", bug.name()));
                 println!("seed {seed} at revision {}: {what}", cli.revision);
+                let flags = cli.endpoints.then_some(" SIM_FLAGS=--endpoints");
                 println!(
-                    "again: make sim SEEDS=1 FIRST={seed}{}",
-                    bug.unwrap_or_default()
+                    "again: make sim SEEDS=1 FIRST={seed}{}{}",
+                    bug.unwrap_or_default(),
+                    flags.unwrap_or_default()
                 );
                 return ExitCode::FAILURE;
             }
@@ -86,6 +96,7 @@ fn run(seed: u64, cli: &Cli) -> Result<Report, String> {
     } else {
         Tell::Nothing
     };
+    let play = if cli.endpoints { play_endpoints } else { play };
     match catch_unwind(AssertUnwindSafe(|| play(seed, tell))) {
         Ok(played) => played,
         Err(_told_by_the_hook) => Err(String::from("a panic outside any task")),

@@ -33,6 +33,7 @@ facts! {
     prewarmed_connections_are_not_lent,
     a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with,
     a_worker_that_ends_leaves_its_shares_to_those_that_go_on,
+    a_request_of_an_older_plan_is_served_although_its_worker_has_lent_all_it_had,
     a_connection_that_has_news_when_it_comes_is_refused,
     a_share_on_its_way_survives_a_limit_that_grows,
     a_share_on_its_way_is_void_where_the_limit_shrinks,
@@ -170,6 +171,24 @@ fn a_worker_that_ends_leaves_its_shares_to_those_that_go_on(face: Face) {
     lab.workers.drain();
     lab.run(&|| lab.workers.have_ended() && lab.clients_left.get() == 0);
     assert_eq!(lab.served.borrow().len(), 3);
+}
+
+/// The first worker has borrowed everything when a plan follows that has no such upstream. A request of the other worker which began before that found
+/// nobody who would give anything back, and was refused after its time in the queue.
+fn a_request_of_an_older_plan_is_served_although_its_worker_has_lent_all_it_had(face: Face) {
+    let lab = Lab::new(face, 1, "max_conns = 2");
+    for _ in 0..2 {
+        lab.ask(ONE, "/slow", 1);
+    }
+    lab.run(&|| lab.accepted.get() == 2);
+    assert_eq!(lab.shares(), [2, 0]);
+    lab.ask_haltingly(OTHER, SLOW * 2);
+    lab.pause(SLOW / 4);
+    lab.workers
+        .follow(&text("max_conns = 2").replace("web", "other"));
+    lab.run_to_end();
+    assert_eq!(lab.served.borrow().len(), 3);
+    assert!(lab.longest() < SLOW * 2, "{:?}", lab.longest());
 }
 
 /// Two idle connections of the first worker; a request of the second one waits for one of them, which has left its runtime and has not come.

@@ -162,6 +162,13 @@ impl Rt {
         self.exchange_with_kernel(true);
     }
 
+    /// Lets no other task run any more in this turn. For the main task of a program in a world, as its last act: elsewhere its
+    /// runtime ends with it, and in a world is to be shut down before its next turn.
+    #[cfg(feature = "sim")]
+    pub fn end_turn(&self) {
+        self.0.executor.queue.borrow_mut().clear();
+    }
+
     /// Whether a turn now would do anything.
     #[cfg(feature = "sim")]
     pub(super) fn has_work(&self) -> bool {

@@ -20,11 +20,21 @@ pub enum Plant {
     SlotTooSoon,
     /// Of what a worker is lent of a limit, nothing is left when it comes.
     LostShare,
+    /// A process that was replaced closes at once what idles.
+    IdleCut,
+    /// Listeners stay paused although the successor came to nothing.
+    PauseKept,
+    /// A successor signs cookies with a key of its own.
+    KeyForgotten,
+    /// An endpoint that is out is asked for clients that are bound to it.
+    OutAsked,
+    /// A drain ends tunnels when it begins.
+    TunnelCut,
 }
 
 impl Plant {
     /// Every one of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::UnreadKept,
         Self::PostRetried,
         Self::LostWake,
@@ -33,6 +43,11 @@ impl Plant {
         Self::TruncatedAsWhole,
         Self::SlotTooSoon,
         Self::LostShare,
+        Self::IdleCut,
+        Self::PauseKept,
+        Self::KeyForgotten,
+        Self::OutAsked,
+        Self::TunnelCut,
     ];
 
     /// Its name on a command line.
@@ -47,6 +62,11 @@ impl Plant {
             Self::TruncatedAsWhole => "truncated-as-whole",
             Self::SlotTooSoon => "slot-too-soon",
             Self::LostShare => "lost-share",
+            Self::IdleCut => "idle-cut",
+            Self::PauseKept => "pause-kept",
+            Self::KeyForgotten => "key-forgotten",
+            Self::OutAsked => "out-asked",
+            Self::TunnelCut => "tunnel-cut",
         }
     }
 }

@@ -480,7 +480,13 @@ pub(super) async fn relay(worker: &Worker, client: &mut Client, joined: Joined) 
     let begins = (Table::Exchange, "Tunnel", "drain begins");
     let relaying = tunnel::relay(client_end, backend_end, timeout);
     let counted = lease.tunnel();
-    let carried = watch(begins, || worker.is_draining(), relaying).await;
+    let is_draining = || {
+        if worker.is_draining() && is_planted(Plant::TunnelCut) {
+            lease.conn().set_deadline(Some(worker.rt().now()));
+        }
+        worker.is_draining()
+    };
+    let carried = watch(begins, is_draining, relaying).await;
     drop(counted);
     match carried.end {
         TunnelEnd::Finished => {

@@ -32,6 +32,7 @@ use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
+use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::rt::race::race;
 use hp_core::wire::date::DateLine;
 use std::cell::{Cell, RefCell};
@@ -289,7 +290,7 @@ impl Worker {
         self.is_draining.set(true);
         self.generation.borrow().close_shared_idle();
         let idle_kept = self.rows.readiness().idle_kept();
-        if idle_kept.is_zero() {
+        if idle_kept.is_zero() || is_planted(Plant::IdleCut) {
             return self.close_idle();
         }
         self.rt.wake_all();

@@ -10,6 +10,7 @@
 use crate::config::plan::ListenerId;
 use crate::shared::Message;
 use hp_core::rt::mesh::{Mesh, WorkerId};
+use hp_core::rt::plant::{Plant, is_planted};
 use std::fmt;
 use std::io;
 use std::sync::mpsc::{self, Receiver};
@@ -121,7 +122,8 @@ impl Handover {
 
     /// The successor came to nothing: whoever was told to pause accepts again.
     pub fn roll_back(&self, mesh: &Mesh<Message>) {
-        if !matches!(self.phase, Phase::Pausing(..) | Phase::Starting(_)) {
+        let has_paused = matches!(self.phase, Phase::Pausing(..) | Phase::Starting(_));
+        if !has_paused || is_planted(Plant::PauseKept) {
             return;
         }
         for worker in (0..mesh.workers()).map(WorkerId) {

@@ -5,6 +5,7 @@
 
 use crate::config::forwarding::Forwarding;
 use crate::upstream::sticky::Secret;
+use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::wire::forwarding::Via;
 use serde_json::{Map, Value};
 
@@ -44,7 +45,8 @@ impl State {
         let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
         let passed = self.get(COOKIE_KEY).and_then(Value::as_array);
         let passed = passed.and_then(|values| values.iter().map(byte).collect::<Option<Vec<u8>>>());
-        if let Some(bytes) = passed.filter(|bytes| bytes.len() == key.bytes().len()) {
+        let passed = passed.filter(|bytes| bytes.len() == key.bytes().len());
+        if let Some(bytes) = passed.filter(|_| !is_planted(Plant::KeyForgotten)) {
             *key = Secret::new(bytes);
         }
         self.put(COOKIE_KEY, key.bytes());

@@ -163,9 +163,12 @@ impl Ledger {
             .collect()
     }
 
-    /// Lets nothing idle any more; gives what idles, with its slots, to be closed; it is still counted.
+    /// Lets nothing idle any more; gives what idles, with its slots, to be closed; it is still counted. Requests of an older plan may wait
+    /// here, or come: see [`Ledger::void_loans`].
     pub(super) fn close_idle(&mut self) -> Vec<(usize, Idle)> {
         self.is_closing = true;
+        self.void_loans();
+        self.pass_on();
         self.wake_warmer();
         if let Some(keeper) = self.keeper.take() {
             keeper.wake(); // It has nothing to do any more.

@@ -205,7 +205,7 @@ impl Upstream {
         let Some(lending) = self.lending.get() else {
             return;
         };
-        if self.settings().borrow != Borrow::Never && lending.for_waiting.open() {
+        if self.may_borrow() && lending.for_waiting.open() {
             let upstream = Rc::clone(self);
             let asking = async move { upstream.ask_until_nobody_waits().await };
             self.rt.spawn(asking);
@@ -232,15 +232,18 @@ impl Upstream {
         self.books.with(|ledger| ledger.is_in(slot, term))
     }
 
+    /// Whether siblings are asked. Not for an upstream that the plan has no more: they do not know it, and their answers would come to nobody.
+    fn may_borrow(&self) -> bool {
+        self.settings().borrow != Borrow::Never && !self.books.with(|ledger| ledger.is_closing)
+    }
+
     async fn ask_until_nobody_waits(&self) {
         let Some(lending) = self.lending.get() else {
             return;
         };
         let open = Open(&lending.for_waiting);
         let mut asked = 0;
-        while self.books.with(|ledger| ledger.waiting()) > 0
-            && self.settings().borrow != Borrow::Never
-        {
+        while self.books.with(|ledger| ledger.waiting()) > 0 && self.may_borrow() {
             let waiting = self.books.with(|ledger| ledger.waiting_in_vain());
             if waiting == 0 || asked == lending.siblings.workers - 1 || asked == ASKED_MAX {
                 asked = 0;

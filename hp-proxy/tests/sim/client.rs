@@ -1,8 +1,9 @@
 //! Clients as they come: patient and hasty, old and new, some that leave in the middle.
 
-use super::hostile::{self, Bounds, TOO_LARGE, Verdict};
+use super::ask::Ask;
+use super::hostile::{self, Bounds, Verdict};
 use super::ledger::{Ledger, Outcome, Part, TunnelEnd};
-use super::message::{Broken, Framing, Head, Inbox, chunked, chunks, content_of, send};
+use super::message::{Broken, Framing, Head, Inbox, content_of, send};
 use hp_core::rt::net::Conn;
 use hp_core::rt::race::join;
 use hp_core::rt::sim::Chance;
@@ -24,24 +25,10 @@ pub(crate) struct Client {
     pub(crate) content_bytes_max: usize,
     /// The proxy's, which some requests outgrow.
     pub(crate) bounds: Bounds,
-    /// No fault strikes, and no drain begins before the clients end.
+    /// Nothing breaks by itself, and no drain begins before the clients end.
     pub(crate) is_calm: bool,
-}
-
-/// A request as it goes out.
-struct Ask {
-    id: u64,
-    method: &'static str,
-    is_old: bool,
-    /// What it says up the tunnel that it asks for.
-    up: Option<Vec<u8>>,
-    bytes: Vec<u8>,
-    /// How much of it goes out before it was told to go on.
-    expects_after: Option<usize>,
-    /// What no proxy may pass on, and what it has to say.
-    bad: Option<(Part, Verdict)>,
-    /// The content of the proxy's own answer, where the request ends with it.
-    here: Option<String>,
+    /// Processes of the proxy replace one another: connections end with an answer that says so.
+    pub(crate) hands_over: bool,
 }
 
 /// Requests that were sent at once.
@@ -78,16 +65,33 @@ enum Next {
 impl Client {
     /// Talks over a few connections.
     pub(crate) async fn live(self) {
-        for _ in 0..=self.below(3) {
+        let more = if self.hands_over { 3 } else { 0 };
+        let last = more + self.below(3);
+        let mut left = Vec::new();
+        let mut number = 0;
+        while number <= last || (!left.is_empty() && number <= last + ASKED_AGAIN_MAX) {
+            number += 1;
             let begun = self.rt.now();
-            if let Ok(conn) = self.rt.connect(self.proxy, begun + PATIENCE).await {
-                self.ledger.conns.set(self.ledger.conns.get() + 1);
-                self.converse(conn, begun).await;
+            match self.rt.connect(self.proxy, begun + PATIENCE).await {
+                Ok(conn) => {
+                    self.ledger.conns.set(self.ledger.conns.get() + 1);
+                    left = self.converse(conn, begun, left).await;
+                }
+                Err(error) if self.is_calm => {
+                    let what = format!("the proxy cannot be connected to: {error}");
+                    self.ledger.violate(what, &[]);
+                }
+                Err(_fault) => (),
             }
+        }
+        for ask in left {
+            self.ledger.settle(ask.id, Outcome::Broken);
         }
     }
 
-    async fn converse(&self, conn: Conn, connect_begun: Instant) {
+    /// Asks what is left from another connection, and more; gives what nobody will answer on this one: what was sent at once
+    /// with a request whose answer is the last one. Nobody has executed it (RFC 9112 §9.6).
+    async fn converse(&self, conn: Conn, connect_begun: Instant, mut left: Vec<Ask>) -> Vec<Ask> {
         let mut inbox = Inbox::new(&conn);
         for round in 0..=self.below(4) {
             let is_first = round == 0;
@@ -97,14 +101,19 @@ impl Client {
                 self.rt.now()
             };
             conn.set_deadline(Some(self.rt.now() + PATIENCE));
-            let asks = self.asks();
+            let mut asks = if left.is_empty() {
+                self.asks()
+            } else {
+                std::mem::take(&mut left)
+            };
             for ask in &asks {
                 self.ledger
                     .tell(|| format!("a client asks {} /{}", ask.method, ask.id));
             }
             if !self.is_well_behaved && self.one_in(12) {
                 drop(inbox);
-                return self.leave(conn, &asks).await;
+                self.leave(conn, &asks).await;
+                return Vec::new();
             }
             let bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes.clone()).collect();
             let settled = Cell::new(0);
@@ -122,21 +131,32 @@ impl Client {
                 self.receive_all(&mut inbox, &batch),
             )
             .await;
-            let unsettled = &asks[settled.get()..];
+            let unsettled = asks.split_off(settled.get());
+            if next == Next::CannotCome && self.hands_over {
+                left = unsettled;
+                break;
+            }
             for ask in unsettled {
                 self.ledger.settle(ask.id, Outcome::Broken);
             }
             match next {
                 Next::MayCome => (),
                 Next::CannotCome => break,
-                Next::Broke => return,
+                Next::Broke => return Vec::new(),
                 Next::Leaves => {
                     drop(inbox);
-                    return conn.reset();
+                    conn.reset();
+                    return Vec::new();
                 }
             }
             self.dawdle().await;
         }
+        self.finish(&conn, inbox).await;
+        left
+    }
+
+    /// Has nothing more to ask, and has been sent nothing more.
+    async fn finish(&self, conn: &Conn, mut inbox: Inbox<'_>) {
         // FIN first: what comes after the last answer belongs to nobody.
         if conn.finish().await.is_ok()
             && let Some(surplus) = inbox.surplus().await
@@ -347,6 +367,7 @@ impl Client {
     ) -> Result<(Outcome, Next), Broken> {
         let conn = inbox.conn();
         conn.set_deadline(Some(self.rt.now() + PATIENCE * 3)); // The proxy's ends first.
+        let since = self.ledger.changes();
         if !self.is_well_behaved && self.one_in(4) {
             match send(conn, &up[..up.len() / 2]).await {
                 Ok(()) | Err(_) => (), // Nobody waits for an answer.
@@ -378,6 +399,7 @@ impl Client {
         };
         let (_said, heard) = join(say, inbox.content(Framing::UntilClose)).await;
         self.check(ask, head, false, &heard?);
+        self.ledger.tunnel_was_whole(since);
         Ok((Outcome::Whole, Next::CannotCome))
     }
 
@@ -403,159 +425,11 @@ impl Client {
         self.ledger.violate(what, excuses);
     }
 
-    /// One request, or several at once.
-    fn asks(&self) -> Vec<Ask> {
-        let depth = if self.one_in(5) { 2 + self.below(3) } else { 1 };
-        let asks: Vec<Ask> = (0..depth).map(|_| self.ask(depth == 1)).collect();
-        if depth > 1 {
-            asks.iter().for_each(|ask| self.ledger.pipeline(ask.id));
-        }
-        asks
-    }
-
-    fn ask(&self, may_have_content: bool) -> Ask {
-        if may_have_content && !self.is_well_behaved && self.one_in(12) {
-            return self.bad_ask();
-        }
-        let is_old = may_have_content && !self.bounds.is_strict && self.one_in(4);
-        let (method, content) = match self.below(10) {
-            0 => ("HEAD", None),
-            1 => ("POST", Some(0)),
-            2 | 3 if may_have_content => (
-                "POST",
-                Some(self.chance.borrow_mut().size(self.content_bytes_max)),
-            ),
-            4 if may_have_content => (
-                "PUT",
-                Some(
-                    self.chance
-                        .borrow_mut()
-                        .size(self.content_bytes_max.min(2000)),
-                ),
-            ),
-            _ => ("GET", None),
-        };
-        let length = content.unwrap_or(0);
-        let id = self.ledger.enter(method != "POST", length);
-        let version = if is_old { "1.0" } else { "1.1" };
-        let mut text = format!("{method} /{id} HTTP/{version}\r\nHost: sim\r\n");
-        if is_old && self.one_in(2) {
-            text.push_str("Connection: keep-alive\r\n");
-        }
-        let may_upgrade = may_have_content && !is_old && method == "GET";
-        let up = (may_upgrade && self.one_in(8)).then(|| {
-            let size = self.chance.borrow_mut().size(self.content_bytes_max);
-            content_of(!id, size)
-        });
-        let expects = !is_old && length > 0 && self.one_in(4);
-        if expects {
-            text.push_str("Expect: 100-continue\r\n");
-        }
-        let content = content.map(|length| content_of(!id, length));
-        let bytes = match content {
-            Some(content) if !is_old && length > 0 && self.one_in(2) => {
-                text.push_str("Transfer-Encoding: chunked\r\n\r\n");
-                let chunk_bytes = self.chance.borrow_mut().size(length);
-                [text.into_bytes(), chunked(&content, chunk_bytes)].concat()
-            }
-            Some(content) => {
-                text.push_str(&format!("Content-Length: {length}\r\n\r\n"));
-                [text.into_bytes(), content].concat()
-            }
-            None => {
-                if let Some(up) = &up {
-                    let size = up.len();
-                    let fields = "Connection: upgrade\r\nUpgrade: echo\r\n";
-                    text.push_str(&format!("{fields}X-Up-Size: {size}\r\n"));
-                }
-                text.push_str("\r\n");
-                text.into_bytes()
-            }
-        };
-        let head_bytes = bytes.windows(4).position(|part| part == b"\r\n\r\n");
-        Ask {
-            id,
-            method,
-            is_old,
-            up,
-            expects_after: head_bytes.filter(|_| expects).map(|at| at + 4),
-            bytes,
-            bad: None,
-            here: None,
-        }
-    }
-
-    /// A request that must be refused: after it nothing on its connection has a known meaning.
-    fn bad_ask(&self) -> Ask {
-        match self.below(16) {
-            0..4 => return self.bad_content(),
-            4 => return self.last_hop(),
-            _ => (),
-        }
-        let id = self.ledger.enter_bad(Part::Head);
-        let index = self.chance.borrow_mut().index(1024);
-        let (verdict, text) = hostile::request_head(index, id, self.bounds);
-        Ask {
-            id,
-            method: "GET",
-            is_old: false,
-            bytes: text.into_bytes(),
-            expects_after: None,
-            up: None,
-            bad: Some((Part::Head, verdict)),
-            here: None,
-        }
-    }
-
-    /// A request that must go no further than the proxy.
-    fn last_hop(&self) -> Ask {
-        let id = self.ledger.enter_bad(Part::Head);
-        let (text, content) = hostile::last_hop(self.chance.borrow_mut().index(1024), id);
-        Ask {
-            id,
-            method: "OPTIONS",
-            is_old: false,
-            bytes: text.into_bytes(),
-            up: None,
-            expects_after: None,
-            bad: None,
-            here: Some(content),
-        }
-    }
-
-    /// A request whose head is good: chunks that are none, or too many of them.
-    fn bad_content(&self) -> Ask {
-        let id = self.ledger.enter_bad(Part::Content);
-        let most = self.bounds.body_bytes_max;
-        let (verdict, size, end) = if most > 0 && self.one_in(4) {
-            (TOO_LARGE, most + 1, String::from("0\r\n\r\n"))
-        } else {
-            // A broken chunk may have a byte of its own, and the two together must not be too large.
-            let size = self.chance.borrow_mut().size(self.content_bytes_max - 1);
-            let (verdict, end) = hostile::chunks(self.chance.borrow_mut().index(1024));
-            (verdict, size, end)
-        };
-        let head =
-            format!("POST /{id} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n");
-        let mut bytes = head.into_bytes();
-        let chunk_bytes = self.chance.borrow_mut().size(size);
-        bytes.extend(chunks(&content_of(!id, size), chunk_bytes));
-        bytes.extend_from_slice(end.as_bytes());
-        Ask {
-            id,
-            method: "POST",
-            is_old: false,
-            bytes,
-            up: None,
-            expects_after: None,
-            bad: Some((Part::Content, verdict)),
-            here: None,
-        }
-    }
-
     /// Thinks before the next request: not at all, long enough to be parked, or too long.
     async fn dawdle(&self) {
         match self.below(8) {
+            // Not until a process that was replaced closes what idles.
+            0 if self.hands_over && self.is_well_behaved => self.nap(100_000).await,
             0 => self.nap(3_000_000).await,
             1 if !self.is_well_behaved => self.nap(100_000_000).await,
             2 | 3 => self.nap(1_000).await,
@@ -568,15 +442,17 @@ impl Client {
         self.rt.sleep(Duration::from_micros(micros as u64)).await;
     }
 
-    fn below(&self, bound: u64) -> u64 {
+    pub(crate) fn below(&self, bound: u64) -> u64 {
         self.chance.borrow_mut().below(bound)
     }
 
-    fn one_in(&self, n: u64) -> bool {
+    pub(crate) fn one_in(&self, n: u64) -> bool {
         self.chance.borrow_mut().one_in(n)
     }
 }
 
+/// How often what was sent in vain is asked again: as often as processes replace one another, at least.
+const ASKED_AGAIN_MAX: u64 = 16;
 /// Longer than the proxy waits for a backend's 100.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(3);
 /// How the content of a 408 begins.

@@ -24,6 +24,26 @@ pub(crate) struct Ledger {
     answers: Vec<Said>,
     /// How often tunnels ended in each way that only their ends tell apart.
     tunnel_ends: RefCell<BTreeMap<TunnelEnd, u64>>,
+    changes: Cell<Changes>,
+    /// Tunnels that both ends had whole, by what had changed meanwhile.
+    tunnels_whole: Cell<TunnelsWhole>,
+}
+
+/// How often something changed under everybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    plans: u64,
+    processes: u64,
+}
+
+/// Tunnels that ended in order, with all that was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TunnelsWhole {
+    pub(crate) all: u64,
+    /// Another plan followed meanwhile.
+    pub(crate) over_plans: u64,
+    /// Another process took over meanwhile.
+    pub(crate) over_processes: u64,
 }
 
 #[derive(Debug)]
@@ -110,6 +130,8 @@ impl Ledger {
             tells: Cell::default(),
             answers: answers::every(),
             tunnel_ends: RefCell::default(),
+            changes: Cell::default(),
+            tunnels_whole: Cell::default(),
         }
     }
 
@@ -187,6 +209,39 @@ impl Ledger {
     /// How a tunnel ended that did not end in order.
     pub(crate) fn end_tunnel(&self, end: TunnelEnd) {
         *self.tunnel_ends.borrow_mut().entry(end).or_default() += 1;
+    }
+
+    /// Another plan follows.
+    pub(crate) fn follow(&self) {
+        let Changes { plans, processes } = self.changes.get();
+        let plans = plans + 1;
+        self.changes.set(Changes { plans, processes });
+    }
+
+    /// Another process has taken over.
+    pub(crate) fn replace(&self) {
+        let Changes { plans, processes } = self.changes.get();
+        let processes = processes + 1;
+        self.changes.set(Changes { plans, processes });
+    }
+
+    /// What has changed so far.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changes.get()
+    }
+
+    /// A tunnel that began after these changes was whole.
+    pub(crate) fn tunnel_was_whole(&self, since: Changes) {
+        let (mut whole, now) = (self.tunnels_whole.get(), self.changes.get());
+        whole.all += 1;
+        whole.over_plans += u64::from(now.plans > since.plans);
+        whole.over_processes += u64::from(now.processes > since.processes);
+        self.tunnels_whole.set(whole);
+    }
+
+    /// Tunnels that were whole.
+    pub(crate) fn tunnels_whole(&self) -> TunnelsWhole {
+        self.tunnels_whole.get()
     }
 
     /// How many tunnels ended so.

@@ -19,14 +19,16 @@ pub(crate) struct Reloads {
     orders: Chance,
     /// After so many requests of all clients; in order, the next one last.
     after: Vec<u64>,
+    has_servers: bool,
     has_routes: bool,
 }
 
 impl Reloads {
-    /// Those of a seed; half of the seeds have none. Not drawn from the run's own chance, whose other choices stay as they were.
-    pub(crate) fn of(seed: u64, has_routes: bool) -> Self {
+    /// Those of a seed; half of the seeds have none, and none where there is no server to share out. Not drawn from the run's own
+    /// chance, whose other choices stay as they were.
+    pub(crate) fn of(seed: u64, has_servers: bool, has_routes: bool) -> Self {
         let mut chance = Chance::new(seed ^ SALT);
-        let count = if seed % 4 >= 2 {
+        let count = if has_servers && seed % 4 >= 2 {
             1 + chance.below(12)
         } else {
             0
@@ -37,18 +39,14 @@ impl Reloads {
             chance,
             orders: Chance::new(seed ^ ORDERS_SALT),
             after,
+            has_servers,
             has_routes,
         }
     }
 
-    /// None, for there is no server to share out.
-    pub(crate) fn none() -> Self {
-        Self {
-            chance: Chance::new(SALT),
-            orders: Chance::new(ORDERS_SALT),
-            after: Vec::new(),
-            has_routes: false,
-        }
+    /// Whether there can be other plans.
+    pub(crate) fn has_servers(&self) -> bool {
+        self.has_servers
     }
 
     /// After how many requests the next plan follows; `u64::MAX`: none does.
@@ -56,9 +54,13 @@ impl Reloads {
         self.after.last().copied().unwrap_or(u64::MAX)
     }
 
-    /// The next plan: what the first one says, with other upstreams.
-    pub(crate) fn next(&mut self, first: &Plan) -> Plan {
+    /// The next one is no more to come.
+    pub(crate) fn pass(&mut self) {
         self.after.pop();
+    }
+
+    /// Another plan: what the first one says, with other upstreams.
+    pub(crate) fn plan(&mut self, first: &Plan) -> Plan {
         let mut plan = first.clone();
         let all = plan.upstreams.remove(0);
         let mut left = self.some_of(&all.endpoints);
@@ -159,7 +161,7 @@ pub(crate) fn lead(plan: &mut Plan, shares: &[(u32, u32)]) {
     ]);
 }
 
-const METHODS: [Method; 6] = [
+pub(crate) const METHODS: [Method; 6] = [
     Method::RoundRobin,
     Method::LeastConn,
     Method::LeastTime,

@@ -25,6 +25,14 @@ pub(crate) fn count<'a>(
     for (end, name) in TunnelEnd::ALL {
         ways.insert(name.to_owned(), ledger.tunnels_ended(end));
     }
+    let whole = ledger.tunnels_whole();
+    for (name, count) in [
+        ("tunnel whole", whole.all),
+        ("tunnel whole over another plan", whole.over_plans),
+        ("tunnel whole over another process", whole.over_processes),
+    ] {
+        ways.insert(name.to_owned(), count);
+    }
     ways.insert("misdeed of a backend".to_owned(), ledger.misdeeds.get());
     ways
 }

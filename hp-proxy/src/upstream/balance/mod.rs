@@ -28,6 +28,7 @@ mod suite;
 
 use first::First;
 use hp_core::rt::Instant;
+use hp_core::rt::plant::{Plant, is_planted};
 use in_flight::InFlight;
 use least_conn::LeastConn;
 use least_time::LeastTime;
@@ -213,7 +214,7 @@ impl Balancer {
     ) -> Option<usize> {
         if let Some(bound) = ask.stuck_to
             && let Some(member) = self.members.get(bound)
-            && member.standing() != Standing::Out
+            && (member.standing() != Standing::Out || is_planted(Plant::OutAsked))
             && has_room(bound)
         {
             return Some(bound);

@@ -46,10 +46,19 @@ impl Ledger {
         self.endpoints.iter().map(|one| i64::from(one.extra)).sum()
     }
 
-    /// The term of an endpoint, where nothing of it idles here.
+    /// The term of an endpoint, where nothing of it idles here and siblings may have something.
     pub(in crate::upstream) fn lacks_idle(&self, slot: usize) -> Option<Term> {
         let endpoint = self.endpoints.get(slot)?;
-        endpoint.idle.is_empty().then(|| endpoint.identity.term())
+        let is_lacking = endpoint.idle.is_empty() && !self.is_closing;
+        is_lacking.then(|| endpoint.identity.term())
+    }
+
+    /// The plan has the upstream no more, so no sibling knows it or gives anything back: what was lent and borrowed is void, as in a new term. Whoever
+    /// still waits here may have what the plan gave.
+    pub(super) fn void_loans(&mut self) {
+        for endpoint in &mut self.endpoints {
+            endpoint.extra = 0;
+        }
     }
 
     /// Whether a slot is that of an endpoint in this term.
