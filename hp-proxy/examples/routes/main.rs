@@ -5,8 +5,8 @@
 //! `cargo run --release -p hp-proxy --example routes -- [--p99-max NS] [ROUTES [UPSTREAMS [LOOKUPS]]]`
 //!
 //! Times of single look-ups are in nanoseconds, without that of reading the clock, which is told; what else the machine did meanwhile
-//! is in them. A request is written into one buffer, the same for all, and read there just before the clock is, as in the proxy; times are counted where equal ones were counted before, so that
-//! measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
+//! is in them. A request is copied into one buffer, the same for all, and read there just before the clock is, as in the proxy; requests are written some at a time, and times are counted where
+//! equal ones were counted before, so that measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
 //! the 99th percentile of single look-ups is above.
 //!
 //! `valgrind --tool=callgrind --toggle-collect='*look_up*' target/release/examples/routes --count 10000 1000 20000`
@@ -26,6 +26,7 @@
 
 mod mixture;
 
+use hp_core::sys::cpu::{allowed, pin};
 use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::request::{RequestHead, parse_request};
 use hp_proxy::config::load_text;
@@ -79,6 +80,13 @@ fn main() -> ExitCode {
         }
         Task::Write(..) => return ExitCode::SUCCESS, // Done above.
     };
+    // As workers are: whoever goes to another processor finds its caches empty.
+    if let Some(error) = allowed()
+        .and_then(|cpus| pin(*cpus.last().unwrap_or(&0)))
+        .err()
+    {
+        eprintln!("not pinned to a processor: {error}");
+    }
     let (p99, all_right) = one_by_one(table, &wanted, "one by one", || ());
     let few = Wanted {
         lookups: (wanted.lookups / 50).max(1),
@@ -282,6 +290,44 @@ impl Draws {
     }
 }
 
+/// Requests that were written some at a time: what writes them is not in the caches when they are looked up.
+struct Requests {
+    draws: Draws,
+    routes: u32,
+    written: Vec<(u32, bool, String)>,
+    /// Of those that were written, how many are left.
+    left: usize,
+}
+
+impl Requests {
+    fn new(routes: u32) -> Self {
+        Self {
+            draws: Draws(1),
+            routes,
+            written: vec![Default::default(); REQUESTS],
+            left: 0,
+        }
+    }
+
+    /// Copies the next one to where all are read; which route it is for, and whether that takes it.
+    fn next(&mut self, text: &mut String) -> (u32, bool) {
+        if self.left == 0 {
+            for (route, is_miss, text) in &mut self.written {
+                (*route, *is_miss) = self.draws.next(self.routes);
+                mixture::write_request(text, *route, *is_miss);
+            }
+            self.left = REQUESTS;
+        }
+        self.left -= 1;
+        text.clear();
+        let Some((route, is_miss, written)) = self.written.get(self.left) else {
+            return Default::default(); // Never: so many were written.
+        };
+        text.push_str(written);
+        (*route, *is_miss)
+    }
+}
+
 /// What is under test. Not inlined, so that a profile finds it.
 #[inline(never)]
 fn look_up(table: &Table, head: &RequestHead<'_, '_>) -> Option<u32> {
@@ -337,14 +383,13 @@ fn one_by_one(table: &Table, wanted: &Wanted, told: &str, mut before: impl FnMut
     let mut clock = Times::default();
     (0..100_000).for_each(|_| clock.count(nanos(|| None).0));
     let overhead = clock.percentile(500);
-    let mut draws = Draws(1);
+    let mut requests = Requests::new(wanted.routes);
     let mut text = String::new();
     let mut right: u32 = 0;
     let mut times: BTreeMap<Kind, Times> = BTreeMap::new();
     let mut times_again = Times::default();
     for _ in 0..wanted.lookups {
-        let (route, is_miss) = draws.next(wanted.routes);
-        mixture::write_request(&mut text, route, is_miss);
+        let (route, is_miss) = requests.next(&mut text);
         before();
         // As in the proxy, the head was read just before.
         let timed = with_head(&text, |head| {
@@ -471,6 +516,8 @@ fn nanos(work: impl FnOnce() -> Option<u32>) -> (u64, Option<u32>) {
 
 /// Plans that are made, one after the other; at least 3.
 const LOADS: u64 = 5;
+/// Requests that are written at once: few look-ups come just after that, and all of them take some 50 KiB.
+const REQUESTS: usize = 256;
 /// Look-ups that are timed together.
 const BATCH: usize = 16;
 /// More than the caches have that a processor has for itself; in the proxy the kernel's work for a request comes between two look-ups.

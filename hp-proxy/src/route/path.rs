@@ -17,8 +17,8 @@ pub fn normal(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether there is a percent sign, or a dot behind a slash. Nearly all paths are 9 to 16 or 17 to 32 bytes long: two looks, of which the
-/// second sees some bytes again.
+/// Whether there is a percent sign, or a dot behind a slash. Nearly all paths are 9 to 16 or 17 to 33 bytes long: one look at their beginning and their end, which sees
+/// some bytes twice.
 #[inline]
 fn is_special(path: &[u8]) -> bool {
     let (Some((_, before)), Some((first, after))) = (path.split_last(), path.split_first()) else {
@@ -27,31 +27,39 @@ fn is_special(path: &[u8]) -> bool {
     if *first == b'%' {
         return true;
     }
-    if let (Some(last_before), Some(last)) = (before.last_chunk::<16>(), after.last_chunk()) {
+    if let (Some(befores), Some(bytes)) = (ends::<16>(before), ends(after)) {
         let (before, _) = before.as_chunks();
         let (after, _) = after.as_chunks();
-        let mut pairs = before.iter().zip(after);
-        return has_special(last_before, last)
-            || pairs.any(|(before, bytes)| has_special::<16>(before, bytes));
+        let mut inner = before.iter().zip(after).skip(1);
+        return has_special(befores, bytes)
+            || inner.any(|(before, bytes)| has_special::<16>([before; 2], [bytes; 2]));
     }
-    match (
-        (before.first_chunk::<8>(), after.first_chunk()),
-        (before.last_chunk::<8>(), after.last_chunk()),
-    ) {
-        ((Some(one_before), Some(one)), (Some(last_before), Some(last))) => {
-            has_special(one_before, one) || has_special(last_before, last)
-        }
+    match (ends::<8>(before), ends(after)) {
+        (Some(befores), Some(bytes)) => has_special(befores, bytes),
         _ => path.contains(&b'%') || path.windows(2).any(|pair| pair == b"/."),
     }
 }
 
-/// Whether one of some bytes is special, each behind the byte that is before it. Not inlined: the compiler makes a few wide operations of
-/// it where it stands alone.
+/// The first bytes and the last.
+#[inline]
+fn ends<const N: usize>(bytes: &[u8]) -> Option<[&[u8; N]; 2]> {
+    Some([bytes.first_chunk()?, bytes.last_chunk()?])
+}
+
+/// Whether one of some bytes is special, each behind the byte that is before it; of two stretches at once. Not inlined: the compiler makes a few wide
+/// operations of it where it stands alone.
 #[inline(never)]
-fn has_special<const N: usize>(before: &[u8; N], bytes: &[u8; N]) -> bool {
+fn has_special<const N: usize>(before: [&[u8; N]; 2], bytes: [&[u8; N]; 2]) -> bool {
+    let special = |before: u8, byte: u8| {
+        u8::from(byte == b'%') | (u8::from(before == b'/') & u8::from(byte == b'.'))
+    };
+    let [one_before, other_before] = before;
+    let [one, other] = bytes;
+    let ones = one_before.iter().zip(one);
+    let others = other_before.iter().zip(other);
     let mut found = 0;
-    for (before, byte) in before.iter().zip(bytes) {
-        found |= u8::from(*byte == b'%') | (u8::from(*before == b'/') & u8::from(*byte == b'.'));
+    for ((one_before, one), (other_before, other)) in ones.zip(others) {
+        found |= special(*one_before, *one) | special(*other_before, *other);
     }
     found != 0
 }

@@ -21,9 +21,8 @@ pub(super) struct Forest {
     nodes: Vec<Node>,
 }
 
-/// A word of three numbers. The lowest [`SKIP_BITS`] say how far behind the bit of the node before it, or behind the first of all, the bit of the key is that it looks
-/// at: the highest of a byte comes first. [`SKIP_FAR`] stands for more, which the word behind it says. Two links of [`LINK_BITS`] each follow: where keys without that bit go on, and
-/// where those that have it.
+/// A word of three numbers: in the lowest [`BIT_BITS`] the place of the bit that it looks at among the bits of a key, from the highest of its first byte on, and
+/// [`BIT_FAR`] where the word behind it says that. Two links of [`LINK_BITS`] each follow: where keys without that bit go on, and where those that have it.
 ///
 /// A link is the place of a node, or an entry with [`ENTRY`] set.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +37,9 @@ impl Root {
     pub(super) const EMPTY: Self = Self(NONE);
 }
 
-/// A link to be made: the node and the side that it is of, the bit that the node looks at, the keys below it with the place of their first, and the entry around them.
+/// A link to be made: the node and the side that it is of, the keys below it with the place of their first, and the entry around them.
 struct Pending<'k> {
     slot: Option<(usize, u32)>,
-    bit: usize,
     keys: &'k [(&'k [u8], u32)],
     first: usize,
     around: u32,
@@ -55,7 +53,6 @@ impl Forest {
         let mut root = NONE;
         let mut pending = vec![Pending {
             slot: None,
-            bit: 0,
             keys,
             first: 0,
             around: NONE,
@@ -86,7 +83,6 @@ impl Forest {
             mut keys,
             mut first,
             around: mut inner,
-            bit: passed,
             ..
         } = pending;
         // Sorted: only the first key can be one that all others begin with.
@@ -114,16 +110,14 @@ impl Forest {
         for (side, keys, first) in [(1, with, first + ones), (0, without, first)] {
             stack.push(Pending {
                 slot: Some((node, side)),
-                bit,
                 keys,
                 first,
                 around: inner,
             });
         }
-        let skip = bit - passed;
-        self.nodes.push(Node::new(skip.min(SKIP_FAR)));
-        if skip >= SKIP_FAR {
-            self.nodes.push(Node(skip as u64));
+        self.nodes.push(Node::new(bit.min(BIT_FAR)));
+        if bit >= BIT_FAR {
+            self.nodes.push(Node(bit as u64));
         }
         number(node)
     }
@@ -143,12 +137,11 @@ impl Forest {
     #[inline]
     pub(super) fn walk(&self, root: Root, byte: impl Fn(usize) -> u8) -> Option<u32> {
         let mut link = root.0;
-        let mut bit = 0;
         while link & ENTRY == 0 {
             let node = self.nodes.get(link as usize)?;
-            bit += match node.skip() {
-                SKIP_FAR => self.far_skip(link),
-                skip => skip,
+            let bit = match node.bit() {
+                BIT_FAR => self.far_bit(link),
+                bit => bit,
             };
             let shifted = u32::from(byte(bit >> 3)) << (bit & 7);
             let [without, with] = node.links();
@@ -159,7 +152,7 @@ impl Forest {
 
     /// What the word behind a node says.
     #[cold]
-    fn far_skip(&self, node: u32) -> usize {
+    fn far_bit(&self, node: u32) -> usize {
         let word = self.nodes.get(node as usize + 1);
         word.and_then(|word| usize::try_from(word.0).ok())
             .unwrap_or_default()
@@ -172,19 +165,19 @@ impl Forest {
 }
 
 impl Node {
-    /// A node without links that looks at a bit so far behind that of the one before it, at most [`SKIP_FAR`].
-    fn new(skip: usize) -> Self {
-        Self(skip as u64)
+    /// A node without links that looks at a bit, at most [`BIT_FAR`].
+    fn new(bit: usize) -> Self {
+        Self(bit as u64)
     }
 
     /// The same with another link on a side, 0 or 1.
     fn with_link(self, side: u32, link: u32) -> Self {
-        let place = SKIP_BITS + LINK_BITS * side;
+        let place = BIT_BITS + LINK_BITS * side;
         Self(self.0 & !(u64::from(NONE) << place) | u64::from(link) << place)
     }
 
     #[inline]
-    fn skip(self) -> usize {
+    fn bit(self) -> usize {
         let [low, high, ..] = self.0.to_le_bytes();
         usize::from(u16::from_le_bytes([low, high]))
     }
@@ -218,9 +211,9 @@ fn number(value: usize) -> u32 {
 /// No entry.
 pub(super) const NONE: u32 = (1 << LINK_BITS) - 1;
 const ENTRY: u32 = 1 << (LINK_BITS - 1);
-const SKIP_BITS: u32 = 16;
+const BIT_BITS: u32 = 16;
 const LINK_BITS: u32 = 24;
-const SKIP_FAR: usize = (1 << SKIP_BITS) - 1;
+const BIT_FAR: usize = (1 << BIT_BITS) - 1;
 /// Of a tree, nine strings have their nodes there, wherever it begins.
 const NEAR_LINES: usize = 2;
 
@@ -292,6 +285,22 @@ mod tests {
         let long = vec![b'x'; 200_000];
         check(&[&long, &long[1..], b"y"], &long);
         check(&[&long, b"y"], &long[1..]);
+    }
+
+    #[test]
+    fn strings_may_differ_for_the_first_time_anywhere() {
+        // The place of a bit has 16 bits: 8,192 bytes are where it has no room any more.
+        for len in [0, 1, 8190, 8191, 8192, 8193, 70_000] {
+            let start = "x".repeat(len);
+            let [a, b, b_and_more, c] =
+                ["a", "b", "b-and-more", "b-and-much"].map(|end| format!("{start}{end}"));
+            let keys = [&a, &b, &b_and_more, &c].map(|key| key.as_bytes());
+            for key in keys {
+                check(&keys, key);
+                check(&keys, &key[..key.len() - 1]);
+                check(&keys, &[key, b"-"].concat());
+            }
+        }
     }
 
     proptest! {

@@ -247,7 +247,7 @@ pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
         // It is there if the pair begins with it and what follows ends it; one that has such a byte itself is nowhere.
         if let Some(after) = rest.strip_prefix(key)
             && matches!(after.as_bytes().first(), None | Some(b'=' | b'&'))
-            && !key.contains(['=', '&'])
+            && !key.bytes().any(|byte| matches!(byte, b'=' | b'&'))
         {
             let value = after.strip_prefix('=').unwrap_or_default();
             let end = memchr::memchr(b'&', value.as_bytes());

@@ -18,6 +18,7 @@ use crate::route::radix::{Forest, NONE, Root};
 use crate::route::rule::{PathRule, Rule, parameter};
 use crate::route::{Facts, RouteId};
 use hp_core::sys::cpu::prefetch;
+use hp_core::wire::header::Fields;
 
 /// The index of a list of rules.
 #[derive(Clone, Debug)]
@@ -65,6 +66,14 @@ impl Text {
         let (start, len) = (self.start as usize, self.len as usize);
         texts.get(start..start + len).unwrap_or_default()
     }
+
+    /// The same without a look at where its letters begin.
+    #[inline]
+    fn bytes(self, texts: &str) -> &[u8] {
+        let (start, len) = (self.start as usize, self.len as usize);
+        let bytes = texts.as_bytes().get(start..start + len);
+        bytes.unwrap_or_default()
+    }
 }
 
 impl NearText {
@@ -87,7 +96,7 @@ impl NearText {
     pub(super) fn bytes<'t>(&'t self, texts: &'t str) -> &'t [u8] {
         match self.beginning.get(..self.whole.len as usize) {
             Some(whole) => whole,
-            None => self.whole.of(texts).as_bytes(),
+            None => self.whole.bytes(texts),
         }
     }
 }
@@ -299,7 +308,7 @@ impl Index {
         let before = (more.len as usize).saturating_sub(end_len);
         if before > 0 {
             if more.far.len > 0 {
-                let far = more.far.of(&self.texts).as_bytes();
+                let far = more.far.bytes(&self.texts);
                 start = equal_bytes(far, path);
                 if start < far.len() {
                     return start;
@@ -349,18 +358,17 @@ impl Index {
     fn checks_hold(&self, first: u32, facts: &Facts<'_>) -> bool {
         let checks = self.checks.get(first as usize..).unwrap_or_default();
         for check in checks {
-            let name = check.name.of(&self.texts);
             let found = match check.of {
-                Part::Fields => facts.fields.named(name),
+                Part::Fields => named(facts.fields, check.name.bytes(&self.texts)),
                 Part::Query => {
                     let query = facts.query.unwrap_or_default();
-                    parameter(query, name).map(str::as_bytes)
+                    parameter(query, check.name.of(&self.texts)).map(str::as_bytes)
                 }
             };
             let holds = match (found, check.value) {
                 (None, _) => false,
                 (Some(_), None) => true,
-                (Some(value), Some(wanted)) => value == wanted.of(&self.texts).as_bytes(),
+                (Some(value), Some(wanted)) => value == wanted.bytes(&self.texts),
             };
             if !holds {
                 return false;
@@ -371,6 +379,15 @@ impl Index {
         }
         true
     }
+}
+
+/// The value of the first field with a name. Nearly all names come in the case that they were written in, and are known at one look.
+#[inline]
+fn named<'b>(fields: &Fields<'_, 'b>, name: &[u8]) -> Option<&'b [u8]> {
+    let is_it = |other: &[u8]| other == name || other.eq_ignore_ascii_case(name);
+    let mut fields = fields.iter();
+    let (_, _, value) = fields.find(|(_, other, _)| is_it(other.as_bytes()))?;
+    Some(value)
 }
 
 /// What follows so many bytes of a path, as one of [`Traits`].

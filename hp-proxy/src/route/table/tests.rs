@@ -243,6 +243,41 @@ fn names_and_paths_of_any_length_are_told_apart() {
     }
 }
 
+#[test]
+fn a_route_need_not_have_the_number_of_its_rule() {
+    let lines = ["a.t /", "b.t /", "- /x h:X=1", "- /y h:X=1"];
+    let routes = [4, 4, 0, 9];
+    let rules = lines.iter().map(|line| rule(line));
+    let table = Table::new(routes.into_iter().map(RouteId).zip(rules).collect());
+    let check = |host, target, expected: usize| {
+        with_facts(&request("GET", host, target, "X: 1\r\n"), |facts| {
+            let winner = table.find(facts).unwrap();
+            assert_eq!(winner.route, RouteId(routes[expected]), "{host} {target}");
+            assert_eq!(*winner.rule, rule(lines[expected]), "{host} {target}");
+        });
+    };
+    check("a.t", "/z", 0);
+    check("b.t", "/z", 1);
+    check("c.t", "/x", 2);
+    check("c.t", "/y", 3);
+}
+
+#[test]
+fn what_look_ups_read_of_alike_rules_is_there_once() {
+    let part = |rules: u32, wanted| {
+        let lines = (0..rules).map(|rule| format!("h{rule}.t /service-{rule:04}/v1/ m:GET h:X=1"));
+        let lines: Vec<String> = lines.collect();
+        let table = table(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let sizes = table.sizes();
+        let (_, bytes) = *sizes.iter().find(|(part, _)| *part == wanted).unwrap();
+        bytes
+    };
+    assert_eq!(part(500, "leaves"), 500 * 16);
+    for shared in ["what leaves share", "fields and parameters", "texts"] {
+        assert_eq!(part(500, shared), part(1, shared), "{shared}");
+    }
+}
+
 /// Words that often meet.
 fn lines() -> impl Strategy<Value = Vec<String>> {
     let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t", "b.a.t"]);
@@ -328,6 +363,63 @@ proptest! {
                 let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
                 assert_eq!(found, won.map(|(route, ..)| *route), "{lines:?} {path}");
             }
+        });
+    }
+}
+
+/// Rules whose literals have one length or another around what a leaf and what leaves share have room for, differ at one place, and ask for
+/// what others ask for, too.
+fn sharing() -> impl Strategy<Value = Vec<String>> {
+    let host = prop::sample::select(vec!["-", "a.t", "*.t"]);
+    let kind = prop::sample::select(vec!["", "=", "~^"]);
+    let conditions = prop::sample::select(vec![
+        "",
+        " m:GET",
+        " m:GET h:X=1",
+        " h:X=1",
+        " h:X=2",
+        " h:X=1 q:k=1",
+        " q:k=1",
+        " q:k",
+    ]);
+    let line = (host, kind, literal(), conditions)
+        .prop_map(|(host, kind, literal, rest)| format!("{host} {kind}{literal}{rest}"));
+    prop::collection::vec(line, 1..14)
+}
+
+/// A path of 1 to 34 bytes, of which at most one is not as in the others.
+fn literal() -> impl Strategy<Value = String> {
+    let lens = prop::sample::select(vec![1, 7, 8, 9, 16, 17, 23, 24, 25, 26, 33]);
+    (lens, 0..40_usize).prop_map(|(len, at)| {
+        let letters = (0..len).map(|place| if place == at { 'b' } else { 'a' });
+        letters.fold(String::from("/"), |text, letter| text + &letter.to_string())
+    })
+}
+
+proptest! {
+    #[test]
+    fn rules_that_have_much_in_common_are_told_apart(
+        lines in sharing(),
+        method in prop::sample::select(vec!["GET", "PUT"]),
+        host in prop::sample::select(vec!["a.t", "b.t", "b"]),
+        path in literal(),
+        end in prop::sample::select(vec!["", "/", "/a", "a"]),
+        query in prop::sample::select(vec!["", "?k=1", "?k=2&k=1", "?kk=1&k"]),
+        fields in prop::sample::select(vec!["", "X: 1\r\n", "x: 2\r\n", "A: 1\r\nx: 1\r\n"]),
+    ) {
+        let mut kept: Vec<&str> = Vec::new();
+        for line in &lines {
+            if !kept.iter().any(|other| rule(other).overlaps(&rule(line))) {
+                kept.push(line);
+            }
+        }
+        let table = table(&kept);
+        let target = format!("{path}{end}{query}");
+        with_facts(&request(method, host, &target, fields), |facts| {
+            let found = table.find(facts).map(|winner| winner.route);
+            let explained = table.explain(facts);
+            let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
+            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {method} {host} {target} {fields}");
         });
     }
 }
