@@ -4,11 +4,11 @@
 //! touched by another worker but through here.
 #![expect(clippy::disallowed_types, reason = "the one place where threads meet")]
 
-use crate::base::sync::{AtomicU32, Mutex, MutexGuard, Ordering};
+use crate::base::sync::{Arc, AtomicU32, Mutex, MutexGuard, Ordering};
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 /// Number of a worker, from 0.
@@ -18,7 +18,7 @@ pub struct WorkerId(pub u32);
 /// The sending side: reaches every worker's mailbox.
 #[derive(Debug)]
 pub struct Mesh<M> {
-    inboxes: Arc<[Inbox<M>]>,
+    inboxes: Arc<[CachePadded<Inbox<M>>]>,
     loads: Loads,
 }
 
@@ -34,7 +34,7 @@ impl<M> Clone for Mesh<M> {
 /// The receiving side of one worker.
 #[derive(Debug)]
 pub struct Mailbox<M> {
-    inboxes: Arc<[Inbox<M>]>,
+    inboxes: Arc<[CachePadded<Inbox<M>>]>,
     owner: WorkerId,
 }
 
@@ -42,7 +42,9 @@ impl<M> Mesh<M> {
     /// A mesh for `workers` workers, none of which has a connection.
     #[must_use]
     pub fn new(workers: u32) -> Self {
-        let inboxes = (0..workers).map(|_| Inbox::new()).collect();
+        let inboxes = (0..workers)
+            .map(|_| CachePadded::new(Inbox::new()))
+            .collect();
         Self {
             inboxes,
             loads: Loads::new(workers),

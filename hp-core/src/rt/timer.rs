@@ -4,6 +4,8 @@
 //! covers their deadline, never before it. Knows no clock: time is an argument.
 
 use super::time::Instant;
+#[cfg(feature = "sim")]
+use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 
 /// Names one armed timer.
@@ -19,6 +21,9 @@ pub(crate) struct Wheel<T> {
     earliest: u64,
     levels: [Level; LEVELS],
     entries: Slab<Entry<T>>,
+    /// Entries linked and unlinked, and searches for the next one.
+    #[cfg(feature = "sim")]
+    steps: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +54,8 @@ impl<T> Wheel<T> {
             earliest: NO_TICK,
             levels: [empty; LEVELS],
             entries: Slab::new(),
+            #[cfg(feature = "sim")]
+            steps: 0,
         }
     }
 
@@ -85,6 +92,10 @@ impl<T> Wheel<T> {
             return None;
         }
         loop {
+            #[cfg(feature = "sim")]
+            {
+                self.steps += 1;
+            }
             let next = self.next_slot();
             self.earliest = next.map_or(NO_TICK, |(_, _, start)| start);
             let Some((level, slot, start)) = next.filter(|(_, _, start)| *start <= now_tick) else {
@@ -106,6 +117,18 @@ impl<T> Wheel<T> {
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         let is_armed = self.earliest != NO_TICK;
         is_armed.then(|| Instant::from_nanos(self.earliest.saturating_mul(TICK_NANOS)))
+    }
+
+    /// How much has been done to its entries so far.
+    #[cfg(feature = "sim")]
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// How much room it takes now.
+    #[cfg(feature = "sim")]
+    pub(crate) fn places(&self) -> Places {
+        self.entries.places()
     }
 
     /// How many timers are armed.
@@ -135,6 +158,10 @@ impl<T> Wheel<T> {
     }
 
     fn link(&mut self, key: Key) {
+        #[cfg(feature = "sim")]
+        {
+            self.steps += 1;
+        }
         let elapsed = self.elapsed;
         let entry = self
             .entries
@@ -158,6 +185,10 @@ impl<T> Wheel<T> {
     }
 
     fn unlink(&mut self, key: Key) {
+        #[cfg(feature = "sim")]
+        {
+            self.steps += 1;
+        }
         let entry = self
             .entries
             .get(key)
