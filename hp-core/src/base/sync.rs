@@ -1,7 +1,7 @@
 //! Locks, atomics and counted references of the places where threads meet. With `--cfg loom` they are those of a model checker,
 //! which tries every order in which threads may run; see the `loom` tests beside them. With the feature `sim` they take note of
 //! who writes and who reads which line of memory ([`lines`]). In what is installed they are the standard library's.
-#![expect(
+#![allow(
     clippy::disallowed_types,
     reason = "whoever uses them gives the reason"
 )]
@@ -21,9 +21,9 @@ pub(crate) use {counted::Mutex as GlobalMutex, std::sync::MutexGuard as GlobalMu
 pub use {
     loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU32, Ordering, fence},
     },
-    std::sync::Arc,
+    std::sync::{Arc, atomic::AtomicU64}, // No model has these.
 };
 
 #[cfg(all(feature = "sim", not(loom)))]

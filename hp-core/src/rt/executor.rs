@@ -16,7 +16,7 @@ use super::task::{Entered, TASKS_MAX, TaskId, has_local, take_local};
 use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 #[cfg(feature = "sim")]
-use crate::base::sync::lines::act_as;
+use crate::base::sync::lines::unseen;
 use crate::sys::cpu::prefetch;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -190,9 +190,7 @@ impl Rt {
         let is_due = self
             .next_timer()
             .is_some_and(|timer| timer <= self.0.kernel.now());
-        let looked = act_as(self.actor());
-        let is_woken = self.0.slot.remote().is_woken();
-        act_as(looked);
+        let is_woken = unseen(|| self.0.slot.remote().is_woken());
         is_due
             || is_woken
             || !self.0.executor.queue.borrow().is_empty()

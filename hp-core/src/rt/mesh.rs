@@ -149,14 +149,10 @@ impl Loads {
     /// with the fewest. Whoever is answered must [`Loads::release`] it when the connection ends.
     #[must_use]
     pub fn place(&self, me: WorkerId) -> WorkerId {
-        let counts = || {
-            self.counts
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-        };
-        let mine = counts().nth(me.0 as usize).unwrap_or(0);
+        let load = |count: &CachePadded<AtomicU32>| count.load(Ordering::Relaxed);
+        let mine = self.counts.get(me.0 as usize).map_or(0, load);
         let (lightest, fewest) = (0..)
-            .zip(counts())
+            .zip(self.counts.iter().map(load))
             .min_by_key(|(_, count)| *count)
             .unwrap_or((me.0, mine));
         let slack = mine / SLACK_DIVISOR;

@@ -199,7 +199,7 @@ enum Way {
     OneByOne,
 }
 
-pub(crate) fn many_connections_are_shared_evenly_by_two_workers(engine: Engine) {
+pub(crate) fn connections_are_shared_evenly_by_two_workers(engine: Engine) {
     for way in [Way::AtOnce, Way::OneByOne] {
         for (conns, most_off) in [(8, 1), (100, 2)] {
             let [one, other] = shares(engine, conns, way);
@@ -212,4 +212,3 @@ pub(crate) fn many_connections_are_shared_evenly_by_two_workers(engine: Engine) 
         }
     }
 }
-

@@ -43,6 +43,14 @@ pub fn seen() -> Tally {
     SEEN.take().unwrap_or_default()
 }
 
+/// Does something of which nothing is noted: what a simulation looks at, and no program would.
+pub(crate) fn unseen<T>(act: impl FnOnce() -> T) -> T {
+    let seen = SEEN.take();
+    let output = act();
+    SEEN.set(seen);
+    output
+}
+
 pub(super) fn note_read(address: usize) {
     note(address, |touches| touches.reads += 1);
 }
@@ -240,6 +248,15 @@ mod tests {
         as_actor(ONE, || *shared.lock().unwrap() += 1);
         as_actor(OTHER, || *shared.lock().unwrap() += 1);
         assert_eq!(seen().shared(&BOTH), touches(0, 4));
+    }
+
+    #[test]
+    fn what_is_done_unseen_is_not_noted() {
+        let count = CachePadded::new(AtomicU32::new(0));
+        watch();
+        unseen(|| count.store(1, Ordering::Relaxed));
+        count.store(2, Ordering::Relaxed);
+        assert_eq!(seen().own(&[Actor::NOBODY]), touches(0, 1));
     }
 
     #[test]
