@@ -232,7 +232,7 @@ impl Main {
             let is_timed_out = signal.is_none();
             match signal {
                 None => (),
-                Some(Signal::User1) => eprint!("hp-proxy: so far\n{}", self.running.rows),
+                Some(Signal::User1) => tell_totals("so far", &self.running.rows),
                 Some(Signal::Interrupt | Signal::Terminate) if self.is_impatient() => {
                     control.close();
                     let Running {
@@ -458,8 +458,14 @@ fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
     if threads.is_some_and(|threads| threads.crew.has_died()) {
         return Err(RunError::Workers(WorkersError::Died));
     }
-    eprint!("hp-proxy: done\n{rows}");
+    tell_totals("done", rows);
     Ok(())
+}
+
+/// In one piece: stderr takes each part of a format by a system call of its own, and a successor writes to the same log.
+fn tell_totals(when: &str, rows: &Rows) {
+    let text = format!("hp-proxy: {when}\n{rows}");
+    eprint!("{text}");
 }
 
 /// Why nothing is read again meanwhile.

@@ -1,8 +1,11 @@
 //! The program as its operator meets it: flags, signals, exit codes.
 
 use crate::Engine;
-use crate::support::{Backend, GET, OK, Peer, Proxy, spawn};
+use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, signal, spawn};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 /// A command line that cannot work: one line that says why, and the exit code.
 fn check_refused(flags: &str, code: i32, parts: &[&str]) {
@@ -211,4 +214,34 @@ pub(crate) fn connections_are_shared_evenly_by_two_workers(engine: Engine) {
             );
         }
     }
+}
+
+/// A datagram for each write: what came in pieces would mix with the words of a successor, which has the same stderr.
+pub(crate) fn the_totals_are_one_write(engine: Engine) {
+    let (log, stderr) = UnixDatagram::pair().unwrap();
+    log.set_read_timeout(Some(BOUND)).unwrap();
+    let flags = format!("--listen 127.0.0.1:0 {}", engine.flag());
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+        .args(flags.split_whitespace())
+        .stderr(OwnedFd::from(stderr))
+        .spawn()
+        .unwrap();
+    let next = |begin: &str| {
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let len = log.recv(&mut piece).unwrap();
+            let said = String::from_utf8_lossy(&piece[..len]).into_owned();
+            if said.starts_with(begin) {
+                return said;
+            }
+        }
+    };
+    next("listening on ");
+    for (name, begin) in [("USR1", "hp-proxy: so far\n"), ("TERM", "hp-proxy: done\n")] {
+        signal(program.id(), name);
+        let said = next(begin);
+        assert!(said.contains("\n  accepted by each worker "), "{said}");
+        assert!(said.ends_with('\n'), "{said}");
+    }
+    assert!(program.wait().unwrap().success());
 }
