@@ -82,7 +82,7 @@ sim: ## Play seeds of the simulated proxy (SEEDS, FIRST, PLANT=a bug, SIM_FLAGS,
 	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/sim --seeds $(SEEDS) --first $(FIRST) $(if $(PLANT),--plant $(PLANT)) $(SIM_FLAGS) \
 		--revision "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 
-scale: ## Count in simulation what a request costs with 1 to 64 workers and 1,000 to 1,000,000 connections (SCALE_FLAGS); see docs/scale.md
+scale: ## Count in simulation what a request costs with 1 to 64 workers and 1,000 to 100,000 connections (SCALE_FLAGS); see docs/scale.md
 	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example scale
 	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/scale $(SCALE_FLAGS)
 

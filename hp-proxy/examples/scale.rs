@@ -32,7 +32,7 @@ struct Cli {
     conns_max: usize,
 
     /// Most connections of the tables alone
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 100_000)]
     parked_max: usize,
 }
 
