@@ -5,13 +5,17 @@
 //! `cargo run --release -p hp-proxy --example routes -- [--p99-max NS] [ROUTES [UPSTREAMS [LOOKUPS]]]`
 //!
 //! Times of single look-ups are in nanoseconds, without that of reading the clock, which is told; what else the machine did meanwhile
-//! is in them. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
+//! is in them. A request is written into one buffer, the same for all, and read there just before the clock is, as in the proxy; times are counted where equal ones were counted before, so that
+//! measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
 //! the 99th percentile of single look-ups is above.
 //!
 //! `valgrind --tool=callgrind --toggle-collect='*look_up*' target/release/examples/routes --count 10000 1000 20000`
 //!
 //! With `--count` requests are looked up and nothing is timed; callgrind tells the instructions of all look-ups together. `--count-of
-//! KIND` takes only requests of one kind, by the name that the times have it by.
+//! KIND` takes only requests of one kind, by the name that the times have it by. `--cold-of KIND` does, too, and uses other memory before each request is written: with `--cache-sim=yes`, misses of
+//! the first cache are then the lines that a look-up reads besides the request.
+//!
+//! `--sizes` tells what the table takes, by part, and nothing else.
 //!
 //! `--write FILE` and `--write-one FILE` write configurations to compare whole proxies with, one with all routes and the other with one,
 //! all to the same server: `${LISTEN}` and `${BACKEND}` are where from and where to, with one worker.
@@ -37,7 +41,7 @@ use std::time::{Duration, Instant};
 fn main() -> ExitCode {
     let Some(wanted) = Wanted::from_words(std::env::args().skip(1)) else {
         eprintln!(
-            "routes [--p99-max NS | --count | --count-of KIND | --write FILE | --write-one FILE] [ROUTES [UPSTREAMS [LOOKUPS]]]: numbers above 0"
+            "routes [--p99-max NS | --count | --count-of KIND | --cold-of KIND | --sizes | --write FILE | --write-one FILE] [ROUTES [UPSTREAMS [LOOKUPS]]]: numbers above 0"
         );
         return ExitCode::from(2);
     };
@@ -52,13 +56,13 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Task::Count(_) | Task::Measure(_) => {
+        Task::Cold(_) | Task::Count(_) | Task::Measure(_) | Task::Sizes => {
             mixture::configuration(wanted.routes, wanted.upstreams)
         }
     };
     let loads = match wanted.task {
-        Task::Count(_) => 1,
-        _ => LOADS,
+        Task::Measure(_) => LOADS,
+        _ => 1,
     };
     let Some(loaded) = Loaded::new(&text, loads) else {
         return ExitCode::FAILURE;
@@ -67,25 +71,45 @@ fn main() -> ExitCode {
     let table = &loaded.plan.table;
     let p99_max = match wanted.task {
         Task::Measure(p99_max) => p99_max,
-        Task::Count(kind) => return finish(count(table, &wanted, kind)),
+        Task::Cold(kind) => return finish(count(table, &wanted, Some(kind), use_other_memory())),
+        Task::Count(kind) => return finish(count(table, &wanted, kind, || ())),
+        Task::Sizes => {
+            tell_sizes(table);
+            return ExitCode::SUCCESS;
+        }
         Task::Write(..) => return ExitCode::SUCCESS, // Done above.
     };
-    let (p99, all_right) = one_by_one(table, &wanted, "one by one", &mut || ());
-    let mut other = vec![1_u64; OTHER_BYTES / 8];
-    let mut use_other_memory = || other.iter_mut().step_by(8).for_each(|word| *word += 1);
+    let (p99, all_right) = one_by_one(table, &wanted, "one by one", || ());
     let few = Wanted {
         lookups: (wanted.lookups / 50).max(1),
         ..wanted.clone()
     };
     let told = format!("after {} KiB of other memory", OTHER_BYTES >> 10);
-    let (_, all_right_then) = one_by_one(table, &few, &told, &mut use_other_memory);
-    black_box(&other);
+    let (_, all_right_then) = one_by_one(table, &few, &told, use_other_memory());
     in_batches(table, &wanted);
     if let Some(max) = p99_max.filter(|max| p99 > u64::from(*max)) {
         eprintln!("the 99th percentile of single look-ups, {p99} ns, is above {max} ns");
         return ExitCode::FAILURE;
     }
     finish(all_right && all_right_then)
+}
+
+/// Something that reads and writes [`OTHER_BYTES`] of memory.
+fn use_other_memory() -> impl FnMut() {
+    let mut other = vec![1_u64; OTHER_BYTES / 8];
+    move || {
+        other.iter_mut().step_by(8).for_each(|word| *word += 1);
+        black_box(&other);
+    }
+}
+
+fn tell_sizes(table: &Table) {
+    let sizes = table.sizes();
+    for (part, bytes) in sizes {
+        println!("  {part:24} {bytes:9} bytes");
+    }
+    let bytes: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
+    println!("  {:24} {bytes:9} bytes", "all that look-ups read");
 }
 
 fn finish(is_right: bool) -> ExitCode {
@@ -98,10 +122,14 @@ fn finish(is_right: bool) -> ExitCode {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Task {
+    /// Those of one kind, each with other memory used before.
+    Cold(Kind),
     /// With the most that the 99th percentile may be, in ns.
     Measure(Option<u32>),
     /// Those of one kind, or all.
     Count(Option<Kind>),
+    /// What the parts of the table take.
+    Sizes,
     /// To a file; whether it is the configuration with one route.
     Write(String, bool),
 }
@@ -123,6 +151,8 @@ impl Wanted {
             Some("--p99-max") => Task::Measure(Some(words.next()?.parse().ok()?)),
             Some("--count") => Task::Count(None),
             Some("--count-of") => Task::Count(Some(Kind::named(&words.next()?)?)),
+            Some("--cold-of") => Task::Cold(Kind::named(&words.next()?)?),
+            Some("--sizes") => Task::Sizes,
             Some("--write") => Task::Write(words.next()?, false),
             Some("--write-one") => Task::Write(words.next()?, true),
             Some(_) => return None,
@@ -255,17 +285,21 @@ impl Draws {
 /// What is under test. Not inlined, so that a profile finds it.
 #[inline(never)]
 fn look_up(table: &Table, head: &RequestHead<'_, '_>) -> Option<u32> {
+    let host = head.authority.map(|authority| authority.host());
+    let host = host.unwrap_or_default();
+    let among = table.of_host(host);
     let (path, query) = head.target.path_then_query();
     let path = path::normal(path);
     let facts = Facts {
-        host: head.authority.map_or(b"", |authority| authority.host()),
+        host,
         path: &path,
         query,
         method: head.method.as_str(),
         fields: &head.fields,
         client: None,
     };
-    table.find(&facts).map(|winner| winner.route.0)
+    let winner = table.find_among(among, &facts);
+    winner.map(|winner| winner.route.0)
 }
 
 /// Reads a request that was written here, and looks at it.
@@ -277,8 +311,8 @@ fn with_head<T>(text: &str, look: impl FnOnce(&RequestHead<'_, '_>) -> T) -> Opt
     }
 }
 
-/// Looks up without a clock; whether all found what they should.
-fn count(table: &Table, wanted: &Wanted, kind: Option<Kind>) -> bool {
+/// Looks up without a clock, with something before each request that takes no part; whether all found what they should.
+fn count(table: &Table, wanted: &Wanted, kind: Option<Kind>, mut before: impl FnMut()) -> bool {
     let mut draws = Draws(1);
     let mut text = String::new();
     let (mut right, mut made): (u32, u32) = (0, 0);
@@ -287,6 +321,7 @@ fn count(table: &Table, wanted: &Wanted, kind: Option<Kind>) -> bool {
         if kind.is_some_and(|kind| kind != Kind::of(route, is_miss)) {
             continue;
         }
+        before();
         mixture::write_request(&mut text, route, is_miss);
         let found = with_head(&text, |head| look_up(table, head)).flatten();
         let expected = if is_miss { wanted.routes } else { route };
@@ -298,20 +333,15 @@ fn count(table: &Table, wanted: &Wanted, kind: Option<Kind>) -> bool {
 }
 
 /// Times single look-ups, with something before each that takes no part. Gives the 99th percentile, and whether all were right.
-fn one_by_one(
-    table: &Table,
-    wanted: &Wanted,
-    told: &str,
-    before: &mut impl FnMut(),
-) -> (u64, bool) {
-    let mut clock: Vec<u64> = (0..100_000).map(|_| nanos(|| None).0).collect();
-    clock.sort_unstable();
-    let overhead = percentile(&clock, 500);
+fn one_by_one(table: &Table, wanted: &Wanted, told: &str, mut before: impl FnMut()) -> (u64, bool) {
+    let mut clock = Times::default();
+    (0..100_000).for_each(|_| clock.count(nanos(|| None).0));
+    let overhead = clock.percentile(500);
     let mut draws = Draws(1);
     let mut text = String::new();
     let mut right: u32 = 0;
-    let mut times: BTreeMap<Kind, Vec<u64>> = BTreeMap::new();
-    let mut times_again = Vec::new();
+    let mut times: BTreeMap<Kind, Times> = BTreeMap::new();
+    let mut times_again = Times::default();
     for _ in 0..wanted.lookups {
         let (route, is_miss) = draws.next(wanted.routes);
         mixture::write_request(&mut text, route, is_miss);
@@ -326,29 +356,29 @@ fn one_by_one(
         let expected = if is_miss { wanted.routes } else { route };
         right += u32::from(found == Some(expected));
         let of_kind = times.entry(Kind::of(route, is_miss)).or_default();
-        of_kind.push(took.saturating_sub(overhead));
-        times_again.push(again.saturating_sub(overhead));
+        of_kind.count(took.saturating_sub(overhead));
+        times_again.count(again.saturating_sub(overhead));
     }
     println!(
         "{told}: {} look-ups, {right} of them right; the clock takes {overhead} ns, p99 {} ns",
         wanted.lookups,
-        percentile(&clock, 990)
+        clock.percentile(990)
     );
-    let mut all: Vec<u64> = Vec::new();
-    for (kind, times) in &mut times {
-        tell(kind.name(), times);
-        all.extend(&*times);
+    let mut all = Times::default();
+    for (kind, times) in &times {
+        times.tell(kind.name());
+        all.add(times);
     }
-    tell("all", &mut all);
-    tell("all, at once again", &mut times_again);
-    (percentile(&all, 990), right == wanted.lookups)
+    all.tell("all");
+    times_again.tell("all, at once again");
+    (all.percentile(990), right == wanted.lookups)
 }
 
 /// Times look-ups of requests whose heads were all read before.
 fn in_batches(table: &Table, wanted: &Wanted) {
     let mut draws = Draws(2);
     let mut texts = vec![String::new(); BATCH];
-    let mut means = Vec::new();
+    let mut means = Times::default();
     for _ in 0..wanted.lookups as usize / BATCH {
         for text in &mut texts {
             let (route, is_miss) = draws.next(wanted.routes);
@@ -369,23 +399,67 @@ fn in_batches(table: &Table, wanted: &Wanted) {
             found.fold(None, Ord::max)
         });
         black_box(found);
-        means.push(took / BATCH as u64);
+        means.count(took / BATCH as u64);
     }
-    tell(&format!("in batches of {BATCH}, the mean"), &mut means);
+    means.tell(&format!("in batches of {BATCH}, the mean"));
 }
 
-/// Sorts them.
-fn tell(what: &str, times: &mut [u64]) {
-    times.sort_unstable();
-    let of = |tenths| percentile(times, tenths);
-    println!(
-        "  {what:28} p50 {:4} ns, p90 {:4} ns, p99 {:4} ns, p99.9 {:5} ns, max {} ns",
-        of(500),
-        of(900),
-        of(990),
-        of(999),
-        times.last().copied().unwrap_or_default()
-    );
+/// Times in nanoseconds, as how often each was taken: a list of all would be written through the caches.
+struct Times {
+    /// By time; those of [`TIMES_MAX`] and more are one.
+    counts: Vec<u32>,
+    longest: u64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; TIMES_MAX + 1],
+            longest: 0,
+        }
+    }
+}
+
+impl Times {
+    fn count(&mut self, time: u64) {
+        let place = usize::try_from(time).map_or(TIMES_MAX, |time| time.min(TIMES_MAX));
+        if let Some(count) = self.counts.get_mut(place) {
+            *count += 1;
+        }
+        self.longest = self.longest.max(time);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.longest = self.longest.max(other.longest);
+    }
+
+    /// The time that so many tenths of a percent are below of; the longest, where that is [`TIMES_MAX`] or more.
+    fn percentile(&self, tenths: u64) -> u64 {
+        let all: u64 = self.counts.iter().copied().map(u64::from).sum();
+        let mut left = all * tenths / 1000;
+        for (time, count) in (0..).zip(&self.counts) {
+            match left.checked_sub(u64::from(*count)) {
+                Some(less) => left = less,
+                None if time < TIMES_MAX as u64 => return time,
+                None => break,
+            }
+        }
+        self.longest
+    }
+
+    fn tell(&self, what: &str) {
+        println!(
+            "  {what:28} p50 {:4} ns, p90 {:4} ns, p99 {:4} ns, p99.9 {:5} ns, max {} ns",
+            self.percentile(500),
+            self.percentile(900),
+            self.percentile(990),
+            self.percentile(999),
+            self.longest
+        );
+    }
 }
 
 fn nanos(work: impl FnOnce() -> Option<u32>) -> (u64, Option<u32>) {
@@ -395,15 +469,11 @@ fn nanos(work: impl FnOnce() -> Option<u32>) -> (u64, Option<u32>) {
     (took.unwrap_or(u64::MAX), found)
 }
 
-/// `tenths` of a percent.
-fn percentile(sorted: &[u64], tenths: usize) -> u64 {
-    let index = sorted.len() * tenths / 1000;
-    sorted.get(index).copied().unwrap_or_default()
-}
-
 /// Plans that are made, one after the other; at least 3.
 const LOADS: u64 = 5;
 /// Look-ups that are timed together.
 const BATCH: usize = 16;
 /// More than the caches have that a processor has for itself; in the proxy the kernel's work for a request comes between two look-ups.
 const OTHER_BYTES: usize = 1 << 20;
+/// Longer times are not told apart, in nanoseconds.
+const TIMES_MAX: usize = 100_000;

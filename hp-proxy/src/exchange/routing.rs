@@ -88,9 +88,12 @@ fn choose_among_many(
     chosen: &mut Chosen,
     out: &mut Vec<u8>,
 ) -> Option<Own> {
-    let seen = Seen::of(worker, listener, head, sender);
+    let host = head.authority.map(|authority| authority.host());
+    let host = host.unwrap_or_default();
+    let among = worker.table().of_host(host);
+    let seen = Seen::of(worker, listener, (head, host), sender);
     let facts = seen.facts(head);
-    let Some(winner) = worker.table().find(&facts) else {
+    let Some(winner) = worker.table().find_among(among, &facts) else {
         return Some(Own::Refusal(Answer::NO_ROUTE));
     };
     let is_as_it_came = matches!(seen.path, std::borrow::Cow::Borrowed(_));
@@ -221,12 +224,12 @@ impl<'a> Seen<'a> {
     fn of(
         worker: &Generation,
         listener: Option<&Listener>,
-        head: &RequestHead<'_, 'a>,
+        (head, host): (&RequestHead<'_, 'a>, &'a [u8]),
         sender: &Sender<'_>,
     ) -> Self {
         let (path, query) = head.target.path_then_query();
         Self {
-            host: head.authority.map_or(b"", |authority| authority.host()),
+            host,
             path: if worker.table().looks_at_paths() {
                 path::normal(path)
             } else {

@@ -39,6 +39,12 @@ pub(super) struct Builder {
 }
 
 impl Automata {
+    /// How many bytes they take.
+    pub(super) fn size(&self) -> usize {
+        let classes = size_of_val(self.classes.as_slice());
+        size_of_val(self.all.as_slice()) + classes + self.steps.len()
+    }
+
     /// Whether a path whose rest this is matches; the automaton is that of [`Builder::add`].
     #[inline]
     pub(super) fn matches(&self, automaton: u32, rest: &[u8]) -> bool {

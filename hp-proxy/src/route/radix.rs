@@ -9,7 +9,7 @@
 //! on to those around it until one is as short as what is equal. Keys that differ from all strings end anywhere: there too
 //! each string that the key begins with is around the one at the end, since the walk has followed the key past all of them.
 //!
-//! A step is a few instructions without a branch that depends on the key, and a node has 12 bytes. All trees lie side by side in one list, each with what is below a node next to it:
+//! A step is a few instructions without a branch that depends on the key, and a node is one word. All trees lie side by side in one list, each with what is below a node next to it:
 //! what a walk touches is memory that was not used lately, and there its time goes.
 
 use hp_core::sys::cpu::prefetch;
@@ -21,14 +21,13 @@ pub(super) struct Forest {
     nodes: Vec<Node>,
 }
 
-/// Links are places of nodes, or entries with [`ENTRY`] set.
+/// A word of three numbers. The lowest [`SKIP_BITS`] say how far behind the bit of the node before it, or behind the first of all, the bit of the key is that it looks
+/// at: the highest of a byte comes first. [`SKIP_FAR`] stands for more, which the word behind it says. Two links of [`LINK_BITS`] each follow: where keys without that bit go on, and
+/// where those that have it.
+///
+/// A link is the place of a node, or an entry with [`ENTRY`] set.
 #[derive(Clone, Copy, Debug)]
-struct Node {
-    /// A place among the bits of a key, from the highest of its first byte on.
-    bit: u32,
-    /// Where keys without that bit go on, and where those that have it.
-    links: [u32; 2],
-}
+struct Node(u64);
 
 /// A tree of a forest: a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,22 +38,24 @@ impl Root {
     pub(super) const EMPTY: Self = Self(NONE);
 }
 
-/// A link to be made: the node and the side that it is of, the keys below it with the place of their first, and the entry around them.
+/// A link to be made: the node and the side that it is of, the bit that the node looks at, the keys below it with the place of their first, and the entry around them.
 struct Pending<'k> {
-    slot: Option<(usize, usize)>,
+    slot: Option<(usize, u32)>,
+    bit: usize,
     keys: &'k [(&'k [u8], u32)],
     first: usize,
     around: u32,
 }
 
 impl Forest {
-    /// Adds a tree of keys, each with its entry, a number below 2^31 - 1; the keys are sorted and distinct. Gives with it, for each
+    /// Adds a tree of keys, each with its entry, a number below 2^23 - 1; the keys are sorted and distinct. Gives with it, for each
     /// key, the entry of the longest other key that it begins with, or [`NONE`].
     pub(super) fn grow(&mut self, keys: &[(&[u8], u32)]) -> (Root, Vec<u32>) {
         let mut around = vec![NONE; keys.len()];
         let mut root = NONE;
         let mut pending = vec![Pending {
             slot: None,
+            bit: 0,
             keys,
             first: 0,
             around: NONE,
@@ -67,9 +68,8 @@ impl Forest {
                 root = link;
                 continue;
             };
-            let node = self.nodes.get_mut(node);
-            if let Some(place) = node.and_then(|node| node.links.get_mut(side)) {
-                *place = link;
+            if let Some(node) = self.nodes.get_mut(node) {
+                *node = node.with_link(side, link);
             }
         }
         (Root(root), around)
@@ -86,6 +86,7 @@ impl Forest {
             mut keys,
             mut first,
             around: mut inner,
+            bit: passed,
             ..
         } = pending;
         // Sorted: only the first key can be one that all others begin with.
@@ -103,7 +104,7 @@ impl Forest {
                 *slot = inner;
             }
             if rest.is_empty() {
-                return entry | ENTRY;
+                return number(*entry as usize) | ENTRY;
             }
             (keys, first, inner) = (rest, first + 1, *entry);
         };
@@ -113,15 +114,17 @@ impl Forest {
         for (side, keys, first) in [(1, with, first + ones), (0, without, first)] {
             stack.push(Pending {
                 slot: Some((node, side)),
+                bit,
                 keys,
                 first,
                 around: inner,
             });
         }
-        self.nodes.push(Node {
-            bit: number(bit),
-            links: [NONE; 2],
-        });
+        let skip = bit - passed;
+        self.nodes.push(Node::new(skip.min(SKIP_FAR)));
+        if skip >= SKIP_FAR {
+            self.nodes.push(Node(skip as u64));
+        }
         number(node)
     }
 
@@ -140,13 +143,57 @@ impl Forest {
     #[inline]
     pub(super) fn walk(&self, root: Root, byte: impl Fn(usize) -> u8) -> Option<u32> {
         let mut link = root.0;
+        let mut bit = 0;
         while link & ENTRY == 0 {
-            let Node { bit, links } = *self.nodes.get(link as usize)?;
-            let shifted = u32::from(byte((bit >> 3) as usize)) << (bit & 7);
-            let [without, with] = links;
+            let node = self.nodes.get(link as usize)?;
+            bit += match node.skip() {
+                SKIP_FAR => self.far_skip(link),
+                skip => skip,
+            };
+            let shifted = u32::from(byte(bit >> 3)) << (bit & 7);
+            let [without, with] = node.links();
             link = select_unpredictable(shifted & 0x80 == 0, without, with);
         }
         (link != NONE).then_some(link & !ENTRY)
+    }
+
+    /// What the word behind a node says.
+    #[cold]
+    fn far_skip(&self, node: u32) -> usize {
+        let word = self.nodes.get(node as usize + 1);
+        word.and_then(|word| usize::try_from(word.0).ok())
+            .unwrap_or_default()
+    }
+
+    /// How many bytes its nodes take.
+    pub(super) fn size(&self) -> usize {
+        size_of_val(self.nodes.as_slice())
+    }
+}
+
+impl Node {
+    /// A node without links that looks at a bit so far behind that of the one before it, at most [`SKIP_FAR`].
+    fn new(skip: usize) -> Self {
+        Self(skip as u64)
+    }
+
+    /// The same with another link on a side, 0 or 1.
+    fn with_link(self, side: u32, link: u32) -> Self {
+        let place = SKIP_BITS + LINK_BITS * side;
+        Self(self.0 & !(u64::from(NONE) << place) | u64::from(link) << place)
+    }
+
+    #[inline]
+    fn skip(self) -> usize {
+        let [low, high, ..] = self.0.to_le_bytes();
+        usize::from(u16::from_le_bytes([low, high]))
+    }
+
+    #[inline]
+    fn links(self) -> [u32; 2] {
+        let [_, _, bytes @ ..] = self.0.to_le_bytes();
+        let [a, b, c, d, e, f] = bytes;
+        [[a, b, c, 0], [d, e, f, 0]].map(u32::from_le_bytes)
     }
 }
 
@@ -162,18 +209,19 @@ fn has_bit(key: &[u8], bit: usize) -> bool {
     u32::from(byte) << (bit % 8) & 0x80 != 0
 }
 
-/// A configuration is far smaller than 256 MiB: its reader has a bound.
+/// The text of a configuration has at most 16 MiB, of which a rule takes more than four bytes; a node has two words at most.
 fn number(value: usize) -> u32 {
-    let number = u32::try_from(value)
-        .ok()
-        .filter(|number| number & ENTRY == 0);
+    let number = u32::try_from(value).ok().filter(|number| *number < ENTRY);
     number.expect("the text of a configuration is bounded")
 }
 
 /// No entry.
-pub(super) const NONE: u32 = u32::MAX;
-const ENTRY: u32 = 1 << 31;
-/// Of a tree, ten strings have their nodes there.
+pub(super) const NONE: u32 = (1 << LINK_BITS) - 1;
+const ENTRY: u32 = 1 << (LINK_BITS - 1);
+const SKIP_BITS: u32 = 16;
+const LINK_BITS: u32 = 24;
+const SKIP_FAR: usize = (1 << SKIP_BITS) - 1;
+/// Of a tree, nine strings have their nodes there, wherever it begins.
 const NEAR_LINES: usize = 2;
 
 #[cfg(test)]

@@ -242,18 +242,20 @@ fn may_both_hold(
 
 /// The value of the first parameter with this key; empty where there is no equals sign. Compared as it was sent.
 pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
-    let mut rest = Some(query);
-    while let Some(pairs) = rest {
-        let end = memchr::memchr(b'&', pairs.as_bytes());
-        let pair = end.and_then(|end| pairs.get(..end)).unwrap_or(pairs);
-        rest = end.and_then(|end| pairs.get(end + 1..));
-        let sign = memchr::memchr(b'=', pair.as_bytes());
-        let name = sign.map_or(Some(pair), |sign| pair.get(..sign));
-        if name == Some(key) {
-            return sign.map_or(Some(""), |sign| pair.get(sign + 1..));
+    let mut rest = query;
+    loop {
+        // It is there if the pair begins with it and what follows ends it; one that has such a byte itself is nowhere.
+        if let Some(after) = rest.strip_prefix(key)
+            && matches!(after.as_bytes().first(), None | Some(b'=' | b'&'))
+            && !key.contains(['=', '&'])
+        {
+            let value = after.strip_prefix('=').unwrap_or_default();
+            let end = memchr::memchr(b'&', value.as_bytes());
+            return value.get(..end.unwrap_or(value.len()));
         }
+        let end = memchr::memchr(b'&', rest.as_bytes())?;
+        rest = rest.get(end + 1..)?;
     }
-    None
 }
 
 impl HostRule {
@@ -470,6 +472,32 @@ mod tests {
         assert!(takes("/v1", "/v1") && takes("/v1", "/v1/") && takes("/v1", "/v1/x"));
         assert!(!takes("/v1", "/v10") && !takes("/v1/", "/v1") && takes("/", "/x"));
         assert!(!takes("/", "*"));
+    }
+
+    #[test]
+    fn a_parameter_is_the_first_of_its_key() {
+        for (query, key, value) in [
+            ("k=v", "k", Some("v")),
+            ("k", "k", Some("")),
+            ("k=", "k", Some("")),
+            ("k&k=v", "k", Some("")),
+            ("a=1&k=v&k=w", "k", Some("v")),
+            ("k=a=b&c", "k", Some("a=b")),
+            ("kk=1&k", "k", Some("")),
+            ("a=k=1&b", "k", None),
+            ("ak=1", "k", None),
+            ("k=v", "", None),
+            ("=v", "", Some("v")),
+            ("a&&k", "", Some("")),
+            ("", "", Some("")),
+            ("a=1&", "", Some("")),
+            ("", "k", None),
+            ("a=b=c", "a=b", None),
+            ("a&b", "a&b", None),
+            ("a=", "a=", None),
+        ] {
+            assert_eq!(parameter(query, key), value, "{query:?} {key:?}");
+        }
     }
 
     #[test]

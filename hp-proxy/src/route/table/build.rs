@@ -1,6 +1,8 @@
 //! Makes the index of a list of rules.
 
-use super::index::{Asks, Check, END_MAX, Index, Leaf, More, Part, Text, Traits, bit_of};
+use super::index::{
+    Asks, Check, END_MAX, Index, LAST, Leaf, More, NEAR_MAX, Part, Text, Traits, bit_of,
+};
 use super::names::{Names, Trees};
 use crate::route::RouteId;
 use crate::route::automaton::{self, Automata};
@@ -38,8 +40,10 @@ impl Index {
                 checks: Vec::new(),
                 automata: Automata::default(),
                 texts: String::new(),
+                routes: routes_of(rules),
             },
             more: BTreeMap::new(),
+            checks: BTreeMap::new(),
             texts: BTreeMap::new(),
             automata: automaton::Builder::default(),
         };
@@ -71,6 +75,7 @@ struct Builder<'r> {
     index: Index,
     /// Those that are there already.
     more: BTreeMap<More, u32>,
+    checks: BTreeMap<Vec<Check>, u32>,
     texts: BTreeMap<String, Text>,
     automata: automaton::Builder,
 }
@@ -85,8 +90,8 @@ impl Builder<'_> {
         let mut sorted: Vec<_> = numbered.collect();
         sorted.sort_by_key(|(_, (_, rule))| Reverse(rule.rank()));
         let mut literals: BTreeMap<&str, Vec<(Leaf, More)>> = BTreeMap::new();
-        for (index, (route, rule)) in sorted {
-            let leaf = self.leaf(index, *route, rule);
+        for (index, (_, rule)) in sorted {
+            let leaf = self.leaf(index, rule);
             literals.entry(rule.path.literal()).or_default().push(leaf);
         }
         let mut keys: Vec<(&[u8], u32)> = Vec::with_capacity(literals.len());
@@ -101,7 +106,7 @@ impl Builder<'_> {
             for (number, (mut leaf, more)) in leaves.into_iter().enumerate() {
                 leaf.more = self.more(More { outer, ..more });
                 if number == last {
-                    leaf.traits |= Traits::LAST;
+                    leaf.more |= LAST;
                 }
                 self.index.leaves.push(leaf);
             }
@@ -110,10 +115,10 @@ impl Builder<'_> {
     }
 
     /// A leaf and what is more to it, both without what depends on other literals.
-    fn leaf(&mut self, index: u32, route: RouteId, rule: &Rule) -> (Leaf, More) {
+    fn leaf(&mut self, index: u32, rule: &Rule) -> (Leaf, More) {
         let literal = rule.path.literal();
-        let (before, end) = split(literal);
-        let (far, near) = split(before);
+        let (before, end) = split(literal, END_MAX);
+        let (far, near) = split(before, NEAR_MAX);
         let everything = Traits::END | Traits::SLASH | Traits::OTHER;
         let behind = match &rule.path {
             PathRule::Is(_) => Traits::END,
@@ -129,8 +134,16 @@ impl Builder<'_> {
         };
         let is_pattern = matches!(rule.path, PathRule::Matches(_));
         let is_plain = asks == Asks::NOTHING && !is_pattern;
+        let is_searched = is_pattern && automaton == NONE;
         let more = More {
-            before: number(before.len()),
+            len: number(literal.len()),
+            end_len: u8::try_from(end.len()).unwrap_or(u8::MAX), // At most 8.
+            methods,
+            traits: behind
+                | if methods == 0 { Traits::ANY_METHOD } else { 0 }
+                | if is_plain { Traits::PLAIN } else { 0 }
+                | if is_searched { Traits::SEARCHED } else { 0 },
+            back,
             far: if far.is_empty() {
                 Text::default()
             } else {
@@ -140,18 +153,10 @@ impl Builder<'_> {
             outer: NONE,
             asks,
             automaton,
-            back,
-            is_searched: is_pattern && automaton == NONE,
         };
         let leaf = Leaf {
             end: padded(end),
-            end_len: u8::try_from(end.len()).unwrap_or(u8::MAX), // At most 16.
-            methods,
-            traits: behind
-                | if methods == 0 { Traits::ANY_METHOD } else { 0 }
-                | if is_plain { Traits::PLAIN } else { 0 },
             rule: index,
-            route,
             more: NONE,
         };
         (leaf, more)
@@ -204,9 +209,13 @@ impl Builder<'_> {
             return (methods, Asks::NOTHING);
         };
         last.is_last = true;
-        let first = number(self.index.checks.len());
-        self.index.checks.extend(checks);
-        (methods, Asks(first))
+        if let Some(known) = self.checks.get(&checks) {
+            return (methods, Asks(*known));
+        }
+        let next = number(self.index.checks.len());
+        self.index.checks.extend(&checks);
+        self.checks.insert(checks, next);
+        (methods, Asks(next))
     }
 
     /// A text's place, where it goes if it is not there yet.
@@ -221,18 +230,27 @@ impl Builder<'_> {
     }
 }
 
-/// A text in two: its last bytes, up to [`END_MAX`], and what stands before them.
-fn split(literal: &str) -> (&str, &str) {
-    let mut start = literal.len().saturating_sub(END_MAX);
+/// The route of each rule, if not all have the rule's number.
+fn routes_of(rules: &[(RouteId, Rule)]) -> Vec<RouteId> {
+    let mut numbered = (0..).map(RouteId).zip(rules);
+    if numbered.all(|(number, (route, _))| number == *route) {
+        return Vec::new();
+    }
+    rules.iter().map(|(route, _)| *route).collect()
+}
+
+/// A text in two: its last bytes, up to so many, and what stands before them.
+fn split(literal: &str, last: usize) -> (&str, &str) {
+    let mut start = literal.len().saturating_sub(last);
     while !literal.is_char_boundary(start) {
         start += 1; // Ends: its end is one.
     }
     literal.split_at(start)
 }
 
-/// A text of up to [`END_MAX`] bytes, with zeros behind it.
-fn padded(text: &str) -> [u8; END_MAX] {
-    let mut padded = [0; END_MAX];
+/// A text of up to `N` bytes, with zeros behind it.
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut padded = [0; N];
     for (to, from) in padded.iter_mut().zip(text.bytes()) {
         *to = from;
     }

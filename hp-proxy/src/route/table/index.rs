@@ -8,11 +8,11 @@
 //! specific one.
 //!
 //! With many routes nearly all of the time goes into waiting for memory that was not used lately. What a request is judged by is
-//! therefore kept apart from the rules, which have it in the words of the configuration: one cache line for each name, half of one for
+//! therefore kept apart from the rules, which have it in the words of the configuration: one cache line for each name, a quarter of one for
 //! each rule, and what many rules have in common once for all of them. Nor are steps foreseen that depend on the request: what is
 //! cheap is computed without a branch.
 
-use super::names::{Names, Trees};
+use super::names::{Name, Names};
 use crate::route::automaton::Automata;
 use crate::route::radix::{Forest, NONE, Root};
 use crate::route::rule::{PathRule, Rule, parameter};
@@ -32,6 +32,8 @@ pub(super) struct Index {
     pub(super) checks: Vec<Check>,
     pub(super) automata: Automata,
     pub(super) texts: String,
+    /// The route of each rule; empty where rule and route have the same number everywhere.
+    pub(super) routes: Vec<RouteId>,
 }
 
 /// A part of the texts.
@@ -45,7 +47,7 @@ pub(super) struct Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NearText {
     pub(super) whole: Text,
-    beginning: [u8; NEAR_MAX],
+    beginning: [u8; NAME_MAX],
 }
 
 impl Text {
@@ -68,11 +70,11 @@ impl Text {
 impl NearText {
     /// A text, which `keep` is given if it is long.
     pub(super) fn new(text: &str, keep: impl FnOnce(&str) -> Text) -> Self {
-        let mut beginning = [0; NEAR_MAX];
+        let mut beginning = [0; NAME_MAX];
         for (to, from) in beginning.iter_mut().zip(text.bytes()) {
             *to = from;
         }
-        let whole = if text.len() > NEAR_MAX {
+        let whole = if text.len() > NAME_MAX {
             keep(text)
         } else {
             Text::new(0, text.len()) // It is read from here alone.
@@ -91,32 +93,29 @@ impl NearText {
 }
 
 /// Bytes of a text that lie where it is used.
-pub(super) const NEAR_MAX: usize = 32;
+const NAME_MAX: usize = 32;
 
-/// What of one rule is looked at.
+/// What of one rule is looked at and is nearly always its own.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
+#[repr(align(16))]
 pub(super) struct Leaf {
     /// How the literal ends, with zeros behind it where it is shorter.
     pub(super) end: [u8; END_MAX],
-    /// How many bytes of the literal that are.
-    pub(super) end_len: u8,
-    /// A bit for each standard method that it takes.
-    pub(super) methods: u8,
-    /// Of [`Traits`].
-    pub(super) traits: u8,
     pub(super) rule: u32,
-    pub(super) route: RouteId,
-    /// What is left to say.
+    /// The place of what is left to say, with [`LAST`] set where no other leaf of the literal follows.
     pub(super) more: u32,
 }
 
-const _: () = assert!(size_of::<Leaf>() == 32, "a cache line has two leaves");
+const _: () = assert!(size_of::<Leaf>() == 16, "a cache line has four leaves");
 
 /// Most bytes of a literal that lie in its leaf.
-pub(super) const END_MAX: usize = 16;
+pub(super) const END_MAX: usize = 8;
+/// Most bytes of a literal that lie before those.
+pub(super) const NEAR_MAX: usize = 16;
+/// In [`Leaf::more`].
+pub(super) const LAST: u32 = 1 << 31;
 
-/// What a leaf takes, as bits.
+/// What leaves take, as bits.
 pub(super) struct Traits;
 
 impl Traits {
@@ -126,33 +125,40 @@ impl Traits {
     pub(super) const SLASH: u8 = 1 << 1;
     /// Paths that go on otherwise.
     pub(super) const OTHER: u8 = 1 << 2;
-    /// Any method, as far as the leaf knows.
+    /// Any method, as far as is said here.
     pub(super) const ANY_METHOD: u8 = 1 << 3;
-    /// No other leaf of the literal follows.
-    pub(super) const LAST: u8 = 1 << 4;
-    /// Host, path and method decide; [`More`] asks for nothing.
-    pub(super) const PLAIN: u8 = 1 << 5;
+    /// Host, path and method decide; nothing else is asked for.
+    pub(super) const PLAIN: u8 = 1 << 4;
+    /// The rule's expression is to be searched for.
+    pub(super) const SEARCHED: u8 = 1 << 5;
 }
 
-/// What leaves may have besides, once for all that have the same: so it was nearly always used lately.
+/// What there is to say of a rule besides its leaf, once for all leaves of which it is the same: so it was nearly always used lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(align(64))]
 pub(super) struct More {
-    /// How many bytes of the literal stand before its end: those of `far` and of `near`.
-    pub(super) before: u32,
+    /// How many bytes the literal has.
+    pub(super) len: u32,
+    /// How many of them are in the leaf.
+    pub(super) end_len: u8,
+    /// A bit for each standard method that is taken.
+    pub(super) methods: u8,
+    /// Of [`Traits`].
+    pub(super) traits: u8,
+    /// How many bytes of the literal the automaton begins before its end.
+    pub(super) back: u8,
     /// What stands before the others, in long literals.
     pub(super) far: Text,
     /// What stands before the end, with zeros behind it.
-    pub(super) near: [u8; END_MAX],
+    pub(super) near: [u8; NEAR_MAX],
     /// The first leaf of the longest other literal that this one begins with, or [`NONE`].
     pub(super) outer: u32,
     pub(super) asks: Asks,
     /// Of what follows the literal, or [`NONE`].
     pub(super) automaton: u32,
-    /// How many bytes of the literal the automaton begins before its end.
-    pub(super) back: u8,
-    /// The rule's expression is to be searched for.
-    pub(super) is_searched: bool,
 }
+
+const _: () = assert!(size_of::<More>() == 64, "it is one cache line");
 
 /// What a rule asks for besides host, path and standard methods: the place of its first check, or one of the constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,7 +172,7 @@ impl Asks {
 }
 
 /// What one field, or one parameter of the query, must be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Check {
     pub(super) of: Part,
     pub(super) name: Text,
@@ -177,22 +183,30 @@ pub(super) struct Check {
 }
 
 /// Where in a request it is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Fields,
     Query,
 }
 
 impl Index {
-    /// The place of the most specific rule that takes a request, among those that it was made from, and its route.
+    /// The longest name that a host is, or is below of, with the tree of its paths there.
     #[inline]
-    pub(super) fn find(
-        &self,
+    pub(super) fn of_host(&self, host: &[u8]) -> Option<(&Name, Root)> {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        self.names
+            .longest(host, |root, leaves| self.foresee(root, leaves))
+    }
+
+    /// The place of the most specific rule that takes a request, among those that it was made from, and its route; `at` is
+    /// [`Self::of_host`] of its host.
+    #[inline]
+    pub(super) fn find<'i>(
+        &'i self,
+        mut at: Option<(&'i Name, Root)>,
         rules: &[(RouteId, Rule)],
         facts: &Facts<'_>,
     ) -> Option<(u32, RouteId)> {
-        let host = facts.host.strip_suffix(b".").unwrap_or(facts.host);
-        let mut at = self.names.longest(host, |trees| self.foresee(trees));
         // From name to name, and then to any host.
         loop {
             let (name, paths) = match at {
@@ -200,20 +214,46 @@ impl Index {
                 None => (None, self.any_host),
             };
             if let Some(leaf) = self.find_in(paths, rules, facts) {
-                return Some((leaf.rule, leaf.route));
+                let route = self.routes.get(leaf.rule as usize).copied();
+                return Some((leaf.rule, route.unwrap_or(RouteId(leaf.rule))));
             }
             at = self.names.outer(name?);
         }
     }
 
-    /// Asks for memory that will be looked at if a name is the right one: its trees and leaves, all at once and not one after the other.
+    /// Asks for memory that will be looked at if a name is the right one: its tree and its leaves, all at once and not one after the other.
     #[inline]
-    fn foresee(&self, trees: &Trees) {
-        let is_below = trees.is == Root::EMPTY;
-        self.forest
-            .bring_near(if is_below { trees.below } else { trees.is });
-        let leaves = self.leaves.as_ptr().wrapping_add(trees.leaves as usize);
+    fn foresee(&self, root: Root, leaves: u32) {
+        self.forest.bring_near(root);
+        let leaves = self.leaves.as_ptr().wrapping_add(leaves as usize);
         prefetch(leaves.cast(), LEAF_LINES);
+    }
+
+    /// How many bytes its parts take, by what they are.
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 9] {
+        let Self {
+            names,
+            forest,
+            any_host: _,
+            leaves,
+            more,
+            checks,
+            automata,
+            texts,
+            routes,
+        } = self;
+        let [slots, names] = names.sizes();
+        [
+            ("slots of names", slots),
+            ("names", names),
+            ("nodes of trees", forest.size()),
+            ("leaves", size_of_val(leaves.as_slice())),
+            ("what leaves share", size_of_val(more.as_slice())),
+            ("fields and parameters", size_of_val(checks.as_slice())),
+            ("automata", automata.size()),
+            ("texts", texts.len()),
+            ("routes of rules", size_of_val(routes.as_slice())),
+        ]
     }
 
     #[inline]
@@ -225,18 +265,18 @@ impl Index {
         let (mut leaf, mut more) = self.leaf(place)?;
         let common = self.in_common(leaf, more, path);
         loop {
-            let len = leaf.literal_len(more);
+            let len = more.len as usize;
             let mut next = more.outer;
             if len <= common {
-                let is_there = leaf.traits & behind(path, len) != 0;
-                let has_method = (leaf.methods & method) | (leaf.traits & Traits::ANY_METHOD) != 0;
+                let is_there = more.traits & behind(path, len) != 0;
+                let has_method = (more.methods & method) | (more.traits & Traits::ANY_METHOD) != 0;
                 if is_there & has_method
-                    && (leaf.traits & Traits::PLAIN != 0
+                    && (more.traits & Traits::PLAIN != 0
                         || self.accepts((leaf, more), rules, facts))
                 {
                     return Some(leaf);
                 }
-                if leaf.traits & Traits::LAST == 0 {
+                if leaf.more & LAST == 0 {
                     next = place + 1;
                 }
             }
@@ -248,15 +288,16 @@ impl Index {
     #[inline]
     fn leaf(&self, place: u32) -> Option<(&Leaf, &More)> {
         let leaf = self.leaves.get(place as usize)?;
-        Some((leaf, self.more.get(leaf.more as usize)?))
+        Some((leaf, self.more.get((leaf.more & !LAST) as usize)?))
     }
 
     /// How many bytes a path and the literal of a leaf have in common, as far as the literal goes.
     #[inline]
     fn in_common(&self, leaf: &Leaf, more: &More, path: &[u8]) -> usize {
         let mut start = 0;
-        if more.before > 0 {
-            let before = more.before as usize;
+        let end_len = usize::from(more.end_len);
+        let before = (more.len as usize).saturating_sub(end_len);
+        if before > 0 {
             if more.far.len > 0 {
                 let far = more.far.of(&self.texts).as_bytes();
                 start = equal_bytes(far, path);
@@ -265,13 +306,15 @@ impl Index {
                 }
             }
             let near = path.get(start..).unwrap_or_default();
-            start += begin_alike(more.near, before - start, near);
+            let difference = u128::from_le_bytes(more.near) ^ up_to_16(near);
+            start += equal_of(difference.trailing_zeros(), before - start, near);
             if start < before {
                 return start;
             }
         }
         let end = path.get(start..).unwrap_or_default();
-        start + begin_alike(leaf.end, usize::from(leaf.end_len), end)
+        let difference = u64::from_le_bytes(leaf.end) ^ up_to_8(end);
+        start + equal_of(difference.trailing_zeros(), end_len, end)
     }
 
     /// Whether what a rule asks for besides host, literal and method holds.
@@ -283,12 +326,12 @@ impl Index {
     ) -> bool {
         let rule = || rules.get(leaf.rule as usize).map(|(_, rule)| rule);
         if more.automaton != NONE {
-            let start = leaf.literal_len(more) - usize::from(more.back);
+            let start = more.len as usize - usize::from(more.back);
             let rest = facts.path.as_bytes().get(start..).unwrap_or_default();
             if !self.automata.matches(more.automaton, rest) {
                 return false;
             }
-        } else if more.is_searched {
+        } else if more.traits & Traits::SEARCHED != 0 {
             let Some(PathRule::Matches(pattern)) = rule().map(|rule| &rule.path) else {
                 return false; // Never: it was made of one.
             };
@@ -330,13 +373,6 @@ impl Index {
     }
 }
 
-impl Leaf {
-    #[inline]
-    fn literal_len(&self, more: &More) -> usize {
-        more.before as usize + usize::from(self.end_len)
-    }
-}
-
 /// What follows so many bytes of a path, as one of [`Traits`].
 #[inline]
 fn behind(path: &[u8], len: usize) -> u8 {
@@ -354,12 +390,10 @@ fn equal_bytes(one: &[u8], other: &[u8]) -> usize {
     pairs.take_while(|(a, b)| a == b).count()
 }
 
-/// With how many equal bytes a short text and another one begin.
+/// With how many equal bytes a text of so many bytes and another one begin, where so many of the lowest bits of their first bytes are equal.
 #[inline]
-fn begin_alike(short: [u8; END_MAX], len: usize, other: &[u8]) -> usize {
-    let difference = u128::from_le_bytes(short) ^ up_to_16(other);
-    let equal = difference.trailing_zeros() as usize / 8;
-    equal.min(len).min(other.len())
+fn equal_of(bits: u32, len: usize, other: &[u8]) -> usize {
+    (bits as usize / 8).min(len).min(other.len())
 }
 
 /// The first bytes of a text, with zeros where it is shorter.
@@ -372,16 +406,25 @@ fn up_to_16(text: &[u8]) -> u128 {
         let [first, last] = [first, last].map(|word| u128::from(u64::from_le_bytes(*word)));
         return first | last << (8 * (text.len() - 8));
     }
+    u128::from(up_to_8(text))
+}
+
+/// The same of the first eight bytes.
+#[inline]
+fn up_to_8(text: &[u8]) -> u64 {
+    if let Some(first) = text.first_chunk::<8>() {
+        return u64::from_le_bytes(*first);
+    }
     if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let [first, last] = [first, last].map(|word| u128::from(u32::from_le_bytes(*word)));
+        let [first, last] = [first, last].map(|word| u64::from(u32::from_le_bytes(*word)));
         return first | last << (8 * (text.len() - 4));
     }
     let bytes = text.iter().rev();
-    bytes.fold(0, |word, byte| word << 8 | u128::from(*byte))
+    bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// So many lines of leaves are asked for: ten leaves have room there.
-const LEAF_LINES: usize = 5;
+/// So many lines of leaves are asked for: nine leaves have room there, wherever the first begins.
+const LEAF_LINES: usize = 3;
 
 /// The bit of a standard method (RFC 9110 §9.3, RFC 5789); none of any other, CONNECT included.
 #[inline]
@@ -407,19 +450,18 @@ mod tests {
     fn the_first_bytes_of_a_text_of_any_length_are_a_word() {
         for len in 0..40_usize {
             let text: Vec<u8> = (1..).take(len).collect();
-            let mut expected = [0; END_MAX];
+            let mut expected = [0; NEAR_MAX];
             for (to, from) in expected.iter_mut().zip(&text) {
                 *to = *from;
             }
             assert_eq!(up_to_16(&text).to_le_bytes(), expected, "{len}");
-            for short in 0..=END_MAX {
+            assert_eq!(up_to_8(&text).to_le_bytes(), expected[..END_MAX], "{len}");
+            for short in 0..=NEAR_MAX {
                 let mut ends = expected;
                 ends.iter_mut().skip(short).for_each(|byte| *byte = 0);
-                assert_eq!(
-                    begin_alike(ends, short, &text),
-                    short.min(len),
-                    "{len} {short}"
-                );
+                let difference = u128::from_le_bytes(ends) ^ up_to_16(&text);
+                let equal = equal_of(difference.trailing_zeros(), short, &text);
+                assert_eq!(equal, short.min(len), "{len} {short}");
             }
         }
     }

@@ -29,6 +29,7 @@ pub(super) struct Names {
 pub(super) struct Name {
     /// In lower case, with a dot before it where names below are meant.
     text: NearText,
+    is: Root,
     below: Root,
     /// The longest name with a dot that it ends with, or [`NONE`].
     outer: u32,
@@ -37,14 +38,26 @@ pub(super) struct Name {
 const _: () = assert!(size_of::<Name>() == 64, "a name is one cache line");
 
 #[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 struct Slot {
     /// Of the name's hash, so that other names need not be looked at.
     tag: u32,
     /// [`NONE`] where there is none.
     name: u32,
-    /// Those of the name: so they are on their way while the name is compared.
-    trees: Trees,
+    /// The tree of the name, and its first leaf with the side that the tree is of: so they are on their way while the name is.
+    root: Root,
+    leaves: u32,
 }
+
+/// Which tree of a name, as a bit beside the place of its first leaf. A name that has both says so itself.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Side {
+    Is = 1 << 30,
+    Below = 1 << 31,
+}
+
+const _: () = assert!(size_of::<Slot>() == 16, "a cache line has four slots");
 
 /// What a name leads to.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +95,7 @@ impl Names {
             let text = made.near_text(name);
             made.all.push(Name {
                 text,
+                is: trees.is,
                 below: trees.below,
                 outer: outer.copied().unwrap_or(NONE),
             });
@@ -96,11 +110,8 @@ impl Names {
         let free = Slot {
             tag: 0,
             name: NONE,
-            trees: Trees {
-                is: Root::EMPTY,
-                below: Root::EMPTY,
-                leaves: 0,
-            },
+            root: Root::EMPTY,
+            leaves: 0,
         };
         self.slots = vec![free; (2 * names.len()).next_power_of_two()];
         let last = self.slots.len() - 1;
@@ -115,7 +126,12 @@ impl Names {
                 *slot = Slot {
                     tag: tag_of(hash),
                     name: number,
-                    trees: *trees,
+                    root: if trees.is == Root::EMPTY {
+                        trees.below
+                    } else {
+                        trees.is
+                    },
+                    leaves: trees.leaves | side_of(trees),
                 };
             }
         }
@@ -129,24 +145,29 @@ impl Names {
         })
     }
 
-    /// The longest name that a host is, or is below of, and the tree of the paths of the host there. What may be the trees is told to
-    /// `foresee` before that is sure.
+    /// How many bytes the slots take, and how many the names.
+    pub(super) fn sizes(&self) -> [usize; 2] {
+        let names = size_of_val(self.all.as_slice()) + self.texts.len();
+        [size_of_val(self.slots.as_slice()), names]
+    }
+
+    /// The longest name that a host is, or is below of, and the tree of the paths of the host there. What may be a tree of it and its first
+    /// leaf is told to `foresee` before that is sure.
     #[inline]
-    pub(super) fn longest(&self, host: &[u8], foresee: impl Fn(&Trees)) -> Option<(&Name, Root)> {
+    pub(super) fn longest(
+        &self,
+        host: &[u8],
+        foresee: impl Fn(Root, u32),
+    ) -> Option<(&Name, Root)> {
         if self.slots.is_empty() || host.len() > HOST_BYTES_MAX {
             return None;
         }
-        match self.named(host, &foresee) {
-            Some((name, trees)) => Some((name, trees.is)),
-            None => {
-                let (name, trees) = self.longest_below(host, &foresee)?;
-                Some((name, trees.below))
-            }
-        }
+        self.named(host, Side::Is, &foresee)
+            .or_else(|| self.longest_below(host, &foresee))
     }
 
     /// The longest name with a dot before it that a host ends with.
-    fn longest_below(&self, host: &[u8], foresee: &impl Fn(&Trees)) -> Option<(&Name, &Trees)> {
+    fn longest_below(&self, host: &[u8], foresee: &impl Fn(Root, u32)) -> Option<(&Name, Root)> {
         let [near_lens, far_lens @ ..] = &self.lens;
         if far_lens.iter().any(|lens| *lens != 0) {
             return self.longest_of_far(host);
@@ -160,7 +181,7 @@ impl Names {
         while lens != 0 {
             let highest = lens.ilog2();
             let start = host.len().checked_sub(highest as usize + 1)?;
-            if let Some(found) = self.named(host.get(start..)?, foresee) {
+            if let Some(found) = self.named(host.get(start..)?, Side::Below, foresee) {
                 return Some(found);
             }
             lens ^= 1 << highest;
@@ -170,11 +191,12 @@ impl Names {
 
     /// The same where names are longer than 64 bytes, which is rare.
     #[cold]
-    fn longest_of_far(&self, host: &[u8]) -> Option<(&Name, &Trees)> {
+    fn longest_of_far(&self, host: &[u8]) -> Option<(&Name, Root)> {
         let dots = memchr::memrchr_iter(b'.', host).take(self.dots_max);
         let ends = dots.filter_map(|dot| host.get(dot..));
         let ends = ends.filter(|end| self.has_len(end.len()));
-        ends.filter_map(|end| self.named(end, &|_| ())).last()
+        ends.filter_map(|end| self.named(end, Side::Below, &|_, _| ()))
+            .last()
     }
 
     /// The longest name around a name, and the tree of the paths below it.
@@ -189,7 +211,12 @@ impl Names {
         self.lens.get(word).is_some_and(|word| word >> bit & 1 != 0)
     }
 
-    fn named(&self, host: &[u8], foresee: &impl Fn(&Trees)) -> Option<(&Name, &Trees)> {
+    fn named(
+        &self,
+        host: &[u8],
+        side: Side,
+        foresee: &impl Fn(Root, u32),
+    ) -> Option<(&Name, Root)> {
         let hash = hash(self.seed, host);
         let last = self.slots.len() - 1;
         let mut place = place_of(hash) & last;
@@ -199,12 +226,17 @@ impl Names {
                 return None;
             }
             if slot.tag == tag_of(hash) {
-                foresee(&slot.trees);
+                foresee(slot.root, slot.leaves & !SIDES);
                 let name = self.all.get(slot.name as usize)?;
                 let text = name.text.bytes(&self.texts);
                 // Nearly all hosts come in lower case.
                 if are_equal(host, text) || host.eq_ignore_ascii_case(text) {
-                    return Some((name, &slot.trees));
+                    let root = match side {
+                        _ if slot.leaves & side as u32 != 0 => slot.root,
+                        Side::Is => name.is,
+                        Side::Below => name.below,
+                    };
+                    return Some((name, root));
                 }
             }
             place = (place + 1) & last;
@@ -246,6 +278,15 @@ fn dots_of(word: u64) -> u64 {
     let dots = !(highest | others) & HIGHEST;
     // Each product of a bit with one of the factor's has a place of its own, and eight of them are the highest byte.
     (dots >> 7).wrapping_mul(GATHER) >> 56
+}
+
+/// The side of the only tree, as a bit; none where there are both.
+fn side_of(trees: &Trees) -> u32 {
+    match (trees.is == Root::EMPTY, trees.below == Root::EMPTY) {
+        (false, true) => Side::Is as u32,
+        (true, false) => Side::Below as u32,
+        _ => 0,
+    }
 }
 
 /// The word of a set of lengths, and its bit; of a length above 0.
@@ -295,6 +336,8 @@ fn tag_of(hash: u64) -> u32 {
     u32::try_from(hash >> 32).unwrap_or_default() // It has 32 bits.
 }
 
+/// All bits of [`Side`].
+const SIDES: u32 = Side::Is as u32 | Side::Below as u32;
 /// What tells lower case from upper case, in each byte of a word.
 const LOWER: u64 = 0x2020_2020_2020_2020;
 /// One in each byte.
@@ -335,7 +378,7 @@ mod tests {
     /// The names that a host belongs to, from the longest on, by place in the list.
     fn check(list: &[&str], host: &str, expected: &[usize]) {
         let (names, roots) = names(list);
-        let first = names.longest(host.as_bytes(), |_| ());
+        let first = names.longest(host.as_bytes(), |_, _| ());
         let all = std::iter::successors(first, |(name, _)| names.outer(name));
         let found: Vec<usize> = all
             .map(|(_, root)| {
@@ -424,12 +467,12 @@ mod tests {
         let (names, _) = names(&all.iter().map(String::as_str).collect::<Vec<_>>());
         for name in &all {
             let (found, _) = names
-                .longest(name.to_ascii_uppercase().as_bytes(), |_| ())
+                .longest(name.to_ascii_uppercase().as_bytes(), |_, _| ())
                 .unwrap();
             assert_eq!(found.text.bytes(&names.texts), name.as_bytes());
             assert!(
                 names
-                    .longest(format!("x{name}").as_bytes(), |_| ())
+                    .longest(format!("x{name}").as_bytes(), |_, _| ())
                     .is_none_or(
                         |(found, _)| found.text.bytes(&names.texts) == name.as_bytes()
                             && name.starts_with('.')
@@ -446,7 +489,7 @@ mod tests {
                 let mut other = name.clone().into_bytes();
                 other[at] = b'm';
                 let (names, _) = names(&[&name]);
-                assert!(names.longest(&other, |_| ()).is_none(), "{len} {at}");
+                assert!(names.longest(&other, |_, _| ()).is_none(), "{len} {at}");
                 assert_ne!(hash(7, name.as_bytes()), hash(7, &other), "{len} {at}");
             }
         }
