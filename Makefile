@@ -28,6 +28,7 @@ PLANT ?=
 DIR ?=
 CHECK ?=
 SIM_FLAGS ?=
+SCALE_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
 SECONDS ?= 60
@@ -38,7 +39,7 @@ VOLUME ?= 100000
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build release run test check check-deep sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-tour bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
+.PHONY: help build release run test check check-deep scale sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-tour bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +81,10 @@ sim: ## Play seeds of the simulated proxy, reloads and upgrades included (SEEDS,
 	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example sim
 	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/sim --seeds $(SEEDS) --first $(FIRST) $(if $(PLANT),--plant $(PLANT)) $(SIM_FLAGS) \
 		--revision "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+
+scale: ## Count in simulation what a request costs with 1 to 64 workers and 1,000 to 100,000 connections (SCALE_FLAGS); see docs/scale.md
+	@$(CARGO) build --quiet --profile sim --locked -p hp-proxy --features sim --example scale
+	@$(or $(CARGO_TARGET_DIR),target)/sim/examples/scale $(SCALE_FLAGS)
 
 fuzz: ## Fuzz each target for SECONDS (TARGETS=...), from the committed corpus; installs cargo-fuzz and a nightly compiler
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked

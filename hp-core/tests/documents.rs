@@ -13,7 +13,12 @@ fn tests_that_the_threat_model_names_exist() {
     check("docs/threat-model.md", 30);
 }
 
-/// Else the two above could never fail.
+#[test]
+fn tests_that_the_page_about_scale_names_exist() {
+    check("docs/scale.md", 9);
+}
+
+/// Else those above could never fail.
 #[test]
 fn a_row_without_a_test_and_a_test_that_does_not_exist_are_told() {
     let tree = Tree::read();

@@ -106,6 +106,9 @@ const ROOMS_WITHOUT_AWAIT: &[&str] = &[
     "hp-proxy/src/upstream/retry_budget.rs",
 ];
 
+/// Where all memory is listed that threads share.
+const SHARED_MEMORY_PAGE: &str = "docs/scale.md";
+
 /// What a session is derived from, and what people open first.
 const SESSION_FILES: &[&str] = &["README.md", "env.json", "plan.toml", "summary.json"];
 
@@ -177,6 +180,11 @@ fn markdown_has_one_title_and_no_path_of_a_machine() {
 #[test]
 fn clocks_and_sockets_stay_in_the_drivers() {
     check_each(is_rust, clocks_and_sockets);
+}
+
+#[test]
+fn where_threads_meet_is_listed() {
+    report(&meeting_places(&tree()));
 }
 
 #[test]
@@ -481,6 +489,39 @@ fn clock_and_socket_words(text: &str) -> Vec<(usize, String)> {
             found.push((*line, (*word).to_owned() + after(1) + after(2)));
         }
     }
+    found
+}
+
+/// Files of the programs' workers that name an atomic, a lock, a channel or a counted reference, against the rows of a page that says of each
+/// who writes there and who reads.
+fn meeting_places(files: &[(String, String)]) -> Vec<String> {
+    let is_of_workers =
+        |path: &str| path.starts_with("hp-core/src/") || path.starts_with("hp-proxy/src/");
+    let meets = |text: &str| {
+        let code = without_tests(text);
+        let words = tokens(&code);
+        let mut trios = words.windows(3);
+        // The tally of lines is no place to meet.
+        trios.any(|trio| trio[0].1 == "sync" && trio[1].1 == "::" && trio[2].1 != "lines")
+    };
+    let page = files.iter().find(|(path, _)| path == SHARED_MEMORY_PAGE);
+    let page = page.map_or("", |(_, text)| text.as_str());
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `hp-"));
+    let listed: Vec<String> = rows
+        .filter_map(|row| row.split_once('`'))
+        .map(|(path, _)| format!("hp-{path}"))
+        .collect();
+    let met: Vec<&String> = files
+        .iter()
+        .filter(|(path, text)| is_rust(path) && is_of_workers(path) && meets(text))
+        .map(|(path, _)| path)
+        .collect();
+    let unlisted = met.iter().filter(|path| !listed.contains(path));
+    let mut found: Vec<String> = unlisted
+        .map(|path| format!("{path}: threads meet here, and {SHARED_MEMORY_PAGE} does not say who"))
+        .collect();
+    let stale = listed.iter().filter(|path| !met.contains(path));
+    found.extend(stale.map(|path| format!("{SHARED_MEMORY_PAGE}: no threads meet in {path}")));
     found
 }
 

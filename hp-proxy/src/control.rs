@@ -11,12 +11,13 @@
 
 use crate::admin::order::Order;
 use crate::config::overlay::Hold;
+use hp_core::base::sync::{Arc, Mutex, MutexGuard};
 use hp_core::sys::event::EventFd;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 /// What the main thread can be asked to do.

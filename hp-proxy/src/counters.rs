@@ -2,14 +2,14 @@
 //! serves one connection after another, from which the next thread of that number takes it over.
 
 use crossbeam_utils::CachePadded;
-use hp_core::obs::metrics::Counter;
-use std::fmt;
 #[expect(
     clippy::disallowed_types,
     reason = "rows are shared once, when the workers start"
 )]
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use hp_core::base::sync::Arc;
+use hp_core::base::sync::{AtomicBool, AtomicU32, Ordering};
+use hp_core::obs::metrics::Counter;
+use std::fmt;
 use std::time::Duration;
 
 /// One worker's row.

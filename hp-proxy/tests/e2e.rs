@@ -287,7 +287,7 @@ mod among_workers {
                         a_request_is_served_by_what_another_worker_does_not_need,
                         a_backend_has_fewer_connections_where_workers_borrow;
                     process:
-                        eight_connections_are_shared_by_two_workers;
+                        connections_are_shared_evenly_by_two_workers;
                     multiplex:
                         requests_of_many_clients_come_over_one_connection;
                 }

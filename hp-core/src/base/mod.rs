@@ -1,5 +1,5 @@
 //! Things a standard library could have had. Knows nothing of sockets, tasks or protocols.
 
 pub mod slab;
-pub(crate) mod sync;
+pub mod sync;
 pub mod units;

@@ -37,6 +37,18 @@ enum State<T> {
     Occupied(T),
 }
 
+/// How much room a table takes.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Places that have an occupant.
+    pub occupied: usize,
+    /// Places that there is memory for: a table that grows doubles it.
+    pub reserved: usize,
+    /// Bytes of a place, without what its occupant has elsewhere.
+    pub bytes_each: usize,
+}
+
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self::new()
@@ -52,6 +64,17 @@ impl<T> Slab<T> {
             free_head: NO_INDEX,
             len: 0,
             first_generation: 0,
+        }
+    }
+
+    /// How much room it takes now.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            occupied: self.len as usize,
+            reserved: self.entries.capacity(),
+            bytes_each: size_of::<Entry<T>>(),
         }
     }
 

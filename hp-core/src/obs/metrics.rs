@@ -1,6 +1,6 @@
 //! Counters that one worker writes and anybody may read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::{AtomicU64, Ordering};
 
 /// A number that only its owner changes: a load and a store, no locked instruction. Readers see a recent value.
 #[derive(Debug, Default)]

@@ -12,7 +12,11 @@
 use super::Rt;
 use super::driver::Io;
 use super::task::{Entered, TASKS_MAX, TaskId, has_local, take_local};
+#[cfg(feature = "sim")]
+use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
+#[cfg(feature = "sim")]
+use crate::base::sync::lines::unseen;
 use crate::sys::cpu::prefetch;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,6 +35,8 @@ pub(super) struct Executor {
     punctual: RefCell<Vec<TaskId>>,
     panics: Cell<u64>,
     running: Cell<bool>,
+    #[cfg(feature = "sim")]
+    polls: Cell<u64>,
 }
 
 struct Task {
@@ -50,7 +56,21 @@ impl Executor {
             punctual: RefCell::default(),
             panics: Cell::new(0),
             running: Cell::new(false),
+            #[cfg(feature = "sim")]
+            polls: Cell::new(0),
         }
+    }
+
+    /// How often a task was given its turn.
+    #[cfg(feature = "sim")]
+    pub(super) fn polls(&self) -> u64 {
+        self.polls.get()
+    }
+
+    /// How much room its tasks take, without what they hold.
+    #[cfg(feature = "sim")]
+    pub(super) fn places(&self) -> Places {
+        self.tasks.borrow().places()
     }
 
     pub(super) fn panics(&self) -> u64 {
@@ -160,6 +180,7 @@ impl Rt {
         self.run_tasks(nobody);
         self.spread_wakes(nobody);
         self.exchange_with_kernel(true);
+        self.spread_wakes(nobody); // The thread leaves this runtime, whose wakes are its own still.
     }
 
     /// Lets no other task run any more in this turn. For the main task of a program in a world, as its last act: elsewhere its
@@ -176,8 +197,7 @@ impl Rt {
         let is_due = self
             .next_timer()
             .is_some_and(|timer| timer <= self.0.kernel.now());
-        let is_woken = !self.0.slot.remote().prepare_to_sleep();
-        self.0.slot.remote().wake_up();
+        let is_woken = unseen(|| self.0.slot.remote().is_woken());
         is_due
             || is_woken
             || !self.0.executor.queue.borrow().is_empty()
@@ -360,6 +380,8 @@ impl Rt {
             };
             (future, task.waker.clone())
         };
+        #[cfg(feature = "sim")]
+        executor.polls.set(executor.polls.get() + 1);
         self.0.io.borrow_mut().refill_budget();
         let mut cx = Context::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));

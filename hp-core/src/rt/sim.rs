@@ -3,7 +3,13 @@
 //! The drivers and everything above them run as they are; only the kernel is another one. A world picks by chance which
 //! of its runtimes has the next turn, and when none has anything to do it moves the clock to the next event.
 
-pub use super::driver::sim::{Chance, Counts, Fault, Frequency, Link, Profile};
+mod work;
+
+pub use super::driver::sim::{Calls, Chance, Counts, Fault, Frequency, Link, Profile};
+
+pub use crate::base::slab::Places;
+pub use crate::base::sync::lines;
+pub use work::{Footprint, Work};
 
 use super::driver::Kernel;
 use super::driver::sim::SimKernel;
@@ -352,6 +358,12 @@ impl Host {
     /// How many bytes each socket that it makes from now on takes in either direction.
     pub fn set_buffer_bytes(&self, bytes: usize) {
         self.kernel.set_buffer_bytes(bytes);
+    }
+
+    /// What its programs have asked of its kernel so far.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.kernel.calls()
     }
 
     /// How many descriptors its programs have open.

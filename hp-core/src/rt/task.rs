@@ -9,13 +9,16 @@
     reason = "wakes from foreign threads are rare and cross by a lock"
 )]
 
+#[cfg(feature = "sim")]
+use crate::base::sync::lines::{Actor, act_as};
 use crate::base::sync::{
-    AtomicBool, GlobalMutex, GlobalMutexGuard, Mutex, MutexGuard, Ordering, fence,
+    Arc, AtomicBool, GlobalMutex, GlobalMutexGuard, Mutex, MutexGuard, Ordering, fence,
 };
 use crate::sys::event::EventFd;
+use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 /// Names one task of one runtime.
@@ -64,7 +67,8 @@ impl TaskId {
 #[derive(Debug)]
 pub(crate) struct RuntimeSlot {
     index: u32,
-    remote: Arc<Remote>,
+    /// In lines of its own: its owner writes there in every turn that may sleep.
+    remote: Arc<CachePadded<Remote>>,
     next_generation: Cell<u32>,
 }
 
@@ -74,7 +78,7 @@ impl RuntimeSlot {
     /// # Errors
     /// `QuotaExceeded` when 16,384 runtimes exist; what `eventfd(2)` answers.
     pub(crate) fn take() -> io::Result<Self> {
-        let remote = Arc::new(Remote::new()?);
+        let remote = Arc::new(CachePadded::new(Remote::new()?));
         let mut table = runtimes();
         let vacant = table.iter().position(|place| place.remote.is_none());
         let index = match vacant {
@@ -111,6 +115,12 @@ impl RuntimeSlot {
         }
     }
 
+    /// Under which number it writes and reads where others do, too.
+    #[cfg(feature = "sim")]
+    pub(crate) fn actor(&self) -> Actor {
+        Actor(self.index)
+    }
+
     /// Where other threads leave their wakes.
     pub(crate) fn remote(&self) -> &Remote {
         &self.remote
@@ -120,6 +130,8 @@ impl RuntimeSlot {
     pub(crate) fn enter(&self) -> Entered {
         CURRENT.with(|current| {
             hand_over(current);
+            #[cfg(feature = "sim")]
+            act_as(Actor(self.index));
             Entered {
                 outer: current.slot.replace(self.index),
             }
@@ -146,6 +158,8 @@ impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.with(|current| {
             hand_over(current);
+            #[cfg(feature = "sim")]
+            act_as(Actor(self.outer));
             current.slot.set(self.outer);
         });
     }
@@ -190,6 +204,12 @@ impl Remote {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst); // With the one in `push`: one of the two sees what the other has stored.
         !self.pending.load(Ordering::Acquire)
+    }
+
+    /// Whether a wake has come. For a world that gives turns to who has something to do, and in which nobody sleeps.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_woken(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
     }
 
     /// Ends what [`Remote::prepare_to_sleep`] announced.
@@ -258,7 +278,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 struct Place {
-    remote: Option<Arc<Remote>>,
+    remote: Option<Arc<CachePadded<Remote>>>,
     next_generation: u32,
 }
 
@@ -287,6 +307,8 @@ pub(crate) const RUNTIMES_MAX: u32 = 1 << RUNTIME_BITS;
 /// Tasks that a runtime may have at once, the root included.
 pub(crate) const TASKS_MAX: u32 = 1 << INDEX_BITS;
 const NO_RUNTIME: u32 = u32::MAX;
+#[cfg(feature = "sim")]
+const _: () = assert!(NO_RUNTIME == Actor::NOBODY.0);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@
 //! covers their deadline, never before it. Knows no clock: time is an argument.
 
 use super::time::Instant;
+#[cfg(feature = "sim")]
+use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 
 /// Names one armed timer.
@@ -19,6 +21,9 @@ pub(crate) struct Wheel<T> {
     earliest: u64,
     levels: [Level; LEVELS],
     entries: Slab<Entry<T>>,
+    /// Entries linked and unlinked, and searches for the next one.
+    #[cfg(feature = "sim")]
+    steps: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,8 @@ impl<T> Wheel<T> {
             earliest: NO_TICK,
             levels: [empty; LEVELS],
             entries: Slab::new(),
+            #[cfg(feature = "sim")]
+            steps: 0,
         }
     }
 
@@ -87,6 +94,10 @@ impl<T> Wheel<T> {
             return None;
         }
         loop {
+            #[cfg(feature = "sim")]
+            {
+                self.steps += 1;
+            }
             let next = self.next_slot();
             self.earliest = next.map_or(NO_TICK, |(_, _, start)| start);
             let Some((level, slot, start)) = next.filter(|(_, _, start)| *start <= now_tick) else {
@@ -109,6 +120,18 @@ impl<T> Wheel<T> {
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         let is_armed = self.earliest != NO_TICK;
         is_armed.then(|| Instant::from_nanos(self.earliest.saturating_mul(TICK_NANOS)))
+    }
+
+    /// How much has been done to its entries so far.
+    #[cfg(feature = "sim")]
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// How much room it takes now.
+    #[cfg(feature = "sim")]
+    pub(crate) fn places(&self) -> Places {
+        self.entries.places()
     }
 
     /// How many timers are armed.
@@ -138,6 +161,10 @@ impl<T> Wheel<T> {
     }
 
     fn link(&mut self, place: u32) {
+        #[cfg(feature = "sim")]
+        {
+            self.steps += 1;
+        }
         let elapsed = self.elapsed;
         let entry = self.entry(place);
         let level = level_for(elapsed + 1, entry.tick);
@@ -154,6 +181,10 @@ impl<T> Wheel<T> {
     }
 
     fn unlink(&mut self, place: u32) {
+        #[cfg(feature = "sim")]
+        {
+            self.steps += 1;
+        }
         let entry = self.entry(place);
         let (previous, next) = (entry.previous, entry.next);
         let (level, slot) = (usize::from(entry.level), usize::from(entry.slot));

@@ -3,8 +3,8 @@
 use crate::reading::Split;
 use crate::{
     Exception, SOURCE_LINES_MAX, arrows, awaits, clocks_and_sockets, core_manifest, leftovers,
-    length, markdown, names, results, says_unsafe, simulation, stale, unsafe_outside_islands,
-    unsafe_without_safety,
+    length, markdown, meeting_places, names, results, says_unsafe, simulation, stale,
+    unsafe_outside_islands, unsafe_without_safety,
 };
 
 fn catches(found: &[String], what: &str) {
@@ -70,6 +70,26 @@ fn planted_arrows_are_seen() {
         &core_manifest("hp-core/Cargo.toml", "[dependencies]\nhp-echo = 1"),
         "hp-echo",
     );
+}
+
+#[test]
+fn a_planted_lock_is_seen_where_no_page_lists_it() {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let page = |text| file("docs/scale.md", text);
+    let lock = file("hp-proxy/src/a.rs", "use std::sync::Mutex;");
+    let tested = file(
+        "hp-core/src/b.rs",
+        "#[cfg(test)]\nmod tests { use std::sync::Mutex; }",
+    );
+    let row = "| `hp-proxy/src/a.rs` | all | all |\n";
+    let check = |files: &[_]| meeting_places(files);
+    assert_eq!(
+        check(&[page(row), lock.clone(), tested]),
+        Vec::<String>::new()
+    );
+    catches(&check(&[page("words\n"), lock.clone()]), "a.rs");
+    catches(&check(&[lock]), "a.rs");
+    catches(&check(&[page(row)]), "no threads meet in hp-proxy/src/a.rs");
 }
 
 #[test]

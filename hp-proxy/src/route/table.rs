@@ -9,14 +9,14 @@ mod names;
 use super::radix::Root;
 use super::rule::{PathRule, Refused, Rule};
 use super::{Facts, RouteId};
-use index::Index;
-use names::Name;
-use std::cmp::Reverse;
 #[expect(
     clippy::disallowed_types,
     reason = "plans that have the same routes share them; no request counts references"
 )]
-use std::sync::Arc;
+use hp_core::base::sync::Arc;
+use index::Index;
+use names::Name;
+use std::cmp::Reverse;
 
 /// The routes. Built once; a clone is the same table.
 #[derive(Clone, Debug)]

@@ -27,6 +27,7 @@ use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
 use crate::route::table;
 use crate::upstream::{Letter, OpenTotal, Siblings, Upstream};
+use hp_core::base::sync::{AtomicU32, Ordering};
 use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
 use hp_core::rt::lifecycle::{Table, enter};
@@ -41,7 +42,6 @@ use std::collections::btree_map::Entry;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -108,7 +108,7 @@ pub struct Threads {
     clippy::disallowed_types,
     reason = "the count is shared once, when the threads are hired"
 )]
-type Bringing = std::sync::Arc<AtomicU32>;
+type Bringing = hp_core::base::sync::Arc<AtomicU32>;
 
 impl Threads {
     /// A crew to which so many workers bring connections.

@@ -9,15 +9,16 @@ use crate::route::table::Table;
 use crate::upstream::balance::Balancing;
 use crate::upstream::sticky::Cookies;
 use crate::upstream::{Borrow, Bounds, Identity, OpenTotal, Settings, SharedLedger, Term};
-use hp_core::rt::{Engine, Instant};
-use std::collections::BTreeMap;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
 #[expect(
     clippy::disallowed_types,
     reason = "a plan is shared when workers start and when a plan follows another; no request counts references"
 )]
-use std::sync::{Arc, Mutex, PoisonError};
+use hp_core::base::sync::{Arc, Mutex};
+use hp_core::base::sync::{AtomicU32, Ordering};
+use hp_core::rt::{Engine, Instant};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The plan as threads share it, with what they share under it.

@@ -8,10 +8,11 @@ use super::balance::Balancing;
 use super::endpoint::{Identity, Idle};
 use super::ledger::Ledger;
 use crate::live::Conns;
+use hp_core::base::sync::{Arc, Mutex, MutexGuard};
 use hp_core::rt::{Instant, Rt};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 

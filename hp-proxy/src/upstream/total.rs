@@ -4,8 +4,8 @@
     clippy::disallowed_types,
     reason = "ledgers that threads share count together; no request counts, only connections that begin and end"
 )]
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use hp_core::base::sync::Arc;
+use hp_core::base::sync::{AtomicU32, Ordering};
 
 /// A count that several ledgers keep. Relaxed: it is a bound to be looked at, and orders nothing.
 #[derive(Clone, Debug, Default)]

@@ -163,26 +163,57 @@ pub(crate) fn sigint_drains_and_sigusr1_and_sighup_do_not(engine: Engine) {
     );
 }
 
-pub(crate) fn eight_connections_are_shared_by_two_workers(engine: Engine) {
-    let backend = Backend::new();
-    let proxy = Proxy::start(engine, &format!("--workers 2 --backend {}", backend.addr));
-    let mut clients: Vec<Peer> = (0..8).map(|_| proxy.asked(GET)).collect();
-    // All wait at once, so that each has a connection of its own.
-    let mut upstreams: Vec<Peer> = clients.iter().map(|_| backend.request().0).collect();
-    for upstream in &mut upstreams {
-        upstream.send(OK);
-    }
-    for client in &mut clients {
-        assert_eq!(client.response().body, b"hi");
+/// How many connections each of two workers has when so many are open, which came in this way.
+fn shares(engine: Engine, conns: usize, way: Way) -> [u32; 2] {
+    let name = engine.flag().trim_start_matches("--engine ");
+    let text = format!(
+        "workers = 2\nengine = \"{name}\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+         [[route]]\nanswer = {{ status = 204 }}\n"
+    );
+    let proxy = Proxy::start_from_file_as_it_is(engine, &text);
+    let mut clients: Vec<Peer> = Vec::new();
+    match way {
+        Way::AtOnce => {
+            clients.extend((0..conns).map(|_| proxy.asked(GET)));
+            for client in &mut clients {
+                assert_eq!(client.response().status(), 204);
+            }
+        }
+        Way::OneByOne => {
+            for _ in 0..conns {
+                let mut client = proxy.asked(GET);
+                assert_eq!(client.response().status(), 204);
+                clients.push(client);
+            }
+        }
     }
     let counts = proxy.counts();
+    assert_eq!(counts["connections open"], conns.to_string());
     let shares = counts["accepted by each worker"].split_whitespace();
     let shares: Vec<u32> = shares.map(|share| share.parse().unwrap()).collect();
-    assert_eq!(shares.iter().sum::<u32>(), 8);
-    assert!(
-        shares.iter().all(|share| (3..=5).contains(share)),
-        "{shares:?}"
-    );
+    shares.try_into().unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// All are connected before the first of them is answered.
+    AtOnce,
+    /// Each comes when the one before has been answered.
+    OneByOne,
+}
+
+pub(crate) fn connections_are_shared_evenly_by_two_workers(engine: Engine) {
+    for way in [Way::AtOnce, Way::OneByOne] {
+        for (conns, most_off) in [(8, 1), (100, 2)] {
+            let [one, other] = shares(engine, conns, way);
+            let even = u32::try_from(conns).unwrap() / 2;
+            assert_eq!(one + other, even * 2);
+            assert!(
+                one.abs_diff(even) <= most_off,
+                "{conns} {way:?}: {one} and {other}"
+            );
+        }
+    }
 }
 
 /// A datagram for each write: what came in pieces would mix with the words of a successor, which has the same stderr.

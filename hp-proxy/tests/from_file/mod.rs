@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
     /// Of each worker.
     pub(crate) rts: Vec<Rt>,
     mesh: Mesh<Message>,
-    rows: Rows,
+    pub(crate) rows: Rows,
     running: Rc<Cell<u32>>,
 }
 

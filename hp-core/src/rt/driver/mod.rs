@@ -13,6 +13,8 @@ mod stamps;
 mod token;
 mod uring;
 
+#[cfg(feature = "sim")]
+use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 use crate::rt::Engine;
 use crate::rt::RtOptions;
@@ -245,6 +247,24 @@ impl Io {
     #[cfg(feature = "sim")]
     pub(crate) fn has_letters(&self) -> bool {
         self.outbox.has_letters()
+    }
+
+    /// See [`Wheel::steps`].
+    #[cfg(feature = "sim")]
+    pub(crate) fn timer_steps(&self) -> u64 {
+        self.timers.steps()
+    }
+
+    /// How much room its timers take.
+    #[cfg(feature = "sim")]
+    pub(crate) fn timer_places(&self) -> Places {
+        self.timers.places()
+    }
+
+    /// How much room its connections take.
+    #[cfg(feature = "sim")]
+    pub(crate) fn conn_places(&self) -> Places {
+        self.conns.places()
     }
 
     pub(crate) fn timers(&mut self) -> &mut Wheel<TimerOwner> {

@@ -5,8 +5,7 @@
     reason = "the rows are cloned where a worker starts; no request counts references"
 )]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use hp_core::base::sync::{Arc, AtomicU32, Ordering};
 
 /// The rows of all workers.
 #[derive(Clone, Debug)]

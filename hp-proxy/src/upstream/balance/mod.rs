@@ -27,6 +27,7 @@ pub mod round_robin;
 mod suite;
 
 use first::First;
+use hp_core::base::sync::Arc;
 use hp_core::rt::Instant;
 use hp_core::rt::plant::{Plant, is_planted};
 use in_flight::InFlight;
@@ -39,7 +40,6 @@ use rand::Rng;
 use random::Random;
 use rendezvous::Rendezvous;
 use round_robin::RoundRobin;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How endpoints are picked, as a plan names it.

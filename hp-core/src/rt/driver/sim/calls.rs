@@ -1,5 +1,6 @@
 //! The calls on descriptors, answered as Linux answers them for TCP sockets.
 
+use super::descriptors::Names;
 use super::fabric::{FIRST_PORT, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
@@ -16,14 +17,12 @@ pub(super) type Answer<T> = Result<T, i32>;
 impl Fabric {
     /// The socket of a descriptor.
     pub(super) fn at(&self, host: HostId, fd: i32) -> Answer<Key> {
-        let index = usize::try_from(fd).map_err(|_negative| libc::EBADF)?;
-        let known = self.hosts[host].descriptors.get(index).copied();
-        known.flatten().ok_or(libc::EBADF)
+        self.hosts[host].descriptors.at(fd)
     }
 
     /// How many descriptors the programs of a host have open.
     pub(super) fn open_len(&self, host: HostId) -> usize {
-        self.hosts[host].descriptors.iter().flatten().count()
+        self.hosts[host].descriptors.len()
     }
 
     pub(super) fn listen(&mut self, host: HostId, addr: SocketAddr, backlog: u32) -> Answer<i32> {
@@ -73,7 +72,7 @@ impl Fabric {
         };
         let given = match self.strikes(host, Fault::NoDescriptor) {
             true => Err(libc::EMFILE),
-            false => self.give_descriptor(host, child),
+            false => self.hosts[host].descriptors.give(child, Names::Conn),
         };
         let given = match given {
             Ok(given) => given,
@@ -213,15 +212,11 @@ impl Fabric {
 
     pub(super) fn close(&mut self, host: HostId, fd: i32) {
         self.charge();
-        let Ok(key) = self.at(host, fd) else {
-            panic!("descriptor {fd} is closed twice, or was never open");
-        };
+        let taken = self.hosts[host].descriptors.take(fd);
         self.note(Note::Close, i64::from(fd), 0);
-        let index = usize::try_from(fd).expect("an open descriptor is not negative");
-        self.hosts[host].descriptors[index] = None;
-        if self.hosts[host].descriptors.contains(&Some(key)) {
+        let Some(key) = taken else {
             return; // Another descriptor keeps the socket, and what is registered or armed there.
-        }
+        };
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
@@ -242,7 +237,9 @@ impl Fabric {
     pub(super) fn duplicate(&mut self, host: HostId, fd: i32) -> Answer<i32> {
         self.charge();
         let key = self.at(host, fd)?;
-        self.give_descriptor(host, key)
+        let socket = self.sockets.get(key).ok_or(libc::EBADF)?;
+        let names = socket.kind.names();
+        self.hosts[host].descriptors.give_further(key, names)
     }
 
     /// Takes bytes that have arrived, the end, or the error. `take_front` takes as many off the front as it is told.
@@ -374,6 +371,7 @@ impl Fabric {
     }
 
     fn open(&mut self, host: HostId, local: SocketAddr, kind: Kind) -> Answer<(i32, Key)> {
+        let names = kind.names();
         let key = self.sockets.insert(Socket {
             host,
             holder: Holder::Nobody,
@@ -383,7 +381,7 @@ impl Fabric {
             ops: Vec::new(),
             kind,
         });
-        match self.give_descriptor(host, key) {
+        match self.hosts[host].descriptors.give(key, names) {
             Ok(fd) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.holder = Holder::Program(fd);
@@ -395,30 +393,6 @@ impl Fabric {
                 Err(errno)
             }
         }
-    }
-
-    /// The lowest free number, so that a number that is kept too long soon names something else.
-    fn give_descriptor(&mut self, host: HostId, key: Key) -> Answer<i32> {
-        let host = &mut self.hosts[host];
-        let open = host.descriptors.iter().flatten().count();
-        if open >= host.descriptors_max {
-            return Err(libc::EMFILE);
-        }
-        let is_free = |place: &Option<Key>| place.is_none();
-        let free = host
-            .descriptors
-            .iter()
-            .skip(STANDARD_STREAMS)
-            .position(is_free);
-        let index = match free {
-            Some(place) => place + STANDARD_STREAMS,
-            None => {
-                host.descriptors.push(None);
-                host.descriptors.len() - 1
-            }
-        };
-        host.descriptors[index] = Some(key);
-        i32::try_from(index).map_err(|_too_many| libc::EMFILE)
     }
 
     fn draw_port(&mut self, host: HostId) -> u16 {
@@ -438,6 +412,3 @@ pub(super) fn take_front(queue: &mut VecDeque<u8>, place: &mut [u8]) {
     other.copy_from_slice(&back[..other.len()]);
     queue.drain(..place.len());
 }
-
-/// These numbers are taken in every process.
-const STANDARD_STREAMS: usize = 3;

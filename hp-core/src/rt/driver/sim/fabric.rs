@@ -4,6 +4,7 @@
 //! its time. Two things due at once happen in the order in which they were sent.
 
 use super::chance::Chance;
+use super::descriptors::Descriptors;
 use super::fault::{Fault, Faults, Profile};
 use super::log::{Log, Note};
 use super::poller::Readied;
@@ -52,12 +53,20 @@ pub struct Counts {
     pub turns: u64,
 }
 
+/// What the programs of a host have asked of its kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Calls on descriptors, waits, and entries into a ring.
+    pub calls: u64,
+    /// Entries that rings were given.
+    pub entries: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) addr: IpAddr,
-    /// Who has each descriptor; the lowest free number is given first.
-    pub(super) descriptors: Vec<Option<Key>>,
-    pub(super) descriptors_max: usize,
+    pub(super) calls: Calls,
+    pub(super) descriptors: Descriptors,
     pub(super) next_port: u16,
     /// Faults leave its sockets alone.
     pub(super) is_spared: bool,
@@ -137,8 +146,8 @@ impl Fabric {
         }
         self.hosts.push(Host {
             addr,
-            descriptors: vec![None; FIRST_DESCRIPTOR],
-            descriptors_max: DESCRIPTORS_MAX,
+            calls: Calls::default(),
+            descriptors: Descriptors::new(DESCRIPTORS_MAX),
             next_port: FIRST_PORT,
             is_spared: false,
             buffer_bytes: BUFFER_BYTES,
@@ -292,8 +301,6 @@ pub(super) fn nanos_of(length: Duration) -> u64 {
 /// The clock does not begin at zero: nothing may rely on that.
 const START: u64 = 1_000 * NANOS_PER_SECOND;
 pub(super) const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// As in a process that has its three standard streams.
-const FIRST_DESCRIPTOR: usize = 3;
 const DESCRIPTORS_MAX: usize = 65_536;
 pub(super) const FIRST_PORT: u16 = 32_768;
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -6,6 +6,7 @@
 
 mod calls;
 mod chance;
+mod descriptors;
 mod fabric;
 mod fault;
 mod log;
@@ -16,7 +17,7 @@ mod wire;
 
 pub use chance::Chance;
 pub(crate) use fabric::HostId;
-pub use fabric::{Counts, Link};
+pub use fabric::{Calls, Counts, Link};
 pub use fault::{Fault, Frequency, Profile};
 pub(super) use poller::SimPoller;
 pub(super) use ring::{Provided, SimRing};
@@ -142,11 +143,11 @@ impl SimKernel {
     }
 
     pub(crate) fn is_readable(&self, fd: RawFd) -> bool {
-        self.lock().is_readable(self.host, fd)
+        self.lock_for_call().is_readable(self.host, fd)
     }
 
     pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
-        self.lock().unacknowledged(self.host, fd)
+        self.lock_for_call().unacknowledged(self.host, fd)
     }
 
     pub(crate) fn send(&self, fd: RawFd, segments: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -174,7 +175,7 @@ impl SimKernel {
     }
 
     pub(crate) fn close(&self, fd: RawFd) {
-        self.lock().close(self.host, fd);
+        self.lock_for_call().close(self.host, fd);
     }
 
     /// A descriptor that closes when dropped.
@@ -244,11 +245,17 @@ impl SimKernel {
     }
 
     pub(crate) fn set_descriptors_max(&self, descriptors_max: usize) {
-        self.lock().hosts[self.host].descriptors_max = descriptors_max;
+        self.lock().hosts[self.host]
+            .descriptors
+            .set_max(descriptors_max);
     }
 
     pub(crate) fn set_buffer_bytes(&self, bytes: usize) {
         self.lock().hosts[self.host].buffer_bytes = bytes.max(1);
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        self.lock().hosts[self.host].calls
     }
 
     pub(crate) fn open_len(&self) -> usize {
@@ -277,7 +284,7 @@ impl SimKernel {
         timeout: Option<Duration>,
         mut look: impl FnMut(&mut Fabric, HostId) -> bool,
     ) -> io::Result<()> {
-        let mut fabric = self.lock();
+        let mut fabric = self.lock_for_call();
         fabric.charge();
         fabric.settle();
         let until = timeout.map(|timeout| fabric.now.saturating_add(nanos_of(timeout)));
@@ -302,7 +309,14 @@ impl SimKernel {
     }
 
     fn answer<T>(&self, call: impl FnOnce(&mut Fabric, HostId) -> Answer<T>) -> io::Result<T> {
-        call(&mut self.lock(), self.host).map_err(io::Error::from_raw_os_error)
+        call(&mut self.lock_for_call(), self.host).map_err(io::Error::from_raw_os_error)
+    }
+
+    /// For a call that a program makes.
+    fn lock_for_call(&self) -> Guard<'_> {
+        let mut fabric = self.lock();
+        fabric.hosts[self.host].calls.calls += 1;
+        fabric
     }
 
     fn lock(&self) -> Guard<'_> {

@@ -218,6 +218,7 @@ impl SimRing {
     }
 
     fn submit(&mut self, fabric: &mut Fabric, host: HostId, entry: Entry) {
+        fabric.hosts[host].calls.entries += 1;
         match entry {
             Entry::Arm {
                 fd,

@@ -1,5 +1,6 @@
 //! A socket of the simulated kernel: what it holds, and what can be said of it.
 
+use super::descriptors::Names;
 use super::fabric::HostId;
 use crate::base::slab::Key;
 use std::collections::VecDeque;
@@ -34,6 +35,16 @@ pub(super) enum Holder {
 pub(super) enum Kind {
     Listener(Listening),
     Conn(Box<ConnEnd>),
+}
+
+impl Kind {
+    /// What descriptors of it are for.
+    pub(super) fn names(&self) -> Names {
+        match self {
+            Self::Listener(_) => Names::Listener,
+            Self::Conn(_) => Names::Conn,
+        }
+    }
 }
 
 /// A registration with a poller.

@@ -282,14 +282,13 @@ impl Fabric {
     /// One of the sockets that listen on an address; several share its connections.
     fn draw_listener(&mut self, host: HostId, to: SocketAddr) -> Option<Key> {
         let mut listeners = Vec::new();
-        for key in self.hosts[host].descriptors.iter().flatten() {
-            if let Some(socket) = self.sockets.get(*key)
-                && matches!(socket.kind, Kind::Listener(_))
+        for key in self.hosts[host].descriptors.listening() {
+            if let Some(socket) = self.sockets.get(key)
                 && socket.local.port() == to.port()
                 && (socket.local.ip() == to.ip() || socket.local.ip().is_unspecified())
-                && !listeners.contains(key)
+                && !listeners.contains(&key)
             {
-                listeners.push(*key);
+                listeners.push(key);
             }
         }
         let drawn = self.chance.index(listeners.len());
