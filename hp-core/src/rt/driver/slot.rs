@@ -147,6 +147,12 @@ impl ConnSlot {
         }
     }
 
+    /// Lets waiting last; an armed timer will find nothing to do.
+    pub(crate) fn clear_deadline(&mut self) {
+        self.deadline = Instant::NEVER;
+        self.timed_out = false;
+    }
+
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
@@ -176,6 +182,11 @@ impl ConnSlot {
             failed, readable, ..
         } = self.readiness;
         failed && readable && self.rx_end.is_none() && !self.kernel.starved
+    }
+
+    /// Whether a readiness engine has nothing to try before something more is reported. What was received may still be here.
+    pub(crate) fn waits_for_an_edge(&self) -> bool {
+        !self.readiness.readable && self.rx_end.is_none()
     }
 
     /// Whether the peer keeps filling small buffers.

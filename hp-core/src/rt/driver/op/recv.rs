@@ -21,6 +21,15 @@ pub enum Rx {
 impl Io {
     /// Takes the next bytes, or arms a receive and registers the waiter.
     pub(crate) fn poll_recv(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
+        // What was received ahead is the common case: one look at the slot.
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        debug_assert_eq!(slot.phase, Phase::Open);
+        if let Some(lent) = slot.rx.pop() {
+            return Poll::Ready(Ok(Rx::Data(lent)));
+        }
         match self.poll_news(key, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -53,6 +62,10 @@ impl Io {
         if slot.timed_out {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
+        if slot.waits_for_an_edge() && matches!(self.driver, Driver::Poll(_)) {
+            remember(&mut slot.rx_waker, cx.waker());
+            return Poll::Pending;
+        }
         if self.budget == 0 {
             cx.waker().wake_by_ref(); // A peer that always has more must not keep the others waiting.
             return Poll::Pending;
@@ -73,6 +86,10 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
+        if slot.waits_for_an_edge() && matches!(self.driver, Driver::Poll(_)) {
+            remember(&mut slot.rx_waker, cx.waker());
+            return Poll::Pending;
+        }
         if !slot.has_news() {
             self.arm_recv(key);
         }
