@@ -32,6 +32,9 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
         memchr::memchr2(b'\r', b'\n', reason).is_none(),
         "a reason is one line"
     );
+    if status == 200 && reason == b"OK" {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"); // Most.
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(decimal(u64::from(status), &mut [0; DECIMAL_BYTES_MAX]));
     out.push(b' ');
@@ -46,7 +49,6 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
         memchr::memchr2(b'\r', b'\n', value).is_none(),
         "a value is one line"
     );
-    out.reserve(name.len() + value.len() + ": \r\n".len());
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
