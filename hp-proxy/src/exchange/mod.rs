@@ -34,10 +34,12 @@ use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
+use hp_core::wire::forwarding::OriginLines;
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
 use request::{Prepared, Request};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +50,10 @@ struct Client {
     /// Where it arrived.
     listener: ListenerId,
     reader: Reader,
+    /// Who it is; none has a Unix socket.
+    peer: Option<SocketAddr>,
+    /// What backends are told of it.
+    origin: OriginLines,
     /// Where the last exchange became a tunnel, until that begins.
     joined: Option<Box<forward::Joined>>,
 }
@@ -86,12 +92,17 @@ pub(crate) async fn serve(
     listener: ListenerId,
     is_new: bool,
 ) -> Served {
+    let peer = conn.peer_addr();
+    let mut lines = worker.take_scratch();
     let mut client = Client {
         conn,
         listener,
         reader: Reader::new(),
+        peer,
+        origin: OriginLines::of(peer, &mut lines),
         joined: None,
     };
+    worker.give_scratch(lines);
     let mut generation = worker.current();
     let mut is_first = is_new;
     loop {
@@ -185,8 +196,8 @@ async fn receive_request(
     is_first: bool,
 ) -> Result<(Request, Vec<u8>), NoRequest> {
     let mut scan: Option<HeadScan> = None;
-    let mut is_timed = !client.reader.is_empty();
-    let timeout = if is_first || is_timed {
+    let mut is_timed = is_first || !client.reader.is_empty();
+    let timeout = if is_timed {
         generation.plan().timeouts.head
     } else {
         generation.idle_grace()
@@ -211,6 +222,12 @@ async fn receive_request(
                     let mut searched = HeadScan::new(&worker.plan().limits.head);
                     searched.complete(client.reader.bytes());
                     scan = Some(searched);
+                    // Only now: most heads come whole, and need no deadline of their own.
+                    if !is_timed {
+                        is_timed = true;
+                        let deadline = worker.rt().now() + worker.plan().timeouts.head;
+                        client.conn.set_deadline(Some(deadline));
+                    }
                 }
                 Err(error) => {
                     worker.give_scratch(head);
@@ -238,13 +255,6 @@ async fn receive_request(
         };
         if let Some(why) = without_bytes(&filled, client, is_first) {
             return Err(why);
-        }
-        if !is_timed {
-            is_timed = true;
-            if !is_first {
-                let deadline = worker.rt().now() + worker.plan().timeouts.head;
-                client.conn.set_deadline(Some(deadline));
-            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::route::fields::FieldChanges;
 use crate::route::template::Values;
 use crate::shared::Generation;
 use hp_core::rt::net::Conn;
-use hp_core::wire::forwarding::{self, Hop};
+use hp_core::wire::forwarding::{self, Hop, OriginLines};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::RequestError;
@@ -57,13 +57,14 @@ pub(super) fn prepare(
         return Ok(Prepared::Partial);
     };
     let mut facts = head.facts;
-    let peer = client.conn.peer_addr();
+    let peer = client.peer;
     let known = worker.listener(client.listener);
     facts.keep_alive &= known.is_none_or(|known| known.is_open);
     let listener = known.map(|known| &known.listener);
     let sender = Sender {
         forwarding: &plan.forwarding,
         peer,
+        origin: &client.origin,
         is_trusted: listener.is_some_and(|listener| listener.trusts(peer)),
     };
     let mut chosen = Chosen::of_first(worker);
@@ -90,6 +91,8 @@ pub(super) fn prepare(
 pub(super) struct Sender<'a> {
     forwarding: &'a Forwarding,
     pub(super) peer: Option<SocketAddr>,
+    /// What is said of it where nobody before it is believed.
+    origin: &'a OriginLines,
     /// Whether what it says of others is believed.
     pub(super) is_trusted: bool,
 }
@@ -220,6 +223,7 @@ impl Sender<'_> {
         let Self {
             forwarding,
             peer,
+            origin,
             is_trusted,
         } = *self;
         for value in head.fields.all(FieldName::Via) {
@@ -234,7 +238,7 @@ impl Sender<'_> {
         if is_trusted {
             hop.encode_after(&head.fields, out);
         } else {
-            hop.encode_as_first(out);
+            hop.encode_as_first_by(origin, out);
         }
         let is_continued = is_trusted && head.fields.has(FieldName::Forwarded);
         if is_continued || forwarding.writes_forwarded {
