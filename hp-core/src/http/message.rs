@@ -1,7 +1,9 @@
 //! A view over what a connection has received: contiguous where a head needs it, uncopied where it may be.
 
 use crate::rt::net::{Conn, Lent, Rx};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::task::{Context, Poll};
 
 /// Received bytes that the protocol has not consumed.
 ///
@@ -92,14 +94,24 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Conn::recv`].
-    pub async fn fill(&mut self, conn: &Conn) -> io::Result<Filled> {
-        match conn.recv().await? {
-            Rx::Eof => Ok(Filled::Eof),
+    #[inline]
+    pub fn fill(&mut self, conn: &Conn) -> impl Future<Output = io::Result<Filled>> + Unpin {
+        poll_fn(|cx| self.poll_fill(conn, cx))
+    }
+
+    /// The same for futures that are made by hand.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`].
+    #[inline]
+    pub fn poll_fill(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<Filled>> {
+        conn.poll_recv(cx).map_ok(|received| match received {
+            Rx::Eof => Filled::Eof,
             Rx::Data(lent) => {
                 self.push(lent);
-                Ok(Filled::More)
+                Filled::More
             }
-        }
+        })
     }
 
     /// Takes up to `count` bytes from the front as a piece, uncopied where possible.
