@@ -161,35 +161,34 @@ impl Io {
         } else {
             Group::Head
         };
-        let Some(mut spare) = self.pool.take(group) else {
-            self.stats.buffer_shortages += 1;
-            let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
-            if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
-                poll.starve(key, group);
+        let (kernel, fd) = (&self.kernel, slot.fd);
+        let received = self.pool.fill(group, |buffer| {
+            loop {
+                match kernel.recv(fd, buffer) {
+                    Err(error) if error.raw_os_error() == Some(libc::EINTR) => (), // Nobody else would try again.
+                    received => return received,
+                }
             }
-            return;
-        };
-        let buffer = spare.as_mut_slice();
-        let capacity = buffer.len();
-        let received = loop {
-            match self.kernel.recv(slot.fd, buffer) {
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => (), // Nobody else would try again.
-                received => break received,
-            }
-        };
+        });
         match received {
-            Ok(0) => slot.end_rx(slot.end_of_data()),
-            Ok(len) => {
+            None => {
+                self.stats.buffer_shortages += 1;
+                let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
+                if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
+                    poll.starve(key, group);
+                }
+            }
+            Some(Ok(None)) => slot.end_rx(slot.end_of_data()),
+            Some(Ok(Some((lent, is_full)))) => {
                 enter(Table::Connection, slot.phase.row(), "bytes arrive");
                 if let Some(stamps) = &mut self.stamps {
                     stamps.note_received(key, self.kernel.now());
                 }
-                slot.note_read(len, capacity);
-                slot.readiness.readable = len == capacity || slot.readiness.hung_up;
-                slot.rx
-                    .push(spare.into_lent(u32::try_from(len).expect("buffers are under 4 GiB")));
+                slot.note_read(lent.len(), self.pool.buffer_bytes(group) as usize);
+                slot.readiness.readable = is_full || slot.readiness.hung_up;
+                slot.rx.push(lent);
             }
-            Err(error) => match error.raw_os_error() {
+            Some(Err(error)) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
                 errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
