@@ -58,6 +58,7 @@ impl Reader {
 
     /// Everything received and not consumed.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.held {
             Held::Nothing => &[],
@@ -68,11 +69,13 @@ impl Reader {
 
     /// Whether nothing is there.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(self.held, Held::Nothing)
     }
 
     /// Drops the first `count` bytes (all when there are fewer); what becomes empty is given back at once.
+    #[inline]
     pub fn consume(&mut self, count: usize) {
         let is_empty = match &mut self.held {
             Held::Nothing => true,
@@ -150,6 +153,7 @@ impl Reader {
     }
 
     /// The same, if other connections may soon want for buffers.
+    #[inline]
     pub fn detach_if_scarce(&mut self) {
         if let Held::Lent(lent) = &self.held
             && lent.is_scarce()
@@ -159,19 +163,28 @@ impl Reader {
     }
 
     /// Puts bytes that the caller received behind those that are there.
+    #[inline]
     pub fn push(&mut self, lent: Lent) {
         match &mut self.held {
             Held::Nothing => self.held = Held::Lent(lent),
+            Held::Lent(_) | Held::Copied { .. } => self.push_behind(&lent),
+        }
+    }
+
+    #[cold]
+    fn push_behind(&mut self, lent: &Lent) {
+        match &mut self.held {
+            Held::Nothing => (), // Never: the caller has looked.
             Held::Lent(first) => {
                 let mut bytes = Vec::with_capacity((first.len() + lent.len()).next_power_of_two());
                 bytes.extend_from_slice(first);
-                bytes.extend_from_slice(&lent);
+                bytes.extend_from_slice(lent);
                 self.held = Held::Copied { bytes, consumed: 0 };
             }
             Held::Copied { bytes, consumed } => {
                 bytes.drain(..*consumed);
                 *consumed = 0;
-                bytes.extend_from_slice(&lent);
+                bytes.extend_from_slice(lent);
             }
         }
     }

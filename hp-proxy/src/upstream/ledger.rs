@@ -213,6 +213,7 @@ impl Ledger {
     }
 
     /// Remembers in which version an endpoint has answered, if it has.
+    #[inline]
     pub(super) fn note_version(&mut self, endpoint: usize, version: Option<Version>) {
         if let Some(version) = version {
             self.endpoints[endpoint].speaks_http10 = version == Version::Http10;
@@ -247,6 +248,7 @@ impl Ledger {
     }
 
     /// An idle connection of the endpoint that is picked, unless others wait; nothing is used up until [`Ledger::commit`].
+    #[inline]
     pub(super) fn take_kept(&mut self, aim: Aim, now: Instant) -> Option<(usize, Idle)> {
         if self.queue.len() > 0 {
             return None;
@@ -256,6 +258,7 @@ impl Ledger {
     }
 
     /// The connection that was put back last.
+    #[inline]
     pub(super) fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
         let idle = self.endpoints[endpoint].idle.pop_back()?;
         self.publish(endpoint);
@@ -263,6 +266,7 @@ impl Ledger {
     }
 
     /// The pick was used.
+    #[inline]
     pub(super) fn commit(&mut self, endpoint: usize, now: Instant) {
         if let Some(member) = self.endpoints[endpoint].member {
             self.balancer.commit(member, now);
@@ -419,6 +423,7 @@ impl Ledger {
     }
 
     /// Keeps an idle connection; gives one that has to go for it, which is still counted.
+    #[inline]
     pub(super) fn put_back(
         &mut self,
         (endpoint, version): (usize, Option<Version>),
@@ -484,9 +489,12 @@ impl Ledger {
     }
 
     /// Grants the next one: a connection or the room for one has become free.
+    #[inline]
     pub(super) fn grant_next(&mut self) {
-        let waker = self.queue.grant_next();
-        self.wake(waker);
+        if self.queue.len() > 0 {
+            let waker = self.queue.grant_next();
+            self.wake(waker);
+        }
     }
 
     /// Grants the next one where there is more than one took: a window grows by many at once.
@@ -541,6 +549,7 @@ impl Ledger {
         self.publish(endpoint);
     }
 
+    #[inline]
     fn publish(&self, endpoint: usize) {
         if let Some((rows, row)) = &self.in_flight {
             let endpoint = &self.endpoints[endpoint];

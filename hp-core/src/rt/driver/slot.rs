@@ -256,6 +256,7 @@ impl RxQueue {
 
     /// Adds received bytes; small ones are copied behind the last piece, so that a peer that dribbles cannot hold many
     /// buffers.
+    #[inline]
     pub(crate) fn push(&mut self, lent: Lent) {
         if let Some(first) = &mut self.first {
             let last = self.rest.back_mut().unwrap_or(first);
@@ -298,6 +299,7 @@ impl RxQueue {
         count
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Lent> {
         let first = self.first.take()?;
         if !self.rest.is_empty() {

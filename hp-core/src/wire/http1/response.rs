@@ -123,6 +123,7 @@ pub fn is_switch_to_requested(fields: &Fields<'_, '_>, sent_head: &[u8]) -> bool
         })
 }
 
+#[inline]
 fn facts(
     version: Version,
     status: u16,

@@ -42,6 +42,7 @@ struct Parcel {
 
 impl Outbox {
     /// Appends bytes for a connection; says whether the outbox is to be emptied now.
+    #[inline]
     pub(super) fn post(&mut self, to: Key, segments: &[IoSlice<'_>]) -> Full {
         for segment in segments {
             self.bytes.extend_from_slice(segment);
@@ -99,6 +100,7 @@ impl Outbox {
     }
 
     /// Whether nothing was written in this turn that has not left.
+    #[inline]
     fn is_empty(&self) -> bool {
         self.letters.is_empty() && self.parcels_used == 0
     }
@@ -174,12 +176,14 @@ impl Io {
     }
 
     /// Hands over what was written to one connection, and with it what was written before.
+    #[inline]
     pub(super) fn send_letter(&mut self, key: Key) {
         if self.conns.get(key).is_some_and(|slot| slot.has_letter) {
             self.empty_outbox();
         }
     }
 
+    #[inline]
     fn deliver(&mut self, to: Key, bytes: &[u8]) {
         let Some(slot) = self.conns.get_mut(to) else {
             return; // Cannot be: closing sends the letter first.

@@ -50,6 +50,7 @@ impl Io {
     }
 
     /// Takes a parked connection back; `false` when it came back by itself or is gone.
+    #[inline]
     pub(crate) fn unpark(&mut self, key: Key) -> bool {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;

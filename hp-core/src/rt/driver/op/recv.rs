@@ -20,6 +20,7 @@ pub enum Rx {
 
 impl Io {
     /// Takes the next bytes, or arms a receive and registers the waiter.
+    #[inline]
     pub(crate) fn poll_recv(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
         // What was received ahead is the common case: one look at the slot.
         let slot = self
@@ -30,6 +31,18 @@ impl Io {
         if let Some(lent) = slot.rx.pop() {
             return Poll::Ready(Ok(Rx::Data(lent)));
         }
+        // And so is that nothing has come since.
+        let is_quiet = slot.waits_for_an_edge() && !slot.timed_out;
+        if is_quiet && matches!(self.driver, Driver::Poll(_)) {
+            remember(&mut slot.rx_waker, cx.waker());
+            return Poll::Pending;
+        }
+        self.poll_recv_anew(key, cx)
+    }
+
+    /// The same where more is to be looked at than what is there.
+    #[inline(never)]
+    fn poll_recv_anew(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
         match self.poll_news(key, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -61,10 +74,6 @@ impl Io {
         }
         if slot.timed_out {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
-        }
-        if slot.waits_for_an_edge() && matches!(self.driver, Driver::Poll(_)) {
-            remember(&mut slot.rx_waker, cx.waker());
-            return Poll::Pending;
         }
         if self.budget == 0 {
             cx.waker().wake_by_ref(); // A peer that always has more must not keep the others waiting.
@@ -197,6 +206,7 @@ impl Io {
 
     /// A readiness engine's receive on behalf of whoever waits, before that task runs: many receives in a row find the
     /// kernel's code in the cache.
+    #[inline]
     pub(in crate::rt::driver) fn receive_ahead(&mut self, key: Key) {
         let Some(slot) = self.conns.get(key) else {
             return;
@@ -212,6 +222,7 @@ impl Io {
     }
 
     /// Tells whoever waits that there is news of this connection.
+    #[inline]
     pub(in crate::rt::driver) fn announce_rx(&mut self, key: Key) {
         if is_planted(Plant::LostWake) && self.stats.turns.is_multiple_of(32) {
             return;
@@ -232,6 +243,7 @@ impl Io {
 const UNREAD_MAX: usize = 16 * 1024;
 
 /// Registers the waiter of a slot.
+#[inline]
 pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) {
     match place {
         Some(known) if known.will_wake(waker) => (),
@@ -240,6 +252,7 @@ pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) 
 }
 
 /// Wakes the waiter of a slot, if there is one.
+#[inline]
 pub(in crate::rt::driver) fn wake(place: &mut Option<Waker>) {
     if let Some(waker) = place.take() {
         waker.wake();
