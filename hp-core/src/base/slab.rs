@@ -228,6 +228,17 @@ impl<T> Slab<T> {
         })
     }
 
+    /// Whoever is at a place now, with its key.
+    #[inline]
+    pub fn occupant_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        let entry = self.entries.get_mut(index as usize)?;
+        let generation = entry.generation;
+        match &mut entry.state {
+            State::Occupied(value) => Some((Key { index, generation }, value)),
+            State::Free { .. } => None,
+        }
+    }
+
     /// Where a place lies in memory, for whoever wants it brought near; null when there is no such place.
     #[must_use]
     pub fn address_of(&self, index: u32) -> *const u8 {
@@ -305,6 +316,10 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get(second), Some(&"second"));
+        assert_eq!(slab.occupant_mut(0), Some((second, &mut "second")));
+        assert_eq!(slab.occupant_mut(1), None);
+        slab.remove(second);
+        assert_eq!(slab.occupant_mut(0), None);
     }
 
     #[test]

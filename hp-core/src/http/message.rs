@@ -1,7 +1,9 @@
 //! A view over what a connection has received: contiguous where a head needs it, uncopied where it may be.
 
 use crate::rt::net::{Conn, Lent, Rx};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::task::{Context, Poll};
 
 /// Received bytes that the protocol has not consumed.
 ///
@@ -56,6 +58,7 @@ impl Reader {
 
     /// Everything received and not consumed.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.held {
             Held::Nothing => &[],
@@ -66,11 +69,13 @@ impl Reader {
 
     /// Whether nothing is there.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(self.held, Held::Nothing)
     }
 
     /// Drops the first `count` bytes (all when there are fewer); what becomes empty is given back at once.
+    #[inline]
     pub fn consume(&mut self, count: usize) {
         let is_empty = match &mut self.held {
             Held::Nothing => true,
@@ -92,14 +97,24 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Conn::recv`].
-    pub async fn fill(&mut self, conn: &Conn) -> io::Result<Filled> {
-        match conn.recv().await? {
-            Rx::Eof => Ok(Filled::Eof),
+    #[inline]
+    pub fn fill(&mut self, conn: &Conn) -> impl Future<Output = io::Result<Filled>> + Unpin {
+        poll_fn(|cx| self.poll_fill(conn, cx))
+    }
+
+    /// The same for futures that are made by hand.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`].
+    #[inline]
+    pub fn poll_fill(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<Filled>> {
+        conn.poll_recv(cx).map_ok(|received| match received {
+            Rx::Eof => Filled::Eof,
             Rx::Data(lent) => {
                 self.push(lent);
-                Ok(Filled::More)
+                Filled::More
             }
-        }
+        })
     }
 
     /// Takes up to `count` bytes from the front as a piece, uncopied where possible.
@@ -138,6 +153,7 @@ impl Reader {
     }
 
     /// The same, if other connections may soon want for buffers.
+    #[inline]
     pub fn detach_if_scarce(&mut self) {
         if let Held::Lent(lent) = &self.held
             && lent.is_scarce()
@@ -147,19 +163,28 @@ impl Reader {
     }
 
     /// Puts bytes that the caller received behind those that are there.
+    #[inline]
     pub fn push(&mut self, lent: Lent) {
         match &mut self.held {
             Held::Nothing => self.held = Held::Lent(lent),
+            Held::Lent(_) | Held::Copied { .. } => self.push_behind(&lent),
+        }
+    }
+
+    #[cold]
+    fn push_behind(&mut self, lent: &Lent) {
+        match &mut self.held {
+            Held::Nothing => (), // Never: the caller has looked.
             Held::Lent(first) => {
                 let mut bytes = Vec::with_capacity((first.len() + lent.len()).next_power_of_two());
                 bytes.extend_from_slice(first);
-                bytes.extend_from_slice(&lent);
+                bytes.extend_from_slice(lent);
                 self.held = Held::Copied { bytes, consumed: 0 };
             }
             Held::Copied { bytes, consumed } => {
                 bytes.drain(..*consumed);
                 *consumed = 0;
-                bytes.extend_from_slice(&lent);
+                bytes.extend_from_slice(lent);
             }
         }
     }

@@ -87,20 +87,6 @@ impl Executor {
         let key = tasks.key_at(id.index)?;
         (tasks.get(key)?.id == id).then_some(key)
     }
-
-    fn queue_if_live(&self, id: TaskId) {
-        let mut tasks = self.tasks.borrow_mut();
-        let Some(key) = tasks.key_at(id.index) else {
-            return;
-        };
-        let Some(task) = tasks.get_mut(key) else {
-            return;
-        };
-        if task.id == id && !task.queued {
-            task.queued = true;
-            self.queue.borrow_mut().push_back(key);
-        }
-    }
 }
 
 impl Rt {
@@ -329,11 +315,17 @@ impl Rt {
                 .iter()
                 .for_each(|id| prefetch(tasks.address_of(id.index), 1));
         }
+        let mut tasks = executor.tasks.borrow_mut();
+        let mut queue = executor.queue.borrow_mut();
         for id in woken.drain(..) {
             if id == root {
                 root_is_woken = true;
-            } else {
-                executor.queue_if_live(id);
+            } else if let Some((key, task)) = tasks.occupant_mut(id.index)
+                && task.id == id
+                && !task.queued
+            {
+                task.queued = true;
+                queue.push_back(key);
             }
         }
         root_is_woken

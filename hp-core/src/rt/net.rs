@@ -259,7 +259,13 @@ impl Conn {
     /// Waits until the connection fails: by a reset, not by bytes nor by the peer's FIN, which may only mean that it has
     /// asked everything. For whoever works on behalf of this peer.
     pub fn failure(&self) -> impl Future<Output = io::Error> + '_ {
-        poll_fn(|cx| self.rt.0.io.borrow_mut().poll_failure(self.key, cx))
+        poll_fn(|cx| self.poll_failure(cx))
+    }
+
+    /// The same for futures that are made by hand.
+    #[inline]
+    pub fn poll_failure(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        self.rt.0.io.borrow_mut().poll_failure(self.key, cx)
     }
 
     /// Whether this is the connection that was parked under a key.

@@ -26,17 +26,6 @@ pub async fn race<A: Future, B: Future>(one: A, other: B) -> First<A::Output, B:
     .await
 }
 
-/// The same for two that give alike: which of them ended first does not matter.
-pub async fn first_of<A: Future>(one: A, other: impl Future<Output = A::Output>) -> A::Output {
-    let mut one = pin!(one);
-    let mut other = pin!(other);
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(output),
-        Poll::Pending => other.as_mut().poll(cx),
-    })
-    .await
-}
-
 /// Runs both until both have ended.
 pub async fn join<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
     let mut one = pin!(one);

@@ -117,8 +117,17 @@ impl Epoll {
         self.ready
     }
 
+    /// The number that one of the reports of the last wait has; the same as that of [`Epoll::ready_at`].
+    #[must_use]
+    #[inline]
+    pub fn token_at(&self, position: usize) -> Option<u64> {
+        let event = self.events.get(..self.ready)?.get(position)?;
+        Some(event.u64)
+    }
+
     /// One of the reports of the last wait.
     #[must_use]
+    #[inline]
     pub fn ready_at(&self, position: usize) -> Option<Readiness> {
         let event = self.events.get(..self.ready)?.get(position)?;
         let has = |bits: libc::c_int| event.events & bits.cast_unsigned() != 0;
@@ -209,6 +218,7 @@ mod tests {
             (epoll.ready_len(), ready.token, ready.readable),
             (1, 7, true)
         );
+        assert_eq!((epoll.token_at(0), epoll.token_at(1)), (Some(7), None));
         epoll.wait(Some(Duration::from_nanos(1))).unwrap();
         assert_eq!(epoll.ready_len(), 0);
     }

@@ -89,7 +89,53 @@ pub struct Hop<'b> {
     pub authority: Option<Authority<'b>>,
 }
 
+/// What backends are told of a connection's peer where nobody before it is believed: `X-Forwarded-For`, and `X-Forwarded-Proto`
+/// with `http`. Made once for a connection, for it is the same with every request.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginLines {
+    bytes: [u8; ORIGIN_BYTES_MAX],
+    /// `len <= ORIGIN_BYTES_MAX`
+    len: usize,
+}
+
+impl OriginLines {
+    /// Those of a peer; `None`: it has no internet address. Leaves them in `scratch`, too, which it empties before.
+    #[must_use]
+    pub fn of(peer: Option<SocketAddr>, scratch: &mut Vec<u8>) -> Self {
+        scratch.clear();
+        let hop = Hop {
+            peer,
+            scheme: Scheme::Http,
+            authority: None,
+        };
+        hop.encode_as_first(scratch);
+        let mut bytes = [0; ORIGIN_BYTES_MAX];
+        let len = scratch.len();
+        bytes[..len].copy_from_slice(scratch);
+        Self { bytes, len }
+    }
+
+    /// Whole field lines.
+    #[must_use]
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 impl Hop<'_> {
+    /// The same as [`Hop::encode_as_first`] for a peer of which the lines are made.
+    #[inline]
+    pub fn encode_as_first_by(&self, origin: &OriginLines, out: &mut Vec<u8>) {
+        if self.scheme != Scheme::Http {
+            return self.encode_as_first(out);
+        }
+        out.extend_from_slice(origin.as_bytes());
+        if let Some(authority) = self.authority {
+            encode::field(out, "X-Forwarded-Host", authority.as_bytes());
+        }
+    }
+
     /// Appends `X-Forwarded-For`, `-Proto` and `-Host` of a request whose sender is not to be believed: this hop alone.
     #[inline]
     pub fn encode_as_first(&self, out: &mut Vec<u8>) {
@@ -210,6 +256,9 @@ pub fn append_ip(out: &mut Vec<u8>, ip: IpAddr) {
 /// Longest name in Via.
 pub const VIA_NAME_BYTES_MAX: usize = 255;
 
+/// Of the lines of [`OriginLines`]: an address has at most 39 bytes (RFC 5952).
+const ORIGIN_BYTES_MAX: usize = 96;
+
 const CREDENTIALS: [&str; 8] = [
     "authorization",
     "cookie",
@@ -326,6 +375,25 @@ mod tests {
             scheme: Scheme::Http,
             authority: Authority::parse(b"a:81"),
         }
+    }
+
+    #[test]
+    fn lines_made_once_are_those_made_each_time() {
+        let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+        for peer in ["1.2.3.4:5", "[::ffff:1.2.3.4]:5", "[::1]:5", longest] {
+            for scheme in [Scheme::Http, Scheme::Https] {
+                let hop = Hop {
+                    scheme,
+                    ..hop(peer)
+                };
+                let mut scratch = b"x".to_vec();
+                let origin = OriginLines::of(hop.peer, &mut scratch);
+                let once = text(|out| hop.encode_as_first_by(&origin, out));
+                assert_eq!(once, text(|out| hop.encode_as_first(out)));
+            }
+        }
+        let nobody = OriginLines::of(None, &mut Vec::new());
+        assert_eq!(nobody.as_bytes(), b"X-Forwarded-Proto: http\r\n");
     }
 
     #[test]

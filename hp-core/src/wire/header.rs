@@ -174,6 +174,7 @@ impl<'h, 'b> Fields<'h, 'b> {
     ///
     /// # Errors
     /// [`ConnectionError`] if Connection is no list of tokens or is longer than we read.
+    #[inline]
     pub(super) fn new(
         headers: &'h [httparse::Header<'b>],
         kinds: &'h mut [FieldName],

@@ -88,6 +88,61 @@ impl<'b> Authority<'b> {
     }
 }
 
+/// The authority that was read last: nearly all requests of a client name the same one, byte for byte, and what was judged once is not
+/// judged again.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownAuthority {
+    bytes: [u8; KNOWN_BYTES_MAX],
+    /// `host_len <= len <= KNOWN_BYTES_MAX`; 0: none is known.
+    len: u8,
+    host_len: u8,
+    port: Option<u16>,
+}
+
+impl KnownAuthority {
+    /// Nothing is known yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; KNOWN_BYTES_MAX],
+            len: 0,
+            host_len: 0,
+            port: None,
+        }
+    }
+
+    /// Reads an authority as [`Authority::parse`] does, and remembers it.
+    #[inline]
+    pub fn parse<'b>(&mut self, bytes: &'b [u8]) -> Option<Authority<'b>> {
+        if self.len > 0 && self.bytes.get(..usize::from(self.len)) == Some(bytes) {
+            return Some(Authority {
+                text: bytes,
+                host_len: usize::from(self.host_len),
+                port: self.port,
+            });
+        }
+        self.parse_new(bytes)
+    }
+
+    fn parse_new<'b>(&mut self, bytes: &'b [u8]) -> Option<Authority<'b>> {
+        let read = Authority::parse(bytes)?;
+        if let Some(room) = self.bytes.get_mut(..bytes.len())
+            && let (Ok(len), Ok(host_len)) =
+                (u8::try_from(bytes.len()), u8::try_from(read.host_len))
+        {
+            room.copy_from_slice(bytes);
+            (self.len, self.host_len, self.port) = (len, host_len, read.port);
+        }
+        Some(read)
+    }
+}
+
+impl Default for KnownAuthority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Tells whether `bytes` are an origin-form target: `/` path, then maybe `?` and a query.
 ///
 /// A percent sign in the path must be followed by two hexadecimal digits; a query may hold anything
@@ -173,6 +228,9 @@ fn ip_literal_len(bytes: &[u8]) -> Option<usize> {
     Some(close + 1)
 }
 
+/// Of an authority that is remembered; longer ones are read each time.
+const KNOWN_BYTES_MAX: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +275,36 @@ mod tests {
             "a\"",
         ] {
             assert!(Authority::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_read_as_if_it_were_new() {
+        let longest_known = format!("{}:80", "a".repeat(61));
+        let too_long = format!("{}:80", "a".repeat(62));
+        let texts = [
+            "a:80",
+            "",
+            "a",
+            "a:8",
+            "a:80",
+            "A:80",
+            "[::1]:80",
+            "[::1]",
+            "a:80x",
+            "u@a",
+            "",
+            &longest_known,
+            &too_long,
+            &longest_known,
+            "a",
+        ];
+        let mut known = KnownAuthority::new();
+        for text in texts {
+            for _ in 0..2 {
+                let read = known.parse(text.as_bytes());
+                assert_eq!(read, Authority::parse(text.as_bytes()), "{text}");
+            }
         }
     }
 

@@ -11,13 +11,15 @@ use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::Conn;
-use hp_core::rt::race::{First, first_of, race};
+use hp_core::rt::race::{First, race};
 use hp_core::wire::http1::error::ResponseError;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeadScan, HeaderScratch, Parse, Version};
 use hp_core::wire::http1::response::{ResponseFacts, is_switch_to_requested, parse_response};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// One exchange's two ends while the answer comes.
@@ -136,17 +138,23 @@ impl Answering<'_> {
     /// # Errors
     /// As [`Answering::head`]; [`Failure::ClientGone`].
     #[inline]
-    pub(super) fn head_watching<'s>(
-        &'s self,
-        reader: &'s mut Reader,
-        out: &'s mut Vec<u8>,
-    ) -> impl Future<Output = Result<Begun, Failure>> + 's {
-        let leaving = async {
-            let _reset = self.client.failure().await;
-            enter(Table::Exchange, "Awaiting", "client leaves");
-            Err(Failure::ClientGone)
-        };
-        first_of(self.head(reader, out), leaving)
+    pub(super) async fn head_watching(
+        &self,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> Result<Begun, Failure> {
+        // Not by `race`, into which the future would be moved.
+        let mut head = pin!(self.head(reader, out));
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = head.as_mut().poll(cx) {
+                return Poll::Ready(received);
+            }
+            self.client.poll_failure(cx).map(|_reset| {
+                enter(Table::Exchange, "Awaiting", "client leaves");
+                Err(Failure::ClientGone)
+            })
+        })
+        .await
     }
 
     /// The same as [`Answering::head`], and says 100 in the backend's stead when it has not done so for a while.

@@ -267,45 +267,39 @@ pub(super) struct End {
 }
 
 /// Decides what becomes of both connections, and counts.
-fn finish(worker: &Generation, (client, request): (&Client, &Request), end: End) -> After {
-    let End {
-        mut lease,
-        reader,
-        begun,
-        delivered,
-        is_whole,
-        is_understood,
-    } = end;
+fn finish(worker: &Generation, (client, request): (&Client, &Request), mut end: End) -> After {
+    // The lease stays where it is until it is kept: it is large.
+    let (begun, delivered) = (end.begun, end.delivered);
     enter(Table::Exchange, "Done", "what is awaited");
     count(worker, delivered);
-    let request_end = if is_whole {
+    let request_end = if end.is_whole {
         MessageEnd::Clean
     } else {
         MessageEnd::Unfinished
     };
-    lease.note_version(begun.facts.version);
+    end.lease.note_version(begun.facts.version);
     // Who answers what it has not read answers something else: the next answer would be this one's.
-    let is_sent = lease.conn().queued() == 0;
+    let is_sent = end.lease.conn().queued() == 0;
     let upstream = ReuseFacts {
         side: ConnSide::Upstream,
         peer_keeps_alive: begun.facts.keep_alive,
         we_keep_alive: true,
-        request_end: if is_sent && is_understood {
+        request_end: if is_sent && end.is_understood {
             request_end
         } else {
             MessageEnd::Unfinished
         },
         response_end: End::of_answer(delivered, &begun),
         is_tunnel: false,
-        has_surplus: !reader.is_empty() || lease.conn().has_news(),
+        has_surplus: !end.reader.is_empty() || end.lease.conn().has_news(),
         is_draining: worker.is_draining(),
     };
     match reusable(&upstream) {
         Reuse::Yes if worker.multiplexes() => {
-            mux::keep(worker, request, (lease, begun.facts.version));
+            mux::keep(worker, request, (end.lease, begun.facts.version));
         }
-        Reuse::Yes => worker.keep(lease),
-        Reuse::No(_why) => drop(lease),
+        Reuse::Yes => worker.keep(end.lease),
+        Reuse::No(_why) => drop(end.lease),
     }
     after((client, request), begun.keep, request_end, delivered)
 }

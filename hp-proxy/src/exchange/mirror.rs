@@ -75,14 +75,19 @@ impl RequestCopy {
     /// The request has come whole, with these trailers: whole lines, or nothing.
     #[inline]
     pub(super) fn send(&self, trailers: &[u8]) {
-        if let Self(Some(gathering)) = self
-            && let Some(mut copy) = gathering.take()
-        {
-            trailers.clone_into(&mut copy.trailers);
-            copy.worker.row().mirrors.add(1);
-            let rt = copy.worker.rt().clone();
-            rt.spawn(exchange(*copy));
+        if let Self(Some(gathering)) = self {
+            send(gathering, trailers);
         }
+    }
+}
+
+#[cold]
+fn send(gathering: &RefCell<Option<Box<Gathering>>>, trailers: &[u8]) {
+    if let Some(mut copy) = gathering.take() {
+        trailers.clone_into(&mut copy.trailers);
+        copy.worker.row().mirrors.add(1);
+        let rt = copy.worker.rt().clone();
+        rt.spawn(exchange(*copy));
     }
 }
 

@@ -34,10 +34,13 @@ use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
+use hp_core::wire::forwarding::OriginLines;
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
+use hp_core::wire::uri::KnownAuthority;
 use request::{Prepared, Request};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +51,12 @@ struct Client {
     /// Where it arrived.
     listener: ListenerId,
     reader: Reader,
+    /// Who it is; none has a Unix socket.
+    peer: Option<SocketAddr>,
+    /// What backends are told of it.
+    origin: OriginLines,
+    /// Whom it asked for last.
+    host: KnownAuthority,
     /// Where the last exchange became a tunnel, until that begins.
     joined: Option<Box<forward::Joined>>,
 }
@@ -86,12 +95,18 @@ pub(crate) async fn serve(
     listener: ListenerId,
     is_new: bool,
 ) -> Served {
+    let peer = conn.peer_addr();
+    let mut lines = worker.take_scratch();
     let mut client = Client {
         conn,
         listener,
         reader: Reader::new(),
+        peer,
+        origin: OriginLines::of(peer, &mut lines),
+        host: KnownAuthority::new(),
         joined: None,
     };
+    worker.give_scratch(lines);
     let mut generation = worker.current();
     let mut is_first = is_new;
     loop {
@@ -144,16 +159,20 @@ async fn serve_next(
     client: &mut Client,
     is_first: bool,
 ) -> After {
-    let received = receive_request((whose, generation), client, is_first).await;
+    let mut place = None;
+    let received = receive_request((whose, generation), (client, is_first), &mut place).await;
     let worker: &Rc<Generation> = generation;
     match received {
-        Ok((request, mut head)) => {
+        Ok(mut head) => {
+            let Some(request) = &place else {
+                return After::Close; // Never: it comes with its head.
+            };
             worker.row().requests.add(1);
             #[cfg(feature = "slow-down")]
             crate::slow_down::per_request(worker.rt());
             let event = "a request arrives on an open connection";
             enter(Table::Drain, worker.row_of_drain(), event);
-            let after = forward::exchange(worker, client, &request, &mut head).await;
+            let after = forward::exchange(worker, client, request, &mut head).await;
             worker.give_scratch(head);
             after
         }
@@ -177,16 +196,16 @@ enum NoRequest {
     Refused(RequestError),
 }
 
-/// Receives a head; gives with it what the backend will be sent, in a buffer that an idle connection does not own. A request
-/// begins under the newest plan.
+/// Receives a head; gives what the backend will be sent, in a buffer that an idle connection does not own, and with it the request, in
+/// `place`. A request begins under the newest plan.
 async fn receive_request(
     (whose, generation): (&Worker, &mut Rc<Generation>),
-    client: &mut Client,
-    is_first: bool,
-) -> Result<(Request, Vec<u8>), NoRequest> {
+    (client, is_first): (&mut Client, bool),
+    place: &mut Option<Request>,
+) -> Result<Vec<u8>, NoRequest> {
     let mut scan: Option<HeadScan> = None;
-    let mut is_timed = !client.reader.is_empty();
-    let timeout = if is_first || is_timed {
+    let mut is_timed = is_first || !client.reader.is_empty();
+    let timeout = if is_timed {
         generation.plan().timeouts.head
     } else {
         generation.idle_grace()
@@ -204,13 +223,19 @@ async fn receive_request(
         };
         if may_be_whole {
             let mut head = worker.take_scratch();
-            match request::prepare(worker, client, &mut head) {
-                Ok(Prepared::Whole(request)) => return Ok((request, head)),
+            match request::prepare(worker, client, place, &mut head) {
+                Ok(Prepared::Whole) => return Ok(head),
                 Ok(Prepared::Partial) => {
                     worker.give_scratch(head);
                     let mut searched = HeadScan::new(&worker.plan().limits.head);
                     searched.complete(client.reader.bytes());
                     scan = Some(searched);
+                    // Only now: most heads come whole, and need no deadline of their own.
+                    if !is_timed {
+                        is_timed = true;
+                        let deadline = worker.rt().now() + worker.plan().timeouts.head;
+                        client.conn.set_deadline(Some(deadline));
+                    }
                 }
                 Err(error) => {
                     worker.give_scratch(head);
@@ -238,13 +263,6 @@ async fn receive_request(
         };
         if let Some(why) = without_bytes(&filled, client, is_first) {
             return Err(why);
-        }
-        if !is_timed {
-            is_timed = true;
-            if !is_first {
-                let deadline = worker.rt().now() + worker.plan().timeouts.head;
-                client.conn.set_deadline(Some(deadline));
-            }
         }
     }
 }

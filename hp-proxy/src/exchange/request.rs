@@ -10,14 +10,14 @@ use crate::route::fields::FieldChanges;
 use crate::route::template::Values;
 use crate::shared::Generation;
 use hp_core::rt::net::Conn;
-use hp_core::wire::forwarding::{self, Hop};
+use hp_core::wire::forwarding::{self, Hop, OriginLines};
 use hp_core::wire::header::FieldName;
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::framing::BodyFraming;
 use hp_core::wire::http1::head::{HeaderScratch, Parse, Version};
 use hp_core::wire::http1::method::Method;
-use hp_core::wire::http1::request::{RequestFacts, RequestHead, parse_request};
+use hp_core::wire::http1::request::{RequestFacts, RequestHead, parse_next_request};
 use hp_core::wire::http1::target::Target;
 use hp_core::wire::uri::Scheme;
 use std::io::Write;
@@ -36,43 +36,55 @@ pub(super) struct Request {
 /// What was made of the bytes so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Prepared {
-    Whole(Request),
+    /// A request, where the caller wanted it.
+    Whole,
     Partial,
 }
 
 /// Reads a head from what the client has sent and writes the backend's into `out`, or what TRACE is answered with; consumes
-/// it when it is whole.
+/// it when it is whole. The request goes into `place`, from where it need not be moved.
 ///
 /// # Errors
 /// [`RequestError`]: the answer, after which nothing that the client sends has a known meaning.
 pub(super) fn prepare(
     worker: &Generation,
     client: &mut Client,
+    place: &mut Option<Request>,
     out: &mut Vec<u8>,
 ) -> Result<Prepared, RequestError> {
     let mut scratch = HeaderScratch::new();
     let plan = worker.plan();
-    let parsed = parse_request(client.reader.bytes(), &plan.limits.head, &mut scratch)?;
+    let parsed = parse_next_request(
+        client.reader.bytes(),
+        &plan.limits.head,
+        &mut scratch,
+        &mut client.host,
+    )?;
     let Parse::Complete(head) = parsed else {
         return Ok(Prepared::Partial);
     };
     let mut facts = head.facts;
-    let peer = client.conn.peer_addr();
+    let peer = client.peer;
     let known = worker.listener(client.listener);
     facts.keep_alive &= known.is_none_or(|known| known.is_open);
     let listener = known.map(|known| &known.listener);
     let sender = Sender {
         forwarding: &plan.forwarding,
         peer,
+        origin: &client.origin,
         is_trusted: listener.is_some_and(|listener| listener.trusts(peer)),
     };
-    let mut chosen = Chosen::of_first(worker);
-    let own = match sender.own_answer(&head, plan.limits.body_bytes_max) {
+    let request = place.insert(Request {
+        facts,
+        chosen: Chosen::of_first(worker),
+        own: None,
+    });
+    request.own = match sender.own_answer(&head, plan.limits.body_bytes_max) {
         None => routing::choose(
             worker,
             (client, listener),
             (&head, &sender),
-            &mut chosen,
+            &mut request.chosen,
             out,
         ),
         Some(Own::Trace) => {
@@ -83,13 +95,15 @@ pub(super) fn prepare(
     };
     let consumed = head.head_bytes;
     client.reader.consume(consumed);
-    Ok(Prepared::Whole(Request { facts, chosen, own }))
+    Ok(Prepared::Whole)
 }
 
 /// Who sent a request, and what is made of it.
 pub(super) struct Sender<'a> {
     forwarding: &'a Forwarding,
     pub(super) peer: Option<SocketAddr>,
+    /// What is said of it where nobody before it is believed.
+    origin: &'a OriginLines,
     /// Whether what it says of others is believed.
     pub(super) is_trusted: bool,
 }
@@ -186,6 +200,7 @@ impl Sender<'_> {
     }
 
     /// Writes what the proxy says itself: framing, what is asked of the next hop, and who asks.
+    #[inline]
     fn encode_rest(&self, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
         match head.facts.framing {
             BodyFraming::Empty => (),
@@ -216,10 +231,12 @@ impl Sender<'_> {
     }
 
     /// Says who asks and by what way. What a client that is not trusted said of that was dropped.
+    #[inline]
     fn encode_origin(&self, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
         let Self {
             forwarding,
             peer,
+            origin,
             is_trusted,
         } = *self;
         for value in head.fields.all(FieldName::Via) {
@@ -234,7 +251,7 @@ impl Sender<'_> {
         if is_trusted {
             hop.encode_after(&head.fields, out);
         } else {
-            hop.encode_as_first(out);
+            hop.encode_as_first_by(origin, out);
         }
         let is_continued = is_trusted && head.fields.has(FieldName::Forwarded);
         if is_continued || forwarding.writes_forwarded {
@@ -247,6 +264,7 @@ impl Sender<'_> {
     }
 
     /// How the client spoke to us, or, if it is a trusted gateway, what it spoke for.
+    #[inline]
     fn scheme(&self, head: &RequestHead<'_, '_>) -> Scheme {
         match head.target {
             Target::Absolute { scheme, .. } => scheme,
@@ -287,6 +305,7 @@ fn has_underscore(head: &RequestHead<'_, '_>) -> bool {
 }
 
 /// Fields that the proxy writes itself, whatever the client sent.
+#[inline]
 fn is_replaced(kind: FieldName) -> bool {
     matches!(
         kind,

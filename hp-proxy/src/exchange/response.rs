@@ -163,6 +163,7 @@ fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     encode::field(out, "Connection", b"upgrade");
 }
 
+#[inline]
 fn encode_fields(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     for (_, name, value) in head.fields.end_to_end() {
         encode::field(out, name, value);
@@ -171,6 +172,7 @@ fn encode_fields(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec
 }
 
 /// Says which trailers may follow the chunks, as the sender said it. RFC 9110 §6.6.2.
+#[inline]
 pub(super) fn announce_trailers(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
     if fields.has(FieldName::Trailer) {
         for names in fields.all(FieldName::Trailer) {
@@ -180,6 +182,7 @@ pub(super) fn announce_trailers(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
 }
 
 /// The length to declare: the content's, or that of content which HEAD or 304 leave out. 204 has none (RFC 9110 §8.6).
+#[inline]
 fn length_to_declare(head: &ResponseHead<'_, '_>) -> Option<u64> {
     match head.facts.framing {
         ResponseFraming::Length(length) => Some(length),

@@ -34,12 +34,11 @@ use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
 use hp_core::rt::plant::{Plant, is_planted};
-use hp_core::rt::race::race;
 use hp_core::wire::date::DateLine;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -462,28 +461,25 @@ impl Local {
         self.texts.give_scratch(buffer);
     }
 
-    /// Ready once idle connections are closed, of which every task is told: nobody has to remember who waits.
-    async fn idle_closing_begun(&self) {
-        poll_fn(|_cx| {
+    /// Ready once an idle connection is to be closed before its time: when idle ones are closed, of which every task is told, so
+    /// that nobody has to remember who waits; where it has a thread of its own and had its first request, also when a connection
+    /// waits for a thread and this one has idled for a while.
+    #[inline]
+    pub(crate) fn shall_leave(&self, is_first: bool) -> impl Future<Output = ()> + Unpin {
+        let mut asked = match &self.home {
+            // Boxed, so that the tasks of workers do not carry the room for it.
+            Home::Thread(seat, _) if !is_first => Some(Box::pin(seat.asked())),
+            _ => None,
+        };
+        poll_fn(move |cx| {
             if self.closes_idle() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
+                return Poll::Ready(());
+            }
+            match &mut asked {
+                Some(asked) => asked.as_mut().poll(cx),
+                None => Poll::Pending,
             }
         })
-        .await;
-    }
-
-    /// Ready once an idle connection is to be closed before its time: in a drain; where it has a thread of its
-    /// own and had its first request, also when a connection waits for a thread and this one has idled for a while.
-    pub(crate) async fn shall_leave(&self, is_first: bool) {
-        match &self.home {
-            // Boxed, so that the tasks of workers do not carry the room for it.
-            Home::Thread(seat, _) if !is_first => {
-                Box::pin(race(self.idle_closing_begun(), seat.asked())).await;
-            }
-            _ => self.idle_closing_begun().await,
-        }
     }
 
     /// Client connections that have not ended.

@@ -52,6 +52,7 @@ impl Texts {
     }
 
     /// An empty buffer for a head, with room from its last use.
+    #[inline]
     pub(super) fn take_scratch(&self) -> Vec<u8> {
         self.scratch
             .borrow_mut()
@@ -60,6 +61,7 @@ impl Texts {
     }
 
     /// Gives a buffer back for the next head.
+    #[inline]
     pub(super) fn give_scratch(&self, mut buffer: Vec<u8>) {
         let mut kept = self.scratch.borrow_mut();
         if kept.len() < SCRATCH_KEPT_MAX && buffer.capacity() <= SCRATCH_KEPT_BYTES_MAX {

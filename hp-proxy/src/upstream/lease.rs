@@ -132,10 +132,15 @@ impl Lease {
     #[inline]
     pub fn note_head(&self) {
         if self.upstream.times_answers.get() {
-            let now = self.upstream.rt.now();
-            let books = &self.upstream.books;
-            books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
+            self.observe();
         }
+    }
+
+    #[inline(never)]
+    fn observe(&self) {
+        let now = self.upstream.rt.now();
+        let books = &self.upstream.books;
+        books.with(|ledger| ledger.observe(self.endpoint, now, now - self.since));
     }
 
     /// Its next exchange has begun at a time, on a connection that others had meanwhile.
@@ -157,12 +162,13 @@ impl Lease {
     }
 
     /// Keeps the connection for a later exchange, unless that was its last. Only for one that may be reused.
+    #[inline]
     pub fn put_back(mut self) {
         match self.life.after_use(self.upstream.rt.now()) {
             Some(life) => self.life = life,
             None => return self.upstream.count_retired(),
         }
-        self.put_back_unused();
+        self.keep();
     }
 
     /// Whose connection it is.
@@ -197,6 +203,11 @@ impl Lease {
 
     /// Keeps a connection that had no exchange.
     pub(super) fn put_back_unused(mut self) {
+        self.keep();
+    }
+
+    /// By reference, for it is too large to be moved for nothing.
+    fn keep(&mut self) {
         if let Some(conn) = self.conn.take() {
             if !self.reused {
                 self.upstream.finish_first(self.endpoint);

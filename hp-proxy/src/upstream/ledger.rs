@@ -216,6 +216,7 @@ impl Ledger {
     }
 
     /// Remembers in which version an endpoint has answered, if it has.
+    #[inline]
     pub(super) fn note_version(&mut self, endpoint: usize, version: Option<Version>) {
         if let Some(version) = version {
             self.endpoints[endpoint].speaks_http10 = version == Version::Http10;
@@ -250,6 +251,7 @@ impl Ledger {
     }
 
     /// An idle connection of the endpoint that is picked, unless others wait; nothing is used up until [`Ledger::commit`].
+    #[inline]
     pub(super) fn take_kept(&mut self, aim: Aim, now: Instant) -> Option<(usize, Idle)> {
         if self.queue.len() > 0 {
             return None;
@@ -259,6 +261,7 @@ impl Ledger {
     }
 
     /// The connection that was put back last.
+    #[inline]
     pub(super) fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
         let idle = self.endpoints[endpoint].idle.pop_back()?;
         self.publish(endpoint);
@@ -266,6 +269,7 @@ impl Ledger {
     }
 
     /// The pick was used.
+    #[inline]
     pub(super) fn commit(&mut self, endpoint: usize, now: Instant) {
         if let Some(member) = self.endpoints[endpoint].member {
             self.balancer.commit(member, now);
@@ -422,6 +426,7 @@ impl Ledger {
     }
 
     /// Keeps an idle connection; gives one that has to go for it, which is still counted.
+    #[inline]
     pub(super) fn put_back(
         &mut self,
         (endpoint, version): (usize, Option<Version>),
@@ -487,9 +492,12 @@ impl Ledger {
     }
 
     /// Grants the next one: a connection or the room for one has become free.
+    #[inline]
     pub(super) fn grant_next(&mut self) {
-        let waker = self.queue.grant_next();
-        self.wake(waker);
+        if self.queue.len() > 0 {
+            let waker = self.queue.grant_next();
+            self.wake(waker);
+        }
     }
 
     /// Grants the next one where there is more than one took: a window grows by many at once.
@@ -544,6 +552,7 @@ impl Ledger {
         self.publish(endpoint);
     }
 
+    #[inline]
     fn publish(&self, endpoint: usize) {
         if let Some((rows, row)) = &self.in_flight {
             let endpoint = &self.endpoints[endpoint];

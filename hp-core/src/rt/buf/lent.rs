@@ -29,6 +29,7 @@ impl Lent {
     }
 
     /// Drops the first `count` bytes; all of them when it has fewer.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX).min(self.len);
         // SAFETY: `count` is at most the piece's length, so the result stays within the buffer or one past its end.
@@ -59,6 +60,7 @@ impl Lent {
     }
 
     /// Makes the piece one that may wait for long: itself, or copies of its parts where buffers of its kind run short.
+    #[inline]
     pub(crate) fn settle(mut self, mut keep: impl FnMut(Self)) {
         let Some(aside) = self.pool.aside_of(self.group).map(Rc::clone) else {
             return keep(self);
@@ -110,6 +112,7 @@ impl Deref for Lent {
 }
 
 impl Drop for Lent {
+    #[inline]
     fn drop(&mut self) {
         self.pool.release(self.group, self.id);
     }
@@ -143,6 +146,34 @@ mod tests {
         assert_eq!(pool.free_len(Group::Head), 1);
         drop(front);
         assert_eq!((pool.lent_len(), pool.free_len(Group::Head)), (0, 2));
+    }
+
+    #[test]
+    fn a_buffer_is_lent_only_if_something_was_put_there() {
+        let pool = Pool::new(1, 1, 0).unwrap();
+        let fill = |bytes: &'static [u8]| {
+            let filled = pool.fill(Group::Head, |buffer| {
+                buffer[..bytes.len()].copy_from_slice(bytes);
+                Ok(bytes.len())
+            });
+            filled.unwrap().unwrap()
+        };
+        assert!(fill(b"").is_none());
+        let failed = pool.fill(Group::Head, |_| Err(std::io::ErrorKind::WouldBlock.into()));
+        assert!(failed.unwrap().is_err());
+        assert_eq!((pool.lent_len(), pool.free_len(Group::Head)), (0, 1));
+        let (piece, is_full) = fill(b"hello").unwrap();
+        assert_eq!((&*piece, is_full), (&b"hello"[..], false));
+        let (other, is_full) = fill(&[7; 4096]).unwrap();
+        assert!(is_full && *other == [7; 4096] && *piece == *b"hello");
+        assert_eq!(pool.lent_len(), 2);
+        let held: Vec<Lent> = (0..30).map(|_| fill(b"x").unwrap().0).collect();
+        assert!(
+            pool.fill(Group::Head, |_| unreachable!("a buffer"))
+                .is_none()
+        );
+        drop((piece, other, held));
+        assert_eq!((pool.lent_len(), pool.free_len(Group::Head)), (0, 32));
     }
 
     #[test]

@@ -85,10 +85,7 @@ impl Pool {
     pub(crate) fn take(self: &Rc<Self>, group: Group) -> Option<Spare> {
         let id = match self.pop_free(group) {
             Some(id) => id,
-            None => match self.grow(group) {
-                Ok(true) => self.pop_free(group)?,
-                Ok(false) | Err(_) => return None, // Memory is at its bound: the connection waits.
-            },
+            None => self.grown(group)?,
         };
         Some(self.spare_of(group, id))
     }
@@ -103,6 +100,49 @@ impl Pool {
         let spare = self.take(group).expect("an id was just put back");
         assert_eq!(spare.id, id, "ids are taken in the order of their return");
         spare
+    }
+
+    /// Has a free buffer filled, the one that was returned last; grows the group if needed. `fill` says how many bytes it put there:
+    /// without any, or with an error, the buffer stays free. Gives with the bytes whether they fill it; `None`: there is no buffer.
+    #[inline]
+    pub(crate) fn fill(
+        self: &Rc<Self>,
+        group: Group,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> Option<io::Result<Option<(Lent, bool)>>> {
+        let buffers = self.of(group);
+        let free = buffers.free.borrow_mut().pop();
+        let id = match free {
+            Some(id) => id,
+            None => self.grown(group)?,
+        };
+        let start = buffers.address(id);
+        let len = buffers.buffer_bytes as usize;
+        // SAFETY: the id was taken off the free list, so no handle and no kernel queue names the buffer; it is
+        // initialised (pages begin zeroed) and valid for its whole length.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) };
+        let filled = match fill(buffer) {
+            Ok(0) => Ok(None),
+            Ok(filled) => {
+                assert!(filled <= len);
+                let bytes = u32::try_from(filled).expect("buffers are under 4 GiB");
+                buffers.hold(id);
+                let lent = Lent::new(Rc::clone(self), group, id, start, bytes);
+                return Some(Ok(Some((lent, filled == len))));
+            }
+            Err(error) => Err(error),
+        };
+        self.push_free(group, id);
+        Some(filled)
+    }
+
+    /// The id of a buffer that was made because none was free.
+    #[cold]
+    fn grown(&self, group: Group) -> Option<u16> {
+        match self.grow(group) {
+            Ok(true) => self.pop_free(group),
+            Ok(false) | Err(_) => None, // Memory is at its bound: the connection waits.
+        }
     }
 
     fn spare_of(self: &Rc<Self>, group: Group, id: u16) -> Spare {
@@ -146,6 +186,7 @@ impl Pool {
 
     /// Where bytes of a group that are going to wait are copied to: nowhere before half of all buffers that there can be are
     /// held.
+    #[inline]
     pub(super) fn aside_of(&self, group: Group) -> Option<&Rc<Self>> {
         let buffers = self.of(group);
         let is_short = buffers.lent_len() > u32::from(buffers.max) / 2;
@@ -200,6 +241,7 @@ impl Pool {
         self.of(group).holds.borrow()[usize::from(id)] == 1
     }
 
+    #[inline]
     fn of(&self, group: Group) -> &Buffers {
         match group {
             Group::Head => &self.groups[0],
@@ -251,6 +293,7 @@ impl Buffers {
         self.lent.get()
     }
 
+    #[inline]
     fn address(&self, id: u16) -> NonNull<u8> {
         let chunks = self.chunks.borrow();
         let chunk = &chunks[usize::from(id >> self.per_chunk.trailing_zeros())];
@@ -260,6 +303,7 @@ impl Buffers {
         unsafe { chunk.start().add(offset) }
     }
 
+    #[inline]
     fn hold(&self, id: u16) {
         let holds = &mut self.holds.borrow_mut()[usize::from(id)];
         if *holds == 0 {
@@ -268,6 +312,7 @@ impl Buffers {
         *holds += 1;
     }
 
+    #[inline]
     fn release(&self, id: u16) {
         let holds = &mut self.holds.borrow_mut()[usize::from(id)];
         *holds = holds

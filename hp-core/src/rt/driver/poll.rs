@@ -187,6 +187,16 @@ impl Poller {
         }
     }
 
+    /// Whose the report is that [`Poller::ready_at`] gives.
+    fn token_at(&self, position: usize) -> Option<u64> {
+        match self {
+            Self::Epoll(epoll) => epoll.token_at(position),
+            Self::Ppoll(ppoll) => ppoll.ready_at(position).map(|ready| ready.token),
+            #[cfg(feature = "sim")]
+            Self::Sim(poller) => poller.ready_at(position).map(|ready| ready.token),
+        }
+    }
+
     /// See [`Epoll::ready_at`].
     fn ready_at(&self, position: usize) -> Option<Readiness> {
         match self {
@@ -231,9 +241,9 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     poll.poller.wait(wait)?;
     // Their slots are far apart and cold: asked for together, they come together.
     for position in 0..poll.poller.ready_len() {
-        if let Some(ready) = poll.poller.ready_at(position) {
+        if let Some(token) = poll.poller.token_at(position) {
             prefetch(
-                io.conns.address_of(Token::from_bits(ready.token).index()),
+                io.conns.address_of(Token::from_bits(token).index()),
                 SLOT_LINES,
             );
         }
@@ -250,6 +260,7 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     Ok(())
 }
 
+#[inline]
 fn spread(io: &mut Io, ready: Readiness, remote: &Remote) {
     let token = Token::from_bits(ready.token);
     match token.kind() {
@@ -269,6 +280,7 @@ fn spread(io: &mut Io, ready: Readiness, remote: &Remote) {
     }
 }
 
+#[inline]
 fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
     let Some(slot) = io.conns.get_mut(key) else {
         return;

@@ -174,6 +174,12 @@ impl ConnSlot {
         }
     }
 
+    /// Lets waiting last; an armed timer will find nothing to do.
+    pub(crate) fn clear_deadline(&mut self) {
+        self.deadline = Instant::NEVER;
+        self.timed_out = false;
+    }
+
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
@@ -203,6 +209,11 @@ impl ConnSlot {
             failed, readable, ..
         } = self.readiness;
         failed && readable && self.rx_end.is_none() && !self.kernel.starved
+    }
+
+    /// Whether a readiness engine has nothing to try before something more is reported. What was received may still be here.
+    pub(crate) fn waits_for_an_edge(&self) -> bool {
+        !self.readiness.readable && self.rx_end.is_none()
     }
 
     /// Whether the peer keeps filling small buffers.
@@ -262,7 +273,11 @@ impl ConnSlot {
 #[derive(Debug, Default)]
 pub(crate) struct RxQueue {
     first: Option<Lent>,
-    /// Boxed, since nearly all connections idle: never empty.
+    /// Never empty.
+    #[expect(
+        clippy::box_collection,
+        reason = "it has room in every slot, and nearly all connections idle"
+    )]
     rest: Option<Box<VecDeque<Lent>>>,
 }
 
@@ -273,6 +288,7 @@ impl RxQueue {
 
     /// Adds received bytes; small ones are copied behind the last piece, so that a peer that dribbles cannot hold many
     /// buffers.
+    #[inline]
     pub(crate) fn push(&mut self, lent: Lent) {
         if let Some(first) = &mut self.first {
             let rest = self.rest.as_mut().and_then(|rest| rest.back_mut());
@@ -316,6 +332,7 @@ impl RxQueue {
         count
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Lent> {
         let first = self.first.take()?;
         if let Some(rest) = &mut self.rest {

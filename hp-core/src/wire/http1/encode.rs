@@ -9,6 +9,7 @@ use super::method::Method;
 ///
 /// An empty target, or one that begins with `?`, gets the `/` that an absolute target may leave out.
 /// RFC 9112 §3, §3.2.1.
+#[inline]
 pub fn request_line(out: &mut Vec<u8>, method: Method<'_>, path_and_query: &str) {
     debug_assert!(
         !path_and_query.contains([' ', '\r', '\n']),
@@ -26,12 +27,20 @@ pub fn request_line(out: &mut Vec<u8>, method: Method<'_>, path_and_query: &str)
 /// Appends `HTTP/1.1 SP status SP reason CRLF`; our version, whatever the peer's is.
 ///
 /// `status` is 100 to 599. RFC 9112 §4, RFC 9110 §2.5.
+#[inline]
 pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     debug_assert!(matches!(status, 100..=599), "a status has three digits");
     debug_assert!(
         memchr::memchr2(b'\r', b'\n', reason).is_none(),
         "a reason is one line"
     );
+    if status == 200 && reason == b"OK" {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"); // Most.
+    }
+    other_status_line(out, status, reason);
+}
+
+fn other_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(decimal(u64::from(status), &mut [0; DECIMAL_BYTES_MAX]));
     out.push(b' ');
@@ -46,7 +55,6 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
         memchr::memchr2(b'\r', b'\n', value).is_none(),
         "a value is one line"
     );
-    out.reserve(name.len() + value.len() + ": \r\n".len());
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -54,6 +62,7 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Appends `Content-Length`. RFC 9110 §8.6.
+#[inline]
 pub fn content_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(decimal(length, &mut [0; DECIMAL_BYTES_MAX]));

@@ -67,6 +67,7 @@ pub struct RequestContext {
 /// and repeated lengths, are refused although RFC 9112 §6.3 would let us choose.
 ///
 /// RFC 9112 §6.1, §6.2, §6.3.
+#[inline]
 pub fn request_framing(
     version: Version,
     fields: &Fields<'_, '_>,
@@ -88,6 +89,7 @@ pub fn request_framing(
 /// anew for the next hop, and we could not write them back.
 ///
 /// RFC 9112 §6.3.
+#[inline]
 pub fn response_framing(
     version: Version,
     status: u16,
@@ -122,6 +124,7 @@ pub fn response_framing(
 
 /// Tells whether the sender of a head wants the connection to live on. RFC 9112 §9.3.
 #[must_use]
+#[inline]
 pub fn wants_keep_alive(version: Version, fields: &Fields<'_, '_>) -> bool {
     let options = fields.connection();
     match version {

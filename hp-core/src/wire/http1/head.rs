@@ -90,6 +90,7 @@ impl<'b> HeaderScratch<'b> {
     }
 
     /// Lends `fields_max` slots and their kinds.
+    #[inline]
     pub(super) fn slots(
         &mut self,
         limits: &HeadLimits,
@@ -173,6 +174,7 @@ impl HeadScan {
 ///
 /// # Errors
 /// [`HeadError::BareLf`].
+#[inline]
 pub(super) fn check_line_ends(
     head: &[u8],
     line_end: usize,

@@ -30,6 +30,7 @@ pub enum Method<'b> {
 impl<'b> Method<'b> {
     /// Classifies a token that the caller has checked.
     #[must_use]
+    #[inline]
     pub(super) fn classify(token: &'b str) -> Self {
         match token {
             "GET" => Self::Get,

@@ -10,7 +10,7 @@ use super::method::{METHOD_BYTES_MAX, Method};
 use super::target::Target;
 use crate::wire::header::{FieldName, Fields};
 use crate::wire::token;
-use crate::wire::uri::Authority;
+use crate::wire::uri::{Authority, KnownAuthority};
 
 /// A whole request head, as slices of the buffer it was read from.
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +67,34 @@ pub struct RequestFacts {
 /// # Errors
 /// [`RequestError`]; its `status()` is the answer. A head that is not whole is an error as soon as a
 /// limit is reached, and [`Parse::Partial`] before.
-#[inline]
 pub fn parse_request<'h, 'b>(
     bytes: &'b [u8],
     limits: &HeadLimits,
     scratch: &'h mut HeaderScratch<'b>,
+) -> Result<Parse<RequestHead<'h, 'b>>, RequestError> {
+    parse(bytes, limits, scratch, None)
+}
+
+/// The same for the next request of a client, of which `known` is what it named in Host before.
+///
+/// # Errors
+/// As [`parse_request`].
+#[inline]
+pub fn parse_next_request<'h, 'b>(
+    bytes: &'b [u8],
+    limits: &HeadLimits,
+    scratch: &'h mut HeaderScratch<'b>,
+    known: &mut KnownAuthority,
+) -> Result<Parse<RequestHead<'h, 'b>>, RequestError> {
+    parse(bytes, limits, scratch, Some(known))
+}
+
+#[inline]
+fn parse<'h, 'b>(
+    bytes: &'b [u8],
+    limits: &HeadLimits,
+    scratch: &'h mut HeaderScratch<'b>,
+    known: Option<&mut KnownAuthority>,
 ) -> Result<Parse<RequestHead<'h, 'b>>, RequestError> {
     let message = match bytes {
         [b'\r', b'\n', rest @ ..] => rest,
@@ -102,7 +125,7 @@ pub fn parse_request<'h, 'b>(
     let method = Method::classify(method);
     let target = Target::parse(method, text).ok_or(RequestError::TargetInvalid)?;
     let fields = Fields::new(headers, kinds).map_err(|error| RequestError::Head(error.into()))?;
-    let authority = authority(version, &target, &fields)?;
+    let authority = authority(version, &target, &fields, known)?;
     let facts = facts(version, method, &fields)?;
     Ok(Parse::Complete(RequestHead {
         method,
@@ -115,6 +138,7 @@ pub fn parse_request<'h, 'b>(
     }))
 }
 
+#[inline]
 fn check_limits(
     method: &str,
     line_len: usize,
@@ -136,16 +160,24 @@ fn check_limits(
 /// Finds the server asked for, and refuses a Host that is missing, repeated, bad or in disagreement.
 ///
 /// RFC 9112 §3.2, §3.3; RFC 9110 §7.2.
+#[inline]
 fn authority<'b>(
     version: Version,
     target: &Target<'b>,
     fields: &Fields<'_, 'b>,
+    known: Option<&mut KnownAuthority>,
 ) -> Result<Option<Authority<'b>>, RequestError> {
     if fields.is_repeated(FieldName::Host) {
         return Err(RequestError::HostRepeated);
     }
     let host = match fields.first(FieldName::Host) {
-        Some(value) => Some(Authority::parse(value).ok_or(RequestError::HostInvalid)?),
+        Some(value) => {
+            let host = match known {
+                Some(known) => known.parse(value),
+                None => Authority::parse(value),
+            };
+            Some(host.ok_or(RequestError::HostInvalid)?)
+        }
         None if version == Version::Http11 => return Err(RequestError::HostMissing),
         None => None,
     };
@@ -165,6 +197,7 @@ fn authority<'b>(
     }
 }
 
+#[inline]
 fn facts(
     version: Version,
     method: Method<'_>,
@@ -205,6 +238,7 @@ fn facts(
 }
 
 /// Reads Max-Forwards where it has a meaning. More hops than we count are as many as we count. RFC 9110 §7.6.2.
+#[inline]
 fn hops_left(method: Method<'_>, fields: &Fields<'_, '_>) -> Result<Option<u32>, RequestError> {
     if !matches!(method, Method::Options | Method::Trace) {
         return Ok(None);

@@ -75,7 +75,7 @@ pub fn parse_response<'h, 'b>(
         return Err(ResponseError::VersionInvalid);
     };
     let message = bytes.get(..head_bytes).unwrap_or(bytes);
-    let (line_end, reason) = status_line_end(message)?;
+    let (line_end, reason) = status_line_end(message, lines.reason)?;
     if line_end > limits.line_len_max() {
         return Err(ResponseError::StatusLineTooLong);
     }
@@ -123,6 +123,7 @@ pub fn is_switch_to_requested(fields: &Fields<'_, '_>, sent_head: &[u8]) -> bool
         })
 }
 
+#[inline]
 fn facts(
     version: Version,
     status: u16,
@@ -164,15 +165,29 @@ fn facts(
 
 /// Finds the end of the status line, before its CRLF, and the reason phrase. httparse drops a reason
 /// that is not ASCII; we forward it.
-fn status_line_end(message: &[u8]) -> Result<(usize, &[u8]), ResponseError> {
+#[inline]
+fn status_line_end<'b>(
+    message: &'b [u8],
+    read: Option<&'b str>,
+) -> Result<(usize, &'b [u8]), ResponseError> {
+    // Whether CR and LF stand behind it is looked at with the other lines.
+    if let Some(reason) = read.map(str::as_bytes)
+        && !reason.is_empty()
+        && head::offset_in(message, reason) == REASON_AT
+    {
+        return Ok((REASON_AT + reason.len(), reason));
+    }
     let lf = memchr::memchr(b'\n', message).ok_or(ResponseError::StatusInvalid)?;
     let line = message.get(..lf).unwrap_or_default();
     let Some(line) = line.strip_suffix(b"\r") else {
         return Err(ResponseError::Head(HeadError::BareLf));
     };
-    let reason = line.get("HTTP/1.1 200 ".len()..).unwrap_or_default();
+    let reason = line.get(REASON_AT..).unwrap_or_default();
     Ok((line.len(), reason))
 }
+
+/// Where a reason phrase stands in its line.
+const REASON_AT: usize = "HTTP/1.1 200 ".len();
 
 /// Judges a head that is not whole.
 #[cold]

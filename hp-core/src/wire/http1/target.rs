@@ -28,6 +28,7 @@ pub enum Target<'b> {
 
 impl<'b> Target<'b> {
     /// Reads the form that `method` allows; `None` for any other.
+    #[inline]
     pub(super) fn parse(method: Method<'_>, text: &'b str) -> Option<Self> {
         if method == Method::Connect {
             let authority = Authority::parse(text.as_bytes())?;

@@ -242,10 +242,14 @@ impl Balancer {
     }
 
     /// The member takes the request that it was picked for.
+    #[inline]
     pub fn commit(&mut self, member: usize, now: Instant) {
-        if self.members.len() == 1 {
-            return;
+        if self.members.len() > 1 {
+            self.commit_among_many(member, now);
         }
+    }
+
+    fn commit_among_many(&mut self, member: usize, now: Instant) {
         let Some(group) = self.group() else { return };
         match &mut self.algorithm {
             Algorithm::RoundRobin(turns) => turns.commit(&self.members, group, member, now),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 impl Io {
     /// Sets or clears the point after which waiting for this connection ends in `TimedOut`.
+    #[inline]
     pub(crate) fn set_deadline(&mut self, key: Key, deadline: Option<Instant>) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
@@ -19,10 +20,23 @@ impl Io {
         if slot.deadline == Instant::NEVER {
             return; // An armed timer finds nothing to do.
         }
-        match slot.timer {
-            Some((_, fires_at)) if fires_at <= slot.deadline => return,
-            Some((timer, _)) => drop(self.timers.remove(timer)),
-            None => (),
+        if slot
+            .timer
+            .is_some_and(|(_, fires_at)| fires_at <= slot.deadline)
+        {
+            return;
+        }
+        self.arm_timer(key);
+    }
+
+    /// Has a timer fire at the deadline, in the place of one that would fire later.
+    #[inline(never)]
+    fn arm_timer(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        if let Some((timer, _)) = slot.timer {
+            drop(self.timers.remove(timer));
         }
         let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
         slot.timer = Some((timer, slot.deadline));

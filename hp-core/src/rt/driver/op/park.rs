@@ -2,8 +2,8 @@
 
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
-use crate::rt::driver::Io;
 use crate::rt::driver::slot::Phase;
+use crate::rt::driver::{Driver, Io};
 use crate::rt::time::Instant;
 use std::task::{Context, Poll};
 
@@ -29,9 +29,17 @@ impl Io {
     pub(crate) fn park(&mut self, key: Key, tag: u64, deadline: Instant) {
         self.send_letter(key);
         self.set_deadline(key, Some(deadline));
-        self.arm_recv(key);
         let Some(slot) = self.conns.get_mut(key) else {
             return;
+        };
+        let slot = if slot.waits_for_an_edge() && matches!(self.driver, Driver::Poll(_)) {
+            slot
+        } else {
+            self.arm_recv(key);
+            let Some(slot) = self.conns.get_mut(key) else {
+                return;
+            };
+            slot
         };
         debug_assert_eq!(slot.phase, Phase::Open);
         slot.phase = Phase::Parked { tag };
@@ -42,6 +50,7 @@ impl Io {
     }
 
     /// Takes a parked connection back; `false` when it came back by itself or is gone.
+    #[inline]
     pub(crate) fn unpark(&mut self, key: Key) -> bool {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
@@ -50,7 +59,7 @@ impl Io {
             return false;
         };
         slot.phase = Phase::Open;
-        self.set_deadline(key, None);
+        slot.clear_deadline();
         true
     }
 

@@ -20,7 +20,29 @@ pub enum Rx {
 
 impl Io {
     /// Takes the next bytes, or arms a receive and registers the waiter.
+    #[inline]
     pub(crate) fn poll_recv(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
+        // What was received ahead is the common case: one look at the slot.
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        debug_assert_eq!(slot.phase, Phase::Open);
+        if let Some(lent) = slot.rx.pop() {
+            return Poll::Ready(Ok(Rx::Data(lent)));
+        }
+        // And so is that nothing has come since.
+        let is_quiet = slot.waits_for_an_edge() && !slot.timed_out;
+        if is_quiet && matches!(self.driver, Driver::Poll(_)) {
+            remember(&mut slot.rx_waker, cx.waker());
+            return Poll::Pending;
+        }
+        self.poll_recv_anew(key, cx)
+    }
+
+    /// The same where more is to be looked at than what is there.
+    #[inline(never)]
+    fn poll_recv_anew(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<Rx>> {
         match self.poll_news(key, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -73,6 +95,10 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
+        if slot.waits_for_an_edge() && matches!(self.driver, Driver::Poll(_)) {
+            remember(&mut slot.rx_waker, cx.waker());
+            return Poll::Pending;
+        }
         if !slot.has_news() {
             self.arm_recv(key);
         }
@@ -144,35 +170,34 @@ impl Io {
         } else {
             Group::Head
         };
-        let Some(mut spare) = self.pool.take(group) else {
-            self.stats.buffer_shortages += 1;
-            let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
-            if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
-                poll.starve(key, group);
+        let (kernel, fd) = (&self.kernel, slot.fd);
+        let received = self.pool.fill(group, |buffer| {
+            loop {
+                match kernel.recv(fd, buffer) {
+                    Err(error) if error.raw_os_error() == Some(libc::EINTR) => (), // Nobody else would try again.
+                    received => return received,
+                }
             }
-            return;
-        };
-        let buffer = spare.as_mut_slice();
-        let capacity = buffer.len();
-        let received = loop {
-            match self.kernel.recv(slot.fd, buffer) {
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => (), // Nobody else would try again.
-                received => break received,
-            }
-        };
+        });
         match received {
-            Ok(0) => slot.end_rx(slot.end_of_data()),
-            Ok(len) => {
+            None => {
+                self.stats.buffer_shortages += 1;
+                let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
+                if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
+                    poll.starve(key, group);
+                }
+            }
+            Some(Ok(None)) => slot.end_rx(slot.end_of_data()),
+            Some(Ok(Some((lent, is_full)))) => {
                 enter(Table::Connection, slot.phase.row(), "bytes arrive");
                 if let Some(stamps) = &mut self.stamps {
                     stamps.note_received(key, self.kernel.now());
                 }
-                slot.note_read(len, capacity);
-                slot.readiness.readable = len == capacity || slot.readiness.hung_up;
-                slot.rx
-                    .push(spare.into_lent(u32::try_from(len).expect("buffers are under 4 GiB")));
+                slot.note_read(lent.len(), self.pool.buffer_bytes(group) as usize);
+                slot.readiness.readable = is_full || slot.readiness.hung_up;
+                slot.rx.push(lent);
             }
-            Err(error) => match error.raw_os_error() {
+            Some(Err(error)) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
                 errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
@@ -181,6 +206,7 @@ impl Io {
 
     /// A readiness engine's receive on behalf of whoever waits, before that task runs: many receives in a row find the
     /// kernel's code in the cache.
+    #[inline]
     pub(in crate::rt::driver) fn receive_ahead(&mut self, key: Key) {
         let Some(slot) = self.conns.get(key) else {
             return;
@@ -196,6 +222,7 @@ impl Io {
     }
 
     /// Tells whoever waits that there is news of this connection.
+    #[inline]
     pub(in crate::rt::driver) fn announce_rx(&mut self, key: Key) {
         if is_planted(Plant::LostWake) && self.stats.turns.is_multiple_of(32) {
             return;
@@ -216,6 +243,7 @@ impl Io {
 const UNREAD_MAX: usize = 16 * 1024;
 
 /// Registers the waiter of a slot.
+#[inline]
 pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) {
     match place {
         Some(known) if known.will_wake(waker) => (),
@@ -224,6 +252,7 @@ pub(in crate::rt::driver) fn remember(place: &mut Option<Waker>, waker: &Waker) 
 }
 
 /// Wakes the waiter of a slot, if there is one.
+#[inline]
 pub(in crate::rt::driver) fn wake(place: &mut Option<Waker>) {
     if let Some(waker) = place.take() {
         waker.wake();

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 
 impl Io {
     /// Sends segments in order: small ones at the end of the turn, else at once. Copies what the socket does not take.
+    #[inline]
     pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
         let slot = self.sending(key)?;
         let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
@@ -34,6 +35,7 @@ impl Io {
     }
 
     /// The slot of a connection, unless sending on it has failed.
+    #[inline]
     pub(super) fn sending(&mut self, key: Key) -> io::Result<&mut ConnSlot> {
         let slot = self
             .conns
