@@ -287,7 +287,7 @@ impl Io {
                 .get(key)
                 .is_none_or(|conn| conn.phase == Phase::Closing);
             if !is_closing {
-                self.close(key, How::Graceful);
+                self.give_up(key, How::Graceful);
             }
         }
         self.park_events.clear();

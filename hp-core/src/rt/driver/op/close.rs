@@ -30,13 +30,20 @@ impl How {
 }
 
 impl Io {
-    /// Gives a connection up. What the socket did not take is dropped: flush first.
+    /// Gives a connection up, as whoever has it wants. What the socket did not take is dropped: flush first.
     pub(crate) fn close(&mut self, key: Key, how: How) {
+        if let Some(slot) = self.conns.get(key) {
+            enter(Table::Connection, slot.phase.row(), how.event());
+        }
+        self.give_up(key, how);
+    }
+
+    /// The same where its runtime ends: nobody has those that are parked.
+    pub(in crate::rt::driver) fn give_up(&mut self, key: Key, how: How) {
         self.send_letter(key);
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        enter(Table::Connection, slot.phase.row(), how.event());
         enter(Table::Operation, slot.op_row(), GIVEN_UP);
         if slot.phase == Phase::Closing {
             return;
