@@ -5,13 +5,11 @@
     reason = "a test's own files and processes; any failure is a failed test"
 )]
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+mod fakes;
 
-use harness::clock;
+use std::process::{Command, Output, Stdio};
+
+use fakes::{Fakes, send, wait_for};
 
 /// A server that listens in words only, on a port that its environment may name, and notes its number.
 const SERVER: &str = r#"#!/bin/sh
@@ -38,22 +36,19 @@ END
 
 /// A folder with our programs.
 struct Lab {
-    folder: tempfile::TempDir,
+    fakes: Fakes,
 }
 
 impl Lab {
     fn new(load: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, script) in [
+        let programs = [
             ("hp-echo", SERVER),
             ("hp-proxy", SERVER),
             ("hp-bench", load),
-        ] {
-            let path = folder.path().join(name);
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        ];
+        Self {
+            fakes: Fakes::new(programs),
         }
-        Self { folder }
     }
 
     /// One that finds nothing wrong.
@@ -62,13 +57,12 @@ impl Lab {
     }
 
     fn command(&self, flags: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
-        command.args(["compare", "--skip-counters"]);
+        let mut command = self.fakes.harness("compare");
+        command.arg("--skip-counters");
         for flag in ["--bin-dir", "--base-bin", "--head-bin"] {
-            command.arg(flag).arg(self.folder.path());
+            command.arg(flag).arg(self.fakes.path());
         }
-        command.args(flags.split(' ')).stdin(Stdio::null());
-        command.env("TMPDIR", self.folder.path());
+        command.args(flags.split(' '));
         command
     }
 
@@ -76,23 +70,9 @@ impl Lab {
         self.command(flags).output().unwrap()
     }
 
-    fn noted(&self, file: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
     fn calls(&self, part: &str) -> usize {
-        let calls = self.noted("calls").into_iter();
+        let calls = self.fakes.noted("calls").into_iter();
         calls.filter(|call| call.contains(part)).count()
-    }
-
-    /// Waits for every server that ever started to be gone.
-    fn check_no_orphan(&self) {
-        let pids = self.noted("pids");
-        assert!(!pids.is_empty());
-        for pid in pids {
-            wait_for(&format!("the end of {pid}"), || !is_alive(&pid));
-        }
     }
 }
 
@@ -131,7 +111,7 @@ fn equals_pass_in_visits_of_new_processes() {
         lab.calls("hp-bench "),
         "both share a second"
     );
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -148,10 +128,10 @@ fn a_head_that_costs_more_is_a_loss_and_exit_code_3() {
     }
     assert!(text(&output.stdout).contains("1.100 [1.100, 1.100]"));
     // A rate takes no turns: base, head and base again, each alone.
-    let paced = lab.noted("calls").into_iter();
+    let paced = lab.fakes.noted("calls").into_iter();
     let paced: Vec<String> = paced.filter(|call| call.contains(" -R 10000 ")).collect();
     assert!(paced.len() >= 9 && !paced.iter().any(|call| call.contains("--turn")));
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -167,7 +147,7 @@ fn what_may_not_be_used_is_tried_thrice_and_judged_never() {
         last.starts_with("harness: churn: base: errors: reset 3"),
         "{last}"
     );
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -180,13 +160,9 @@ fn an_interrupted_comparison_leaves_no_process() {
         .spawn()
         .unwrap();
     wait_for("the load", || lab.calls("hp-bench ") >= 4);
-    let pid = harness.id().to_string();
-    let status = Command::new("sh")
-        .args(["-c", "kill -TERM $0", &pid])
-        .status();
-    assert!(status.unwrap().success());
+    send("TERM", &harness);
     assert_eq!(harness.wait().unwrap().code(), Some(143));
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -197,20 +173,5 @@ fn the_length_is_told_before_anything_starts() {
     // Two visits of a second each and half as much around it.
     let seconds: f64 = text(&output.stdout).trim().parse().unwrap();
     assert!((50.0..80.0).contains(&seconds), "{seconds}");
-    assert!(lab.noted("calls").is_empty());
-}
-
-/// A zombie that its new parent has not waited for has ended.
-fn is_alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_name, rest)| !rest.starts_with('Z'))
-}
-
-fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = clock::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(clock::now() < deadline, "{what} did not come");
-        clock::pause(Duration::from_millis(10));
-    }
+    assert!(lab.fakes.noted("calls").is_empty());
 }

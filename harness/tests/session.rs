@@ -5,13 +5,13 @@
     reason = "a test's own files and processes; any failure is a failed test"
 )]
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+mod fakes;
 
-use harness::clock;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use fakes::{Fakes, send, wait_for};
 use harness::plan::Plan;
 use harness::raw::{self, RAW_FILE, Record};
 use harness::setting::Setting;
@@ -58,20 +58,15 @@ connections = [2, 16]
 
 /// A folder with our programs, one for results, and one that is a git repository.
 struct Lab {
-    folder: tempfile::TempDir,
+    fakes: Fakes,
 }
 
 impl Lab {
     fn new(echo: &str, proxy: &str, load: &str) -> Self {
         let lab = Self {
-            folder: tempfile::tempdir().unwrap(),
+            fakes: Fakes::new([("hp-echo", echo), ("hp-proxy", proxy), ("hp-bench", load)]),
         };
-        for (name, script) in [("hp-echo", echo), ("hp-proxy", proxy), ("hp-bench", load)] {
-            let path = lab.folder.path().join(name);
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        fs::write(lab.folder.path().join("plan.toml"), PLAN).unwrap();
+        fs::write(lab.fakes.path().join("plan.toml"), PLAN).unwrap();
         fs::create_dir(lab.tree()).unwrap();
         fs::write(lab.tree().join("source"), "one").unwrap();
         for words in [
@@ -89,23 +84,17 @@ impl Lab {
     }
 
     fn tree(&self) -> PathBuf {
-        self.folder.path().join("tree")
+        self.fakes.path().join("tree")
     }
 
     fn command(&self, flags: &[&str]) -> Command {
-        let at = |name: &str| self.folder.path().join(name).into_os_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
-        command
-            .arg("bench")
-            .arg("--bin-dir")
-            .arg(self.folder.path());
+        let at = |name: &str| self.fakes.path().join(name).into_os_string();
+        let mut command = self.fakes.harness("bench");
+        command.arg("--bin-dir").arg(self.fakes.path());
         command.arg("--out").arg(at("results"));
         command.arg("--plan").arg(at("plan.toml"));
         command.args(["--data", env!("CARGO_MANIFEST_DIR")]);
-        command.args(flags).stdin(Stdio::null());
-        command.current_dir(self.tree());
-        // A harness that is killed leaves its scratch folder behind: here it goes with the lab.
-        command.env("TMPDIR", self.folder.path());
+        command.args(flags).current_dir(self.tree());
         command
     }
 
@@ -115,7 +104,7 @@ impl Lab {
 
     /// The only session below the results' folder.
     fn session(&self) -> PathBuf {
-        let hosts = folders(&self.folder.path().join("results"));
+        let hosts = folders(&self.fakes.path().join("results"));
         assert_eq!(hosts.len(), 1, "{hosts:?}");
         let sessions = folders(&hosts[0]);
         assert_eq!(sessions.len(), 1, "{sessions:?}");
@@ -124,20 +113,6 @@ impl Lab {
 
     fn records(&self) -> Vec<Record> {
         raw::read(&self.session().join(RAW_FILE)).unwrap()
-    }
-
-    fn noted(&self, file: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Waits for every server that ever started to be gone.
-    fn check_no_orphan(&self) {
-        let pids = self.noted("pids");
-        assert!(!pids.is_empty());
-        for pid in pids {
-            wait_for(&format!("the end of {pid}"), || !is_alive(&pid));
-        }
     }
 }
 
@@ -155,7 +130,7 @@ fn a_session_leaves_its_folder_and_no_process() {
         stderr.contains("missing: relay-uring (hp-relay is not built)"),
         "{stderr}"
     );
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 
     let records = lab.records();
     assert_eq!(
@@ -214,7 +189,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
     let text = PLAN
         .replace("\"relay-uring\", ", "")
         .replace("[load]", "[load]\nvisit = \"turns\"");
-    fs::write(lab.folder.path().join("plan.toml"), text).unwrap();
+    fs::write(lab.fakes.path().join("plan.toml"), text).unwrap();
     let output = lab.bench(&["--network", "host"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
@@ -222,7 +197,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
         stderr.contains("1 workloads, 16 visits, about "),
         "{stderr}"
     );
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 
     let records = lab.records();
     assert_eq!(records.len(), 2 * 2 * 2 * 2, "rounds, rows, pairs, both");
@@ -248,7 +223,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
             assert_eq!(record.backend.cpu_ns.is_some(), record.subject != "direct");
         }
     }
-    let calls = lab.noted("calls");
+    let calls = lab.fakes.noted("calls");
     for turn in ["1/2", "2/2"] {
         let words = format!("--turns 20ms --turn {turn}");
         let loads = calls.iter().filter(|call| call.contains(&words));
@@ -268,7 +243,7 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
 fn nothing_that_is_committed_names_this_machine() {
     let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
     assert_eq!(lab.bench(&["--network", "host"]).status.code(), Some(0));
-    let folder = lab.folder.path().display().to_string();
+    let folder = lab.fakes.path().display().to_string();
     for file in ["env.json", "plan.toml"] {
         let text = fs::read_to_string(lab.session().join(file)).unwrap();
         assert!(!text.contains(&folder), "{file}: {text}");
@@ -286,7 +261,7 @@ fn a_session_has_a_network_of_its_own_or_says_why_not() {
     if network.own && network.reason.is_none() {
         assert_eq!(network.congestion.as_deref(), Some("cubic"));
     }
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -319,7 +294,7 @@ fn a_subject_that_does_not_start_stops_nobody_else() {
         reason.contains("ended before it listened (exit status: 3)") && reason.contains("no ring"),
         "{reason}"
     );
-    lab.check_no_orphan();
+    lab.fakes.check_no_orphan();
 }
 
 #[test]
@@ -352,7 +327,7 @@ fn sources_that_differ_from_their_commit_are_refused() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("differs from its commit"), "{stderr}");
-    assert!(lab.noted("pids").is_empty(), "nothing was started");
+    assert!(lab.fakes.noted("pids").is_empty(), "nothing was started");
 
     assert_eq!(
         lab.bench(&["--network", "host", "--force", "--rounds", "1"])
@@ -366,7 +341,7 @@ fn sources_that_differ_from_their_commit_are_refused() {
 #[test]
 fn a_missing_program_is_named() {
     let lab = Lab::new(SERVER, SERVER, "");
-    fs::remove_file(lab.folder.path().join("hp-bench")).unwrap();
+    fs::remove_file(lab.fakes.path().join("hp-bench")).unwrap();
     let output = lab.bench(&["--network", "host"]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -402,10 +377,10 @@ fn an_interrupted_session_keeps_what_it_saw_and_leaves_no_process() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the load", || lab.noted("calls").len() >= 20);
+        wait_for("the load", || lab.fakes.noted("calls").len() >= 20);
         send(signal, &harness);
         assert_eq!(harness.wait().unwrap().code(), code, "{signal}");
-        lab.check_no_orphan();
+        lab.fakes.check_no_orphan();
         if code.is_some() {
             assert!(!lab.records().is_empty(), "{signal}");
             assert!(!Setting::read(&lab.session()).unwrap().course.finished);
@@ -425,29 +400,6 @@ fn plans_are_listed_with_their_lengths() {
         stdout.lines().any(|line| line.starts_with("bench ")),
         "{stdout}"
     );
-}
-
-fn send(signal: &str, child: &Child) {
-    let pid = child.id().to_string();
-    let status = Command::new("sh")
-        .args(["-c", "kill -$0 $1", signal, &pid])
-        .status();
-    assert!(status.unwrap().success());
-}
-
-/// A zombie that its new parent has not waited for has ended.
-fn is_alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_name, rest)| !rest.starts_with('Z'))
-}
-
-fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = clock::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(clock::now() < deadline, "{what} did not come");
-        clock::pause(Duration::from_millis(10));
-    }
 }
 
 fn folders(parent: &Path) -> Vec<PathBuf> {

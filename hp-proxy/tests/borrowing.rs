@@ -69,12 +69,8 @@ fn without_borrowing_they_wait(face: Face) {
 }
 
 fn an_idle_connection_moves_to_where_a_request_waits(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for _ in 0..2 {
-        lab.ask(ONE, "/slow", 1);
-    }
-    lab.run(&|| lab.served.borrow().len() == 2);
-    assert_eq!((lab.accepted.get(), lab.shares()), (2, vec![2, 0]));
+    let lab = with_both_idle(face);
+    assert_eq!(lab.accepted.get(), 2);
     lab.pause(Duration::from_millis(10));
     lab.ask(OTHER, "/fast", 1);
     lab.run(&|| lab.served.borrow().len() == 3);
@@ -160,12 +156,7 @@ fn a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with(face: 
 /// The first worker has borrowed everything, and has ended when a client of the other one is done with its head. The shares ended with their
 /// worker, and the request was refused after its time in the queue.
 fn a_worker_that_ends_leaves_its_shares_to_those_that_go_on(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for _ in 0..2 {
-        lab.ask(ONE, "/slow", 1);
-    }
-    lab.run(&|| lab.accepted.get() == 2);
-    assert_eq!(lab.shares(), [2, 0]);
+    let lab = with_both_busy(face);
     lab.ask_haltingly(OTHER, SLOW * 2);
     lab.pause(SLOW / 4);
     lab.workers.drain();
@@ -176,12 +167,7 @@ fn a_worker_that_ends_leaves_its_shares_to_those_that_go_on(face: Face) {
 /// The first worker has borrowed everything when a plan follows that has no such upstream. A request of the other worker which began before that found
 /// nobody who would give anything back, and was refused after its time in the queue.
 fn a_request_of_an_older_plan_is_served_although_its_worker_has_lent_all_it_had(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for _ in 0..2 {
-        lab.ask(ONE, "/slow", 1);
-    }
-    lab.run(&|| lab.accepted.get() == 2);
-    assert_eq!(lab.shares(), [2, 0]);
+    let lab = with_both_busy(face);
     lab.ask_haltingly(OTHER, SLOW * 2);
     lab.pause(SLOW / 4);
     lab.workers
@@ -191,14 +177,33 @@ fn a_request_of_an_older_plan_is_served_although_its_worker_has_lent_all_it_had(
     assert!(lab.longest() < SLOW * 2, "{:?}", lab.longest());
 }
 
-/// Two idle connections of the first worker; a request of the second one waits for one of them, which has left its runtime and has not come.
-fn with_one_on_its_way(face: Face) -> Lab {
+/// The first worker has borrowed what there is, and both connections have a request.
+fn with_both_busy(face: Face) -> Lab {
+    let lab = with_two_asked(face);
+    lab.run(&|| lab.accepted.get() == 2);
+    assert_eq!(lab.shares(), [2, 0]);
+    lab
+}
+
+/// The same when both have been answered.
+fn with_both_idle(face: Face) -> Lab {
+    let lab = with_two_asked(face);
+    lab.run(&|| lab.served.borrow().len() == 2);
+    assert_eq!(lab.shares(), [2, 0]);
+    lab
+}
+
+fn with_two_asked(face: Face) -> Lab {
     let lab = Lab::new(face, 1, "max_conns = 2");
     for _ in 0..2 {
         lab.ask(ONE, "/slow", 1);
     }
-    lab.run(&|| lab.served.borrow().len() == 2);
-    assert_eq!(lab.shares(), [2, 0]);
+    lab
+}
+
+/// Two idle connections of the first worker; a request of the second one waits for one of them, which has left its runtime and has not come.
+fn with_one_on_its_way(face: Face) -> Lab {
+    let lab = with_both_idle(face);
     lab.pause(Duration::from_millis(10));
     lab.workers.hold_letters_to(Some(1));
     lab.ask(OTHER, "/fast", 1);
@@ -260,12 +265,7 @@ fn a_connection_on_its_way_to_an_endpoint_that_is_gone_is_closed(face: Face) {
 }
 
 fn where_borrowing_ends_each_worker_has_what_the_plan_says(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for _ in 0..2 {
-        lab.ask(ONE, "/slow", 1);
-    }
-    lab.run(&|| lab.served.borrow().len() == 2);
-    assert_eq!(lab.shares(), [2, 0]);
+    let lab = with_both_idle(face);
     lab.follow("max_conns = 2\nborrow = \"never\"");
     lab.run(&|| lab.shares() == [1, 1]);
     lab.ask(OTHER, "/fast", 1);
@@ -289,11 +289,7 @@ fn a_sibling_that_never_answers_changes_nothing(face: Face) {
 
 /// The one who asks has ended before it could be answered: both connections stay, with their shares.
 fn a_loan_that_cannot_be_sent_comes_back(face: Face) {
-    let lab = Lab::new(face, 1, "max_conns = 2");
-    for _ in 0..2 {
-        lab.ask(ONE, "/slow", 1);
-    }
-    lab.run(&|| lab.served.borrow().len() == 2);
+    let lab = with_both_idle(face);
     lab.pause(Duration::from_millis(10));
     lab.workers.close_mailbox_of(1, &lab.clients);
     lab.ask(OTHER, "/fast", 1);
