@@ -481,7 +481,8 @@ impl Upstream {
             idle_max: settings.idle_conns_max,
             open_total: u32::MAX, // A worker counts what idles, and looks at all its upstreams.
         };
-        let deadline = life.ends_at.min(self.rt.now() + settings.idle_timeout);
+        // One that came from a sibling has idled there.
+        let deadline = life.ends_at.min(life.idle_since + settings.idle_timeout);
         let idle = match &self.books {
             Books::Own(_) => Idle::Parked(conn.park(tag(self.id, endpoint), deadline), life),
             Books::Shared(_) => match conn.release() {
