@@ -213,6 +213,13 @@ impl Lanes {
         }
     }
 
+    /// A slot is another endpoint's by now: how lanes ended there says nothing of it.
+    pub(super) fn forget_bar(&mut self, endpoint: usize) {
+        if let Some(of) = self.endpoints.get_mut(endpoint) {
+            (of.barred_until, of.bad_ends) = (None, 0);
+        }
+    }
+
     #[inline]
     fn lane(&mut self, endpoint: usize, key: Key) -> Option<&mut Lane> {
         let lanes = &mut self.endpoints.get_mut(endpoint)?.lanes;

@@ -141,12 +141,16 @@ impl Upstream {
         settings: Settings,
     ) {
         self.settings.set(settings);
-        let closed = self.books.with(|ledger| {
+        let (was, is, closed) = self.books.with(|ledger| {
             let next = (balancing, endpoints, conns_max);
+            let was = ledger.hashes();
             let closed = ledger.renew(next, self.row as usize, self.rt.now());
             self.times_answers.set(ledger.times_answers());
-            closed
+            (was, ledger.hashes(), closed)
         });
+        let slots = was.iter().zip(&is).enumerate();
+        let others = slots.filter(|(_, (was, is))| was != is);
+        others.for_each(|(slot, _)| self.lanes.borrow_mut().forget_bar(slot));
         self.close_all(closed);
     }
 
