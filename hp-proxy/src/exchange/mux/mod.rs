@@ -182,7 +182,12 @@ async fn deliver(
             worker.row().retries.add(1);
             return None;
         }
-        Err(failure) => return Some(Err(failure)),
+        Err(failure) => {
+            if failure == Failure::ClientGone {
+                giving.leave();
+            }
+            return Some(Err(failure));
+        }
     };
     if is_followed && !begun.facts.keep_alive && !is_whole(&begun.facts, &reader) {
         out.clear(); // Nothing of it has gone to the client.
@@ -209,7 +214,12 @@ async fn deliver(
     };
     match reusable(&facts) {
         Reuse::Yes => giving.give_back(lease, reader),
-        Reuse::No(_why) => drop(lease),
+        Reuse::No(_why) => {
+            drop(lease);
+            if delivered == Delivered::ClientGone {
+                giving.leave();
+            }
+        }
     }
     Some(Ok(after(
         (client, request),
