@@ -7,12 +7,14 @@
 //!   └──────────┼────────────────────────────────────────┘
 //! ```
 
+mod crowd;
 mod generation;
 mod idle;
 mod plan;
 mod siblings;
 mod texts;
 
+use crowd::Crowd;
 pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
 pub use plan::SharedPlan;
@@ -181,6 +183,7 @@ pub(crate) struct Local {
     /// The same by listener.
     open_by_listener: RefCell<BTreeMap<ListenerId, u32>>,
     all_closed: RefCell<Option<Waker>>,
+    pub(crate) crowd: Crowd,
     texts: Texts,
 }
 
@@ -213,6 +216,7 @@ impl Worker {
             open: Cell::new(0),
             open_by_listener: RefCell::default(),
             all_closed: RefCell::default(),
+            crowd: Crowd::default(),
             texts: Texts::new(rt),
         });
         Rc::new(Self {
