@@ -6,7 +6,7 @@
 //!
 //! Times of single look-ups are in nanoseconds, without that of reading the clock, which is told; what else the machine did meanwhile
 //! is in them. What it does to a measurement is shown by two more: nothing, and the same request each time, timed beside each look-up. A request is copied into one buffer, the same for all, and read there just before the clock is, as in the proxy; requests are written some at a time, and times are counted where
-//! equal ones were counted before, so that measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
+//! others of the same 5 ns were counted before, so that measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
 //! the 99th percentile of single look-ups is above.
 //!
 //! `valgrind --tool=callgrind --toggle-collect='*look_up*' target/release/examples/routes --count 10000 1000 20000`

@@ -25,9 +25,10 @@ impl Draws {
 pub(crate) struct Requests {
     draws: Draws,
     routes: u32,
-    written: Vec<(u32, bool, String)>,
-    /// Of those that were written, how many are left.
-    left: usize,
+    /// Their routes, whether those take them, and where they begin among the texts.
+    written: Vec<(u32, bool, usize)>,
+    /// Side by side, since each page that is read takes room in the caches.
+    texts: String,
 }
 
 impl Requests {
@@ -35,27 +36,28 @@ impl Requests {
         Self {
             draws: Draws(1),
             routes,
-            written: vec![Default::default(); REQUESTS],
-            left: 0,
+            written: Vec::with_capacity(REQUESTS),
+            texts: String::new(),
         }
     }
 
     /// Copies the next one to where all are read; which route it is for, and whether that takes it.
     pub(crate) fn next(&mut self, text: &mut String) -> (u32, bool) {
-        if self.left == 0 {
-            for (route, is_miss, text) in &mut self.written {
-                (*route, *is_miss) = self.draws.next(self.routes);
-                mixture::write_request(text, *route, *is_miss);
+        if self.written.is_empty() {
+            for _ in 0..REQUESTS {
+                let (route, is_miss) = self.draws.next(self.routes);
+                self.written.push((route, is_miss, self.texts.len()));
+                mixture::write_request(text, route, is_miss);
+                self.texts.push_str(text);
             }
-            self.left = REQUESTS;
         }
-        self.left -= 1;
-        text.clear();
-        let Some((route, is_miss, written)) = self.written.get(self.left) else {
+        let Some((route, is_miss, start)) = self.written.pop() else {
             return Default::default(); // Never: so many were written.
         };
-        text.push_str(written);
-        (*route, *is_miss)
+        text.clear();
+        text.push_str(self.texts.get(start..).unwrap_or_default());
+        self.texts.truncate(start);
+        (route, is_miss)
     }
 }
 
@@ -88,5 +90,5 @@ pub(crate) fn with_head<T>(text: &str, look: impl FnOnce(&RequestHead<'_, '_>) -
     }
 }
 
-/// Requests that are written at once: few look-ups come just after that, and all of them take some 50 KiB.
+/// Requests that are written at once: few look-ups come just after that, and all of them take some 70 KiB.
 const REQUESTS: usize = 256;

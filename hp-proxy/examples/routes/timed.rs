@@ -3,7 +3,7 @@
 use super::Wanted;
 use super::mixture::{self, Kind};
 use super::requests::{Draws, Requests, look_up, with_head};
-use super::times::{Times, nanos};
+use super::times::{STEP, Times, nanos};
 use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::request::{RequestHead, parse_request};
 use hp_proxy::route::table::Table;
@@ -18,8 +18,10 @@ pub(crate) struct Timed {
     nothing: Times,
     /// Of the same request each time, beside each look-up.
     same: Times,
-    /// By kind, for the first time and again at once.
-    by_kind: BTreeMap<Kind, [Times; 2]>,
+    /// Of look-ups for the first time, by kind.
+    by_kind: BTreeMap<Kind, Times>,
+    /// Of all again, at once.
+    again: Times,
     lookups: u32,
     right: u32,
 }
@@ -47,6 +49,7 @@ impl Timed {
             nothing: Times::default(),
             same: Times::default(),
             by_kind: BTreeMap::new(),
+            again: Times::default(),
             lookups: wanted.lookups,
             right: 0,
         };
@@ -60,26 +63,24 @@ impl Timed {
                 before();
                 // As in the proxy, the head was read just before.
                 let times = with_head(&text, |head| timed.one(table, head, fixed));
-                let ([first, again], found) = times.unwrap_or_default();
+                let (first, found) = times.unwrap_or_default();
                 let expected = if is_miss { wanted.routes } else { route };
                 timed.right += u32::from(found == Some(expected));
                 let kind = Kind::of(route, is_miss);
-                let [firsts, agains] = timed.by_kind.entry(kind).or_default();
-                firsts.count(first);
-                agains.count(again);
+                timed.by_kind.entry(kind).or_default().count(first);
                 note(number, kind, first);
             }
         });
         timed
     }
 
-    /// Looks one request up twice, between nothing and the one that is always the same; what it took each time, and what was found.
+    /// Looks one request up twice, between nothing and the one that is always the same; what it took first, and what was found.
     fn one(
         &mut self,
         table: &Table,
         head: &RequestHead<'_, '_>,
         fixed: &RequestHead<'_, '_>,
-    ) -> ([u64; 2], Option<u32>) {
+    ) -> (u64, Option<u32>) {
         let (empty, _) = nanos(|| nothing(table, black_box(head)));
         let (first, found) = nanos(|| look_up(table, black_box(head)));
         let (again, _) = nanos(|| look_up(table, black_box(head)));
@@ -87,25 +88,21 @@ impl Timed {
         let [empty, first, again, same] =
             [empty, first, again, same].map(|took| took.saturating_sub(self.clock));
         self.nothing.count(empty);
+        self.again.count(again);
         self.same.count(same);
-        ([first, again], found)
+        (first, found)
     }
 
-    /// Of all kinds, for the first time and again.
-    fn all(&self) -> [Times; 2] {
-        let mut all = [Times::default(), Times::default()];
-        for times in self.by_kind.values() {
-            for (all, times) in all.iter_mut().zip(times) {
-                all.add(times);
-            }
-        }
+    /// Of all kinds, for the first time.
+    fn all(&self) -> Times {
+        let mut all = Times::default();
+        self.by_kind.values().for_each(|times| all.add(times));
         all
     }
 
-    /// Of look-ups for the first time, the 99th percentile.
+    /// Of look-ups for the first time, the 99th percentile: the last of its step.
     pub(crate) fn p99(&self) -> u64 {
-        let [first, _] = self.all();
-        first.percentile(990)
+        self.all().percentile(990) + STEP - 1
     }
 
     /// Whether each found what it should.
@@ -118,15 +115,11 @@ impl Timed {
             "{told}: {} look-ups, {} of them right; the clock takes {} ns, which is subtracted",
             self.lookups, self.right, self.clock
         );
-        for (kind, [first, _]) in &self.by_kind {
-            first.tell(kind.name());
+        for (kind, times) in &self.by_kind {
+            times.tell(kind.name());
         }
-        let [first, again] = self.all();
-        first.tell("all");
-        for (kind, [_, again]) in &self.by_kind {
-            again.tell(&format!("{}, again", kind.name()));
-        }
-        again.tell("all, at once again");
+        self.all().tell("all");
+        self.again.tell("all, at once again");
         self.same.tell("the same one each time");
         self.nothing.tell("nothing");
     }
@@ -163,9 +156,9 @@ pub(crate) fn slowest(table: &Table, wanted: &Wanted) -> bool {
         share(twice.count(), one.len()),
         share(other.len(), wanted.lookups as usize),
     );
-    for (kind, [first, _]) in &timed.by_kind {
+    for (kind, times) in &timed.by_kind {
         let of_kind = one.iter().filter(|slow| slow.kind == *kind).count();
-        let [all, above] = first.above(p99);
+        let [all, above] = times.above(p99);
         println!(
             "  {:28} {:5.1} % of the slowest, {:5.1} % of all; {above} of {all} in the first run",
             kind.name(),

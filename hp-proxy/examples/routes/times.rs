@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-/// Times in nanoseconds, as how often each was taken: a list of all would be written through the caches.
+/// Times in nanoseconds, as how often each was taken: a list of all would be written through the caches. Those of one step are the same, and told as its beginning.
 pub(crate) struct Times {
-    /// By time; those of [`TIMES_MAX`] and more are one.
+    /// By step; those of [`STEPS_MAX`] and more are one.
     counts: Vec<u32>,
     longest: u64,
 }
@@ -12,7 +12,7 @@ pub(crate) struct Times {
 impl Default for Times {
     fn default() -> Self {
         Self {
-            counts: vec![0; TIMES_MAX + 1],
+            counts: vec![0; STEPS_MAX + 1],
             longest: 0,
         }
     }
@@ -20,8 +20,7 @@ impl Default for Times {
 
 impl Times {
     pub(crate) fn count(&mut self, time: u64) {
-        let place = usize::try_from(time).map_or(TIMES_MAX, |time| time.min(TIMES_MAX));
-        if let Some(count) = self.counts.get_mut(place) {
+        if let Some(count) = self.counts.get_mut(step_of(time)) {
             *count += 1;
         }
         self.longest = self.longest.max(time);
@@ -34,23 +33,21 @@ impl Times {
         self.longest = self.longest.max(other.longest);
     }
 
-    /// How many there are, and how many of them are above a time.
+    /// How many there are, and how many of them are above the last of a step.
     pub(crate) fn above(&self, time: u64) -> [u64; 2] {
         let sum = |counts: &[u32]| counts.iter().copied().map(u64::from).sum();
-        let above = usize::try_from(time)
-            .ok()
-            .and_then(|time| self.counts.get(time + 1..));
+        let above = self.counts.get(step_of(time) + 1..);
         [sum(&self.counts), above.map_or(0, sum)]
     }
 
-    /// The time that so many tenths of a percent are below of; the longest, where that is [`TIMES_MAX`] or more.
+    /// The time that so many tenths of a percent are below of; the longest, where that has no step of its own.
     pub(crate) fn percentile(&self, tenths: u64) -> u64 {
         let all: u64 = self.counts.iter().copied().map(u64::from).sum();
         let mut left = all * tenths / 1000;
-        for (time, count) in (0..).zip(&self.counts) {
+        for (step, count) in (0..).zip(&self.counts) {
             match left.checked_sub(u64::from(*count)) {
                 Some(less) => left = less,
-                None if time < TIMES_MAX as u64 => return time,
+                None if step < STEPS_MAX as u64 => return step * STEP,
                 None => break,
             }
         }
@@ -76,5 +73,11 @@ pub(crate) fn nanos(work: impl FnOnce() -> Option<u32>) -> (u64, Option<u32>) {
     (took.unwrap_or(u64::MAX), found)
 }
 
-/// Longer times are not told apart, in nanoseconds.
-const TIMES_MAX: usize = 100_000;
+fn step_of(time: u64) -> usize {
+    usize::try_from(time / STEP).map_or(STEPS_MAX, |step| step.min(STEPS_MAX))
+}
+
+/// Times that are told apart, in nanoseconds; clocks have steps of 10 and more.
+pub(crate) const STEP: u64 = 5;
+/// Longer times are not told apart.
+const STEPS_MAX: usize = 20_000;
