@@ -111,9 +111,11 @@ mod tests {
         let literals: [&[u8]; 4] = [b"", b"/service-1/", b"/service-1/v1", b"/static/page"];
         assert!(!check(&literals, b"/service-1/v2"));
         assert!(!check(&literals, b"/static/"));
-        assert!(check(&literals, b"/team7/"));
-        assert!(check(&literals, b"/"));
         assert!(check(&[], b"/"));
+        // Two of 64 bits are set, and some paths meet them by chance.
+        let paths = (0..1000).map(|number| format!("/team{number}/"));
+        let passing = paths.filter(|path| check(&literals, path.as_bytes()));
+        assert!(passing.count() > 900);
     }
 
     #[test]
