@@ -4,6 +4,7 @@
 //! that started it, so ownership is the slot table's business (`rt::driver::slot`).
 #![expect(unsafe_code, reason = "the island where system calls are made")]
 
+pub mod arena;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;

@@ -12,12 +12,19 @@
 //! A step is a few instructions without a branch that depends on the key, and a node is one word. All trees lie side by side in one list, each with what is below a node next to it:
 //! what a walk touches is memory that was not used lately, and there its time goes.
 
+use hp_core::sys::arena::{Arena, Kept};
 use hp_core::sys::cpu::prefetch;
 use std::hint::select_unpredictable;
 
 /// The trees.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forest {
+    nodes: Kept<Node>,
+}
+
+/// Trees of a forest to be.
+#[derive(Debug, Default)]
+pub(super) struct Nursery {
     nodes: Vec<Node>,
 }
 
@@ -45,7 +52,14 @@ struct Pending<'k> {
     around: u32,
 }
 
-impl Forest {
+impl Nursery {
+    /// The forest of these trees.
+    pub(super) fn finish(self) -> Forest {
+        Forest {
+            nodes: self.nodes.into(),
+        }
+    }
+
     /// Adds a tree of keys, each with its entry, a number below 2^23 - 1; the keys are sorted and distinct. Gives with it, for each
     /// key, the entry of the longest other key that it begins with, or [`NONE`].
     pub(super) fn grow(&mut self, keys: &[(&[u8], u32)]) -> (Root, Vec<u32>) {
@@ -121,6 +135,18 @@ impl Forest {
         }
         number(node)
     }
+}
+
+impl Forest {
+    /// Goes to an arena.
+    pub(super) fn move_to(&mut self, arena: &mut Arena) {
+        self.nodes = arena.keep(&self.nodes);
+    }
+
+    /// How many bytes of an arena it takes.
+    pub(super) fn room(&self) -> usize {
+        Arena::bytes_of(&self.nodes)
+    }
 
     /// Asks for the memory of a tree that will be walked; of a large one, for that of its beginning.
     #[inline]
@@ -160,7 +186,7 @@ impl Forest {
 
     /// How many bytes its nodes take.
     pub(super) fn size(&self) -> usize {
-        size_of_val(self.nodes.as_slice())
+        size_of_val(&*self.nodes)
     }
 }
 
@@ -227,10 +253,11 @@ mod tests {
     fn check(keys: &[&[u8]], key: &[u8]) {
         let mut sorted = keys.to_vec();
         sorted.sort_unstable();
-        let mut forest = Forest::default();
-        let (other, _) = forest.grow(&[(b"", 0), (b"/other", 1)]);
+        let mut nursery = Nursery::default();
+        let (other, _) = nursery.grow(&[(b"", 0), (b"/other", 1)]);
         let numbered: Vec<(&[u8], u32)> = sorted.iter().copied().zip(7..).collect();
-        let (root, around) = forest.grow(&numbered);
+        let (root, around) = nursery.grow(&numbered);
+        let forest = nursery.finish();
         assert_ne!(other, root);
         let mut expected: Vec<&[u8]> = sorted
             .iter()

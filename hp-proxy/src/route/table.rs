@@ -3,6 +3,7 @@
 //! Requests are led by an index (`index`); explanations look at every rule, and tests hold the two to each other.
 
 mod build;
+mod filter;
 mod index;
 mod names;
 
@@ -88,7 +89,7 @@ impl Table {
         Self(Arc::new(routes))
     }
 
-    /// A copy that has nothing in common with this table, for a thread of its own: see [`Self::has_patterns`].
+    /// A copy that has nothing in common with this table but what is only read, for a thread of its own: see [`Self::has_patterns`].
     #[must_use]
     pub fn copy(&self) -> Self {
         Self::of(Routes::clone(&self.0))

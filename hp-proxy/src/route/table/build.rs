@@ -1,13 +1,15 @@
 //! Makes the index of a list of rules.
 
+use super::filter::Filter;
 use super::index::{
     Asks, Check, END_MAX, Index, LAST, Leaf, More, NEAR_MAX, Part, Text, Traits, bit_of,
 };
 use super::names::{Names, Trees};
 use crate::route::RouteId;
-use crate::route::automaton::{self, Automata};
-use crate::route::radix::{Forest, NONE, Root};
+use crate::route::automaton;
+use crate::route::radix::{NONE, Nursery, Root};
 use crate::route::rule::{Condition, HostRule, PathRule, Pattern, Rule};
+use hp_core::sys::arena::Arena;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -31,35 +33,28 @@ impl Index {
         }
         let mut builder = Builder {
             rules,
-            index: Self {
-                names: Names::default(),
-                forest: Forest::default(),
-                any_host: Root::EMPTY,
-                leaves: Vec::new(),
-                more: Vec::new(),
-                checks: Vec::new(),
-                automata: Automata::default(),
-                texts: String::new(),
-                routes: routes_of(rules),
-            },
-            more: BTreeMap::new(),
-            checks: BTreeMap::new(),
-            texts: BTreeMap::new(),
-            automata: automaton::Builder::default(),
+            ..Builder::default()
         };
         let names = by_name.into_iter().map(|(name, named)| {
+            let leaves = number(builder.leaves.len());
+            let [(is, filter_is), (below, filter_below)] =
+                [&named.is, &named.below].map(|list| builder.paths(list));
+            let filter = match (is == Root::EMPTY, below == Root::EMPTY) {
+                (false, true) => filter_is,
+                (true, false) => filter_below,
+                _ => Filter::EVERY, // A name has room for one.
+            };
             let trees = Trees {
-                leaves: number(builder.index.leaves.len()),
-                is: builder.paths(&named.is),
-                below: builder.paths(&named.below),
+                is,
+                below,
+                filter,
+                leaves,
             };
             (name, trees)
         });
         let names = names.collect();
-        builder.index.names = Names::new(&names);
-        builder.index.any_host = builder.paths(&any_host);
-        builder.index.automata = builder.automata.finish();
-        builder.index
+        let any_host = builder.paths(&any_host);
+        builder.finish(&names, any_host)
     }
 }
 
@@ -70,19 +65,46 @@ struct Named {
     below: Vec<u32>,
 }
 
+#[derive(Default)]
 struct Builder<'r> {
     rules: &'r [(RouteId, Rule)],
-    index: Index,
-    /// Those that are there already.
-    more: BTreeMap<More, u32>,
-    checks: BTreeMap<Vec<Check>, u32>,
-    texts: BTreeMap<String, Text>,
+    nursery: Nursery,
+    leaves: Vec<Leaf>,
+    more: Vec<More>,
+    checks: Vec<Check>,
     automata: automaton::Builder,
+    texts: String,
+    /// Those that are there already.
+    known_more: BTreeMap<More, u32>,
+    known_checks: BTreeMap<Vec<Check>, u32>,
+    known_texts: BTreeMap<String, Text>,
 }
 
 impl Builder<'_> {
-    /// Makes the tree of the paths of some rules, with their leaves.
-    fn paths(&mut self, list: &[u32]) -> Root {
+    /// The index of what was made, in one arena: what takes little and is read most often comes first.
+    fn finish(self, names: &BTreeMap<String, Trees>, any_host: (Root, Filter)) -> Index {
+        let (mut names, mut forest) = (Names::new(names), self.nursery.finish());
+        let shared = Arena::bytes_of(&self.checks) + Arena::bytes_of(&self.more);
+        let own = forest.room() + Arena::bytes_of(&self.leaves);
+        let mut arena = Arena::with_room(shared + names.room() + own);
+        let (checks, more) = (arena.keep(&self.checks), arena.keep(&self.more));
+        names.move_to(&mut arena);
+        forest.move_to(&mut arena);
+        Index {
+            names,
+            forest,
+            any_host,
+            leaves: arena.keep(&self.leaves),
+            more,
+            checks,
+            automata: self.automata.finish(),
+            texts: self.texts,
+            routes: routes_of(self.rules),
+        }
+    }
+
+    /// Makes the tree of the paths of some rules, with its filter and their leaves.
+    fn paths(&mut self, list: &[u32]) -> (Root, Filter) {
         let rules = self.rules;
         let numbered = list
             .iter()
@@ -95,12 +117,13 @@ impl Builder<'_> {
             literals.entry(rule.path.literal()).or_default().push(leaf);
         }
         let mut keys: Vec<(&[u8], u32)> = Vec::with_capacity(literals.len());
-        let mut first = number(self.index.leaves.len());
+        let mut first = number(self.leaves.len());
         for (literal, leaves) in &literals {
             keys.push((literal.as_bytes(), first));
             first += number(leaves.len());
         }
-        let (root, outer) = self.index.forest.grow(&keys);
+        let filter = Filter::new(&keys);
+        let (root, outer) = self.nursery.grow(&keys);
         for (leaves, outer) in literals.into_values().zip(outer) {
             let last = leaves.len() - 1; // It was made with one.
             for (number, (mut leaf, more)) in leaves.into_iter().enumerate() {
@@ -108,10 +131,10 @@ impl Builder<'_> {
                 if number == last {
                     leaf.more |= LAST;
                 }
-                self.index.leaves.push(leaf);
+                self.leaves.push(leaf);
             }
         }
-        root
+        (root, filter)
     }
 
     /// A leaf and what is more to it, both without what depends on other literals.
@@ -164,10 +187,10 @@ impl Builder<'_> {
 
     /// Where what leaves have in common lies; it goes there if it is not there yet.
     fn more(&mut self, more: More) -> u32 {
-        let next = number(self.index.more.len());
-        let place = *self.more.entry(more).or_insert(next);
+        let next = number(self.more.len());
+        let place = *self.known_more.entry(more).or_insert(next);
         if place == next {
-            self.index.more.push(more);
+            self.more.push(more);
         }
         place
     }
@@ -209,23 +232,23 @@ impl Builder<'_> {
             return (methods, Asks::NOTHING);
         };
         last.is_last = true;
-        if let Some(known) = self.checks.get(&checks) {
+        if let Some(known) = self.known_checks.get(&checks) {
             return (methods, Asks(*known));
         }
-        let next = number(self.index.checks.len());
-        self.index.checks.extend(&checks);
-        self.checks.insert(checks, next);
+        let next = number(self.checks.len());
+        self.checks.extend(&checks);
+        self.known_checks.insert(checks, next);
         (methods, Asks(next))
     }
 
     /// A text's place, where it goes if it is not there yet.
     fn text(&mut self, text: &str) -> Text {
-        if let Some(known) = self.texts.get(text) {
+        if let Some(known) = self.known_texts.get(text) {
             return *known;
         }
-        let place = Text::new(self.index.texts.len(), text.len());
-        self.index.texts.push_str(text);
-        self.texts.insert(text.to_owned(), place);
+        let place = Text::new(self.texts.len(), text.len());
+        self.texts.push_str(text);
+        self.known_texts.insert(text.to_owned(), place);
         place
     }
 }

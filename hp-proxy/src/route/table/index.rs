@@ -12,11 +12,13 @@
 //! each rule, and what many rules have in common once for all of them. Nor are steps foreseen that depend on the request: what is
 //! cheap is computed without a branch.
 
+use super::filter::{Filter, Start};
 use super::names::{Name, Names};
 use crate::route::automaton::Automata;
 use crate::route::radix::{Forest, NONE, Root};
 use crate::route::rule::{PathRule, Rule, parameter};
 use crate::route::{Facts, RouteId};
+use hp_core::sys::arena::Kept;
 use hp_core::sys::cpu::prefetch;
 use hp_core::wire::header::Fields;
 
@@ -27,10 +29,10 @@ pub(super) struct Index {
     /// Of paths.
     pub(super) forest: Forest,
     /// The paths of rules for any host.
-    pub(super) any_host: Root,
-    pub(super) leaves: Vec<Leaf>,
-    pub(super) more: Vec<More>,
-    pub(super) checks: Vec<Check>,
+    pub(super) any_host: (Root, Filter),
+    pub(super) leaves: Kept<Leaf>,
+    pub(super) more: Kept<More>,
+    pub(super) checks: Kept<Check>,
     pub(super) automata: Automata,
     pub(super) texts: String,
     /// The route of each rule; empty where rule and route have the same number everywhere.
@@ -216,13 +218,15 @@ impl Index {
         rules: &[(RouteId, Rule)],
         facts: &Facts<'_>,
     ) -> Option<(u32, RouteId)> {
+        let first = up_to_8(facts.path.as_bytes());
         // From name to name, and then to any host.
         loop {
-            let (name, paths) = match at {
-                Some((name, paths)) => (Some(name), paths),
-                None => (None, self.any_host),
+            let (name, paths, filter) = match at {
+                Some((name, paths)) => (Some(name), paths, name.filter()),
+                None => (None, self.any_host.0, &self.any_host.1),
             };
-            if let Some(leaf) = self.find_in(paths, rules, facts) {
+            let start = filter.start(first);
+            if let Some(leaf) = self.find_in((paths, start), rules, facts) {
                 let route = self.routes.get(leaf.rule as usize).copied();
                 return Some((leaf.rule, route.unwrap_or(RouteId(leaf.rule))));
             }
@@ -256,9 +260,9 @@ impl Index {
             ("slots of names", slots),
             ("names", names),
             ("nodes of trees", forest.size()),
-            ("leaves", size_of_val(leaves.as_slice())),
-            ("what leaves share", size_of_val(more.as_slice())),
-            ("fields and parameters", size_of_val(checks.as_slice())),
+            ("leaves", size_of_val(&**leaves)),
+            ("what leaves share", size_of_val(&**more)),
+            ("fields and parameters", size_of_val(&**checks)),
             ("automata", automata.size()),
             ("texts", texts.len()),
             ("routes of rules", size_of_val(routes.as_slice())),
@@ -266,11 +270,20 @@ impl Index {
     }
 
     #[inline]
-    fn find_in(&self, paths: Root, rules: &[(RouteId, Rule)], facts: &Facts<'_>) -> Option<&Leaf> {
+    fn find_in(
+        &self,
+        (paths, start): (Root, Start),
+        rules: &[(RouteId, Rule)],
+        facts: &Facts<'_>,
+    ) -> Option<&Leaf> {
         let path = facts.path.as_bytes();
         let method = bit_of(facts.method);
         let byte = |place: usize| path.get(place).copied().unwrap_or_default();
-        let mut place = self.forest.walk(paths, byte)?;
+        let mut place = match start {
+            Start::Root => self.forest.walk(paths, byte)?,
+            Start::Leaf(_) if paths == Root::EMPTY => return None, // The filter is that of the name's other tree.
+            Start::Leaf(place) => place,
+        };
         let (mut leaf, mut more) = self.leaf(place)?;
         let common = self.in_common(leaf, more, path);
         loop {
@@ -381,10 +394,16 @@ impl Index {
     }
 }
 
-/// The value of the first field with a name. Nearly all names come in the case that they were written in, and are known at one look.
+/// The value of the first field with a name. Others are known by their length or their first letter, and nearly all names come in the case that they were written
+/// in.
 #[inline]
 fn named<'b>(fields: &Fields<'_, 'b>, name: &[u8]) -> Option<&'b [u8]> {
-    let is_it = |other: &[u8]| other == name || other.eq_ignore_ascii_case(name);
+    let initial = |name: &[u8]| name.first().map(u8::to_ascii_lowercase);
+    let wanted = (name.len(), initial(name));
+    let is_it = |other: &[u8]| {
+        (other.len(), initial(other)) == wanted
+            && (other == name || other.eq_ignore_ascii_case(name))
+    };
     let mut fields = fields.iter();
     let (_, _, value) = fields.find(|(_, other, _)| is_it(other.as_bytes()))?;
     Some(value)
@@ -428,7 +447,7 @@ fn up_to_16(text: &[u8]) -> u128 {
 
 /// The same of the first eight bytes.
 #[inline]
-fn up_to_8(text: &[u8]) -> u64 {
+pub(super) fn up_to_8(text: &[u8]) -> u64 {
     if let Some(first) = text.first_chunk::<8>() {
         return u64::from_le_bytes(*first);
     }

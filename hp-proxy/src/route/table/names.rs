@@ -3,17 +3,19 @@
 //! A host is looked for whole, then by its ends that begin with a dot, for names below; links lead from a name to the next shorter one
 //! that is at its end. A look touches one slot, and the cache line of the name where there is one.
 
+use super::filter::Filter;
 use super::index::{NearText, Text};
 use crate::route::radix::{NONE, Root};
 use crate::route::rule::HOST_BYTES_MAX;
+use hp_core::sys::arena::{Arena, Kept};
 use std::collections::BTreeMap;
 
 /// All names. Built once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    all: Vec<Name>,
+    all: Kept<Name>,
     /// At least twice as many as there are names, and a power of two; none where there is no name.
-    slots: Vec<Slot>,
+    slots: Kept<Slot>,
     seed: u64,
     /// The most dots that a name with hosts below it has.
     dots_max: usize,
@@ -31,6 +33,8 @@ pub(super) struct Name {
     text: NearText,
     is: Root,
     below: Root,
+    /// Of the only tree; where there are both, it lets every path through.
+    filter: Filter,
     /// The longest name with a dot that it ends with, or [`NONE`].
     outer: u32,
 }
@@ -66,8 +70,18 @@ pub(super) struct Trees {
     pub(super) is: Root,
     /// Of the paths of names below it.
     pub(super) below: Root,
+    /// Of the only one of them; where there are both, it lets every path through.
+    pub(super) filter: Filter,
     /// The first leaf of both.
     pub(super) leaves: u32,
+}
+
+impl Name {
+    /// What tells of paths whether they have anything to look for in its trees.
+    #[inline]
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
 }
 
 impl Names {
@@ -80,6 +94,7 @@ impl Names {
                 .fold(1, |seed, name| hash(seed, name.as_bytes())),
             ..Self::default()
         };
+        let mut all = Vec::with_capacity(names.len());
         let numbers: BTreeMap<&str, u32> = names.keys().map(String::as_str).zip(0..).collect();
         for (name, trees) in names {
             let ends = name.match_indices('.').map(|(dot, _)| name.get(dot..));
@@ -93,50 +108,31 @@ impl Names {
                 }
             }
             let text = made.near_text(name);
-            made.all.push(Name {
+            all.push(Name {
                 text,
                 is: trees.is,
                 below: trees.below,
+                filter: trees.filter,
                 outer: outer.copied().unwrap_or(NONE),
             });
         }
+        made.all = all.into();
         if !names.is_empty() {
-            made.fill_slots(names);
+            made.slots = slots_of(made.seed, names).into();
         }
         made
     }
 
-    fn fill_slots(&mut self, names: &BTreeMap<String, Trees>) {
-        let free = Slot {
-            tag: 0,
-            name: NONE,
-            root: Root::EMPTY,
-            leaves: 0,
-        };
-        self.slots = vec![free; (2 * names.len()).next_power_of_two()];
-        let last = self.slots.len() - 1;
-        for (number, (name, trees)) in (0..).zip(names) {
-            let hash = hash(self.seed, name.as_bytes());
-            let mut place = place_of(hash) & last;
-            // Ends: half of the slots stay free.
-            while self.slots.get(place).is_some_and(|slot| slot.name != NONE) {
-                place = (place + 1) & last;
-            }
-            if let Some(slot) = self.slots.get_mut(place) {
-                *slot = Slot {
-                    tag: tag_of(hash),
-                    name: number,
-                    root: if trees.is == Root::EMPTY {
-                        trees.below
-                    } else {
-                        trees.is
-                    },
-                    leaves: trees.leaves | side_of(trees),
-                };
-            }
-        }
+    /// Goes to an arena.
+    pub(super) fn move_to(&mut self, arena: &mut Arena) {
+        self.slots = arena.keep(&self.slots);
+        self.all = arena.keep(&self.all);
     }
 
+    /// How many bytes of an arena they take.
+    pub(super) fn room(&self) -> usize {
+        Arena::bytes_of(&self.slots) + Arena::bytes_of(&self.all)
+    }
     fn near_text(&mut self, text: &str) -> NearText {
         let start = self.texts.len();
         NearText::new(text, |text| {
@@ -147,8 +143,8 @@ impl Names {
 
     /// How many bytes the slots take, and how many the names.
     pub(super) fn sizes(&self) -> [usize; 2] {
-        let names = size_of_val(self.all.as_slice()) + self.texts.len();
-        [size_of_val(self.slots.as_slice()), names]
+        let names = size_of_val(&*self.all) + self.texts.len();
+        [size_of_val(&*self.slots), names]
     }
 
     /// The longest name that a host is, or is below of, and the tree of the paths of the host there. What may be a tree of it and its first
@@ -242,6 +238,39 @@ impl Names {
             place = (place + 1) & last;
         }
     }
+}
+
+/// Slots that names are found in, of which there is one at least.
+fn slots_of(seed: u64, names: &BTreeMap<String, Trees>) -> Vec<Slot> {
+    let free = Slot {
+        tag: 0,
+        name: NONE,
+        root: Root::EMPTY,
+        leaves: 0,
+    };
+    let mut slots = vec![free; (2 * names.len()).next_power_of_two()];
+    let last = slots.len() - 1;
+    for (number, (name, trees)) in (0..).zip(names) {
+        let hash = hash(seed, name.as_bytes());
+        let mut place = place_of(hash) & last;
+        // Ends: half of the slots stay free.
+        while slots.get(place).is_some_and(|slot| slot.name != NONE) {
+            place = (place + 1) & last;
+        }
+        if let Some(slot) = slots.get_mut(place) {
+            *slot = Slot {
+                tag: tag_of(hash),
+                name: number,
+                root: if trees.is == Root::EMPTY {
+                    trees.below
+                } else {
+                    trees.is
+                },
+                leaves: trees.leaves | side_of(trees),
+            };
+        }
+    }
+    slots
 }
 
 /// Whether they are; nearly all names have 16 to 32 bytes, and are compared in two steps, of which the second sees some bytes again.
@@ -347,20 +376,20 @@ const HIGHEST: u64 = ONES << 7;
 /// Brings the lowest bits of eight bytes together.
 const GATHER: u64 = 0x0102_0408_1020_4080;
 /// 2^64 divided by the golden ratio, odd.
-const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::radix::Forest;
+    use crate::route::radix::Nursery;
 
     /// Trees that can be told apart, for names in this order; no path is looked for in them.
     fn names(list: &[&str]) -> (Names, Vec<[Root; 2]>) {
-        let mut forest = Forest::default();
+        let mut nursery = Nursery::default();
         let mut number = 0..;
         let mut root = || {
             let entry = number.next().unwrap();
-            forest.grow(&[(b"/", entry)]).0
+            nursery.grow(&[(b"/", entry)]).0
         };
         let roots: Vec<[Root; 2]> = list.iter().map(|_| [root(), root()]).collect();
         let named = list.iter().zip(&roots);
@@ -368,6 +397,7 @@ mod tests {
             let trees = Trees {
                 is: *is,
                 below: *below,
+                filter: Filter::EVERY,
                 leaves: 0,
             };
             ((*name).to_owned(), trees)

@@ -424,6 +424,76 @@ proptest! {
     }
 }
 
+#[test]
+fn what_no_literal_of_a_host_fits_is_looked_for_further() {
+    let lines = [
+        "a.test /service-1/",
+        "a.test /service-2/v1",
+        "*.test /static/page",
+        "*.test -",
+        "- /service-3/",
+        "- /",
+    ];
+    let check =
+        |host, target, expected| check(&lines, &request("GET", host, target, ""), Some(expected));
+    check("a.test", "/service-1/x", "a.test /service-1/");
+    check("a.test", "/service-3/x", "*.test -");
+    check("a.test", "/static/page", "*.test /static/page");
+    check("a.test", "/", "*.test -");
+    check("b.test", "/service-1/x", "*.test -");
+    check("other", "/service-1/x", "- /");
+    check("other", "/service-3/x", "- /service-3/");
+    check("other", "/s", "- /");
+    check(".test", "/service-3/x", "- /service-3/"); // Below of nothing: it has no label before the dot.
+}
+
+proptest! {
+    #[test]
+    fn hosts_are_passed_by_only_where_nothing_of_them_fits(
+        lines in prop::collection::vec(beginning_lines(), 0..12),
+        host in prop::sample::select(vec!["a.t", "b.a.t", "x.t", ".t", ".a.t", "z"]),
+        path in prop::sample::select(BEGINNINGS.to_vec()),
+        end in prop::sample::select(vec!["", "/", "x", "/x"]),
+    ) {
+        let mut kept: Vec<&str> = Vec::new();
+        for line in &lines {
+            if !kept.iter().any(|other| rule(other).overlaps(&rule(line))) {
+                kept.push(line);
+            }
+        }
+        let table = table(&kept);
+        with_facts(&request("GET", host, &format!("{path}{end}"), ""), |facts| {
+            let found = table.find(facts).map(|winner| winner.route);
+            let explained = table.explain(facts);
+            let won = explained.iter().find(|(_, _, verdict)| *verdict == Verdict::Wins);
+            assert_eq!(found, won.map(|(route, ..)| *route), "{kept:?} {host} {path}{end}");
+        });
+    }
+}
+
+/// Rules of few hosts, with paths that differ in the bytes that a filter looks at, or behind them.
+fn beginning_lines() -> impl Strategy<Value = String> {
+    let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t"]);
+    let kind = prop::sample::select(vec!["", "=", "~^"]);
+    let path = prop::sample::select(BEGINNINGS.to_vec());
+    let any = prop::sample::select(vec!["- -", "a.t -", "*.t -"]).prop_map(str::to_owned);
+    let line = (host, kind, path).prop_map(|(host, kind, path)| format!("{host} {kind}{path}"));
+    prop_oneof![6 => line, 1 => any]
+}
+
+const BEGINNINGS: [&str; 10] = [
+    "/",
+    "/s",
+    "/se",
+    "/service",
+    "/service-1",
+    "/service-2",
+    "/static",
+    "/static/",
+    "/t",
+    "/team/users",
+];
+
 proptest! {
     #[test]
     fn the_index_finds_what_a_look_at_all_rules_finds(
