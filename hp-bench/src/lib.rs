@@ -52,7 +52,7 @@ use hp_core::rt::net::Address;
 use hp_core::rt::worker::{Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::sys::signal::{Signal, Signals};
-use hp_core::sys::{clock, cpu, limits};
+use hp_core::sys::{clock, cpu, heap, limits};
 
 use crate::live::Live;
 use crate::observe::{Costs, ObserveError, Observer};
@@ -93,6 +93,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
     // Blocked here, so that every thread started below has them blocked too.
     let signals =
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
+    heap::keep_tables_apart();
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
     let called_wall_ns = clock::wall_ns();
     let addr = choose(plan)?;

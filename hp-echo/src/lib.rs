@@ -30,8 +30,8 @@ use hp_core::rt::net::{
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Engine, Rt, RtOptions};
-use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
+use hp_core::sys::{heap, limits};
 
 use crate::cli::Options;
 use crate::drain::{Drain, Guest};
@@ -119,6 +119,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     // Blocked here, so that every thread started below has them blocked too.
     let signals =
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
+    heap::keep_tables_apart();
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
     let count = options
         .workers

@@ -16,7 +16,7 @@ use hp_core::rt::net::BindError;
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::signal::{Signal, Signals};
-use hp_core::sys::{clock, limits};
+use hp_core::sys::{clock, heap, limits};
 use std::fmt;
 use std::io;
 use std::sync::mpsc;
@@ -71,6 +71,7 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
     // Before any thread, so that all of them inherit it.
     let signals =
         Signals::block(&[Hangup, Interrupt, Terminate, User1, User2]).map_err(RunError::Signals)?;
+    heap::keep_tables_apart();
     match limits::raise_open_files() {
         Ok(_limit) => (),
         Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),

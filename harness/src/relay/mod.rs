@@ -19,8 +19,8 @@ use hp_bench::cli::Stop;
 use hp_core::rt::net::{self, Conn, Listener, PipeStore, Socket};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};
-use hp_core::sys::limits;
 use hp_core::sys::signal::{Signal, Signals};
+use hp_core::sys::{heap, limits};
 
 /// Runs the command line: 0 after SIGTERM or SIGINT, 1 where it could not serve, 2 misuse.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -48,6 +48,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     // Blocked here, so that every thread started below has them blocked too.
     let signals =
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
+    heap::keep_tables_apart();
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
     let (addr, sockets) =
         listen(options).map_err(|cause| RunError::Listen(options.listen, cause))?;

@@ -17,6 +17,8 @@ pub struct Slab<T> {
     entries: Vec<Entry<T>>,
     free_head: u32,
     len: u32,
+    /// Of places that are made anew: no place that was given back had a later one.
+    first_generation: u32,
 }
 
 #[derive(Debug)]
@@ -27,7 +29,11 @@ struct Entry<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    Free { next: u32 },
+    /// Neighbours in the list of free places.
+    Free {
+        previous: u32,
+        next: u32,
+    },
     Occupied(T),
 }
 
@@ -45,6 +51,7 @@ impl<T> Slab<T> {
             entries: Vec::new(),
             free_head: NO_INDEX,
             len: 0,
+            first_generation: 0,
         }
     }
 
@@ -57,27 +64,23 @@ impl<T> Slab<T> {
         if self.free_head != NO_INDEX {
             let index = self.free_head;
             let entry = &mut self.entries[index as usize];
-            let State::Free { next } = entry.state else {
+            let State::Free { next, .. } = entry.state else {
                 unreachable!("the free list names free places only")
             };
-            self.free_head = next;
             entry.state = State::Occupied(value);
-            return Key {
-                index,
-                generation: entry.generation,
-            };
+            let generation = entry.generation;
+            self.join(NO_INDEX, next);
+            return Key { index, generation };
         }
         let index =
             u32::try_from(self.entries.len()).expect("the table holds fewer than 2^32 values");
         assert!(index != NO_INDEX);
+        let generation = self.first_generation;
         self.entries.push(Entry {
-            generation: 0,
+            generation,
             state: State::Occupied(value),
         });
-        Key {
-            index,
-            generation: 0,
-        }
+        Key { index, generation }
     }
 
     /// Takes a value out; `None` when the key is stale.
@@ -89,15 +92,60 @@ impl<T> Slab<T> {
         let old = std::mem::replace(
             &mut entry.state,
             State::Free {
-                next: self.free_head,
+                previous: NO_INDEX,
+                next: NO_INDEX,
             },
         );
         entry.generation = entry.generation.wrapping_add(1);
+        self.join(key.index, self.free_head);
         self.free_head = key.index;
         self.len -= 1;
+        let places = self.entries.len();
+        if places > PLACES_KEPT && (self.len as usize) < places / 4 {
+            self.give_back();
+        }
         match old {
             State::Occupied(value) => Some(value),
             State::Free { .. } => None,
+        }
+    }
+
+    /// After a crowd has left: gives back the room behind the last occupant. Each place was made once for each time that it is given
+    /// back, so that this takes no more time than making them did.
+    #[cold]
+    fn give_back(&mut self) {
+        while self.entries.len() > PLACES_KEPT
+            && let Some(Entry {
+                generation,
+                state: State::Free { previous, next },
+            }) = self.entries.last()
+        {
+            let (generation, previous, next) = (*generation, *previous, *next);
+            self.first_generation = self.first_generation.max(generation);
+            self.entries.pop();
+            self.join(previous, next);
+        }
+        let places = self.entries.len();
+        if self.entries.capacity() / 4 > places {
+            self.entries.shrink_to(places * 2);
+        }
+    }
+
+    /// Makes neighbours of two free places; no place before the first one.
+    fn join(&mut self, before: u32, after: u32) {
+        match self.entries.get_mut(before as usize) {
+            Some(Entry {
+                state: State::Free { next, .. },
+                ..
+            }) => *next = after,
+            _ => self.free_head = after,
+        }
+        if let Some(Entry {
+            state: State::Free { previous, .. },
+            ..
+        }) = self.entries.get_mut(after as usize)
+        {
+            *previous = before;
         }
     }
 
@@ -120,6 +168,17 @@ impl<T> Slab<T> {
                 generation,
                 state: State::Occupied(value),
             }) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value at a place, whoever it is; `None` when nobody is there.
+    pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        match self.entries.get_mut(index as usize) {
+            Some(Entry {
+                state: State::Occupied(value),
+                ..
+            }) => Some(value),
             _ => None,
         }
     }
@@ -204,6 +263,8 @@ impl<T> Slab<T> {
 pub const GENERATION_LOW_MASK: u32 = 0x00ff_ffff;
 
 const NO_INDEX: u32 = u32::MAX;
+/// A table is not made smaller than this.
+const PLACES_KEPT: usize = if cfg!(test) { 4 } else { 1024 };
 
 #[cfg(test)]
 mod tests {
@@ -223,28 +284,74 @@ mod tests {
         assert_eq!(slab.get(second), Some(&"second"));
     }
 
+    #[test]
+    fn a_crowd_that_has_left_leaves_no_room_behind_and_no_key_of_it_finds_anybody() {
+        let mut slab = Slab::new();
+        let stays = slab.insert(0);
+        let crowd: Vec<Key> = (1..10_000).map(|number| slab.insert(number)).collect();
+        for key in &crowd {
+            assert!(slab.remove(*key).is_some());
+        }
+        let capacity = slab.entries.capacity();
+        assert!(capacity <= 4 * PLACES_KEPT, "{capacity}");
+        let others: Vec<Key> = (1..10_000).map(|number| slab.insert(number)).collect();
+        assert!(crowd.iter().all(|key| slab.get(*key).is_none()));
+        for (number, key) in (1..).zip(&others) {
+            assert_eq!(slab.get(*key), Some(&number));
+        }
+        assert_eq!(slab.get(stays), Some(&0));
+    }
+
+    #[test]
+    fn one_who_stays_at_the_end_keeps_the_room_until_he_leaves() {
+        let mut slab = Slab::new();
+        let mut crowd: Vec<Key> = (0..10_000).map(|number| slab.insert(number)).collect();
+        let last = crowd.pop().expect("it is a crowd");
+        let first = crowd.remove(0);
+        for key in crowd {
+            slab.remove(key);
+        }
+        assert_eq!(slab.entries.len(), 10_000);
+        assert_eq!(slab.remove(last), Some(9_999));
+        assert_eq!(slab.entries.len(), PLACES_KEPT);
+        assert_eq!(slab.get(first), Some(&0));
+    }
+
     proptest! {
         #[test]
-        fn a_slab_answers_like_a_map(ops in proptest::collection::vec((0u8..3, 0usize..40), 0..400)) {
+        fn a_slab_answers_like_a_map(ops in proptest::collection::vec((0u8..12, 0usize..400), 0..400)) {
             let mut slab = Slab::new();
             let mut model = BTreeMap::new();
             let mut keys: Vec<Key> = Vec::new();
+            let mut grows = true;
             for (step, (op, pick)) in ops.into_iter().enumerate() {
-                match op {
-                    0 | 1 => {
+                let present = model.keys().copied().nth(pick % model.len().max(1));
+                let key = match op {
+                    0 => {
+                        grows = !grows;
+                        None
+                    }
+                    1 if !keys.is_empty() => Some(keys[pick % keys.len()]), // Perhaps a stale one.
+                    _ if grows => {
                         let key = slab.insert(step);
                         prop_assert!(model.insert((key.index, key.generation), step).is_none());
+                        prop_assert!(!keys.contains(&key));
                         keys.push(key);
+                        None
                     }
-                    _ if !keys.is_empty() => {
-                        let key = keys[pick % keys.len()];
-                        prop_assert_eq!(slab.remove(key), model.remove(&(key.index, key.generation)));
-                    }
-                    _ => {}
+                    _ => present.map(|(index, generation)| Key { index, generation }),
+                };
+                if let Some(key) = key {
+                    prop_assert_eq!(slab.remove(key), model.remove(&(key.index, key.generation)));
                 }
                 prop_assert_eq!(slab.len() as usize, model.len());
                 for key in &keys {
                     prop_assert_eq!(slab.get(*key), model.get(&(key.index, key.generation)));
+                }
+                let places = slab.entries.len();
+                if places > PLACES_KEPT && model.len() < places / 4 {
+                    let ends_occupied = matches!(slab.entries.last(), Some(Entry { state: State::Occupied(_), .. }));
+                    prop_assert!(ends_occupied, "{} of {places} are occupied", model.len());
                 }
             }
         }

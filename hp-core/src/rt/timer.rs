@@ -25,7 +25,8 @@ pub(crate) struct Wheel<T> {
 struct Level {
     /// Bit `i` is set exactly when `slots[i]` is not empty.
     occupied: u64,
-    slots: [Option<Key>; SLOTS],
+    /// The first entry of each list, by its place; [`NO_PLACE`] where there is none.
+    slots: [u32; SLOTS],
 }
 
 #[derive(Debug)]
@@ -34,15 +35,16 @@ struct Entry<T> {
     tick: u64,
     level: u8,
     slot: u8,
-    previous: Option<Key>,
-    next: Option<Key>,
+    /// Neighbours in the list, by their places: they leave the list before they leave the table, so no generation is needed.
+    previous: u32,
+    next: u32,
 }
 
 impl<T> Wheel<T> {
     pub(crate) fn new(now: Instant) -> Self {
         let empty = Level {
             occupied: 0,
-            slots: [None; SLOTS],
+            slots: [NO_PLACE; SLOTS],
         };
         Self {
             elapsed: tick_before(now),
@@ -62,19 +64,19 @@ impl<T> Wheel<T> {
             tick,
             level: 0,
             slot: 0,
-            previous: None,
-            next: None,
+            previous: NO_PLACE,
+            next: NO_PLACE,
         };
         let key = self.entries.insert(entry);
         self.earliest = self.earliest.min(tick);
-        self.link(key);
+        self.link(key.index);
         TimerKey(key)
     }
 
     /// Disarms a timer; `None` when it has fired or was disarmed before.
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         self.entries.get(key.0)?;
-        self.unlink(key.0);
+        self.unlink(key.0.index);
         self.entries.remove(key.0).map(|entry| entry.value)
     }
 
@@ -92,12 +94,13 @@ impl<T> Wheel<T> {
                 return None;
             };
             self.elapsed = self.elapsed.max(start.saturating_sub(1));
-            let key = self.levels[level].slots[slot].expect("an occupied slot has a first entry");
-            self.unlink(key);
+            let place = self.levels[level].slots[slot];
+            self.unlink(place);
             if level == 0 {
+                let key = self.entries.key_at(place)?;
                 return self.entries.remove(key).map(|entry| entry.value);
             }
-            self.link(key); // Nearer now: to a finer level.
+            self.link(place); // Nearer now: to a finer level.
         }
     }
 
@@ -134,56 +137,43 @@ impl<T> Wheel<T> {
         best
     }
 
-    fn link(&mut self, key: Key) {
+    fn link(&mut self, place: u32) {
         let elapsed = self.elapsed;
-        let entry = self
-            .entries
-            .get_mut(key)
-            .expect("linked entries are in the table");
+        let entry = self.entry(place);
         let level = level_for(elapsed + 1, entry.tick);
         let slot = usize::try_from((entry.tick >> level_shift(level)) & SLOT_MASK).unwrap_or(0);
-        let next = self.levels[level].slots[slot];
         entry.level = u8::try_from(level).unwrap_or(0);
         entry.slot = u8::try_from(slot).unwrap_or(0);
-        entry.previous = None;
-        entry.next = next;
-        if let Some(next) = next {
-            self.entries
-                .get_mut(next)
-                .expect("a neighbour is in the table")
-                .previous = Some(key);
-        }
-        self.levels[level].slots[slot] = Some(key);
+        entry.previous = NO_PLACE;
+        let next = std::mem::replace(&mut self.levels[level].slots[slot], place);
         self.levels[level].occupied |= 1 << slot;
+        self.entry(place).next = next;
+        if next != NO_PLACE {
+            self.entry(next).previous = place;
+        }
     }
 
-    fn unlink(&mut self, key: Key) {
-        let entry = self
-            .entries
-            .get(key)
-            .expect("unlinked entries are in the table");
+    fn unlink(&mut self, place: u32) {
+        let entry = self.entry(place);
         let (previous, next) = (entry.previous, entry.next);
         let (level, slot) = (usize::from(entry.level), usize::from(entry.slot));
-        if let Some(next) = next {
-            self.entries
-                .get_mut(next)
-                .expect("a neighbour is in the table")
-                .previous = previous;
+        if next != NO_PLACE {
+            self.entry(next).previous = previous;
         }
-        match previous {
-            Some(previous) => {
-                self.entries
-                    .get_mut(previous)
-                    .expect("a neighbour is in the table")
-                    .next = next;
-            }
-            None => {
-                self.levels[level].slots[slot] = next;
-                if next.is_none() {
-                    self.levels[level].occupied &= !(1 << slot);
-                }
+        if previous != NO_PLACE {
+            self.entry(previous).next = next;
+        } else {
+            self.levels[level].slots[slot] = next;
+            if next == NO_PLACE {
+                self.levels[level].occupied &= !(1 << slot);
             }
         }
+    }
+
+    fn entry(&mut self, place: u32) -> &mut Entry<T> {
+        self.entries
+            .at_mut(place)
+            .expect("what is in a list is in the table")
     }
 }
 
@@ -208,12 +198,16 @@ fn tick_after(deadline: Instant) -> u64 {
     deadline.as_nanos().div_ceil(TICK_NANOS)
 }
 
+/// Each idle connection has one.
+const _: () = assert!(size_of::<Entry<[u64; 2]>>() <= 40);
+
 const LEVELS: usize = 6;
 const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 const TICK_NANOS: u64 = 1_000_000;
 const NO_TICK: u64 = u64::MAX;
+const NO_PLACE: u32 = u32::MAX;
 /// A year: what lies further off is armed for then, and re-armed by whoever finds it early.
 const TICKS_MAX: u64 = 365 * 24 * 3600 * 1000;
 const _: () = assert!(TICKS_MAX < 1 << (LEVELS * SLOT_BITS - 1));

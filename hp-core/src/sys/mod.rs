@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod epoll;
 pub mod event;
 pub mod file;
+pub mod heap;
 pub mod limits;
 pub mod memory;
 pub mod pipe;

@@ -291,7 +291,7 @@ impl Io {
 
     /// The peer's address.
     pub(crate) fn peer(&self, key: Key) -> Option<SocketAddr> {
-        self.conns.get(key)?.peer
+        self.conns.get(key)?.peer.addr()
     }
 
     /// The socket's own address.

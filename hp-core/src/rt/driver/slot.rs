@@ -16,7 +16,7 @@ use crate::rt::time::Instant;
 use crate::rt::timer::TimerKey;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
 use std::task::Waker;
 
@@ -72,7 +72,7 @@ pub(crate) struct ConnSlot {
     /// The armed timer and when it fires: never after `deadline`, but for the last look at the socket.
     pub(crate) timer: Option<(TimerKey, Instant)>,
     pub(crate) timed_out: bool,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Peer,
     pub(crate) readiness: Readiness,
     pub(crate) kernel: Kernel,
     /// Full buffers received in a row; enough of them earn the large ones.
@@ -83,6 +83,33 @@ pub(crate) struct ConnSlot {
     pub(crate) gathers: bool,
     /// Bytes leave it through pipes, and are not received.
     pub(crate) is_spliced: bool,
+}
+
+/// The address of the other end, in half the room of a `SocketAddr` where it is one of IPv4.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    /// It is a Unix socket, or not known.
+    Nameless,
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl Peer {
+    fn new(addr: Option<SocketAddr>) -> Self {
+        match addr {
+            None => Self::Nameless,
+            Some(SocketAddr::V4(addr)) => Self::V4(addr),
+            Some(SocketAddr::V6(addr)) => Self::V6(Box::new(addr)),
+        }
+    }
+
+    pub(crate) fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Nameless => None,
+            Self::V4(addr) => Some(SocketAddr::V4(*addr)),
+            Self::V6(addr) => Some(SocketAddr::V6(**addr)),
+        }
+    }
 }
 
 /// What a readiness driver remembers between edges.
@@ -137,7 +164,7 @@ impl ConnSlot {
             deadline: Instant::NEVER,
             timer: None,
             timed_out: false,
-            peer,
+            peer: Peer::new(peer),
             readiness: Readiness::default(),
             kernel: Kernel::default(),
             full_reads: 0,
@@ -235,7 +262,8 @@ impl ConnSlot {
 #[derive(Debug, Default)]
 pub(crate) struct RxQueue {
     first: Option<Lent>,
-    rest: VecDeque<Lent>,
+    /// Boxed, since nearly all connections idle: never empty.
+    rest: Option<Box<VecDeque<Lent>>>,
 }
 
 impl RxQueue {
@@ -247,14 +275,15 @@ impl RxQueue {
     /// buffers.
     pub(crate) fn push(&mut self, lent: Lent) {
         if let Some(first) = &mut self.first {
-            let last = self.rest.back_mut().unwrap_or(first);
+            let rest = self.rest.as_mut().and_then(|rest| rest.back_mut());
+            let last = rest.unwrap_or(first);
             if last.try_append(&lent) {
                 return;
             }
         }
         lent.settle(|piece| match &self.first {
             None => self.first = Some(piece),
-            Some(_) => self.rest.push_back(piece),
+            Some(_) => self.rest.get_or_insert_default().push_back(piece),
         });
     }
 
@@ -262,7 +291,7 @@ impl RxQueue {
     pub(crate) fn len(&self) -> usize {
         self.first
             .iter()
-            .chain(&self.rest)
+            .chain(self.rest.iter().flat_map(|rest| rest.iter()))
             .map(|piece| piece.len())
             .sum()
     }
@@ -270,7 +299,7 @@ impl RxQueue {
     /// Puts a piece back before all others.
     pub(crate) fn unread(&mut self, lent: Lent) {
         if let Some(first) = self.first.replace(lent) {
-            self.rest.push_front(first);
+            self.rest.get_or_insert_default().push_front(first);
         }
     }
 
@@ -289,10 +318,10 @@ impl RxQueue {
 
     pub(crate) fn pop(&mut self) -> Option<Lent> {
         let first = self.first.take()?;
-        if !self.rest.is_empty() {
-            self.first = self.rest.pop_front();
-            if self.rest.is_empty() {
-                self.rest = VecDeque::new(); // Idle connections keep no memory.
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
+            if rest.is_empty() {
+                self.rest = None; // Idle connections keep no memory.
             }
         }
         Some(first)
@@ -469,6 +498,8 @@ impl ListenerSlot {
     }
 }
 
+/// An idle connection is this, an armed timer, and what the kernel has.
+const _: () = assert!(size_of::<ConnSlot>() <= 176);
 /// Cache lines of a connection's slot.
 pub(crate) const SLOT_LINES: usize = size_of::<ConnSlot>().div_ceil(64);
 /// Segments that one send names at most.

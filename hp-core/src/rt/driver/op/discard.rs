@@ -5,7 +5,7 @@
 
 use super::recv::remember;
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{ConnSlot, Phase, RxEnd};
+use crate::rt::driver::slot::{ConnSlot, Peer, Phase, RxEnd};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
@@ -113,7 +113,7 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        if slot.peer.is_none() {
+        if matches!(slot.peer, Peer::Nameless) {
             return self.arm_recv(key); // A Unix socket knows no other way than to copy.
         }
         slot.full_reads = 0; // What follows is read in small buffers until it shows that it needs large ones.
