@@ -7,6 +7,7 @@
 //!   └──────────┼────────────────────────────────────────┘
 //! ```
 
+mod departure;
 mod drain;
 mod generation;
 mod idle;
@@ -14,6 +15,7 @@ mod plan;
 mod siblings;
 mod texts;
 
+use departure::Departure;
 pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
 pub use plan::SharedPlan;
@@ -168,6 +170,10 @@ pub(crate) struct Local {
     /// Connections that exchanges share.
     lanes: Lanes,
     is_draining: Cell<bool>,
+    /// When clients leave in a drain that is spread; `None` in one that tells all at once.
+    departure: RefCell<Option<Departure>>,
+    /// Every client is told with its next answer to go.
+    tells_all: Cell<bool>,
     /// Connections that idle are closed: at once when a drain begins, or after a while.
     closes_idle: Cell<bool>,
     accepting: Accepting,
@@ -205,6 +211,8 @@ impl Worker {
             mirrors,
             lanes: Lanes::default(),
             is_draining: Cell::new(false),
+            departure: RefCell::default(),
+            tells_all: Cell::new(false),
             closes_idle: Cell::new(false),
             accepting: Accepting::default(),
             listening: RefCell::default(),
