@@ -393,8 +393,8 @@ const REQUESTS_WATCHED: u64 = 10_000;
 /// Both more than those that hp-proxy keeps a task for, and fewer than a process may have open where that cannot be raised.
 const IDLE_CONNECTIONS: (u32, u32) = (2_000, 16_000);
 const IDLE_LOOKS: u32 = 3;
-/// Longer than hp-proxy keeps a task for a connection that idles.
-const IDLE_SETTLE: Duration = Duration::from_secs(3);
+/// Longer than hp-proxy keeps tasks for connections that idle, and the room that they took.
+const IDLE_SETTLE: Duration = Duration::from_secs(5);
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);

@@ -596,8 +596,9 @@ mod tests {
     fn the_length_counts_every_visit() {
         let plan = Plan::parse(EXAMPLE).unwrap();
         assert_eq!(plan.visits(), 2 * 5 * 6 + 5 * 5);
-        let small = 4.0 * 1.2 + 60.0 * 1.65;
-        let latency = 3.0 * 1.2 + 25.0 * 3.45;
+        // Subjects and a backend in each round, their warm-ups once, and visits with what they cost beside.
+        let small = 5.0 * 5.0 * 0.1 + 2.0 * 4.0 * 0.65 + 60.0 * 1.65;
+        let latency = 5.0 * 4.0 * 0.1 + 3.0 * 0.65 + 25.0 * 3.45;
         assert!((plan.length_seconds() - (10.0 + small + latency)).abs() < 1e-6);
     }
 
@@ -622,7 +623,9 @@ mod tests {
         assert!(small.takes_turns() && !latency.takes_turns());
         // A pair shares a window that is twice as long as the part of each.
         let pairs = 2.0 * 5.0 * 3.0 * (2.0 * 1.5 + 0.2 + 0.15);
-        assert!((small.length_seconds() - (4.0 * 1.2 + pairs)).abs() < 1e-6);
+        // The reference has a backend of its own.
+        let starts = 5.0 * 6.0 * 0.1 + 2.0 * 4.0 * 0.65;
+        assert!((small.length_seconds() - (starts + pairs)).abs() < 1e-6);
         for (from, to, part) in [
             ("visit = \"alone\", ", "", "row r10k: a schedule"),
             ("warmup_ms = 200", "turn_ms = 0", "turn_ms is out of"),

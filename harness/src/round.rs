@@ -2,12 +2,9 @@
 //! on the machine drifts under all cells alike. A row is visited in one go, between two calibrators; what disturbs it
 //! repeats that row's part of the round.
 
+mod past;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::clock;
@@ -19,7 +16,9 @@ use crate::process::Seat;
 use crate::raw::{CALIBRATOR, Record};
 use crate::subject::{Name, Role};
 use crate::topology::{Starter, Topology};
-use crate::workload::{Load, Row, Visiting, Workload};
+use crate::workload::{Load, Row, Visiting, WARM_UP_SECONDS, Workload};
+
+pub use past::Past;
 
 /// Takes what a session sees, as it sees it.
 pub trait Watcher {
@@ -40,17 +39,17 @@ pub trait Watcher {
 pub struct Rounds<'a> {
     /// The workload.
     pub workload: &'a Workload,
+    /// How a subject is visited alone.
+    pub visit: Visit,
     /// Starts the load.
     pub starter: Starter<'a>,
-    /// Seeds the order.
-    pub seed: u64,
     /// Attempts at a row's part of a round.
     pub attempts: u32,
     /// When the session began, in ns of the monotonic clock.
     pub began_ns: u64,
 }
 
-/// Seconds that rounds may still be repeated for: each workload brings its part, and what it leaves is the next one's.
+/// Seconds that rounds may still be repeated for: each round brings its part, and what it leaves is the next one's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowance {
     /// Seconds that are left.
@@ -111,74 +110,29 @@ impl Rounds<'_> {
             .next()
     }
 
-    /// Visits every cell in every round, and hands the records over as soon as their part of a round is over.
+    /// Visits every cell once, and hands the records over as soon as their part of the round is over.
     ///
     /// # Errors
     /// [`Error::Spawn`] when a load does not start, [`Error::Write`], [`Error::Interrupted`]; by then what was visited
     /// has been handed over. What else goes wrong voids a visit.
-    pub fn run(
+    pub fn next(
         &self,
-        visit: Visit,
+        past: &mut Past,
         topology: &mut Topology,
         allowance: &mut Allowance,
         watcher: &mut dyn Watcher,
     ) -> Result<(), Error> {
-        let mut rng = StdRng::seed_from_u64(self.seed);
-        let mut earlier: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        let mut failures: BTreeMap<(String, String), u32> = BTreeMap::new();
-        for round in 1..=self.workload.rounds {
-            let mut rows: Vec<&Row> = self.workload.rows.iter().collect();
-            rows.shuffle(&mut rng);
-            for row in rows {
-                for attempt in 1.. {
-                    let mut order = self.workload.measured();
-                    order.retain(|name| !has_failed(&failures, row, name));
-                    order.shuffle(&mut rng);
-                    let part = Part {
-                        row,
-                        round,
-                        attempt,
-                    };
-                    let began_ns = clock::monotonic_ns();
-                    let mut records = Vec::new();
-                    let ended = match row.load.visit {
-                        Visiting::Alone => {
-                            self.part(part, &order, (visit, &mut *topology), watcher, &mut records)
-                        }
-                        Visiting::Turns => {
-                            let order = self.drawn(&order, &mut rng);
-                            self.part_in_turns(part, &order, topology, watcher, &mut records)
-                        }
-                    };
-                    if ended.is_err() {
-                        watcher.keep(&records)?;
-                        return ended;
-                    }
-                    let known = earlier.entry(row.name.as_str()).or_default();
-                    let reasons = label::rejections(&records, known);
-                    let took_s = (clock::monotonic_ns() - began_ns) as f64 / 1e9;
-                    let is_repeated = !reasons.is_empty()
-                        && attempt < self.attempts
-                        && allowance.left_s >= took_s;
-                    mark(&mut records, &reasons, is_repeated);
-                    if let Some(idling) = label::idling(&records) {
-                        for record in &mut records {
-                            record.flags.push(idling.clone());
-                        }
-                    }
-                    watcher.keep(&records)?;
-                    if is_repeated {
-                        allowance.left_s -= took_s;
-                        allowance.repeats += 1;
-                        watcher.say(&format!(
-                            "round {round} of {} is repeated: {}",
-                            row.name,
-                            reasons.join("; ")
-                        ));
-                        continue;
-                    }
-                    known.extend(label::calibrator_costs(&records));
-                    count_failures(&mut failures, &records, watcher);
+        let round = past.begin();
+        let mut rows: Vec<&Row> = self.workload.rows.iter().collect();
+        rows.shuffle(&mut past.rng);
+        for row in rows {
+            for attempt in 1..=self.attempts.max(1) {
+                let part = Part {
+                    row,
+                    round,
+                    attempt,
+                };
+                if self.attempt(part, past, topology, allowance, watcher)? {
                     break;
                 }
             }
@@ -186,12 +140,64 @@ impl Rounds<'_> {
         Ok(())
     }
 
+    /// One attempt at a row's part of a round; whether it stands.
+    fn attempt(
+        &self,
+        part: Part<'_>,
+        past: &mut Past,
+        topology: &mut Topology,
+        allowance: &mut Allowance,
+        watcher: &mut dyn Watcher,
+    ) -> Result<bool, Error> {
+        let row = part.row;
+        let mut order = self.workload.measured();
+        order.retain(|name| !past.has_failed(row, name));
+        order.shuffle(&mut past.rng);
+        let began_ns = clock::monotonic_ns();
+        let mut records = Vec::new();
+        let ended = match row.load.visit {
+            Visiting::Alone => self.part(part, &order, topology, watcher, &mut records),
+            Visiting::Turns => {
+                let order = self.drawn(&order, &mut past.rng);
+                self.part_in_turns(part, &order, topology, watcher, &mut records)
+            }
+        };
+        if let Err(error) = ended {
+            watcher.keep(&records)?;
+            return Err(error);
+        }
+        let reasons = label::rejections(&records, past.earlier(row));
+        let took_s = (clock::monotonic_ns() - began_ns) as f64 / 1e9;
+        let is_repeated =
+            !reasons.is_empty() && part.attempt < self.attempts && allowance.left_s >= took_s;
+        mark(&mut records, &reasons, is_repeated);
+        if let Some(idling) = label::idling(&records) {
+            for record in &mut records {
+                record.flags.push(idling.clone());
+            }
+        }
+        watcher.keep(&records)?;
+        if is_repeated {
+            allowance.left_s -= took_s;
+            allowance.repeats += 1;
+            let (round, reasons) = (part.round, reasons.join("; "));
+            watcher.say(&format!(
+                "round {round} of {} {} is repeated: {reasons}",
+                self.workload.name, row.name
+            ));
+            return Ok(false);
+        }
+        past.earlier(row).extend(label::calibrator_costs(&records));
+        past.count_failures(&records, watcher);
+        Ok(true)
+    }
+
     /// One row's part of a round.
     fn part(
         &self,
         part: Part<'_>,
         order: &[Name],
-        (visit, topology): (Visit, &mut Topology),
+        topology: &mut Topology,
         watcher: &mut dyn Watcher,
         records: &mut Vec<Record>,
     ) -> Result<(), Error> {
@@ -227,7 +233,7 @@ impl Rounds<'_> {
             let visit = if place.is_calibrator {
                 load::visit
             } else {
-                visit
+                self.visit
             };
             visit(&scene, &mut record)?;
             if let Some(reason) = topology.ended(place.subject, &part.row.load) {
@@ -347,50 +353,10 @@ fn mark(records: &mut [Record], reasons: &[String], is_repeated: bool) {
     }
 }
 
-/// Two void visits are one too many: what is left would be a choice made after the run.
-fn has_failed(failures: &BTreeMap<(String, String), u32>, row: &Row, name: &Name) -> bool {
-    let count = failures.get(&(row.name.clone(), name.to_string()));
-    count.is_some_and(|&count| count >= FAILURES_MAX)
-}
-
-fn count_failures(
-    failures: &mut BTreeMap<(String, String), u32>,
-    records: &[Record],
-    watcher: &mut dyn Watcher,
-) {
-    // Once for each visit, and of two that took turns for the one that is not there in every visit.
-    let void: BTreeSet<(&str, &str)> = records
-        .iter()
-        .filter(|record| !record.counts() && !record.is_calibrator())
-        .map(|record| (record.row.as_str(), visited(record)))
-        .collect();
-    for (row, subject) in void {
-        let count = failures
-            .entry((row.to_owned(), subject.to_owned()))
-            .or_default();
-        *count += 1;
-        if *count == FAILURES_MAX {
-            watcher.say(&format!(
-                "{subject} failed twice on {row}, and is not visited again there"
-            ));
-        }
-    }
-}
-
-/// Whom a visit was for.
-fn visited(record: &Record) -> &str {
-    match &record.pair {
-        Some(pair) if pair.of_reference => &pair.beside,
-        Some(_) | None => &record.subject,
-    }
-}
-
 /// The first word of the flags of a part that was made again.
 pub const REPEATED: &str = "REPEATED";
 /// The same of one that stands all the same.
 const UNSTEADY: &str = "UNSTEADY";
-const FAILURES_MAX: u32 = 2;
-const WARM_UP_SECONDS: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {

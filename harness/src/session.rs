@@ -1,8 +1,12 @@
 //! One session, from its plan to a folder that is ready to commit.
 //!
 //! ```text
-//! network ─► setting ─► for each workload: start servers ─► warm up ─► rounds ─► end servers ─► what is derived
+//! network ─► setting ─► for each round: start servers ─► (the first: warm up) ─► visits ─► end servers ─► what is derived
 //! ```
+//!
+//! The rounds of all workloads are mixed, each workload's spread over the whole session, and each round has new processes: what one
+//! process was lucky with, and what the machine did in some minutes, is then in some rounds and not in all, where their ratios'
+//! intervals show it (docs/decisions/0030). Only workloads whose rate comes from others' records wait for these.
 //!
 //! ```text
 //! results/DATE-HOST/HHMM-COMMIT/
@@ -13,7 +17,9 @@
 //!   log/            what subjects printed
 //! ```
 
-use std::collections::BTreeSet;
+mod spread;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,12 +37,13 @@ use crate::probe::rate::Share;
 use crate::process::{Launcher, Seat};
 use crate::progress::{Kept, Progress};
 use crate::raw::{RAW_FILE, Record, Writer};
-use crate::round::{Allowance, Rounds, Watcher};
+use crate::round::{Allowance, Past, Rounds, Watcher};
 use crate::setting::{Course, ENV_FILE, ENV_SCHEMA, Setting, Subject};
 use crate::subject::{Catalogue, Name, Ready, Role};
 use crate::summary::drift;
 use crate::topology::{self, Server, Starter, Topology};
 use crate::workload::Workload;
+use spread::spread;
 
 /// What a session is run with.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,41 +267,82 @@ impl<'a> Session<'a> {
     }
 
     fn measure(&mut self, progress: &mut Progress) -> Result<(), Error> {
-        let (order, scratch) = (self.order, self.scratch.path().to_owned());
+        let order = self.order;
         self.keep_wire(progress)?;
-        for workload in &order.plan.workloads {
-            let workload = &rated(workload, self.catalogue, progress);
-            let starter = Starter {
-                launcher: self.launcher,
-                catalogue: self.catalogue,
-                scratch: &scratch,
-                interrupt: self.interrupt,
-            };
-            // What earlier ones did not use stays; what this one may use is not theirs.
-            self.allowance.left_s +=
-                workload.length_seconds() * f64::from(order.plan.repeats_pct) / 100.0;
-            let mut topology = Topology::start(workload, starter)?;
-            self.keep_files(&topology)?;
-            let rounds = Rounds {
-                workload,
-                starter,
-                seed: order.plan.seed,
-                attempts: order.plan.attempts,
-                began_ns: self.began_ns,
-            };
-            let visit = load::kind(&workload.kind).expect("`run` looked for it");
-            let mut rounds_of = || {
-                if workload.kind == "load" {
-                    rounds.warm_up(&mut topology, &mut *progress)?;
-                }
-                rounds.run(visit, &mut topology, &mut self.allowance, &mut *progress)
-            };
-            let ended = rounds_of();
-            self.keep_missing(&topology, progress);
-            self.keep_logs(&topology)?;
-            ended?;
+        let takes_rate = |workload: &&Workload| {
+            let mut rows = workload.rows.iter();
+            rows.any(|row| Share::of(&row.load) != Ok(None))
+        };
+        let (late, early): (Vec<&Workload>, Vec<&Workload>) =
+            order.plan.workloads.iter().partition(takes_rate);
+        self.measure_mixed(&early, progress)?;
+        let late: Vec<Workload> = late
+            .into_iter()
+            .map(|workload| rated(workload, self.catalogue, progress))
+            .collect();
+        self.measure_mixed(&late.iter().collect::<Vec<_>>(), progress)
+    }
+
+    /// Makes the rounds of these workloads, mixed.
+    fn measure_mixed(
+        &mut self,
+        workloads: &[&Workload],
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let seed = self.order.plan.seed;
+        let rounds: Vec<u32> = workloads.iter().map(|workload| workload.rounds).collect();
+        let begun = workloads
+            .iter()
+            .map(|workload| (*workload, Past::new(seed)));
+        let mut courses: Vec<(&Workload, Past)> = begun.collect();
+        for place in spread(&rounds) {
+            let course = courses.get_mut(place);
+            let (workload, past) = course.expect("places are those of the workloads");
+            self.round(workload, past, progress)?;
         }
         Ok(())
+    }
+
+    /// One round of a workload, with servers of its own.
+    fn round(
+        &mut self,
+        workload: &Workload,
+        past: &mut Past,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let (order, scratch) = (self.order, self.scratch.path().to_owned());
+        let starter = Starter {
+            launcher: self.launcher,
+            catalogue: self.catalogue,
+            scratch: &scratch,
+            interrupt: self.interrupt,
+        };
+        let rounds = Rounds {
+            workload,
+            visit: load::kind(&workload.kind).expect("`run` looked for it"),
+            starter,
+            attempts: order.plan.attempts,
+            began_ns: self.began_ns,
+        };
+        // What earlier ones did not use stays; what this one may use is not theirs.
+        let length_s = workload.length_seconds() / f64::from(workload.rounds.max(1));
+        self.allowance.left_s += length_s * f64::from(order.plan.repeats_pct) / 100.0;
+        let mut topology = Topology::start(workload, starter, past.given_up())?;
+        let is_first = past.rounds() == 0;
+        if is_first {
+            self.keep_files(&topology)?;
+        }
+        let mut visited = || {
+            if is_first && workload.kind == "load" {
+                rounds.warm_up(&mut topology, &mut *progress)?;
+            }
+            rounds.next(past, &mut topology, &mut self.allowance, &mut *progress)
+        };
+        let ended = visited();
+        past.note_missing(topology.missing());
+        self.keep_missing(&past.given_up(), progress);
+        self.keep_logs(&topology)?;
+        ended
     }
 
     /// Sends one request through each subject that stands before a backend, and keeps what it made of it.
@@ -354,8 +402,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn keep_missing(&mut self, topology: &Topology, progress: &mut Progress) {
-        for (name, reason) in topology.missing() {
+    fn keep_missing(&mut self, given_up: &BTreeMap<Name, String>, progress: &mut Progress) {
+        for (name, reason) in given_up {
             let reason = self.without_paths(reason);
             let known = self.known(name);
             if known.missing.is_none() {
@@ -365,7 +413,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Keeps what subjects printed, beside the line that says where they listen. What one prints in every workload is
+    /// Keeps what subjects printed, beside the line that says where they listen. What one prints in every round is
     /// kept once.
     fn keep_logs(&self, topology: &Topology) -> Result<(), Error> {
         for server in topology.all() {

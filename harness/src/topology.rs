@@ -1,5 +1,5 @@
-//! The servers of a workload: every subject with the backends behind it, all started once, all ended when the topology
-//! is dropped. A subject that is not there, or does not start, is missing with its reason, and stops nobody else.
+//! The servers of a round: every subject with the backends behind it, all started before the first visit, all ended when the
+//! topology is dropped. A subject that is not there, or does not start, is missing with its reason, and stops nobody else.
 
 mod ready;
 
@@ -16,7 +16,7 @@ use crate::peers;
 use crate::process::{Launch, Launcher, Process, Seat};
 use crate::subject::{self, Catalogue, Name, Ready, Role, Subject, Values};
 use crate::wire::{Recorder, Wire};
-use crate::workload::{Load, Workload};
+use crate::workload::{Behind, Load, Workload};
 use ready::{READY_TIMEOUT, wait_ready};
 
 /// A server that listens.
@@ -65,30 +65,20 @@ pub struct Topology {
     apart: Option<Name>,
 }
 
-/// What stands behind a proxy, or is the measured server of a direct cell.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Behind {
-    backend: Name,
-    workers: u32,
-    count: u32,
-    body_bytes: u64,
-    flags: Vec<String>,
-    /// Of each subject before it.
-    instances: u32,
-    /// Of whom they are where they are one subject's alone.
-    of: Option<Name>,
-}
-
 impl Topology {
-    /// Starts every server of the workload and waits until each one listens.
+    /// Starts every server of the workload but those that are given up, and waits until each one listens.
     ///
     /// # Errors
     /// [`Error::NotReady`] and its like of a backend, without which there is nothing to measure; [`Error::Interrupted`].
-    pub fn start(workload: &Workload, starter: Starter<'_>) -> Result<Self, Error> {
+    pub fn start(
+        workload: &Workload,
+        starter: Starter<'_>,
+        given_up: BTreeMap<Name, String>,
+    ) -> Result<Self, Error> {
         let mut topology = Self {
             servers: BTreeMap::new(),
             backends: BTreeMap::new(),
-            missing: BTreeMap::new(),
+            missing: given_up,
             apart: workload.takes_turns().then(|| workload.reference.clone()),
         };
         for row in &workload.rows {
@@ -310,20 +300,6 @@ impl Server {
         };
         let last = self.process.last_words();
         Some(format!("{} ended ({status}){last}", self.name))
-    }
-}
-
-impl Behind {
-    fn of(load: &Load) -> Self {
-        Self {
-            backend: load.backend.clone(),
-            workers: load.backend_workers,
-            count: load.backends,
-            body_bytes: load.body_bytes,
-            flags: load.backend_flags.clone(),
-            instances: load.instances,
-            of: None,
-        }
     }
 }
 

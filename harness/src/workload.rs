@@ -149,6 +149,20 @@ pub struct Load {
     pub extra: BTreeMap<String, Value>,
 }
 
+/// What stands behind a proxy, or is the measured server of a direct cell.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Behind {
+    pub(crate) backend: Name,
+    pub(crate) workers: u32,
+    pub(crate) count: u32,
+    pub(crate) body_bytes: u64,
+    pub(crate) flags: Vec<String>,
+    /// Of each subject before it.
+    pub(crate) instances: u32,
+    /// Of whom they are where they are one subject's alone.
+    pub(crate) of: Option<Name>,
+}
+
 impl Workload {
     /// What is visited in each row: the subjects, then the control.
     pub fn measured(&self) -> Vec<Name> {
@@ -201,18 +215,46 @@ impl Workload {
         special.map_or_else(usual, |length| length.as_secs_f64())
     }
 
-    /// Seconds that the workload should take, without repeated rounds: starts, warm-up, every visit and its overhead.
+    /// Seconds that the workload should take, without repeated rounds: starts and ends of each round, the first one's warm-up, every
+    /// visit and its overhead.
     pub fn length_seconds(&self) -> f64 {
-        let starts = self.started().len() as f64 * START_SECONDS;
+        let started = self.started().len() as f64;
+        let mut behind: Vec<Behind> = self.rows.iter().map(|row| Behind::of(&row.load)).collect();
+        behind.sort_unstable();
+        behind.dedup();
+        let backends = if self.takes_turns() { 2.0 } else { 1.0 };
+        let groups = behind.iter();
+        let processes = groups.map(|behind| started * f64::from(behind.instances) + backends);
+        let a_start = processes.sum::<f64>() * PROCESS_SECONDS;
+        let warm_up = if self.kind == "load" {
+            self.rows.len() as f64 * started * (WARM_UP_SECONDS + VISIT_OVERHEAD_SECONDS)
+        } else {
+            0.0
+        };
         let rows = self.rows.iter().map(|row| {
             let visit = self.visit_seconds(&row.load) + VISIT_OVERHEAD_SECONDS;
             let at_once = match row.load.visit {
                 Visiting::Alone => 1.0,
                 Visiting::Turns => 2.0,
             };
-            visit * self.visits_per_row(&row.load) as f64 / at_once * f64::from(self.rounds)
+            visit * self.visits_per_row(&row.load) as f64 / at_once
         });
-        starts + rows.sum::<f64>()
+        warm_up + (a_start + rows.sum::<f64>()) * f64::from(self.rounds)
+    }
+}
+
+impl Behind {
+    /// Of a load, shared by its subjects.
+    pub(crate) fn of(load: &Load) -> Self {
+        Self {
+            backend: load.backend.clone(),
+            workers: load.backend_workers,
+            count: load.backends,
+            body_bytes: load.body_bytes,
+            flags: load.backend_flags.clone(),
+            instances: load.instances,
+            of: None,
+        }
     }
 }
 
@@ -326,5 +368,8 @@ mod defaults {
     }
 }
 
-const START_SECONDS: f64 = 1.2; // until it listens, and its warm-up
+/// Length of the load by which every server is warmed once.
+pub(crate) const WARM_UP_SECONDS: f64 = 0.5;
+/// Until a server listens, and its end.
+const PROCESS_SECONDS: f64 = 0.1;
 const VISIT_OVERHEAD_SECONDS: f64 = 0.15; // hp-bench's start and end, and the looks at /proc

@@ -232,11 +232,109 @@ fn in_turns_a_visit_has_two_loads_at_once_and_two_records() {
             .collect::<Vec<_>>();
         assert_eq!(lengths, [true; 8], "{turn}: both parts of the window");
     }
-    // The subjects' backend, the reference's own, and the one that is a subject.
+    // In each round the subjects' backend, the reference's own, and the one that is a subject.
     let backends = calls
         .iter()
         .filter(|call| call.starts_with("hp-echo --listen"));
-    assert_eq!(backends.count(), 3, "{calls:?}");
+    assert_eq!(backends.count(), 2 * 3, "{calls:?}");
+}
+
+/// A second workload of the plan.
+const MORE: &str = r#"
+[[workload]]
+name = "more"
+title = "As many requests"
+rounds = 4
+connections = [1]
+"#;
+
+#[test]
+fn rounds_are_spread_over_the_session_and_have_new_processes() {
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    fs::write(lab.fakes.path().join("plan.toml"), PLAN.to_owned() + MORE).unwrap();
+    let output = lab.bench(&["--network", "host"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut rounds: Vec<(String, u32)> = Vec::new();
+    for record in lab.records() {
+        let round = (record.workload, record.round);
+        if rounds.last() != Some(&round) {
+            rounds.push(round);
+        }
+    }
+    let order: Vec<(&str, u32)> = rounds
+        .iter()
+        .map(|(workload, round)| (workload.as_str(), *round))
+        .collect();
+    assert_eq!(
+        order,
+        [
+            ("more", 1),
+            ("small", 1),
+            ("more", 2),
+            ("more", 3),
+            ("small", 2),
+            ("more", 4)
+        ]
+    );
+    // In each of the six: the backend, the one that is a subject, the proxy and its control; and once the proxy alone, for its messages.
+    let calls = lab.fakes.noted("calls");
+    let servers = calls.iter().filter(|call| call.contains("--listen"));
+    assert_eq!(servers.count(), 6 * 4 + 1, "{calls:?}");
+    // One load warms each of three servers up for each of three rows; then each is visited in each round.
+    let loads = calls.iter().filter(|call| call.starts_with("hp-bench"));
+    assert_eq!(loads.count(), 3 * 3 + (2 * 2 + 4) * 3, "{calls:?}");
+    lab.fakes.check_no_orphan();
+}
+
+#[test]
+fn a_workload_whose_rate_is_a_part_of_others_comes_after_all_of_them() {
+    let rated = r#"
+[[workload]]
+name = "rated"
+title = "Half of what the slowest reached"
+connections = [2]
+load = { extra = { rate_of_slowest = 0.5, of_workload = "small", of_row = "c16" } }
+"#;
+    let lab = Lab::new(SERVER, SERVER, &LOAD.replace("ERRORS", ""));
+    let (head, first) = PLAN.split_once("[[workload]]").unwrap();
+    let text = format!("{head}{rated}\n[[workload]]{first}");
+    fs::write(lab.fakes.path().join("plan.toml"), text).unwrap();
+    let output = lab.bench(&["--network", "host"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let records = lab.records();
+    let (small, rated) = records.split_at(2 * 2 * 3);
+    assert!(small.iter().all(|record| record.workload == "small"));
+    assert_eq!(rated.len(), 2 * 3);
+    for record in rated {
+        assert_eq!(record.params.rate, Some(4_000.0), "half of 500 x 16");
+    }
+}
+
+#[test]
+fn who_is_missing_in_one_later_round_is_visited_in_the_next() {
+    // The fourth proxy of the session does not start: one was asked for its messages, two were there in the first round.
+    let proxy = SERVER.replace(
+        "echo \"listening",
+        "[ $(grep -c hp-proxy $(dirname $0)/calls) != 4 ] || { echo 'no ring' >&2; exit 3; }\necho \"listening",
+    );
+    let lab = Lab::new(SERVER, &proxy, &LOAD.replace("ERRORS", ""));
+    let output = lab.bench(&["--network", "host", "--rounds", "3"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut visits: Vec<(u32, String)> = lab
+        .records()
+        .into_iter()
+        .filter(|record| record.row == "c16" && record.subject.starts_with("hp-uring"))
+        .map(|record| (record.round, record.subject))
+        .collect();
+    visits.sort();
+    let subjects = ["hp-uring", "hp-uring/aa"];
+    let mut expected: Vec<(u32, String)> = (1..=3)
+        .flat_map(|round| subjects.map(|subject| (round, subject.to_owned())))
+        .collect();
+    expected.remove(2);
+    assert_eq!(visits, expected);
+    let setting = Setting::read(&lab.session()).unwrap();
+    assert_eq!(setting.subjects["hp-uring"].missing, None);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use crate::exchange;
 use crate::shared::{Arrived, Worker};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
+use hp_core::sys::heap;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Serves a connection whose place is reserved with this worker.
 pub(crate) fn adopt(worker: &Rc<Worker>, arrived: Arrived) {
@@ -14,9 +16,7 @@ pub(crate) fn adopt(worker: &Rc<Worker>, arrived: Arrived) {
     match worker.rt().adopt_accepted(arrived.accepted) {
         Ok(conn) => {
             worker.conn_began(arrived.listener);
-            worker
-                .rt()
-                .spawn(serve(Rc::clone(worker), conn, (arrived.listener, true)));
+            begin(worker, conn, (arrived.listener, true));
         }
         Err(_no_memory) => worker.release_place(), // Closed; nothing was promised to it.
     }
@@ -29,8 +29,7 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
         match Parked::of(tag) {
             Parked::Upstream(place) => worker.retire(conn, place, why),
             Parked::Downstream(listener) if worker.serves_parked(listener, why) => {
-                let serving = serve(Rc::clone(&worker), conn, (listener, false));
-                worker.rt().spawn(serving);
+                begin(&worker, conn, (listener, false));
             }
             Parked::Downstream(listener) => {
                 enter(Table::Drain, worker.row_of_drain(), "an idle connection");
@@ -41,6 +40,12 @@ pub(crate) async fn receive_parked(worker: Rc<Worker>) {
     }
 }
 
+fn begin(worker: &Rc<Worker>, conn: Conn, come: (ListenerId, bool)) {
+    let rt = worker.rt();
+    rt.spawn(serve(Rc::clone(worker), conn, come));
+    worker.crowd.grew(rt.tasks());
+}
+
 async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, bool)) {
     let open = Open {
         worker: Rc::clone(&worker),
@@ -49,6 +54,20 @@ async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, 
     };
     if exchange::serve(&worker, conn, listener, is_new).await == exchange::Served::Parked {
         open.is_parked.set(true);
+    }
+    if worker.crowd.is_leaving(worker.rt().tasks()) {
+        worker.rt().spawn(give_room_back(Rc::clone(&worker)));
+    }
+}
+
+/// Until no crowd has left for a while.
+async fn give_room_back(worker: Rc<Worker>) {
+    loop {
+        worker.rt().sleep(CROWD_SETTLES).await;
+        if !worker.crowd.settles(worker.rt().tasks()) {
+            break;
+        }
+        heap::give_back();
     }
 }
 
@@ -82,3 +101,6 @@ impl Parked {
         }
     }
 }
+
+/// Longer than tasks are kept for connections that idle, so that pages are not given back which the next second takes again.
+const CROWD_SETTLES: Duration = Duration::from_secs(2);

@@ -74,12 +74,11 @@ pub(super) fn cost_of(pid: u32) -> Result<Cost, String> {
     })
 }
 
-/// Memory that is a process's own, in KiB.
+/// Memory that a process has written to, in KiB. Pages of its program are not in it: whether those are its own depends on who else runs it.
 pub(super) fn private_kib(pid: u32) -> Result<u64, String> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let part = |name| field(&text, name).ok_or_else(|| format!("{path}: no {name}"));
-    Ok(part("Private_Clean:")? + part("Private_Dirty:")?)
+    field(&text, "Private_Dirty:").ok_or_else(|| format!("{path}: no Private_Dirty"))
 }
 
 /// How many descriptors a process has open.

@@ -1,6 +1,8 @@
 //! Makes the rounds of two revisions, by the means of a session: each visit has processes of its own, so that what one process was
 //! lucky with is not its revision's, and both sides of a pair are equally new.
 
+use std::collections::BTreeMap;
+
 use crate::clock;
 use crate::counters;
 use crate::error::Error;
@@ -9,7 +11,7 @@ use crate::load;
 use crate::plan::Plan;
 use crate::process::Launcher;
 use crate::raw::Record;
-use crate::round::{self, Allowance, Watcher};
+use crate::round::{self, Allowance, Past, Watcher};
 use crate::subject::{Catalogue, Name, Subject};
 use crate::topology::{Starter, Topology};
 use crate::workload::{Row, Visiting, Workload};
@@ -181,14 +183,14 @@ impl Session<'_> {
             interrupt: self.interrupt,
         };
         let failed = |error: Error| error.to_string().replace("\n  | ", "; ");
-        let mut topology = Topology::start(workload, starter).map_err(failed)?;
+        let mut topology = Topology::start(workload, starter, BTreeMap::new()).map_err(failed)?;
         if let Some((name, reason)) = topology.missing().iter().next() {
             return Err(format!("{name}: {reason}"));
         }
         let rounds = round::Rounds {
             workload,
+            visit: load::visit,
             starter,
-            seed: number.into(),
             attempts: ATTEMPTS_MAX,
             began_ns: clock::monotonic_ns(),
         };
@@ -196,7 +198,8 @@ impl Session<'_> {
             records: Vec::new(),
             say,
         };
-        let visited = rounds.run(load::visit, &mut topology, allowance, &mut last);
+        let mut past = Past::new(number.into());
+        let visited = rounds.next(&mut past, &mut topology, allowance, &mut last);
         visited.map_err(failed)?;
         Ok(last.records)
     }

@@ -7,6 +7,7 @@
 //!   └──────────┼────────────────────────────────────────┘
 //! ```
 
+mod crowd;
 mod departure;
 mod drain;
 mod generation;
@@ -15,6 +16,7 @@ mod plan;
 mod siblings;
 mod texts;
 
+use crowd::Crowd;
 use departure::Departure;
 pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
@@ -186,6 +188,7 @@ pub(crate) struct Local {
     /// The same by listener.
     open_by_listener: RefCell<BTreeMap<ListenerId, u32>>,
     all_closed: RefCell<Option<Waker>>,
+    pub(crate) crowd: Crowd,
     texts: Texts,
 }
 
@@ -220,6 +223,7 @@ impl Worker {
             open: Cell::new(0),
             open_by_listener: RefCell::default(),
             all_closed: RefCell::default(),
+            crowd: Crowd::default(),
             texts: Texts::new(rt),
         });
         Rc::new(Self {
