@@ -14,6 +14,7 @@ use crate::config::watch::Watch;
 use crate::config::{address, load, names, schema, show, units};
 use crate::reload::Source;
 use clap::{Parser, Subcommand, ValueEnum};
+use hp_core::obs::notice::say;
 use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
@@ -246,7 +247,7 @@ impl Refusal {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Clap(error) if error.use_stderr() => {
-                eprintln!("hp-proxy: {}", one_line(&error.to_string()));
+                say(format_args!("hp-proxy: {}", one_line(&error.to_string())));
                 ExitCode::from(2)
             }
             Self::Clap(help) => {
@@ -257,18 +258,18 @@ impl Refusal {
                 ExitCode::SUCCESS
             }
             Self::Misuse(message) => {
-                eprintln!("hp-proxy: {message}");
+                say(format_args!("hp-proxy: {message}"));
                 ExitCode::from(2)
             }
             Self::Failed(message) => {
-                eprintln!("hp-proxy: {message}");
+                say(format_args!("hp-proxy: {message}"));
                 ExitCode::FAILURE
             }
             Self::Config(report) => {
                 report
                     .errors()
                     .iter()
-                    .for_each(|error| eprintln!("{error}"));
+                    .for_each(|error| say(format_args!("{error}")));
                 ExitCode::FAILURE
             }
         }
@@ -356,7 +357,7 @@ fn plan_of_file(file: &Path) -> Result<(Plan, Watch), Refusal> {
         return Err(Refusal::Config(report));
     };
     for warning in report.warnings() {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     Ok((plan, watch))
 }

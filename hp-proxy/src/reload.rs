@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
+use hp_core::obs::notice::{say, say_lines};
 use hp_core::rt::worker::{WorkerId, Workers};
 use hp_core::rt::{Engine, Instant};
 use hp_core::sys::clock;
@@ -142,7 +143,7 @@ impl Running {
             return refused(answer.verdict, &answer.text.trim());
         }
         self.overlay = overlay;
-        eprintln!("hp-proxy: {line}");
+        say(format_args!("hp-proxy: {line}"));
         Answer::new(Verdict::Done, format!("{}\n", json!({ "changes": [line] })))
     }
 
@@ -243,13 +244,16 @@ impl Running {
         let counts = self.rows.of_process();
         if answer.verdict == Verdict::Done {
             counts.reloads.add(1);
-            eprint!("hp-proxy: reloaded\n{}", indented(&answer.text));
+            say_lines(format_args!(
+                "hp-proxy: reloaded\n{}",
+                indented(&answer.text)
+            ));
         } else {
             counts.reloads_failed.add(1);
-            eprint!(
+            say_lines(format_args!(
                 "hp-proxy: not reloaded; going on as before\n{}",
                 indented(&answer.text)
-            );
+            ));
         }
         for asked in wanted.asked {
             asked.answer(answer.clone());
@@ -267,7 +271,7 @@ impl Running {
             return Answer::new(Verdict::Refused, lines.concat());
         };
         for warning in report.warnings() {
-            eprintln!("warning: {warning}");
+            say(format_args!("warning: {warning}"));
         }
         let mut overlay = self.overlay.clone();
         if hold == Hold::Kept {
@@ -308,7 +312,10 @@ impl Running {
             if answer.verdict == Verdict::Done {
                 self.file = file;
             }
-            eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
+            say_lines(format_args!(
+                "hp-proxy: names lead elsewhere\n{}",
+                indented(&answer.text)
+            ));
         }
         has_heard
     }

@@ -185,6 +185,10 @@ pub(crate) fn parked_connections_can_be_brought_back_earlier_one_by_one(engine: 
             once(open.recv()).await.is_none(),
             "it has no deadline still"
         );
+        rt.unpark_all();
+        let mut left = [rt.next_unparked().await.1, rt.next_unparked().await.1];
+        left.sort_unstable();
+        assert_eq!(left, [3, 4], "they were left alone");
     });
 }
 
