@@ -114,6 +114,10 @@ struct Flags {
     /// How long a drain waits for requests in flight.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     drain_timeout: Duration,
+    /// Time over which clients are told to go, after an upgrade or with --ready-lead; at most half of --drain-timeout. 0: all at
+    /// once [default: 1s, or a third of --drain-timeout where that is less]
+    #[arg(long, value_name = "TIME", value_parser = units::duration_or_zero)]
+    close_spread: Option<Duration>,
     /// How long it serves on after SIGTERM, while /ready says 503 already.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = units::duration_or_zero)]
     ready_lead: Duration,
@@ -376,6 +380,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     if flags.multiplex {
         check_multiplex(&flags, workers)?;
     }
+    check_close_spread(&flags)?;
     if !HEAD_RANGE.contains(&flags.head_max) {
         let message = format!(
             "--head-max {} is out of range; write 1KiB to 1MiB",
@@ -477,9 +482,27 @@ fn timeouts(flags: &Flags) -> Timeouts {
         upstream_idle: flags.upstream_idle_timeout,
         tunnel: flags.tunnel_timeout,
         drain: flags.drain_timeout,
+        close_spread: close_spread(flags),
         ready_lead: flags.ready_lead,
         upgrade: flags.upgrade_timeout,
     }
+}
+
+fn close_spread(flags: &Flags) -> Duration {
+    let within = || Timeouts::close_spread_within(flags.drain_timeout);
+    flags.close_spread.unwrap_or_else(within)
+}
+
+/// Longer, and clients would be cut that were not told.
+fn check_close_spread(flags: &Flags) -> Result<(), Refusal> {
+    let (spread, drain) = (close_spread(flags), flags.drain_timeout);
+    if spread <= Timeouts::close_spread_max(drain) {
+        return Ok(());
+    }
+    Err(Refusal::Misuse(format!(
+        "--close-spread {spread:?} is more than half of --drain-timeout {drain:?}: who is told last would be cut; \
+         lower it, or raise that"
+    )))
 }
 
 fn limits(flags: &Flags) -> Limits {
@@ -522,7 +545,7 @@ fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
 }
 
 /// What a file says in its own words.
-const ALL_FLAGS: [&str; 34] = [
+const ALL_FLAGS: [&str; 35] = [
     "listen",
     "socket_mode",
     "reuse_port",
@@ -543,6 +566,7 @@ const ALL_FLAGS: [&str; 34] = [
     "upstream_idle_timeout",
     "tunnel_timeout",
     "drain_timeout",
+    "close_spread",
     "ready_lead",
     "upgrade_timeout",
     "pid_file",
@@ -675,6 +699,9 @@ mod tests {
             ("--spin 50 --engine threads", "each connection has a thread"),
             ("--threads-max 15001", "1..=15000"),
             ("--idle-conns-max 99999999999", "0..=4294967295"),
+            ("--close-spread 16s", "half of --drain-timeout 30s"),
+            ("--close-spread 1s --drain-timeout 1s", "lower it, or raise"),
+            ("--close-spread 1", "1s or 1ms"),
             ("--head-timeout=", "--head-timeout"),
             ("--head-timeout 5", "5s or 5ms"),
             ("--head-max 5X", "--head-max"),
@@ -701,6 +728,22 @@ mod tests {
                 "{flags}: {told}"
             );
         }
+    }
+
+    #[test]
+    fn a_drain_is_spread_over_a_second_or_a_third_of_it() {
+        let spread = |flags: &str| {
+            check(&format!("hp-proxy {flags}"))
+                .unwrap()
+                .timeouts
+                .close_spread
+        };
+        assert_eq!(spread(""), Duration::from_secs(1));
+        assert_eq!(spread("--drain-timeout 3s"), Duration::from_secs(1));
+        assert_eq!(spread("--drain-timeout 1s"), Duration::from_millis(333));
+        assert_eq!(spread("--drain-timeout 1ms"), Duration::ZERO);
+        assert_eq!(spread("--close-spread 0"), Duration::ZERO);
+        assert_eq!(spread("--close-spread 15s"), Duration::from_secs(15));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod accepting;
 pub mod admin;
+mod background;
 pub mod cli;
 pub mod config;
 pub mod control;

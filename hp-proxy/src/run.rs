@@ -96,6 +96,7 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
         running: start_workers((plan, servers), source, control, listening)?,
         asked: Vec::new(),
         notify,
+        is_reloading: false,
         pid_file,
         stage: Stage::Serving,
     };
@@ -162,6 +163,8 @@ struct Main {
     /// Those who wait for the upgrade under way.
     asked: Vec<Asked>,
     notify: Notify,
+    /// A reload has been told of, and not its end.
+    is_reloading: bool,
     pid_file: PidFile,
     stage: Stage,
 }
@@ -251,6 +254,7 @@ impl Main {
                 Some(Signal::Hangup) => self.reload(),
             }
             self.look_at_upgrade();
+            self.look_at_reload();
             self.look_at_clock();
             self.look_at_commands(is_timed_out);
             self.running.look_at_plans();
@@ -317,6 +321,7 @@ impl Main {
     fn drain(&mut self) {
         self.stage = Stage::Draining(Cause::Signal);
         say("hp-proxy: draining");
+        self.running.forget_reload();
         self.running.control.close();
         self.running.listening.close();
         tell_all(self.running.workers.mesh(), || Message::Drain);
@@ -329,10 +334,21 @@ impl Main {
             }
             Stage::Serving | Stage::Leaving(_) => {
                 self.notify.reloading(clock::monotonic_ns());
+                self.is_reloading = true;
                 self.running.reload_for_operators();
-                self.notify.ready();
             }
             Stage::Draining(_) => (),
+        }
+    }
+
+    /// Follows a plan that was made; during an upgrade it waits, since a successor is passed on the listeners of the plan with which that began.
+    fn look_at_reload(&mut self) {
+        if self.upgrades.is_under_way() || matches!(self.stage, Stage::Draining(_)) {
+            return;
+        }
+        if self.running.look_at_reload() && self.is_reloading {
+            self.is_reloading = false;
+            self.notify.ready();
         }
     }
 
@@ -355,10 +371,7 @@ impl Main {
                     let text = format!("{UPGRADING}\n");
                     asked.answer(Answer::new(Verdict::Unavailable, text));
                 }
-                command => {
-                    let answer = self.running.answer(command);
-                    asked.answer(answer);
-                }
+                _ => self.running.obey(asked),
             }
         }
         // A successor is passed on the listeners of the plan with which its upgrade began.
@@ -421,6 +434,7 @@ impl Main {
         self.tell_who_asked(Verdict::Done, &format!("process {process} has taken over"));
         self.notify.replaced(process);
         self.pid_file.pass_on();
+        self.running.forget_reload();
         self.running.control.close();
         let readiness = self.running.rows.readiness();
         readiness.leave();

@@ -252,6 +252,7 @@ macro_rules! stamp {
                     operators_upgrade_by_a_request;
                 upgrade:
                     fifty_clients_lose_nothing_in_five_upgrades,
+                    clients_keep_their_connections_until_their_part_of_the_spread,
                     more_workers_or_fewer_lose_no_connection,
                     a_tunnel_stays_with_the_old_process_until_it_ends,
                     a_successor_that_does_not_start_changes_nothing,

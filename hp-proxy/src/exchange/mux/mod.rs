@@ -113,7 +113,7 @@ pub(super) fn spare(worker: &Generation, request: &Request) {
 pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Lease, Version)) {
     let is_lane = version == Version::Http11
         && may_share(request)
-        && !worker.is_draining()
+        && !worker.tells_all()
         && lease.upstream().wants_lane(lease.endpoint());
     if is_lane {
         Lane::begin(worker.local(), lease);
@@ -210,7 +210,7 @@ async fn deliver(
         response_end: End::of_answer(delivered, &begun),
         is_tunnel: false,
         has_surplus: false, // What follows is for those who wait; where nobody does, the lane looks.
-        is_draining: worker.is_draining(),
+        is_draining: worker.tells_all(),
     };
     match reusable(&facts) {
         Reuse::Yes => giving.give_back(lease, reader),
