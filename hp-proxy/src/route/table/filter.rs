@@ -45,7 +45,7 @@ impl Filter {
         // One byte is enough in any case: only one literal has none.
         let len = (1..=END_MAX).rev().find(is_chain).unwrap_or(1);
         let shift = number(64 - 8 * len);
-        let leaf = short(len).last().map_or(NONE, |(_, leaf)| *leaf);
+        let leaf = short(len).next_back().map_or(NONE, |(_, leaf)| *leaf);
         let long = literals.iter().filter(|(text, _)| text.len() >= len);
         let bits = long.fold(0, |bits, (text, _)| {
             bits | 1_u64 << place_of(up_to_8(text), shift)

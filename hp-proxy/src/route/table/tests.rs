@@ -476,9 +476,14 @@ fn beginning_lines() -> impl Strategy<Value = String> {
     let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t"]);
     let kind = prop::sample::select(vec!["", "=", "~^"]);
     let path = prop::sample::select(BEGINNINGS.to_vec());
-    let any = prop::sample::select(vec!["- -", "a.t -", "*.t -"]).prop_map(str::to_owned);
-    let line = (host, kind, path).prop_map(|(host, kind, path)| format!("{host} {kind}{path}"));
-    prop_oneof![6 => line, 1 => any]
+    let is_any = prop::bool::weighted(0.15);
+    (host, kind, path, is_any).prop_map(|(host, kind, path, is_any)| {
+        if is_any {
+            format!("{host} -")
+        } else {
+            format!("{host} {kind}{path}")
+        }
+    })
 }
 
 const BEGINNINGS: [&str; 10] = [
