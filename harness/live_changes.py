@@ -2,7 +2,7 @@
 """What clients notice of reloads and upgrades: nothing may fail, nothing may be cut, and tails stay.
 
   harness/live_changes.py [--bin-dir DIR] [--engine E] [--connections N] [--websockets N] [--reloads N] [--upgrades N]
-                          [--rounds N] [--rate N] [--json FILE]
+                          [--rounds N] [--rate N] [--close-spread TIME] [--json FILE]
 
 One hp-proxy with a configuration file stands before three hp-echo and a WebSocket server of this script. hp-bench sends at
 half of what it can get through (or --rate), on N connections (default 100), while N WebSockets (default 20) exchange a
@@ -200,6 +200,7 @@ class Proxy:
         text = f"""workers = {self.options.workers}
 engine = "{self.options.engine}"
 drain_timeout = "300s"
+close_spread = "{self.options.close_spread}"
 pid_file = "{self.pid_file}"
 
 [admin]
@@ -365,6 +366,7 @@ def measure(options, folder):
         "workers": options.workers,
         "rate": rate,
         "connections": options.connections,
+        "close_spread": options.close_spread,
         "rounds": rounds,
         "websockets": {
             "count": options.websockets,
@@ -435,6 +437,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind, with and without changes")
     parser.add_argument("--seconds", type=int, default=10, help="length of a round")
     parser.add_argument("--rate", type=int, help="requests per second [default: half of what is possible]")
+    parser.add_argument("--close-spread", default="1s", help="over how long a replaced process tells its clients to go; 0: at once")
     parser.add_argument("--json", help="a file for what was seen")
     options = parser.parse_args()
     if min(options.workers, options.connections, options.rounds, options.seconds) < 1:

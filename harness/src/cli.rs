@@ -1,5 +1,6 @@
 //! The command line: words and their defaults in, complete orders out.
 
+use hp_core::obs::notice::say;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ impl Refusal {
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
             Self::Plan(error) => {
-                eprintln!("harness: {error}");
+                say(format_args!("harness: {error}"));
                 ExitCode::from(2)
             }
         }

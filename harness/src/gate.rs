@@ -12,13 +12,16 @@ pub mod rule;
 pub mod smoke;
 pub mod visits;
 
+use hp_core::obs::notice::say;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::counters::{self, Counter, Counters, Subject};
 use crate::interrupt::Interrupt;
 use crate::machine;
+use crate::output::show;
 use crate::process::Launcher;
 use cli::{Compare, Word};
 use revisions::Revisions;
@@ -42,9 +45,12 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Word::Compare(compare) => run_compare(&compare),
         Word::Counters(asked) => {
             let subject = asked.subject();
-            counters::has_programs(&asked.bin_dir).map(|()| {
-                counters::read(&subject, &asked.counters(), |line| println!("{line}"));
-                0
+            counters::has_programs(&asked.bin_dir).and_then(|()| {
+                let mut shown = Ok(());
+                counters::read(&subject, &asked.counters(), |line| {
+                    show_line(line, &mut shown);
+                });
+                shown.map(|()| 0)
             })
         }
         Word::Smoke(asked) => run_smoke(&asked.places(), asked.write),
@@ -52,33 +58,45 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(reason) => {
-            eprintln!("harness: {reason}");
+            say(format_args!("harness: {reason}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run_smoke(places: &smoke::Places, write: bool) -> Result<u8, String> {
+    let mut shown = Ok(());
     if write {
-        smoke::write_baseline(places, |line| println!("{line}"))?;
-        return Ok(0);
+        smoke::write_baseline(places, |line| show_line(line, &mut shown))?;
+        return shown.map(|()| 0);
     }
-    let failures = smoke::check(places, |line| println!("{line}"))?;
+    let failures = smoke::check(places, |line| show_line(line, &mut shown))?;
+    shown?;
     if failures > 0 {
         return Err(format!("{failures} of the lines above are failures"));
     }
     Ok(0)
 }
 
+fn shown(text: impl Display) -> Result<(), String> {
+    show(text).map_err(|error| error.to_string())
+}
+
+/// Shows a line, unless one could not be shown.
+fn show_line(line: &str, so_far: &mut Result<(), String>) {
+    if so_far.is_ok() {
+        *so_far = shown(format_args!("{line}\n"));
+    }
+}
+
 fn run_compare(compare: &Compare) -> Result<u8, String> {
     if compare.how_long {
-        println!("{:.0}", length_seconds(compare));
-        return Ok(0);
+        return shown(format_args!("{:.0}\n", length_seconds(compare))).map(|()| 0);
     }
-    eprintln!(
+    say(format_args!(
         "about {:.1} minutes, and more where a count is in doubt",
         length_seconds(compare) / 60.0
-    );
+    ));
     counters::has_programs(&compare.bin_dir)?;
     let mut revisions = Revisions::new()?;
     let mut program_of = |name: &str, revision: &str, folder: &Option<PathBuf>| match folder {
@@ -119,18 +137,18 @@ fn run_compare(compare: &Compare) -> Result<u8, String> {
     let interrupt = Interrupt::watch();
     let measured = measure(compare, &of(&compare.engine), &interrupt);
     if let Some(code) = interrupt.exit_code() {
-        eprintln!("harness: interrupted; nothing is judged");
+        say("harness: interrupted; nothing is judged");
         return Ok(code);
     }
     findings.extend(measured?);
     for reason in reasons {
-        println!("bench-accept: {reason}");
+        shown(format_args!("bench-accept: {reason}\n"))?;
     }
-    print!("{}", rule::table(&findings));
+    shown(rule::table(&findings))?;
     let losses = findings
         .iter()
         .filter(|finding| finding.verdict == Verdict::Fail);
-    println!("{} losses", losses.count());
+    shown(format_args!("{} losses\n", losses.count()))?;
     Ok(rule::exit_code(&findings))
 }
 
@@ -173,7 +191,7 @@ fn length_seconds(compare: &Compare) -> f64 {
 fn count_both((base, head): &(Subject, Subject), engine: &str, wanted: &[Counter]) -> Vec<Finding> {
     let read = |name: &str, subject: &Subject, wanted: &[Counter]| -> Counters {
         counters::read(subject, wanted, |line| {
-            eprintln!("{name} {engine:6} {line}");
+            say(format_args!("{name} {engine:6} {line}"));
         })
     };
     let place = format!("hp-{engine}");
@@ -211,7 +229,7 @@ fn measure(
     };
     let mut findings = Vec::new();
     for workload in &workloads {
-        let rounds = visits::run(&session, workload, |line| eprintln!("{line}"));
+        let rounds = visits::run(&session, workload, |line| say(format_args!("{line}")));
         let rounds = rounds.map_err(|reason| format!("{}: {reason}", workload.name))?;
         let has_rate = workload.rows.iter().any(|row| row.load.rate.is_some());
         findings.extend(rounds::judge(&workload.name, has_rate, &rounds));

@@ -15,6 +15,9 @@
 //!
 //! It never averages over a failure, ranks by CPU time per request, and compares within one session only.
 
+// Both panic where their reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod agree;
 pub mod calibrate;
 pub mod cli;
@@ -31,6 +34,7 @@ pub mod label;
 pub mod load;
 pub mod machine;
 pub mod namespace;
+mod output;
 pub mod page;
 pub mod peers;
 pub mod plan;
@@ -53,6 +57,7 @@ pub mod topology;
 pub mod wire;
 pub mod workload;
 
+use hp_core::obs::notice::say;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,6 +67,7 @@ use crate::cli::{Where, Word};
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::namespace::Network;
+use crate::output::show;
 use crate::plan::Plan;
 use crate::session::{Ended, Order};
 
@@ -79,10 +85,10 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(error) => Err(error),
         },
         Ok(Word::Plans(data)) => plans(&data),
-        Ok(Word::Spin(ms)) => {
-            println!("{}", calibrate::count_for(Duration::from_millis(ms)));
-            Ok(())
-        }
+        Ok(Word::Spin(ms)) => show(format_args!(
+            "{}\n",
+            calibrate::count_for(Duration::from_millis(ms))
+        )),
         Ok(Word::Refuse) => refuse::run().map_err(|cause| Error::Spawn {
             command: "harness refuse".into(),
             cause,
@@ -100,7 +106,7 @@ fn bench(order: &Order, place: Where, words: &[OsString]) -> ExitCode {
     let network = match network(place, words) {
         Ok(network) => network,
         Err(cause) => {
-            eprintln!("harness: {cause}");
+            say(format_args!("harness: {cause}"));
             return ExitCode::from(2);
         }
     };
@@ -143,13 +149,13 @@ fn publish(order: &Order, ended: &Ended) -> Result<(), Error> {
         Vec::new()
     };
     for folder in skipped {
-        eprintln!(
+        say(format_args!(
             "harness: {}: not readable as a result; the index leaves it out",
             folder.display()
-        );
+        ));
     }
     if let Some(page) = derived.files.get(Path::new(derive::PAGE_FILE)) {
-        print!("{page}");
+        show(page)?;
     }
     Ok(())
 }
@@ -157,39 +163,39 @@ fn publish(order: &Order, ended: &Ended) -> Result<(), Error> {
 fn tell(ended: &Ended) {
     let course = &ended.setting.course;
     if !course.finished {
-        eprintln!("interrupted: what was seen until then is kept");
+        say("interrupted: what was seen until then is kept");
     }
     if course.is_drift {
         let pct = course.drift_pct.unwrap_or(0.0);
-        eprintln!(
+        say(format_args!(
             "DRIFT: the machine changed by {pct:+.1} % over the session; compare ratios, not absolute figures"
-        );
+        ));
     }
-    eprintln!(
+    say(format_args!(
         "{} visits, {} of them void, {} parts of rounds repeated; {:.1} minutes; written to {}",
         course.visits,
         course.void,
         course.repeats,
         course.seconds / 60.0,
         ended.folder.display()
-    );
+    ));
 }
 
 /// Lists the plans.
 fn plans(data: &Path) -> Result<(), Error> {
     for name in plan::names(data) {
         let plan = Plan::read(&name, data)?;
-        println!(
-            "{name:<12} {:7.1} min  {:6} visits  {}",
+        show(format_args!(
+            "{name:<12} {:7.1} min  {:6} visits  {}\n",
             plan.length_seconds() / 60.0,
             plan.visits(),
             plan.title
-        );
+        ))?;
     }
     Ok(())
 }
 
 fn failed(error: &Error) -> ExitCode {
-    eprintln!("harness: {error}");
+    say(format_args!("harness: {error}"));
     ExitCode::FAILURE
 }

@@ -1,5 +1,6 @@
 //! What a person sees while a session runs: a bar on a terminal, a line per visit on a pipe; and what is kept of it.
 
+use hp_core::obs::notice::say;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -86,17 +87,23 @@ impl Watcher for Progress {
         self.bar.set_length(self.visits.max(self.done));
         self.bar.set_position(self.done);
         if !self.is_terminal {
-            eprintln!("[{:4}/{}] {}", self.done, self.visits, line_of(record));
+            say(format_args!(
+                "[{:4}/{}] {}",
+                self.done,
+                self.visits,
+                line_of(record)
+            ));
         } else if !record.counts() {
-            self.bar.suspend(|| eprintln!("{}", line_of(record)));
+            self.bar
+                .suspend(|| say(format_args!("{}", line_of(record))));
         }
     }
 
     fn say(&mut self, line: &str) {
         if self.is_terminal {
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| say(format_args!("{line}")));
         } else {
-            eprintln!("{line}");
+            say(format_args!("{line}"));
         }
     }
 

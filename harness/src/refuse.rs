@@ -2,6 +2,7 @@
 //!
 //! A port that is merely free could be somebody else's by the time it is tried.
 
+use hp_core::obs::notice::say;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::clock;
 /// What the kernel answers to taking the port.
 pub fn run() -> io::Result<()> {
     let (_taken, addr) = take()?;
-    eprintln!("listening on {addr}");
+    say(format_args!("listening on {addr}"));
     loop {
         clock::pause(Duration::from_secs(3600));
     }

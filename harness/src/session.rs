@@ -19,6 +19,7 @@
 
 mod spread;
 
+use hp_core::obs::notice::say;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -240,28 +241,28 @@ impl<'a> Session<'a> {
     fn announce(&self) {
         let plan = &self.order.plan;
         let minutes = (plan.length_seconds() / 60.0).max(0.1);
-        eprintln!("{}: {}", plan.name, plan.title);
-        eprintln!(
+        say(format_args!("{}: {}", plan.name, plan.title));
+        say(format_args!(
             "{} workloads, {} visits, about {minutes:.1} minutes, and at most {} % more where rounds are repeated; seed {}",
             plan.workloads.len(),
             plan.visits(),
             plan.repeats_pct,
             plan.seed
-        );
-        eprintln!("machine: {}", self.setting.host.line());
-        eprintln!(
+        ));
+        say(format_args!("machine: {}", self.setting.host.line()));
+        say(format_args!(
             "network: {}; pinning: {}",
             self.setting.network.line(),
             self.setting.pinning
-        );
+        ));
         for (name, known) in &self.setting.subjects {
             if let Some(reason) = &known.missing {
-                eprintln!("missing: {name} ({reason})");
+                say(format_args!("missing: {name} ({reason})"));
             }
         }
         if !self.launcher.ends_with_parent() {
-            eprintln!(
-                "no setpriv: servers outlive a killed harness; install util-linux, or end with Ctrl-C"
+            say(
+                "no setpriv: servers outlive a killed harness; install util-linux, or end with Ctrl-C",
             );
         }
     }

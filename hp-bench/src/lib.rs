@@ -3,6 +3,9 @@
 //! [`worker::work`] is one thread's whole run and needs no process: a simulator can run it.
 //! [`run`] is the process around it: addresses, threads, signals.
 
+// Both panic where their reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod calibrate;
 pub mod cli;
 pub mod command;

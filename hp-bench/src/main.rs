@@ -1,6 +1,6 @@
 //! The program: words in, report and exit status out.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use hp_bench::calibrate::calibrate;
@@ -12,6 +12,7 @@ use hp_bench::plan::{Plan, PlanError};
 use hp_bench::present::{
     FAILED, MISUSE, check_writable, diff_files, merge_files, present, report_files, write,
 };
+use hp_core::obs::notice::say;
 use hp_core::rt::worker::count_for_this_process;
 
 fn main() -> ExitCode {
@@ -37,10 +38,7 @@ fn main() -> ExitCode {
         Err(Stop::Misuse(line)) => Err((MISUSE, line)),
     };
     let status = status.unwrap_or_else(|(status, line)| {
-        match writeln!(io::stderr(), "hp-bench: {line}") {
-            Ok(()) => (),
-            Err(_unheard) => (), // The exit status says it as well.
-        }
+        say(format_args!("hp-bench: {line}"));
         status
     });
     ExitCode::from(status)

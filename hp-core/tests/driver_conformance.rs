@@ -155,6 +155,7 @@ macro_rules! stamp {
                     the_end_of_a_parked_connection_is_news,
                     a_connection_parked_with_data_returns_at_once,
                     all_parked_connections_can_be_brought_back_at_once,
+                    parked_connections_can_be_brought_back_earlier_one_by_one,
                     many_parked_connections_return_once_each;
                 listening:
                     a_dropped_accept_loses_no_connection,

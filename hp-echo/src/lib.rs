@@ -3,6 +3,9 @@
 //! [`serve`] is one worker's whole work and needs no thread, signal or process: a simulator can run
 //! it. [`run`] is the process around it.
 
+// Both panic where their reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod answer;
 mod batch;
 pub mod cli;
@@ -17,11 +20,12 @@ mod service;
 mod thread;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hp_core::obs::notice::say;
 use hp_core::rt::crew::Crew;
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{
@@ -321,11 +325,7 @@ fn hand_out<T>(bound: Vec<Bound>, workers: &Workers<Order, T>) -> (Vec<Address>,
 fn announce(addresses: &[Address], engine: &str) {
     let listening = |address| format!("listening on {address}\n");
     let lines: Vec<String> = addresses.iter().map(listening).collect();
-    let text = format!("{}{engine}\n", lines.concat());
-    match io::stderr().write_all(text.as_bytes()) {
-        Ok(()) => (),
-        Err(_unheard) => (), // Nobody wants to know, but there may be clients.
-    }
+    say(format_args!("{}{engine}", lines.concat()));
 }
 
 /// Takes connections until the drain begins, and then those that wait already.

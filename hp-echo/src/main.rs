@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use hp_core::obs::notice::say;
 use hp_echo::cli::{self, Stop};
 
 fn main() -> ExitCode {
@@ -24,9 +25,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(status: u8, line: &str) -> ExitCode {
-    match writeln!(io::stderr(), "hp-echo: {line}") {
-        Ok(()) => (),
-        Err(_unheard) => (), // The exit status says it as well.
-    }
+    say(format_args!("hp-echo: {line}"));
     ExitCode::from(status)
 }

@@ -2,11 +2,11 @@
 //!
 //! Must not know: HTTP.
 
-use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
 use hp_core::base::units::KIB;
+use hp_core::obs::notice::say;
 use hp_core::rt::RtOptions;
 use hp_core::rt::crew::{Crew, CrewOptions, Seat};
 use hp_core::rt::net::Accepted;
@@ -33,10 +33,7 @@ pub(crate) fn crew(options: &Options, service: &Service, workers: u32) -> Crew<A
         },
         name: "hp-conn",
         on_failure: |error| {
-            match writeln!(io::stderr(), "hp-echo: a thread for a connection: {error}") {
-                Ok(()) => (),
-                Err(_unheard) => (), // The connection waits all the same.
-            }
+            say(format_args!("hp-echo: a thread for a connection: {error}"));
         },
     };
     let service = service.clone();

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p hp-proxy --example reload -- [--max MS] [ROUTES [UPSTREAMS]]`
 //!
-//! All of it is the main thread's work; with `--max` it ends with 1 where that takes longer.
+//! Loading is done on a thread that gives way to workers, all else by the main thread; with `--max` it ends with 1 where all of it takes longer.
 #![expect(
     clippy::disallowed_methods,
     reason = "a stopwatch around the code under test"

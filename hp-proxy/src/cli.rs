@@ -14,6 +14,7 @@ use crate::config::watch::Watch;
 use crate::config::{address, load, names, schema, show, units};
 use crate::reload::Source;
 use clap::{Parser, Subcommand, ValueEnum};
+use hp_core::obs::notice::say;
 use hp_core::rt::net::{self, Address, PortUse};
 use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
@@ -113,6 +114,10 @@ struct Flags {
     /// How long a drain waits for requests in flight.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     drain_timeout: Duration,
+    /// Time over which clients are told to go, after an upgrade or with --ready-lead; at most half of --drain-timeout. 0: all at
+    /// once [default: 1s, or a third of --drain-timeout where that is less]
+    #[arg(long, value_name = "TIME", value_parser = units::duration_or_zero)]
+    close_spread: Option<Duration>,
     /// How long it serves on after SIGTERM, while /ready says 503 already.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = units::duration_or_zero)]
     ready_lead: Duration,
@@ -242,7 +247,7 @@ impl Refusal {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Clap(error) if error.use_stderr() => {
-                eprintln!("hp-proxy: {}", one_line(&error.to_string()));
+                say(format_args!("hp-proxy: {}", one_line(&error.to_string())));
                 ExitCode::from(2)
             }
             Self::Clap(help) => {
@@ -253,18 +258,18 @@ impl Refusal {
                 ExitCode::SUCCESS
             }
             Self::Misuse(message) => {
-                eprintln!("hp-proxy: {message}");
+                say(format_args!("hp-proxy: {message}"));
                 ExitCode::from(2)
             }
             Self::Failed(message) => {
-                eprintln!("hp-proxy: {message}");
+                say(format_args!("hp-proxy: {message}"));
                 ExitCode::FAILURE
             }
             Self::Config(report) => {
                 report
                     .errors()
                     .iter()
-                    .for_each(|error| eprintln!("{error}"));
+                    .for_each(|error| say(format_args!("{error}")));
                 ExitCode::FAILURE
             }
         }
@@ -352,7 +357,7 @@ fn plan_of_file(file: &Path) -> Result<(Plan, Watch), Refusal> {
         return Err(Refusal::Config(report));
     };
     for warning in report.warnings() {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     Ok((plan, watch))
 }
@@ -375,6 +380,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     if flags.multiplex {
         check_multiplex(&flags, workers)?;
     }
+    check_close_spread(&flags)?;
     if !HEAD_RANGE.contains(&flags.head_max) {
         let message = format!(
             "--head-max {} is out of range; write 1KiB to 1MiB",
@@ -476,9 +482,27 @@ fn timeouts(flags: &Flags) -> Timeouts {
         upstream_idle: flags.upstream_idle_timeout,
         tunnel: flags.tunnel_timeout,
         drain: flags.drain_timeout,
+        close_spread: close_spread(flags),
         ready_lead: flags.ready_lead,
         upgrade: flags.upgrade_timeout,
     }
+}
+
+fn close_spread(flags: &Flags) -> Duration {
+    let within = || Timeouts::close_spread_within(flags.drain_timeout);
+    flags.close_spread.unwrap_or_else(within)
+}
+
+/// Longer, and clients would be cut that were not told.
+fn check_close_spread(flags: &Flags) -> Result<(), Refusal> {
+    let (spread, drain) = (close_spread(flags), flags.drain_timeout);
+    if spread <= Timeouts::close_spread_max(drain) {
+        return Ok(());
+    }
+    Err(Refusal::Misuse(format!(
+        "--close-spread {spread:?} is more than half of --drain-timeout {drain:?}: who is told last would be cut; \
+         lower it, or raise that"
+    )))
 }
 
 fn limits(flags: &Flags) -> Limits {
@@ -521,7 +545,7 @@ fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
 }
 
 /// What a file says in its own words.
-const ALL_FLAGS: [&str; 34] = [
+const ALL_FLAGS: [&str; 35] = [
     "listen",
     "socket_mode",
     "reuse_port",
@@ -542,6 +566,7 @@ const ALL_FLAGS: [&str; 34] = [
     "upstream_idle_timeout",
     "tunnel_timeout",
     "drain_timeout",
+    "close_spread",
     "ready_lead",
     "upgrade_timeout",
     "pid_file",
@@ -674,6 +699,9 @@ mod tests {
             ("--spin 50 --engine threads", "each connection has a thread"),
             ("--threads-max 15001", "1..=15000"),
             ("--idle-conns-max 99999999999", "0..=4294967295"),
+            ("--close-spread 16s", "half of --drain-timeout 30s"),
+            ("--close-spread 1s --drain-timeout 1s", "lower it, or raise"),
+            ("--close-spread 1", "1s or 1ms"),
             ("--head-timeout=", "--head-timeout"),
             ("--head-timeout 5", "5s or 5ms"),
             ("--head-max 5X", "--head-max"),
@@ -700,6 +728,22 @@ mod tests {
                 "{flags}: {told}"
             );
         }
+    }
+
+    #[test]
+    fn a_drain_is_spread_over_a_second_or_a_third_of_it() {
+        let spread = |flags: &str| {
+            check(&format!("hp-proxy {flags}"))
+                .unwrap()
+                .timeouts
+                .close_spread
+        };
+        assert_eq!(spread(""), Duration::from_secs(1));
+        assert_eq!(spread("--drain-timeout 3s"), Duration::from_secs(1));
+        assert_eq!(spread("--drain-timeout 1s"), Duration::from_millis(333));
+        assert_eq!(spread("--drain-timeout 1ms"), Duration::ZERO);
+        assert_eq!(spread("--close-spread 0"), Duration::ZERO);
+        assert_eq!(spread("--close-spread 15s"), Duration::from_secs(15));
     }
 
     #[test]

@@ -122,8 +122,8 @@ impl Readiness {
         !self.is_leaving.load(Ordering::Acquire)
     }
 
-    /// How long idle connections of clients are kept when a drain begins: up to an hour. They are told to go with their next
-    /// answer meanwhile; to close one at once may cross a request on its way.
+    /// Clients have somewhere else to go when a drain begins: each is told at a moment of its own, and its connection is kept for so
+    /// long after that, up to an hour, if it idles; to close one at once may cross a request on its way. Without this, all leave at once.
     pub fn keep_idle(&self, time: Duration) {
         let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         self.idle_kept_millis

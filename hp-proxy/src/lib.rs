@@ -3,8 +3,12 @@
 //! Start reading at [`run`]; a request's life is in [`exchange`]. Everything after the command line works from a complete,
 //! immutable [`config::plan::Plan`].
 
+// Both panic where their reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod accepting;
 pub mod admin;
+mod background;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -29,6 +33,7 @@ pub mod upstream;
 pub mod worker;
 
 use cli::Command;
+use hp_core::obs::notice::say;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -50,7 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run::run(*plan, source, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hp-proxy: {error}");
+            say(format_args!("hp-proxy: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -62,7 +67,7 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hp-proxy: cannot write to stdout: {error}");
+            say(format_args!("hp-proxy: cannot write to stdout: {error}"));
             ExitCode::FAILURE
         }
     }

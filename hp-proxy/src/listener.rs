@@ -4,6 +4,7 @@ use crate::accepting::Whose;
 use crate::config::plan::{ListenerId, Serves};
 use crate::downstream;
 use crate::shared::{Arrived, Home, Message, Worker};
+use hp_core::obs::notice::say;
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::{Listener, Socket};
 use hp_core::rt::race::{First, race};
@@ -28,7 +29,10 @@ async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("hp-proxy: worker {} cannot listen: {error}", worker.id().0);
+            say(format_args!(
+                "hp-proxy: worker {} cannot listen: {error}",
+                worker.id().0
+            ));
             return;
         }
     };
@@ -89,12 +93,12 @@ async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: Li
             First::One(Err(error)) => {
                 worker.row().accept_stalls.add(1);
                 if stalls.is_multiple_of(STALLS_PER_LINE) {
-                    eprintln!(
+                    say(format_args!(
                         "hp-proxy: worker {}: cannot accept: {error}; connections wait, trying again every {} ms; \
                          raise the limit of open files (ulimit -n) if this stays",
                         worker.id().0,
                         STALL.as_millis()
-                    );
+                    ));
                 }
                 stalls += 1;
                 worker.rt().sleep(STALL).await;
@@ -117,11 +121,11 @@ fn place(worker: &Rc<Worker>, arrived: Arrived) {
                     if !stalls.is_multiple_of(STALLS_PER_LINE) {
                         return;
                     }
-                    eprintln!(
+                    say(format_args!(
                         "hp-proxy: worker {}: cannot start a thread: {error}; connections wait for those that there are; \
                          raise the limit of processes (ulimit -u) or lower --threads-max",
                         worker.id().0
-                    );
+                    ));
                 }
             }
         }

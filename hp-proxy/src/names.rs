@@ -9,6 +9,7 @@ use crate::config::plan::Plan;
 use crate::control::Control;
 use crate::resolver::{Resolver, SETTLE_MAX, Update};
 use crate::upstream::discovery::{Answers, Target};
+use hp_core::obs::notice::say;
 use hp_core::rt::worker::WorkersError;
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -74,9 +75,9 @@ impl Names {
         }
         for target in &self.unsettled {
             if targets.contains(target) {
-                eprintln!(
+                say(format_args!(
                     "hp-proxy: {target}: no name server has answered yet; nothing goes there until it resolves"
-                );
+                ));
             }
         }
         plan.follow(&Answers::default(), &self.latest);
@@ -123,7 +124,7 @@ impl Names {
 
     fn hear(&mut self, update: Update) {
         for notice in update.notices {
-            eprintln!("hp-proxy: {notice}");
+            say(format_args!("hp-proxy: {notice}"));
         }
         self.latest = update.answers;
         self.unsettled = update.unsettled;

@@ -1,21 +1,24 @@
 //! A plan that follows another while the proxy runs: read, compared, bound, and only then told to the workers. What cannot be
-//! followed changes nothing. Runs on the main thread.
+//! followed changes nothing. It is read and made on a thread that gives way to workers; all else runs on the main thread.
 
 use crate::admin::order::Order;
 use crate::admin::status;
+use crate::background::{Background, Progress};
 use crate::config::difference::Difference;
 use crate::config::load;
 use crate::config::overlay::{ChangeError, Hold, Overlay};
 use crate::config::plan::Plan;
+use crate::config::problem::Report;
 use crate::config::show;
 use crate::config::watch::Watch;
-use crate::control::{Answer, Command, Control, Verdict};
+use crate::control::{Answer, Asked, Command, Control, Verdict};
 use crate::counters::Rows;
 use crate::listening::Listening;
 use crate::live::Live;
 use crate::names::Names;
 use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
+use hp_core::obs::notice::{say, say_lines};
 use hp_core::rt::worker::{WorkerId, Workers};
 use hp_core::rt::{Engine, Instant};
 use hp_core::sys::clock;
@@ -44,6 +47,8 @@ pub(crate) struct Running {
     /// What operators have changed of it.
     overlay: Overlay,
     source: Source,
+    /// A plan that is being made of the file as it is now.
+    making: Option<Making>,
     pub(crate) control: Control,
     pub(crate) rows: Rows,
     pub(crate) workers: Workers<Message, ()>,
@@ -52,6 +57,21 @@ pub(crate) struct Running {
     servers: Names,
     /// What the workers listen on.
     pub(crate) listening: Listening,
+}
+
+/// A plan that another thread makes.
+struct Making {
+    made: Background<(Option<Plan>, Report)>,
+    wanted: Wanted,
+    /// It was asked for again: what is being made may be of the file as it was before.
+    again: Option<Wanted>,
+}
+
+/// Who wants the file read again, and how.
+#[derive(Debug)]
+struct Wanted {
+    hold: Hold,
+    asked: Vec<Asked>,
 }
 
 impl Running {
@@ -69,6 +89,7 @@ impl Running {
             plan,
             left: Vec::new(),
             source,
+            making: None,
             control,
             rows,
             workers,
@@ -83,10 +104,21 @@ impl Running {
         &self.plan
     }
 
-    /// Does what another thread asks.
-    pub(crate) fn answer(&mut self, command: &Command) -> Answer {
+    /// Does what another thread asks, and answers: a reload when it has ended.
+    pub(crate) fn obey(&mut self, asked: Asked) {
+        if let Command::Reload(hold) = asked.command {
+            return self.reload(Wanted {
+                hold,
+                asked: vec![asked],
+            });
+        }
+        let answer = self.answer(&asked.command);
+        asked.answer(answer);
+    }
+
+    fn answer(&mut self, command: &Command) -> Answer {
         match command {
-            Command::Reload(hold) => self.reload(*hold),
+            Command::Reload(_) => Answer::new(Verdict::Unavailable, "no reload from here\n"),
             Command::Live => Answer::new(Verdict::Done, format!("{:#}\n", self.live().json())),
             Command::Upgrade => Answer::new(Verdict::Unavailable, "no upgrade from here\n"),
             Command::Plan => Answer::new(Verdict::Done, show::text(&self.plan)),
@@ -111,7 +143,7 @@ impl Running {
             return refused(answer.verdict, &answer.text.trim());
         }
         self.overlay = overlay;
-        eprintln!("hp-proxy: {line}");
+        say(format_args!("hp-proxy: {line}"));
         Answer::new(Verdict::Done, format!("{}\n", json!({ "changes": [line] })))
     }
 
@@ -139,40 +171,97 @@ impl Running {
 
     /// Reads the file again because somebody wants it who reads the log.
     pub(crate) fn reload_for_operators(&mut self) {
-        let _told = self.reload(Hold::UntilReload);
+        self.reload(Wanted {
+            hold: Hold::UntilReload,
+            asked: Vec::new(),
+        });
     }
 
     /// Reads the files again where they are watched and have changed.
     pub(crate) fn look_at_files(&mut self) {
-        if self.source.watch.as_mut().is_some_and(Watch::look) {
+        let is_at_rest = self.making.is_none();
+        if is_at_rest && self.source.watch.as_mut().is_some_and(Watch::look) {
             self.reload_for_operators();
         }
     }
 
-    /// Reads the file again and follows it; tells in the log what came of it. `hold`: whether all changes are kept, or only those
-    /// that were made to be.
-    fn reload(&mut self, hold: Hold) -> Answer {
-        let answer = self.read_and_follow(hold);
+    /// Begins to read the file again, or does so once what is being made has been.
+    fn reload(&mut self, wanted: Wanted) {
+        if let Some(making) = &mut self.making {
+            match &mut making.again {
+                Some(again) => again.join(wanted),
+                None => making.again = Some(wanted),
+            }
+            return;
+        }
+        let Some(file) = self.source.file.clone() else {
+            let text = "there is no configuration file to read again; start with --config FILE\n";
+            return self.tell(wanted, &Answer::new(Verdict::Refused, text));
+        };
+        let bell = self.control.clone();
+        match Background::start(move || load(&file), move || bell.ring()) {
+            Ok(made) => {
+                self.making = Some(Making {
+                    made,
+                    wanted,
+                    again: None,
+                });
+            }
+            Err(error) => {
+                let text = format!("no thread to read it on: {error}\n");
+                self.tell(wanted, &Answer::new(Verdict::Unavailable, text));
+            }
+        }
+    }
+
+    /// Follows what has been made of the file. Whether nothing is being made.
+    pub(crate) fn look_at_reload(&mut self) -> bool {
+        let Some(making) = self.making.take() else {
+            return true;
+        };
+        let answer = match making.made.look() {
+            Progress::Making => {
+                self.making = Some(making);
+                return false;
+            }
+            Progress::Made(read) => self.follow_file(read, making.wanted.hold),
+            Progress::Failed => Answer::new(Verdict::Refused, "reading it ended in a panic\n"),
+        };
+        self.tell(making.wanted, &answer);
+        if let Some(again) = making.again {
+            self.reload(again);
+        }
+        self.making.is_none()
+    }
+
+    /// What is being made is not wanted any more; those who wait for it are told.
+    pub(crate) fn forget_reload(&mut self) {
+        self.making = None;
+    }
+
+    /// Tells what came of a reload, in the log and to those who asked.
+    fn tell(&self, wanted: Wanted, answer: &Answer) {
         let counts = self.rows.of_process();
         if answer.verdict == Verdict::Done {
             counts.reloads.add(1);
-            eprint!("hp-proxy: reloaded\n{}", indented(&answer.text));
+            say_lines(format_args!(
+                "hp-proxy: reloaded\n{}",
+                indented(&answer.text)
+            ));
         } else {
             counts.reloads_failed.add(1);
-            eprint!(
+            say_lines(format_args!(
                 "hp-proxy: not reloaded; going on as before\n{}",
                 indented(&answer.text)
-            );
+            ));
         }
-        answer
+        for asked in wanted.asked {
+            asked.answer(answer.clone());
+        }
     }
 
-    fn read_and_follow(&mut self, hold: Hold) -> Answer {
-        let Some(file) = &self.source.file else {
-            let text = "there is no configuration file to read again; start with --config FILE\n";
-            return Answer::new(Verdict::Refused, text);
-        };
-        let (plan, report) = load(file);
+    /// Follows what was read. `hold`: whether all changes are kept, or only those that were made to be.
+    fn follow_file(&mut self, (plan, report): (Option<Plan>, Report), hold: Hold) -> Answer {
         if let Some(watch) = &mut self.source.watch {
             watch.follow(report.files());
         }
@@ -182,7 +271,7 @@ impl Running {
             return Answer::new(Verdict::Refused, lines.concat());
         };
         for warning in report.warnings() {
-            eprintln!("warning: {warning}");
+            say(format_args!("warning: {warning}"));
         }
         let mut overlay = self.overlay.clone();
         if hold == Hold::Kept {
@@ -223,7 +312,10 @@ impl Running {
             if answer.verdict == Verdict::Done {
                 self.file = file;
             }
-            eprint!("hp-proxy: names lead elsewhere\n{}", indented(&answer.text));
+            say_lines(format_args!(
+                "hp-proxy: names lead elsewhere\n{}",
+                indented(&answer.text)
+            ));
         }
         has_heard
     }
@@ -284,6 +376,17 @@ impl Running {
     }
 }
 
+impl Wanted {
+    /// Both at once: whoever wants changes to be kept decides.
+    fn join(&mut self, other: Self) {
+        if other.hold == Hold::Kept {
+            self.hold = Hold::Kept;
+        }
+        let room = ASKED_MAX.saturating_sub(self.asked.len());
+        self.asked.extend(other.asked.into_iter().take(room)); // Being dropped tells the others that there is too much to do.
+    }
+}
+
 /// Why a change is not made, for programs.
 fn refused(verdict: Verdict, why: &impl ToString) -> Answer {
     let text = json!({ "error": why.to_string() });
@@ -312,6 +415,8 @@ fn indented(text: &str) -> String {
     })
 }
 
+/// So many may wait for the same reload.
+const ASKED_MAX: usize = 256;
 /// How long is waited for a worker that has to count.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long is waited for workers that do not take the plan up at once.

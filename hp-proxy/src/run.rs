@@ -11,6 +11,7 @@ use crate::upgrade::notify::Notify;
 use crate::upgrade::pid_file::PidFile;
 use crate::upgrade::{Arrival, Outcome, Program, Upgrades};
 use crate::{thread, worker};
+use hp_core::obs::notice::{say, say_lines};
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::BindError;
 use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
@@ -74,7 +75,9 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
     heap::keep_tables_apart();
     match limits::raise_open_files() {
         Ok(_limit) => (),
-        Err(error) => eprintln!("hp-proxy: cannot raise the limit of open files: {error}"),
+        Err(error) => say(format_args!(
+            "hp-proxy: cannot raise the limit of open files: {error}"
+        )),
     }
     let notify = Notify::from_environment().map_err(RunError::Record)?;
     let mut arrival = Arrival::from_environment().map_err(RunError::Inherited)?;
@@ -93,12 +96,13 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
         running: start_workers((plan, servers), source, control, listening)?,
         asked: Vec::new(),
         notify,
+        is_reloading: false,
         pid_file,
         stage: Stage::Serving,
     };
     arrival.agree().map_err(RunError::Inherited)?;
     main.listen()?;
-    eprint!("{}", main.running.listening.lines());
+    say_lines(main.running.listening.lines());
     let is_replacing = arrival.is_replacing();
     arrival.replace();
     main.take_charge(is_replacing)?;
@@ -135,11 +139,11 @@ fn start_workers(
     .map_err(RunError::Workers)?;
     let crew = threads_max.map(|max| format!(", at most {max} threads for connections"));
     let crew = crew.unwrap_or_default();
-    eprintln!(
+    say(format_args!(
         "hp-proxy: {}, {} workers{crew}",
         workers.engine(),
         options.count
-    );
+    ));
     let (plan, control) = ((plan, servers), (control, rows));
     let workers = (workers, threads);
     Ok(Running::new(plan, source, control, workers, listening))
@@ -159,6 +163,8 @@ struct Main {
     /// Those who wait for the upgrade under way.
     asked: Vec<Asked>,
     notify: Notify,
+    /// A reload has been told of, and not its end.
+    is_reloading: bool,
     pid_file: PidFile,
     stage: Stage,
 }
@@ -205,11 +211,13 @@ impl Main {
         self.running.listening.take_names_over();
         let mesh = self.running.workers.mesh();
         if let Err(line) = self.running.listening.complete(mesh) {
-            eprintln!("hp-proxy: {line}; going on with the sockets of the process before");
+            say(format_args!(
+                "hp-proxy: {line}; going on with the sockets of the process before"
+            ));
         }
         match self.pid_file.write() {
             Ok(()) => (),
-            Err(line) if is_replacing => eprintln!("hp-proxy: {line}; going on"),
+            Err(line) if is_replacing => say(format_args!("hp-proxy: {line}; going on")),
             Err(line) => return Err(RunError::Record(line)),
         }
         if !is_replacing {
@@ -246,6 +254,7 @@ impl Main {
                 Some(Signal::Hangup) => self.reload(),
             }
             self.look_at_upgrade();
+            self.look_at_reload();
             self.look_at_clock();
             self.look_at_commands(is_timed_out);
             self.running.look_at_plans();
@@ -286,7 +295,7 @@ impl Main {
             return self.leave();
         }
         self.stage = Stage::Draining(Cause::Signal);
-        eprintln!("hp-proxy: draining already; another signal ends it at once");
+        say("hp-proxy: draining already; another signal ends it at once");
     }
 
     /// Whoever sends requests here is told first that the process is about to end.
@@ -304,12 +313,15 @@ impl Main {
         readiness.keep_idle(IDLE_KEPT);
         let lead_ns = u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX);
         self.stage = Stage::Leaving(clock::monotonic_ns().saturating_add(lead_ns));
-        eprintln!("hp-proxy: no longer ready; draining in {lead:?}");
+        say(format_args!(
+            "hp-proxy: no longer ready; draining in {lead:?}"
+        ));
     }
 
     fn drain(&mut self) {
         self.stage = Stage::Draining(Cause::Signal);
-        eprintln!("hp-proxy: draining");
+        say("hp-proxy: draining");
+        self.running.forget_reload();
         self.running.control.close();
         self.running.listening.close();
         tell_all(self.running.workers.mesh(), || Message::Drain);
@@ -317,13 +329,26 @@ impl Main {
 
     fn reload(&mut self) {
         match self.stage {
-            _ if self.upgrades.is_under_way() => eprintln!("hp-proxy: not reloaded: {UPGRADING}"),
+            _ if self.upgrades.is_under_way() => {
+                say(format_args!("hp-proxy: not reloaded: {UPGRADING}"))
+            }
             Stage::Serving | Stage::Leaving(_) => {
                 self.notify.reloading(clock::monotonic_ns());
+                self.is_reloading = true;
                 self.running.reload_for_operators();
-                self.notify.ready();
             }
             Stage::Draining(_) => (),
+        }
+    }
+
+    /// Follows a plan that was made; during an upgrade it waits, since a successor is passed on the listeners of the plan with which that began.
+    fn look_at_reload(&mut self) {
+        if self.upgrades.is_under_way() || matches!(self.stage, Stage::Draining(_)) {
+            return;
+        }
+        if self.running.look_at_reload() && self.is_reloading {
+            self.is_reloading = false;
+            self.notify.ready();
         }
     }
 
@@ -346,10 +371,7 @@ impl Main {
                     let text = format!("{UPGRADING}\n");
                     asked.answer(Answer::new(Verdict::Unavailable, text));
                 }
-                command => {
-                    let answer = self.running.answer(command);
-                    asked.answer(answer);
-                }
+                _ => self.running.obey(asked),
             }
         }
         // A successor is passed on the listeners of the plan with which its upgrade began.
@@ -375,13 +397,11 @@ impl Main {
         match begun {
             Ok(process) => {
                 self.notify.reloading(clock::monotonic_ns());
-                // In one piece: the other process writes to the same log.
-                let line = format!("hp-proxy: upgrading to process {process}\n");
-                eprint!("{line}");
+                say(format_args!("hp-proxy: upgrading to process {process}"));
                 self.asked.extend(asked);
             }
             Err(line) => {
-                eprintln!("hp-proxy: {line}");
+                say(format_args!("hp-proxy: {line}"));
                 if let Some(asked) = asked {
                     asked.answer(Answer::new(Verdict::Unavailable, format!("{line}\n")));
                 }
@@ -398,7 +418,7 @@ impl Main {
             Outcome::Failed(line) => {
                 self.notify.ready();
                 if let Err(line) = self.pid_file.write() {
-                    eprintln!("hp-proxy: {line}; going on");
+                    say(format_args!("hp-proxy: {line}; going on"));
                 }
                 self.tell_who_asked(Verdict::Refused, &line);
             }
@@ -408,10 +428,13 @@ impl Main {
 
     fn hand_over(&mut self, process: u32, listeners: &[ListenerId]) {
         self.stage = Stage::Draining(Cause::Successor);
-        eprintln!("hp-proxy: process {process} has taken over; draining");
+        say(format_args!(
+            "hp-proxy: process {process} has taken over; draining"
+        ));
         self.tell_who_asked(Verdict::Done, &format!("process {process} has taken over"));
         self.notify.replaced(process);
         self.pid_file.pass_on();
+        self.running.forget_reload();
         self.running.control.close();
         let readiness = self.running.rows.readiness();
         readiness.leave();
@@ -454,7 +477,9 @@ pub(crate) fn tell_all(mesh: &Mesh<Message>, message: impl Fn() -> Message) {
 fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
     let cut = rows.sum(|row| &row.conns_cut);
     if cut > 0 {
-        eprintln!("hp-proxy: {cut} connections did not finish within --drain-timeout and are cut");
+        say(format_args!(
+            "hp-proxy: {cut} connections did not finish within --drain-timeout and are cut"
+        ));
     }
     if threads.is_some_and(|threads| threads.crew.has_died()) {
         return Err(RunError::Workers(WorkersError::Died));
@@ -463,10 +488,8 @@ fn conclude(threads: Option<&Threads>, rows: &Rows) -> Result<(), RunError> {
     Ok(())
 }
 
-/// In one piece: stderr takes each part of a format by a system call of its own, and a successor writes to the same log.
 fn tell_totals(when: &str, rows: &Rows) {
-    let text = format!("hp-proxy: {when}\n{rows}");
-    eprint!("{text}");
+    say_lines(format_args!("hp-proxy: {when}\n{rows}"));
 }
 
 /// Why nothing is read again meanwhile.

@@ -1,6 +1,7 @@
 //! Losses on purpose, to try the gate that shall catch them (`make bench-gate-proof`). Only with the feature `slow-down`,
 //! which nothing that is installed has; one of them at a time, as the variable `HP_SLOW_DOWN` names it.
 
+use hp_core::obs::notice::say;
 use hp_core::rt::Rt;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -46,7 +47,9 @@ static LOSS: LazyLock<Loss> = LazyLock::new(|| {
         "idle" => Loss::Idle,
         _ => Loss::None,
     };
-    eprintln!("hp-proxy: slower on purpose: {loss:?} (HP_SLOW_DOWN=getpid, spin, alloc or idle)");
+    say(format_args!(
+        "hp-proxy: slower on purpose: {loss:?} (HP_SLOW_DOWN=getpid, spin, alloc or idle)"
+    ));
     loss
 });
 

@@ -3,6 +3,7 @@
 use crate::counters::Rows;
 use crate::downstream;
 use crate::shared::{Arrived, Home, Latest, SharedPlan, Worker};
+use hp_core::obs::notice::say;
 use hp_core::rt::crew::{Crew, CrewOptions, Seat};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::WorkerId;
@@ -26,7 +27,9 @@ pub(crate) fn crew(plan: &SharedPlan, rows: &Rows, latest: &Latest) -> Crew<Arri
         },
         name: "hp-conn",
         on_failure: |error| {
-            eprintln!("hp-proxy: a thread for a connection: {error}; it waits for another thread");
+            say(format_args!(
+                "hp-proxy: a thread for a connection: {error}; it waits for another thread"
+            ));
         },
     };
     let (rows, latest) = (rows.clone(), latest.clone());

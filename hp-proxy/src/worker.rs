@@ -5,6 +5,7 @@ use crate::live::Live;
 use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
+use hp_core::obs::notice::say;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, Mailbox, WorkerId};
 use hp_core::rt::{Instant, Rt};
@@ -54,11 +55,11 @@ pub async fn main(
         Ok(First::One(())) => (),
         Ok(First::Other(())) => rt.reset_all(),
         Err(_late) => {
-            eprintln!(
+            say(format_args!(
                 "hp-proxy: worker {}: {} connections did not finish within --drain-timeout and are cut",
                 id.0,
                 worker.open_conns()
-            );
+            ));
             rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
         }
     }

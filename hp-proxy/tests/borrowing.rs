@@ -31,6 +31,7 @@ facts! {
     a_connection_is_borrowed_before_one_is_made,
     a_dial_waits_no_longer_than_a_moment_for_siblings,
     prewarmed_connections_are_not_lent,
+    a_connection_that_is_lent_idles_no_longer_for_it,
     a_request_that_waits_in_a_drain_gets_what_another_worker_has_done_with,
     a_worker_that_ends_leaves_its_shares_to_those_that_go_on,
     a_request_of_an_older_plan_is_served_although_its_worker_has_lent_all_it_had,
@@ -132,6 +133,25 @@ fn prewarmed_connections_are_not_lent(face: Face) {
     lab.run(&|| lab.served.borrow().len() == 4);
     assert_eq!(lab.shares(), [3, 1]);
     assert_eq!(lab.accepted.get(), 4);
+    lab.run_to_end();
+}
+
+/// It comes when its request has made another one already, so nobody uses it. Its idle time began anew with the borrower.
+fn a_connection_that_is_lent_idles_no_longer_for_it(face: Face) {
+    let lab = Lab::new(face, 1, "borrow = \"before_dial\"\nidle_timeout = \"10s\"");
+    lab.ask(ONE, "/fast", 1);
+    lab.run(&|| lab.served.borrow().len() == 1);
+    lab.pause(Duration::from_secs(6));
+    lab.workers.hold_letters_to(Some(1));
+    lab.ask(OTHER, "/fast", 1);
+    lab.run(&|| lab.served.borrow().len() == 2);
+    lab.workers.hold_letters_to(None);
+    lab.run(&|| lab.workers.sum(|row| &row.upstream_borrowed) == 1);
+    assert_eq!(lab.open.get(), 2);
+    lab.pause(Duration::from_secs(5));
+    assert_eq!(lab.open.get(), 1, "11 s after its request it is gone");
+    lab.pause(Duration::from_secs(6));
+    assert_eq!(lab.open.get(), 0);
     lab.run_to_end();
 }
 

@@ -63,7 +63,8 @@ fn what_is_printed_of_a_plan_gives_the_same_plan() {
 fn flags_and_a_file_that_says_the_same_give_the_same_plan() {
     let line = "hp-proxy --listen 127.0.0.1:0 --backend 127.0.0.1:1 --backend 127.0.0.1:2 --workers 2 --via me \
                 --engine epoll --head-timeout 5s --idle-conns-max 7 --upstream-conns-max 9 --body-max 1MiB \
-                --trusted-proxy 10.0.0.0/8 --admin 127.0.0.1:0 --continue-timeout 0 --forwarded --http10 refuse";
+                --trusted-proxy 10.0.0.0/8 --admin 127.0.0.1:0 --continue-timeout 0 --forwarded --http10 refuse \
+                --drain-timeout 12s --close-spread 5s";
     let of_flags = cli::parse(line.split_whitespace().map(OsString::from)).unwrap();
     let of_file = plan(
         r#"
@@ -76,6 +77,8 @@ fn flags_and_a_file_that_says_the_same_give_the_same_plan() {
         body_max = "1MiB"
         trusted_proxies = ["10.0.0.0/8"]
         continue_timeout = 0
+        drain_timeout = "12s"
+        close_spread = "5s"
         forwarded = true
         http10 = "refuse"
         [admin]

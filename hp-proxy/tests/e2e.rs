@@ -226,6 +226,7 @@ macro_rules! stamp {
                     misuse_is_exit_two_and_an_unknown_name_exit_one,
                     sigterm_finishes_what_is_in_flight_and_closes_what_idles,
                     the_totals_are_one_write,
+                    a_program_goes_on_when_the_reader_of_its_log_has_left,
                     a_drain_that_takes_too_long_cuts_what_is_left,
                     a_second_sigterm_ends_at_once,
                     sigint_drains_and_sigusr1_and_sighup_do_not;
@@ -251,6 +252,7 @@ macro_rules! stamp {
                     operators_upgrade_by_a_request;
                 upgrade:
                     fifty_clients_lose_nothing_in_five_upgrades,
+                    clients_keep_their_connections_until_their_part_of_the_spread,
                     more_workers_or_fewer_lose_no_connection,
                     a_tunnel_stays_with_the_old_process_until_it_ends,
                     a_successor_that_does_not_start_changes_nothing,

@@ -7,6 +7,9 @@
     reason = "the models are functions of a test, not tests themselves"
 )]
 
+#[path = "handover/spread.rs"]
+mod spread;
+
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Conn, Rx, Socket};
 use hp_core::rt::sim::{Chance, Face, Host, Limits, Profile, World};
@@ -66,6 +69,14 @@ struct Process {
     /// As its main thread keeps them, to pass them on.
     sockets: Vec<Socket>,
     workers_left: Rc<Cell<u32>>,
+}
+
+/// How a process runs.
+#[derive(Clone, Copy)]
+struct Setting {
+    workers: u32,
+    face: Face,
+    close_spread: Duration,
 }
 
 struct Play {
@@ -154,7 +165,11 @@ impl Play {
     /// A client that was there before asks, and asks again when it has a piece of the answer, which is the last one.
     fn ask_on_while_replaced(self) -> Vec<String> {
         self.client.set_buffer_bytes(32);
-        let mut process = self.start(None);
+        let setting = Setting {
+            close_spread: Duration::ZERO,
+            ..self.draw()
+        };
+        let mut process = self.start_as(None, setting);
         let rt = runtime(&self.client, Face::Readiness);
         let is_replaced = Rc::new(Cell::new(false));
         self.clients_left.set(1);
@@ -208,9 +223,24 @@ impl Play {
 
     /// Starts a process: with the sockets of another one, which are shared out in turn, or with its own.
     fn start(&self, before: Option<&Process>) -> Process {
+        self.start_as(before, self.draw())
+    }
+
+    fn draw(&self) -> Setting {
+        Setting {
+            workers: 1 + u32::try_from(self.below(3)).expect("below 3"),
+            face: [Face::Readiness, Face::Completion][usize::from(self.below(2) == 0)],
+            close_spread: [Duration::ZERO, Duration::from_secs(1)][usize::from(self.below(2) == 0)],
+        }
+    }
+
+    fn start_as(&self, before: Option<&Process>, setting: Setting) -> Process {
         let addr = SocketAddr::from((self.proxy.addr(), 80));
-        let count = 1 + u32::try_from(self.below(3)).expect("below 3");
-        let face = [Face::Readiness, Face::Completion][usize::from(self.below(2) == 0)];
+        let Setting {
+            workers: count,
+            face,
+            close_spread,
+        } = setting;
         let listen = || self.proxy.listen(addr, 128).expect(OWN);
         let clone = |socket: &Socket| socket.try_clone().expect("descriptors are left");
         let mut sockets: Vec<Socket> = before.map_or_else(Vec::new, |before| {
@@ -219,7 +249,7 @@ impl Play {
         while sockets.len() < count as usize {
             sockets.push(listen());
         }
-        let plan = plan(addr, self.backend, count);
+        let plan = plan(addr, self.backend, (count, close_spread));
         let process = Process {
             mesh: Mesh::new(count),
             rows: Rows::new(count, 0),
@@ -418,14 +448,21 @@ async fn answer_all(conn: Conn) {
     }
 }
 
-fn plan(listen: SocketAddr, backend: SocketAddr, workers: u32) -> SharedPlan {
+fn plan(
+    listen: SocketAddr,
+    backend: SocketAddr,
+    (workers, close_spread): (u32, Duration),
+) -> SharedPlan {
     SharedPlan::new(Plan::from(OneRoute {
         listen: listen.into(),
         backends: vec![Endpoint::new(backend.to_string(), backend.into())],
         workers,
         engine: Engine::Auto,
         forwarding: Forwarding::default(),
-        timeouts: Timeouts::default(),
+        timeouts: Timeouts {
+            close_spread,
+            ..Timeouts::default()
+        },
         limits: ProxyLimits::default(),
     }))
 }

@@ -26,6 +26,7 @@ facts! {
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
+    a_client_that_leaves_alone_keeps_no_lane_from_others,
     a_backend_that_closes_without_an_answer_fails_only_who_asked_for_it,
     garbage_fails_only_who_got_it,
     an_answer_that_is_the_last_is_the_last_and_those_behind_it_are_sent_again,
@@ -114,6 +115,23 @@ fn a_client_that_leaves_harms_nobody(face: Face) {
     }
     lab.run_to_end();
     assert_eq!(lab.answered(""), 1 + 4 * 5 * 20);
+}
+
+/// Its lane ends with it, since nobody knows what of its answer is still to come. That counted against the backend, which got no lane for a second, and
+/// for longer each time: whoever gave downloads up took sharing from all others.
+fn a_client_that_leaves_alone_keeps_no_lane_from_others(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    for leave in [Lab::ask_and_leave, Lab::ask_and_break_off] {
+        lab.warm();
+        leave(&lab, "long");
+        lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
+        lab.warm();
+        let before = lab.multiplexed();
+        lab.ask("", 5, Duration::ZERO);
+        lab.run(&|| lab.clients_left.get() == 0);
+        assert_eq!(lab.multiplexed() - before, 5);
+    }
+    lab.run_to_end();
 }
 
 fn a_backend_that_closes_without_an_answer_fails_only_who_asked_for_it(face: Face) {
@@ -440,6 +458,15 @@ impl Lab {
             client.say();
             client.conn.flush().await.unwrap();
             client.conn.rt().sleep(Duration::from_micros(700)).await;
+            client.conn.reset();
+        });
+    }
+
+    /// A client that resets its connection when its answer begins to come.
+    fn ask_and_break_off(&self, kind: &'static str) {
+        self.spawn(kind, move |client| async move {
+            client.say();
+            Inbox::new(&client.conn).more().await.unwrap();
             client.conn.reset();
         });
     }

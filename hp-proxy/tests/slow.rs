@@ -8,6 +8,8 @@
 #[macro_use]
 #[path = "faces/mod.rs"]
 mod faces;
+#[path = "slow/head.rs"]
+mod head;
 #[path = "slow/lab.rs"]
 mod lab;
 #[path = "slow/memory.rs"]

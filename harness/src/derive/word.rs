@@ -1,5 +1,6 @@
 //! The words of the command line that read results and measure nothing.
 
+use hp_core::obs::notice::say;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use clap::Subcommand;
 
 use super::session;
 use crate::error::Error;
+use crate::output::show;
 use crate::{agree, derive, index, page, readme, scatter};
 
 /// One of them, with what it is given.
@@ -66,19 +68,19 @@ impl Word {
             Self::Analyse { folder, check } => analyse(folder, *check),
             Self::Agree { first, second } => {
                 let agreement = agree::sessions(first, second)?;
-                print!("{agreement}");
+                show(&agreement)?;
                 Ok(held(agreement.is_given()))
             }
             Self::Scatter { folder } => {
-                print!("{}", scatter::of_session(folder)?);
+                show(scatter::of_session(folder)?)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Index { results } => {
                 for skipped in index::regenerate(results)? {
-                    eprintln!(
+                    say(format_args!(
                         "harness: {}: not readable as a result; the index leaves it out",
                         skipped.display()
-                    );
+                    ));
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -95,15 +97,15 @@ fn analyse(folder: &Path, check: bool) -> Result<ExitCode, Error> {
     let derived = session(folder)?;
     if !check {
         derived.write(folder)?;
-        print!("{}", page::tables(&derived.summary));
+        show(page::tables(&derived.summary))?;
         return Ok(ExitCode::SUCCESS);
     }
     let differences = derived.differences(folder);
     for name in &differences {
-        eprintln!(
+        say(format_args!(
             "harness: {}: not as derived from the raw file; run `harness analyse` on the folder",
             folder.join(name).display()
-        );
+        ));
     }
     Ok(held(differences.is_empty()))
 }
@@ -112,18 +114,18 @@ fn renew(readme: &Path, results: &Path, check: bool) -> Result<ExitCode, Error> 
     if !check {
         let is_new = readme::renew(readme, results)?;
         let word = if is_new { "renewed" } else { "as it was" };
-        eprintln!(
+        say(format_args!(
             "{}: the section about performance is {word}",
             readme.display()
-        );
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     let is_fresh = derive::text(readme)? == readme::renewed(readme, results)?;
     if !is_fresh {
-        eprintln!(
+        say(format_args!(
             "harness: {}: the section about performance is stale; run `make bench-readme`",
             readme.display()
-        );
+        ));
     }
     Ok(held(is_fresh))
 }

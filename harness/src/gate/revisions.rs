@@ -1,5 +1,6 @@
 //! Two revisions as programs: worktrees of git, built by one toolchain into one folder, one after the other.
 
+use hp_core::obs::notice::say;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,7 +45,9 @@ impl Revisions {
         } else {
             self.check_out(name, revision)?
         };
-        eprintln!("harness: {name}: building hp-proxy of {revision}");
+        say(format_args!(
+            "harness: {name}: building hp-proxy of {revision}"
+        ));
         let mut cargo = Command::new(cargo());
         cargo
             .args([
@@ -90,7 +93,10 @@ impl Drop for Revisions {
             let mut git = Command::new("git");
             git.args(["worktree", "remove", "--force"]).arg(tree);
             if let Err(reason) = run(&mut git) {
-                eprintln!("harness: {}: {reason}; git worktree prune", tree.display());
+                say(format_args!(
+                    "harness: {}: {reason}; git worktree prune",
+                    tree.display()
+                ));
             }
         }
     }

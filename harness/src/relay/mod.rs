@@ -16,19 +16,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hp_bench::cli::Stop;
+use hp_core::obs::notice::say;
 use hp_core::rt::net::{self, Conn, Listener, PipeStore, Socket};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{heap, limits};
 
+use crate::output::show;
+
 /// Runs the command line: 0 after SIGTERM or SIGINT, 1 where it could not serve, 2 misuse.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match parse(words) {
         Ok(options) => options,
         Err(Stop::Asked(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match show(text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(1, &error.to_string()),
+            };
         }
         Err(Stop::Misuse(line)) => return fail(2, &line),
     };
@@ -196,7 +201,7 @@ fn listen(options: &Options) -> io::Result<(SocketAddr, Vec<Socket>)> {
 }
 
 fn fail(status: u8, line: &str) -> ExitCode {
-    eprintln!("hp-relay: {line}");
+    say(format_args!("hp-relay: {line}"));
     ExitCode::from(status)
 }
 

@@ -1,3 +1,4 @@
-//! Counting, without anybody waiting for anybody.
+//! Counting without anybody waiting for anybody, and lines for whoever runs a program.
 
 pub mod metrics;
+pub mod notice;

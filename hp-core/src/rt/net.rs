@@ -387,6 +387,12 @@ impl Rt {
         self.0.io.borrow_mut().unpark_all();
     }
 
+    /// Brings parked connections back earlier. `until` is asked for each, by its place (see [`ConnName::place`]) and its tag; one for
+    /// which it says nothing, or no earlier time than the connection has, stays as it is.
+    pub fn hasten_parked(&self, until: impl FnMut(u32, u64) -> Option<Instant>) {
+        self.0.io.borrow_mut().hasten_parked(until);
+    }
+
     /// Resets every connection that is neither parked nor closing, so that their peers know that what they got is not
     /// whole. Their handles may only be dropped afterwards.
     pub fn reset_all(&self) {

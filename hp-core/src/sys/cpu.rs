@@ -1,4 +1,4 @@
-//! Which CPUs the process may use, and pinning a thread to one of them.
+//! Which CPUs the process may use, pinning a thread to one of them, and which threads give way to others.
 
 use super::check;
 use std::io;
@@ -36,6 +36,23 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Makes the calling thread alone, and threads that it starts from now on, give way to others: `nice` is from 0, which is where threads begin,
+/// to 19. One that gives way more stays as it is. That needs no privilege; taking it back does. (setpriority(2); on Linux each thread has
+/// a value of its own.)
+///
+/// # Errors
+/// What `setpriority(2)` answers.
+pub fn give_way(nice: i32) -> io::Result<()> {
+    // SAFETY: the call takes numbers and no pointer; 0 is the calling thread. For that one it cannot fail.
+    let now = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    if now >= nice {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    check(result).map(drop)
+}
+
 /// Asks for memory to be brought near, `lines` cache lines from `start`. A hint: any address is allowed and nothing is read.
 pub fn prefetch(start: *const u8, lines: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -68,5 +85,25 @@ mod tests {
         pin(cpus[0]).unwrap();
         assert_eq!(allowed().unwrap(), [cpus[0]]);
         assert!(pin(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_thread_gives_way_alone() {
+        let nice = || {
+            // SAFETY: numbers and no pointer; 0 is the calling thread.
+            unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+        };
+        let before = nice();
+        let after = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                give_way(19).unwrap();
+                let most = nice();
+                give_way(10).unwrap();
+                [most, nice()]
+            });
+            thread.join().unwrap()
+        });
+        assert_eq!(after, [19, 19], "once given, it is not taken back");
+        assert_eq!(nice(), before);
     }
 }

@@ -146,6 +146,52 @@ pub(crate) fn all_parked_connections_can_be_brought_back_at_once(engine: Engine)
     });
 }
 
+pub(crate) fn parked_connections_can_be_brought_back_earlier_one_by_one(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut peers = Vec::new();
+        let mut places = Vec::new();
+        let near = rt.precise_now() + Duration::from_millis(20);
+        for tag in 0..6 {
+            let (conn, peer) = pair_from(&listener, addr).await;
+            places.push((conn.name().place(), tag));
+            let deadline = if tag == 5 { near } else { soon(&rt) };
+            let _key = conn.park(tag, deadline);
+            peers.push(peer);
+        }
+        let (open, _peer) = pair_from(&listener, addr).await;
+        let mut asked = Vec::new();
+        rt.hasten_parked(|place, tag| {
+            asked.push((place, tag));
+            match tag {
+                0 => Some(near + Duration::from_millis(20)),
+                1 => Some(near + Duration::from_millis(10)),
+                2 => Some(Instant::START),
+                3 => Some(Instant::NEVER), // Later than it has: nothing changes.
+                _ => None,
+            }
+        });
+        asked.sort_unstable();
+        places.sort_unstable();
+        assert_eq!(asked, places, "who is not parked is not asked for");
+        for (expected, at) in [(2, 0), (5, 0), (1, 10), (0, 20)] {
+            let (_conn, tag, why) = rt.next_unparked().await;
+            assert_eq!((tag, why), (expected, Unparked::Expired));
+            let deadline = near + Duration::from_millis(at);
+            assert!(tag == 2 || rt.precise_now() >= deadline);
+        }
+        assert!(once(rt.next_unparked()).await.is_none());
+        assert!(
+            once(open.recv()).await.is_none(),
+            "it has no deadline still"
+        );
+        rt.unpark_all();
+        let mut left = [rt.next_unparked().await.1, rt.next_unparked().await.1];
+        left.sort_unstable();
+        assert_eq!(left, [3, 4], "they were left alone");
+    });
+}
+
 pub(crate) fn many_parked_connections_return_once_each(engine: Engine) {
     const CONNS: u64 = 200;
     check(&tiny(engine), async |rt| {

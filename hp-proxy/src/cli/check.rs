@@ -10,6 +10,7 @@ use crate::resolver;
 use crate::upstream::discovery::book::Notice;
 use crate::upstream::discovery::lookup::Failure;
 use crate::upstream::discovery::{Answers, Target};
+use hp_core::obs::notice::say;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,7 +32,7 @@ pub(super) fn check(file: &Path, is_strict: bool) -> Result<String, Refusal> {
         }
     }
     for warning in report.warnings() {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     if report.errors().is_empty() {
         Ok(describe(file, &plan))

@@ -352,6 +352,9 @@ pub const MULTIPLEX: mux::Bounds = mux::Bounds {
 pub const CONN_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// What the only route and its upstream are called.
+/// The longest spread of a drain that nobody asked for: long enough that a hundred handshakes are a few at a time, and no longer than
+/// idle connections are kept in any case.
+const CLOSE_SPREAD: Duration = Duration::from_secs(1);
 const NAME: &str = "backend";
 
 impl Listener {
@@ -477,6 +480,9 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// How long a drain waits for requests in flight.
     pub drain: Duration,
+    /// Where clients have somewhere else to go: the time over which a drain spreads telling them to; at most
+    /// [`Timeouts::close_spread_max`].
+    pub close_spread: Duration,
     /// How long it serves on after it has been told to end and says that it is not ready.
     pub ready_lead: Duration,
     /// How long a new process may take to be ready for taking over; then this one goes on.
@@ -521,9 +527,26 @@ impl Default for Timeouts {
             upstream_idle: Duration::from_secs(50),
             tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
+            close_spread: Self::close_spread_within(Duration::from_secs(30)),
             ready_lead: Duration::ZERO,
             upgrade: Duration::from_secs(10),
         }
+    }
+}
+
+impl Timeouts {
+    /// The spread of a drain that may take so long, where nobody says another; in whole milliseconds.
+    #[must_use]
+    pub fn close_spread_within(drain: Duration) -> Duration {
+        let third = drain / 3;
+        let surplus = u64::from(third.subsec_nanos() % 1_000_000);
+        CLOSE_SPREAD.min(third - Duration::from_nanos(surplus))
+    }
+
+    /// The longest spread of a drain that may take so long: who is told last has time left, and who idles then is not cut.
+    #[must_use]
+    pub fn close_spread_max(drain: Duration) -> Duration {
+        drain / 2
     }
 }
 

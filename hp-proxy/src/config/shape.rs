@@ -193,6 +193,13 @@ pub const ROOT: Shape = Shape {
             "How long a drain waits for requests in flight.",
         ),
         key(
+            "close_spread",
+            Kind::TimeOrZero,
+            "",
+            "Time over which clients are told to go, after an upgrade or with a ready_lead; at most half of drain_timeout. 0: all at once. \
+             By default 1s, or a third of drain_timeout where that is less.",
+        ),
+        key(
             "ready_lead",
             Kind::TimeOrZero,
             "\"0\"",

@@ -129,6 +129,8 @@ fn write_timeouts(out: &mut String, plan: &Plan) -> fmt::Result {
     )?;
     let ready_lead = Some(timeouts.ready_lead).filter(|lead| !lead.is_zero());
     writeln!(out, "ready_lead = {}", or_zero(ready_lead))?;
+    let close_spread = Some(timeouts.close_spread).filter(|spread| !spread.is_zero());
+    writeln!(out, "close_spread = {}", or_zero(close_spread))?;
     if let Some(path) = &plan.pid_file {
         writeln!(out, "pid_file = {}", quoted(path.display()))?;
     }

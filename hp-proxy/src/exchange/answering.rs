@@ -351,7 +351,7 @@ impl Answering<'_> {
             let keep = request.keep_alive
                 && self.progress.is_uploaded.get()
                 && !delivery.ends_by_close
-                && self.worker.keeps_clients();
+                && self.worker.keeps_client(self.client.name());
             response::encode_final(self.origin(), &head, request, (delivery, keep), out);
             Parsed::Final(Begun { facts, keep })
         };

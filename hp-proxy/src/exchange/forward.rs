@@ -292,7 +292,7 @@ fn finish(worker: &Generation, (client, request): (&Client, &Request), mut end: 
         response_end: End::of_answer(delivered, &begun),
         is_tunnel: false,
         has_surplus: !end.reader.is_empty() || end.lease.conn().has_news(),
-        is_draining: worker.is_draining(),
+        is_draining: worker.tells_all(),
     };
     match reusable(&upstream) {
         Reuse::Yes if worker.multiplexes() => {
@@ -377,7 +377,7 @@ pub(super) fn answer_here(
     let keep = request.facts.keep_alive
         && !request.facts.framing.has_body()
         && !request.facts.is_connect
-        && worker.keeps_clients();
+        && worker.keeps_client(client.conn.name());
     let connection = match (keep, request.facts.version) {
         (false, _) => answer::Connection::Close,
         (true, Version::Http10) => answer::Connection::KeepAndSay,

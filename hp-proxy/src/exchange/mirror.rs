@@ -111,7 +111,7 @@ impl Gathering {
         let route = worker.plan().routes.get(request.chosen.route.0 as usize);
         let mirror: &Mirror = route.and_then(|route| route.mirror.as_ref())?;
         // Both ends of a copy would have to agree to more than an answer; and nobody here says 100 for a mirror.
-        if facts.upgrade || facts.is_connect || facts.expect_continue || worker.is_draining() {
+        if facts.upgrade || facts.is_connect || facts.expect_continue || worker.tells_all() {
             return None;
         }
         let is_too_large = match facts.framing {
@@ -223,7 +223,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
         },
         is_tunnel: false,
         has_surplus: !reader.is_empty() || lease.conn().has_news(),
-        is_draining: worker.is_draining(),
+        is_draining: worker.tells_all(),
     });
     match reuse {
         Reuse::Yes => worker.keep(lease),

@@ -241,7 +241,8 @@ impl Generation {
             .saturating_sub(self.idle_grace());
         #[cfg(feature = "slow-down")]
         crate::slow_down::per_idle_conn();
-        conn.park(u64::from(listener.0), self.rt().now() + kept_for);
+        let until = self.parked_until(conn.name(), self.rt().now() + kept_for);
+        conn.park(u64::from(listener.0), until);
     }
 
     /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its

@@ -8,6 +8,8 @@
 //! ```
 
 mod crowd;
+mod departure;
+mod drain;
 mod generation;
 mod idle;
 mod plan;
@@ -15,6 +17,7 @@ mod siblings;
 mod texts;
 
 use crowd::Crowd;
+use departure::Departure;
 pub(crate) use generation::Generation;
 pub(crate) use plan::Latest;
 pub use plan::SharedPlan;
@@ -32,15 +35,13 @@ use crate::upstream::{Letter, OpenTotal, Siblings, Upstream};
 use hp_core::base::sync::{AtomicU32, Ordering};
 use hp_core::rt::Rt;
 use hp_core::rt::crew::{Crew, Seat};
-use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{Accepted, Conn, Socket, Unparked};
-use hp_core::rt::plant::{Plant, is_planted};
 use hp_core::wire::date::DateLine;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -171,6 +172,10 @@ pub(crate) struct Local {
     /// Connections that exchanges share.
     lanes: Lanes,
     is_draining: Cell<bool>,
+    /// When clients leave in a drain that is spread; `None` in one that tells all at once.
+    departure: RefCell<Option<Departure>>,
+    /// Every client is told with its next answer to go.
+    tells_all: Cell<bool>,
     /// Connections that idle are closed: at once when a drain begins, or after a while.
     closes_idle: Cell<bool>,
     accepting: Accepting,
@@ -209,6 +214,8 @@ impl Worker {
             mirrors,
             lanes: Lanes::default(),
             is_draining: Cell::new(false),
+            departure: RefCell::default(),
+            tells_all: Cell::new(false),
             closes_idle: Cell::new(false),
             accepting: Accepting::default(),
             listening: RefCell::default(),
@@ -284,24 +291,6 @@ impl Worker {
     /// Whether the plan has a listener.
     pub(crate) fn has_listener(&self, id: ListenerId) -> bool {
         is_open(&self.generation.borrow(), id)
-    }
-
-    /// Tells every task that nothing new begins, and closes what idles, at once or after a while: see
-    /// [`crate::counters::Readiness::keep_idle`].
-    pub(crate) fn start_drain(&self) {
-        enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
-        self.is_draining.set(true);
-        self.generation.borrow().close_shared_idle();
-        let idle_kept = self.rows.readiness().idle_kept();
-        if idle_kept.is_zero() || is_planted(Plant::IdleCut) {
-            return self.close_idle();
-        }
-        self.rt.wake_all();
-        let local = Rc::clone(&self.local);
-        self.rt.spawn(async move {
-            local.rt.sleep(idle_kept).await;
-            local.close_idle();
-        });
     }
 }
 
@@ -404,47 +393,9 @@ impl Local {
         &self.lanes
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.get()
-    }
-
-    /// Whether a connection may no longer wait for a request.
-    pub(crate) fn closes_idle(&self) -> bool {
-        self.closes_idle.get()
-    }
-
-    fn close_idle(&self) {
-        self.closes_idle.set(true);
-        self.rt.wake_all();
-        self.rt.unpark_all();
-    }
-
     /// Whether the listeners accept.
     pub(crate) fn accepting(&self) -> &Accepting {
         &self.accepting
-    }
-
-    /// Its row in `docs/lifecycle/drain.md`.
-    pub(crate) fn row_of_drain(&self) -> &'static str {
-        if self.is_draining() {
-            "Draining"
-        } else {
-            "Running"
-        }
-    }
-
-    /// Whether a client that wants to may keep its connection after the next answer.
-    pub(crate) fn keeps_clients(&self) -> bool {
-        let is_crowded = match &self.home {
-            Home::Worker(_) | Home::Listener(_) => false,
-            Home::Thread(seat, _) => seat.crew().is_crowded(), // Somebody waits for this thread.
-        };
-        !is_crowded && !self.is_draining()
-    }
-
-    /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
-    pub(crate) fn parks(&self) -> bool {
-        matches!(self.home, Home::Worker(_)) && !self.closes_idle()
     }
 
     /// The Date field of what is answered now.
@@ -463,27 +414,6 @@ impl Local {
     #[inline]
     pub(crate) fn give_scratch(&self, buffer: Vec<u8>) {
         self.texts.give_scratch(buffer);
-    }
-
-    /// Ready once an idle connection is to be closed before its time: when idle ones are closed, of which every task is told, so
-    /// that nobody has to remember who waits; where it has a thread of its own and had its first request, also when a connection
-    /// waits for a thread and this one has idled for a while.
-    #[inline]
-    pub(crate) fn shall_leave(&self, is_first: bool) -> impl Future<Output = ()> + Unpin {
-        let mut asked = match &self.home {
-            // Boxed, so that the tasks of workers do not carry the room for it.
-            Home::Thread(seat, _) if !is_first => Some(Box::pin(seat.asked())),
-            _ => None,
-        };
-        poll_fn(move |cx| {
-            if self.closes_idle() {
-                return Poll::Ready(());
-            }
-            match &mut asked {
-                Some(asked) => asked.as_mut().poll(cx),
-                None => Poll::Pending,
-            }
-        })
     }
 
     /// Client connections that have not ended.

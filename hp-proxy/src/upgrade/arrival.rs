@@ -4,6 +4,7 @@ use super::inheritance::Inheritance;
 use super::listen_fds;
 use super::predecessor::Predecessor;
 use super::state::{State, UPGRADES};
+use hp_core::obs::notice::say;
 use serde_json::Value;
 
 /// What a process finds when it starts.
@@ -40,10 +41,10 @@ impl Arrival {
         let upgrades = state.get(UPGRADES).and_then(Value::as_u64);
         let upgrades = upgrades.unwrap_or(0).saturating_add(1);
         state.put(UPGRADES, upgrades);
-        // In one piece: the other process writes to the same log.
         let process = predecessor.process;
-        let line = format!("hp-proxy: taking over from process {process}, upgrade {upgrades}\n");
-        eprint!("{line}");
+        say(format_args!(
+            "hp-proxy: taking over from process {process}, upgrade {upgrades}"
+        ));
         Ok(Self {
             predecessor: Some(predecessor),
             inheritance,

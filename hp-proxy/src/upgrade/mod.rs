@@ -25,6 +25,7 @@ use crate::config::plan::ListenerId;
 use crate::listening::Listening;
 use crate::shared::Message;
 use handover::Progress;
+use hp_core::obs::notice::say;
 use hp_core::rt::mesh::Mesh;
 use hp_core::sys::clock;
 use std::time::Duration;
@@ -119,7 +120,7 @@ impl Upgrades {
         successor.give_up(mesh);
         let process = successor.process();
         let line = format!("the upgrade to process {process} failed: {why}");
-        eprintln!("hp-proxy: {line}");
+        say(format_args!("hp-proxy: {line}"));
         Some(line)
     }
 }

@@ -1,5 +1,6 @@
 //! What a manager of services is told of this process (sd_notify(3)): datagrams to the Unix socket that `NOTIFY_SOCKET` names.
 
+use hp_core::obs::notice::say;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -59,7 +60,9 @@ impl Notify {
     fn tell(&self, what: &str) {
         let Some(to) = &self.to else { return };
         if let Err(error) = send(to, what) {
-            eprintln!("hp-proxy: cannot tell {ENVIRONMENT}: {error}; going on");
+            say(format_args!(
+                "hp-proxy: cannot tell {ENVIRONMENT}: {error}; going on"
+            ));
         }
     }
 }

@@ -133,3 +133,76 @@ impl Lease {
         self.limit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Rows;
+    use crate::upstream::balance::Balancing;
+    use crate::upstream::{Borrow, Identity, Settings, life};
+    use hp_core::rt::{Engine, Rt, RtOptions};
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    const SETTINGS: Settings = Settings {
+        idle_conns_max: 1,
+        queue_len_max: 1,
+        connect_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(60),
+        queue_timeout: Duration::from_secs(1),
+        bounds: life::Bounds {
+            age_max: None,
+            uses_max: 0,
+        },
+        shared_conns_total: u32::MAX,
+        prewarm: 0,
+        borrow: Borrow::Never,
+        multiplex: Some(Bounds {
+            depth_max: 32,
+            lanes_max: 2,
+            stall: Duration::from_millis(50),
+        }),
+    };
+
+    fn identity(port: u16) -> [Identity; 1] {
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        [Identity::new(&addr.to_string(), addr.into())]
+    }
+
+    /// The endpoint that got the slot of another one after a reload had no lanes for as long as that one would have had none.
+    #[test]
+    fn an_endpoint_is_not_barred_for_the_one_that_had_its_slot_before() {
+        let options = RtOptions {
+            engine: Engine::Epoll,
+            ..RtOptions::default()
+        };
+        let rt = Rt::new(&options).unwrap();
+        let even = Balancing::even(1);
+        let upstream = Upstream::own(
+            &rt,
+            (&even, &identity(1), None),
+            (SETTINGS, 0),
+            (Rows::new(1, 0), 0),
+        );
+        let key = Key {
+            index: 0,
+            generation: 0,
+        };
+        let place = LanePlace { endpoint: 0, key };
+        let limit = LaneLimit {
+            uses_left: 100,
+            ends_at: Instant::NEVER,
+        };
+        assert!(upstream.wants_lane(0));
+        upstream.begin_lane(place, limit);
+        upstream.end_lane(place, LaneEnd::Closed);
+        assert!(!upstream.wants_lane(0));
+        upstream.renew(&even, &identity(1), None, SETTINGS);
+        assert!(!upstream.wants_lane(0), "it is the same endpoint");
+        upstream.renew(&even, &identity(2), None, SETTINGS);
+        assert_eq!(upstream.conns().len(), 1, "it has the slot of the other");
+        assert!(upstream.wants_lane(0));
+        drop(upstream);
+        rt.shut_down();
+    }
+}

@@ -318,6 +318,12 @@ impl Ledger {
         Some(&endpoint.identity)
     }
 
+    /// The same of all endpoints, by their slots.
+    pub(super) fn hashes(&self) -> Vec<u64> {
+        let identities = self.endpoints.iter().map(|one| &one.identity);
+        identities.map(Identity::hash).collect()
+    }
+
     /// See [`Identity::hash`].
     pub(super) fn hash(&self, endpoint: usize) -> Option<u64> {
         self.identity(endpoint).map(Identity::hash)

@@ -71,6 +71,8 @@ pub(crate) struct LaneLimit {
 pub(crate) enum LaneEnd {
     /// Nothing waited on it.
     Idle,
+    /// With a client that left within its answer, behind which nobody waited: that is not the endpoint's doing.
+    Left,
     /// Its connection ended, or must not be used any more.
     Closed,
     /// An answer kept others waiting.
@@ -200,7 +202,7 @@ impl Lanes {
         };
         let lane = of.lanes.remove(place);
         let is_bad = match end {
-            LaneEnd::Idle => false,
+            LaneEnd::Idle | LaneEnd::Left => false,
             LaneEnd::Closed => lane.answers < ANSWERS_OF_A_GOOD_LANE,
             LaneEnd::Stalled => true,
         };
@@ -209,6 +211,13 @@ impl Lanes {
             of.barred_until = Some(now + bar);
             of.bad_ends = of.bad_ends.saturating_add(1);
         } else if lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            (of.barred_until, of.bad_ends) = (None, 0);
+        }
+    }
+
+    /// A slot is another endpoint's by now: how lanes ended there says nothing of it.
+    pub(super) fn forget_bar(&mut self, endpoint: usize) {
+        if let Some(of) = self.endpoints.get_mut(endpoint) {
             (of.barred_until, of.bad_ends) = (None, 0);
         }
     }
@@ -429,7 +438,7 @@ mod tests {
         };
         assert!(ends(ANSWERS_OF_A_GOOD_LANE, LaneEnd::Closed));
         assert!(!ends(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed));
-        assert!(ends(0, LaneEnd::Idle));
+        assert!(ends(0, LaneEnd::Idle) && ends(0, LaneEnd::Left));
         assert!(!ends(1000, LaneEnd::Stalled));
     }
 

@@ -141,12 +141,16 @@ impl Upstream {
         settings: Settings,
     ) {
         self.settings.set(settings);
-        let closed = self.books.with(|ledger| {
+        let (was, is, closed) = self.books.with(|ledger| {
             let next = (balancing, endpoints, conns_max);
+            let was = ledger.hashes();
             let closed = ledger.renew(next, self.row as usize, self.rt.now());
             self.times_answers.set(ledger.times_answers());
-            closed
+            (was, ledger.hashes(), closed)
         });
+        let slots = was.iter().zip(&is).enumerate();
+        let others = slots.filter(|(_, (was, is))| was != is);
+        others.for_each(|(slot, _)| self.lanes.borrow_mut().forget_bar(slot));
         self.close_all(closed);
     }
 
@@ -481,7 +485,8 @@ impl Upstream {
             idle_max: settings.idle_conns_max,
             open_total: u32::MAX, // A worker counts what idles, and looks at all its upstreams.
         };
-        let deadline = life.ends_at.min(self.rt.now() + settings.idle_timeout);
+        // One that came from a sibling has idled there.
+        let deadline = life.ends_at.min(life.idle_since + settings.idle_timeout);
         let idle = match &self.books {
             Books::Own(_) => Idle::Parked(conn.park(tag(self.id, endpoint), deadline), life),
             Books::Shared(_) => match conn.release() {

@@ -2,6 +2,7 @@
 
 use crate::Engine;
 use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, signal, spawn};
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -244,4 +245,29 @@ pub(crate) fn the_totals_are_one_write(engine: Engine) {
         assert!(said.ends_with('\n'), "{said}");
     }
     assert!(program.wait().unwrap().success());
+}
+
+/// Each of these signals is answered by a line that nobody reads.
+pub(crate) fn a_program_goes_on_when_the_reader_of_its_log_has_left(engine: Engine) {
+    let backend = Backend::new();
+    let flags = format!(
+        "--listen 127.0.0.1:0 --backend {} {}",
+        backend.addr,
+        engine.flag()
+    );
+    let mut program = spawn(&flags);
+    let log = BufReader::new(program.stderr.take().unwrap());
+    let addr = log
+        .lines()
+        .find_map(|line| line.unwrap().strip_prefix("listening on ")?.parse().ok())
+        .unwrap();
+    let mut client = Peer::connect(addr);
+    for name in ["HUP", "USR1"] {
+        signal(program.id(), name);
+        client.send(GET);
+        let _upstream = backend.answers(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+        assert_eq!(client.response().body, b"hi");
+    }
+    signal(program.id(), "TERM");
+    assert_eq!(program.wait().unwrap().code(), Some(0));
 }

@@ -157,7 +157,7 @@ pub(crate) fn readiness_fails_before_the_drain_begins(engine: Engine) {
 
 pub(crate) fn operators_can_ask_until_a_drain_has_ended(engine: Engine) {
     let backend = Backend::new();
-    let flags = "--admin 127.0.0.1:0 --ready-lead 50ms --drain-timeout 20s";
+    let flags = "--admin 127.0.0.1:0 --ready-lead 50ms --drain-timeout 20s --close-spread 0";
     let mut proxy = Proxy::before(engine, &backend, flags);
     let mut client = proxy.asked(GET);
     let (mut upstream, _heard) = backend.request();

@@ -309,6 +309,42 @@ pub(crate) fn a_tunnel_stays_with_the_old_process_until_it_ends(engine: Engine) 
     line.end();
 }
 
+/// Each client is told at its own moment, and all of these have theirs in hours.
+pub(crate) fn clients_keep_their_connections_until_their_part_of_the_spread(engine: Engine) {
+    let backend = Backend::new();
+    let flags = format!(
+        "--workers 1 --drain-timeout 24h --close-spread 12h --backend {}",
+        backend.addr
+    );
+    let mut line = Line::start(engine, &flags);
+    let mut first = line.proxy.asked(GET);
+    let mut upstream = backend.answers(OK);
+    assert_eq!(first.response().field("Connection"), None);
+    let mut ask = |client: &mut Peer| {
+        client.send(GET);
+        upstream.request();
+        upstream.send(OK);
+        let answer = client.response();
+        assert_eq!(answer.body, b"hi");
+        answer.field("Connection").is_none()
+    };
+    let mut clients = vec![first];
+    for _ in 1..4 {
+        let mut client = line.proxy.client();
+        assert!(ask(&mut client));
+        clients.push(client);
+    }
+    line.upgrade();
+    for _ in 0..3 {
+        // The connection to the backend is as before, too.
+        assert!(clients.iter_mut().all(&mut ask));
+    }
+    drop(clients);
+    line.proxy.says("hp-proxy: done");
+    assert_eq!(line.proxy.status().code(), Some(0));
+    line.end();
+}
+
 /// A client that was there before is served on the same connection.
 fn is_as_before(client: &mut Peer, backend: &Backend, line: &Line) {
     client.send(GET);

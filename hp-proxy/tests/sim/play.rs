@@ -12,7 +12,7 @@ use super::ledger::{Ledger, Outcome};
 use super::process::{Process, RUNTIME};
 use super::reload::{Reloads, lead};
 use super::scene::{
-    Backends, DRAIN_SETTLES, LIMITS, PATIENCE, Scene, content_bytes_max, draw_options,
+    Backends, DRAIN_SETTLES, LIMITS, PATIENCE, Scene, close_spread, content_bytes_max, draw_options,
 };
 use super::shares;
 use super::slow_start;
@@ -78,6 +78,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     let mut upgrades = Upgrades::of(seed);
     if upgrades.are_any() {
         scene.hand_over(upgrades.chance());
+        scene.close_spread = close_spread(seed);
     }
     let profile = scene.network.profile(upgrades.chance());
     let world = World::new(seed, &profile);
@@ -535,6 +536,7 @@ fn plan(
                 Duration::from_secs(1)
             },
             drain: scene.drain_timeout,
+            close_spread: scene.close_spread,
             ..Timeouts::default()
         },
         limits: ProxyLimits {

@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     pub(crate) hands_over: bool,
     /// How long a process that drains waits for what is in flight.
     pub(crate) drain_timeout: Duration,
+    /// How long a process that was replaced takes to tell its clients.
+    pub(crate) close_spread: Duration,
 }
 
 /// How kernels and links treat everybody.
@@ -129,6 +131,7 @@ impl Scene {
             backends,
             hands_over: false,
             drain_timeout: PATIENCE * 4, // Longer than a silent tunnel: nothing is cut.
+            close_spread: Duration::ZERO,
         }
     }
 
@@ -162,6 +165,12 @@ impl Scene {
         });
         host
     }
+}
+
+/// All at once, for longer than most clients are there, or as long as where nobody says anything. Not drawn: other choices stay as
+/// they were.
+pub(crate) fn close_spread(seed: u64) -> Duration {
+    Duration::from_secs([0, 10, 1, 1, 1][usize::try_from(seed % 5).expect("below 5")])
 }
 
 /// What can be sent in a bearable number of pieces.

@@ -10,6 +10,14 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnName(Key);
 
+impl ConnName {
+    /// The connection's place among those of its runtime. None has the same at the same time; one that comes after it may.
+    #[must_use]
+    pub fn place(self) -> u32 {
+        self.0.index
+    }
+}
+
 impl Conn {
     /// A name for the connection.
     #[must_use]

@@ -124,6 +124,7 @@ impl Resolver<'_> {
     fn timeouts(&mut self) -> Timeouts {
         let default = Timeouts::default();
         let until_continue = self.once("continue_timeout", Section::time);
+        let drain = self.time("drain_timeout", default.drain);
         Timeouts {
             head: self.time("head_timeout", default.head),
             body: self.time("body_timeout", default.body),
@@ -138,10 +139,25 @@ impl Resolver<'_> {
             queue: self.time("queue_timeout", default.queue),
             upstream_idle: self.time("upstream_idle_timeout", default.upstream_idle),
             tunnel: self.time("tunnel_timeout", default.tunnel),
-            drain: self.time("drain_timeout", default.drain),
+            drain,
+            close_spread: self.close_spread(drain),
             ready_lead: self.time("ready_lead", default.ready_lead),
             upgrade: self.time("upgrade_timeout", default.upgrade),
         }
+    }
+
+    /// Within the drain: longer, and clients would be cut that were not told.
+    fn close_spread(&mut self, drain: Duration) -> Duration {
+        let written = self.once("close_spread", Section::time);
+        let spread = written.unwrap_or_else(|| Timeouts::close_spread_within(drain));
+        if spread > Timeouts::close_spread_max(drain) {
+            let place = self.place("close_spread");
+            let reason = format!(
+                "{spread:?} is more than half of drain_timeout, {drain:?}: who is told last would be cut; lower it, or raise that"
+            );
+            self.report.error(&place, reason);
+        }
+        spread
     }
 
     fn limits(&mut self) -> Limits {

@@ -55,11 +55,14 @@ pub(super) struct Lane {
 enum Hold {
     Here(Lease),
     Lent,
-    /// Whoever had it is done; `None`: it is no more.
-    Back(Option<(Lease, Vec<u8>)>),
+    /// Whoever had it is done.
+    Back(Back),
     /// It was given up.
     Gone,
 }
+
+/// What comes back from an exchange: the connection, with what has come behind its answer, or how it ended.
+type Back = Result<(Lease, Vec<u8>), LaneEnd>;
 
 /// The beginning of an answer of which more has to come.
 #[derive(Debug, Default)]
@@ -78,7 +81,7 @@ enum Event {
     Ended,
     /// The first has waited for long, or nobody waits.
     Late,
-    Back(Option<(Lease, Vec<u8>)>),
+    Back(Back),
 }
 
 /// Whether a lane goes on.
@@ -164,8 +167,8 @@ impl Lane {
         queue.push_back(key);
     }
 
-    /// The connection comes back from the exchange that it was lent to, with what has come behind its answer, or it does not.
-    pub(super) fn take_back(&self, back: Option<(Lease, Vec<u8>)>) {
+    /// The connection comes back from the exchange that it was lent to, or it does not.
+    pub(super) fn take_back(&self, back: Back) {
         self.upstream.leave_lane(self.place());
         self.hold.replace(Hold::Back(back));
         self.wake();
@@ -236,7 +239,10 @@ impl Lane {
                     Ok(Rx::Eof) | Err(_) => Event::Ended,
                 }),
                 Hold::Lent => Poll::Pending,
-                Hold::Back(back) => Poll::Ready(Event::Back(back.take())),
+                Hold::Back(back) => {
+                    let back = std::mem::replace(back, Err(LaneEnd::Closed));
+                    Poll::Ready(Event::Back(back))
+                }
                 Hold::Gone => Poll::Ready(Event::Ended),
             }
         })
@@ -401,10 +407,11 @@ impl Lane {
         };
         let since = {
             let waiting = local.lanes().waiting().borrow();
-            match waiting.get(key) {
-                Some(one) if !one.is_abandoned() => one.since,
-                Some(_) | None => return Flow::End, // Nobody takes it, and nobody knows where it ends.
-            }
+            let one = waiting.get(key).filter(|one| !one.is_abandoned());
+            one.map(|one| one.since)
+        };
+        let Some(since) = since else {
+            return self.abandon(local, key);
         };
         let Some(lane) = self.myself(local) else {
             return Flow::End; // Never: the table has it until it ends.
@@ -430,17 +437,37 @@ impl Lane {
         Flow::On
     }
 
+    /// Nobody takes the answer to the first, and nobody knows where it ends.
+    #[cold]
+    fn abandon(&self, local: &Local, key: Key) -> Flow {
+        self.pop_first();
+        self.leave(local);
+        local.lanes().settle(key, Outcome::Again); // It has left: its place is free now.
+        let end = self.judged(LaneEnd::Left);
+        self.ending.set(self.ending.get().or(Some(end)));
+        Flow::End
+    }
+
+    /// How the lane ends with its first: where others are sent again for it, the endpoint gets the next one after a while, whoever is to blame.
+    fn judged(&self, end: LaneEnd) -> LaneEnd {
+        let has_others = !self.queue.borrow().is_empty();
+        if has_others { LaneEnd::Closed } else { end }
+    }
+
     fn myself(&self, local: &Local) -> Option<Rc<Self>> {
         let lanes = local.lanes().lanes().borrow();
         lanes.get(self.place().key).map(Rc::clone)
     }
 
     /// The connection is back from an exchange.
-    fn resume(&self, local: &Rc<Local>, back: Option<(Lease, Vec<u8>)>) -> Flow {
-        let Some((lease, bytes)) = back else {
-            self.hold.replace(Hold::Gone);
-            self.stop(local, LaneEnd::Closed);
-            return Flow::End;
+    fn resume(&self, local: &Rc<Local>, back: Back) -> Flow {
+        let (lease, bytes) = match back {
+            Ok(back) => back,
+            Err(end) => {
+                self.hold.replace(Hold::Gone);
+                self.stop(local, self.judged(end));
+                return Flow::End;
+            }
         };
         self.hold.replace(Hold::Here(lease));
         self.answers.set(self.answers.get().saturating_add(1));
@@ -470,7 +497,7 @@ impl Lane {
             let row = local.row();
             match end {
                 LaneEnd::Stalled => row.multiplexed_moved.add(1),
-                LaneEnd::Idle | LaneEnd::Closed => row.retries.add(1),
+                LaneEnd::Idle | LaneEnd::Left | LaneEnd::Closed => row.retries.add(1),
             }
             local.lanes().settle(key, Outcome::Again);
         }

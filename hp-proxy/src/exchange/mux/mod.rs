@@ -113,7 +113,7 @@ pub(super) fn spare(worker: &Generation, request: &Request) {
 pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Lease, Version)) {
     let is_lane = version == Version::Http11
         && may_share(request)
-        && !worker.is_draining()
+        && !worker.tells_all()
         && lease.upstream().wants_lane(lease.endpoint());
     if is_lane {
         Lane::begin(worker.local(), lease);
@@ -182,7 +182,12 @@ async fn deliver(
             worker.row().retries.add(1);
             return None;
         }
-        Err(failure) => return Some(Err(failure)),
+        Err(failure) => {
+            if failure == Failure::ClientGone {
+                giving.leave();
+            }
+            return Some(Err(failure));
+        }
     };
     if is_followed && !begun.facts.keep_alive && !is_whole(&begun.facts, &reader) {
         out.clear(); // Nothing of it has gone to the client.
@@ -205,11 +210,16 @@ async fn deliver(
         response_end: End::of_answer(delivered, &begun),
         is_tunnel: false,
         has_surplus: false, // What follows is for those who wait; where nobody does, the lane looks.
-        is_draining: worker.is_draining(),
+        is_draining: worker.tells_all(),
     };
     match reusable(&facts) {
         Reuse::Yes => giving.give_back(lease, reader),
-        Reuse::No(_why) => drop(lease),
+        Reuse::No(_why) => {
+            drop(lease);
+            if delivered == Delivered::ClientGone {
+                giving.leave();
+            }
+        }
     }
     Some(Ok(after(
         (client, request),

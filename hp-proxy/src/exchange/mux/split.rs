@@ -155,7 +155,7 @@ impl Lane {
         let worker = &one.generation;
         let facts = &one.request.facts;
         let delivery = Delivery::of(facts.version, head.facts.framing);
-        let keep = facts.keep_alive && worker.keeps_clients();
+        let keep = facts.keep_alive && worker.keeps_client(one.client);
         let origin = Origin {
             worker,
             client: one.client,

@@ -6,6 +6,7 @@ use crate::exchange::Client;
 use crate::exchange::error::Failure;
 use crate::exchange::request::Request;
 use crate::shared::Generation;
+use crate::upstream::mux::LaneEnd;
 use crate::upstream::{Lease, Upstream};
 use hp_core::base::slab::{Key, Slab};
 use hp_core::http::message::Reader;
@@ -231,7 +232,14 @@ impl Giving {
     /// Gives the connection back, with what has come behind the answer.
     pub(super) fn give_back(mut self, lease: Lease, reader: Reader) {
         if let Some(lane) = self.0.take() {
-            lane.take_back(Some((lease, reader.bytes().to_vec())));
+            lane.take_back(Ok((lease, reader.bytes().to_vec())));
+        }
+    }
+
+    /// Gives none back: the client left within the answer, and what is still to come of that is nobody's.
+    pub(super) fn leave(mut self) {
+        if let Some(lane) = self.0.take() {
+            lane.take_back(Err(LaneEnd::Left));
         }
     }
 }
@@ -239,7 +247,7 @@ impl Giving {
 impl Drop for Giving {
     fn drop(&mut self) {
         if let Some(lane) = self.0.take() {
-            lane.take_back(None);
+            lane.take_back(Err(LaneEnd::Closed));
         }
     }
 }

@@ -70,6 +70,23 @@ impl Io {
         }
     }
 
+    /// Gives parked connections an earlier deadline, as `until` says by place and tag.
+    pub(crate) fn hasten_parked(&mut self, mut until: impl FnMut(u32, u64) -> Option<Instant>) {
+        for key in self.conns.keys() {
+            let Some(slot) = self.conns.get(key) else {
+                continue;
+            };
+            let Phase::Parked { tag } = slot.phase else {
+                continue;
+            };
+            let deadline = slot.deadline;
+            let earlier = until(key.index, tag).filter(|until| *until < deadline);
+            if earlier.is_some() {
+                self.set_deadline(key, earlier);
+            }
+        }
+    }
+
     /// The next parked connection that came back.
     pub(crate) fn poll_unparked(&mut self, cx: &Context<'_>) -> Poll<ParkEvent> {
         while let Some(event) = self.park_events.pop_front() {

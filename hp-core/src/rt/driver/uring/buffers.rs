@@ -8,7 +8,7 @@ use crate::rt::buf::{Group, Lent, Pool};
 use crate::rt::driver::sim::Provided;
 use crate::sys::ring::BufferRing;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::rc::Rc;
 
 /// A queue of buffers in the kernel, and those kept back.
@@ -137,7 +137,11 @@ fn give_up(id: u16) -> ! {
     if cfg!(feature = "sim") {
         panic!("the ring named buffer {id}, which it cannot have");
     }
-    eprintln!("io_uring named buffer {id}, which it cannot have; aborting");
+    let line = format!("io_uring named buffer {id}, which it cannot have; aborting\n");
+    match io::stderr().write_all(line.as_bytes()) {
+        Ok(()) => (),
+        Err(_unheard) => (), // A panic instead would be caught, and the run would go on.
+    }
     std::process::abort()
 }
 
