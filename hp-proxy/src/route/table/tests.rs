@@ -476,13 +476,13 @@ fn beginning_lines() -> impl Strategy<Value = String> {
     let host = prop::sample::select(vec!["-", "a.t", "*.t", "*.a.t"]);
     let kind = prop::sample::select(vec!["", "=", "~^"]);
     let path = prop::sample::select(BEGINNINGS.to_vec());
-    let any = prop::sample::select(vec!["- -", "a.t -", "*.t -"]);
-    let is_any = prop::bool::weighted(1.0 / 7.0);
-    (host, kind, path, any, is_any).prop_map(|(host, kind, path, any, is_any)| {
+    let is_any = prop::bool::weighted(0.15);
+    (host, kind, path, is_any).prop_map(|(host, kind, path, is_any)| {
         if is_any {
-            return any.to_owned();
+            format!("{host} -")
+        } else {
+            format!("{host} {kind}{path}")
         }
-        format!("{host} {kind}{path}")
     })
 }
 
