@@ -229,7 +229,7 @@ fn measure(
     };
     let mut findings = Vec::new();
     for workload in &workloads {
-        let rounds = visits::run(&session, workload, |line| say(format_args!("{line}")));
+        let rounds = visits::run(&session, workload, |line| say(line));
         let rounds = rounds.map_err(|reason| format!("{}: {reason}", workload.name))?;
         let has_rate = workload.rows.iter().any(|row| row.load.rate.is_some());
         findings.extend(rounds::judge(&workload.name, has_rate, &rounds));

@@ -1,8 +1,10 @@
 //! Results go to stdout; what is said beside them to stderr ([`hp_core::obs::notice`]).
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
+
+use hp_core::obs::notice::write_unless_left;
 
 use crate::error::Error;
 
@@ -11,16 +13,8 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Write`], as where a disk is full.
 pub(crate) fn show(text: impl Display) -> Result<(), Error> {
-    let text = text.to_string();
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: PathBuf::from("stdout"),
-            cause,
-        }),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    write_unless_left(io::stdout(), &text.to_string()).map_err(|cause| Error::Write {
+        path: PathBuf::from("stdout"),
+        cause,
+    })
 }

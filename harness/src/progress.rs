@@ -94,16 +94,15 @@ impl Watcher for Progress {
                 line_of(record)
             ));
         } else if !record.counts() {
-            self.bar
-                .suspend(|| say(format_args!("{}", line_of(record))));
+            self.bar.suspend(|| say(line_of(record)));
         }
     }
 
     fn say(&mut self, line: &str) {
         if self.is_terminal {
-            self.bar.suspend(|| say(format_args!("{line}")));
+            self.bar.suspend(|| say(line));
         } else {
-            say(format_args!("{line}"));
+            say(line);
         }
     }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use hp_core::obs::notice::write_unless_left;
 use hp_core::sys::signal::Signal;
 
 use crate::Run;
@@ -280,13 +281,10 @@ pub fn write_file(file: &Path, text: &str, flag: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// A line for the user.
-pub fn write(mut to: impl Write, text: &str) -> Result<(), String> {
-    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!(
-            "cannot write the report: {error}; make room or name another place"
-        )),
-        Ok(()) | Err(_) => Ok(()),
-    }
+pub fn write(to: impl Write, text: &str) -> Result<(), String> {
+    write_unless_left(to, text).map_err(|error| {
+        format!("cannot write the report: {error}; make room or name another place")
+    })
 }
 
 /// Could not start, or not tell.

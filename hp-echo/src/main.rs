@@ -1,20 +1,19 @@
 //! The program: words in, exit status out.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
-use hp_core::obs::notice::say;
+use hp_core::obs::notice::{say, write_unless_left};
 use hp_echo::cli::{self, Stop};
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
         Ok(options) => options,
         Err(Stop::Asked(text)) => {
-            match io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => (),
-                Err(_unheard) => (), // Who asked has left.
-            }
-            return ExitCode::SUCCESS;
+            return match write_unless_left(io::stdout(), &text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(1, &format!("cannot write to stdout: {error}")),
+            };
         }
         Err(Stop::Misuse(line)) => return fail(2, &line),
     };

@@ -266,10 +266,7 @@ impl Refusal {
                 ExitCode::FAILURE
             }
             Self::Config(report) => {
-                report
-                    .errors()
-                    .iter()
-                    .for_each(|error| say(format_args!("{error}")));
+                report.errors().iter().for_each(say);
                 ExitCode::FAILURE
             }
         }

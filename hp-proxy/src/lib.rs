@@ -33,9 +33,9 @@ pub mod upstream;
 pub mod worker;
 
 use cli::Command;
-use hp_core::obs::notice::say;
+use hp_core::obs::notice::{say, write_unless_left};
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 /// Runs the program that a command line asks for. Exit codes: 0 done, 1 failed, 2 misuse.
@@ -63,9 +63,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Results go to stdout; a reader that has left needs no more of them.
 fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+    match write_unless_left(io::stdout(), text) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("hp-proxy: cannot write to stdout: {error}"));
             ExitCode::FAILURE

@@ -10,7 +10,7 @@ pub(super) fn spread(rounds: &[u32]) -> Vec<usize> {
         let halves = (0..u64::from(count)).map(|round| 2 * round + 1);
         points.extend(halves.map(|half| (half, u64::from(count), place)));
     }
-    points.sort_by_key(|&(_half, _count, place)| place);
+    // Stable: those of one point stay in the order of their workloads.
     points.sort_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)));
     points.into_iter().map(|(.., place)| place).collect()
 }

@@ -351,10 +351,10 @@ pub const MULTIPLEX: mux::Bounds = mux::Bounds {
 /// How long a connection of an upstream that says nothing else is used.
 pub const CONN_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// What the only route and its upstream are called.
 /// The longest spread of a drain that nobody asked for: long enough that a hundred handshakes are a few at a time, and no longer than
 /// idle connections are kept in any case.
 const CLOSE_SPREAD: Duration = Duration::from_secs(1);
+/// What the only route and its upstream are called.
 const NAME: &str = "backend";
 
 impl Listener {

@@ -139,29 +139,18 @@ mod tests {
     use super::*;
     use crate::counters::Rows;
     use crate::upstream::balance::Balancing;
-    use crate::upstream::{Borrow, Identity, Settings, life};
+    use crate::upstream::{Identity, Settings};
     use hp_core::rt::{Engine, Rt, RtOptions};
     use std::net::SocketAddr;
     use std::time::Duration;
 
     const SETTINGS: Settings = Settings {
-        idle_conns_max: 1,
-        queue_len_max: 1,
-        connect_timeout: Duration::from_secs(3),
-        idle_timeout: Duration::from_secs(60),
-        queue_timeout: Duration::from_secs(1),
-        bounds: life::Bounds {
-            age_max: None,
-            uses_max: 0,
-        },
-        shared_conns_total: u32::MAX,
-        prewarm: 0,
-        borrow: Borrow::Never,
         multiplex: Some(Bounds {
             depth_max: 32,
             lanes_max: 2,
             stall: Duration::from_millis(50),
         }),
+        ..Settings::OF_TESTS
     };
 
     fn identity(port: u16) -> [Identity; 1] {

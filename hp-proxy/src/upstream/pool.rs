@@ -68,6 +68,26 @@ pub struct Settings {
     pub multiplex: Option<mux::Bounds>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// One idle connection, one that waits, and nothing special.
+    pub(super) const OF_TESTS: Self = Self {
+        idle_conns_max: 1,
+        queue_len_max: 1,
+        connect_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(60),
+        queue_timeout: Duration::from_secs(1),
+        bounds: Bounds {
+            age_max: None,
+            uses_max: 0,
+        },
+        shared_conns_total: u32::MAX,
+        prewarm: 0,
+        borrow: Borrow::Never,
+        multiplex: None,
+    };
+}
+
 /// Why a request gets no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcquireError {

@@ -133,6 +133,7 @@ impl Names {
     pub(super) fn room(&self) -> usize {
         Arena::bytes_of(&self.slots) + Arena::bytes_of(&self.all)
     }
+
     fn near_text(&mut self, text: &str) -> NearText {
         let start = self.texts.len();
         NearText::new(text, |text| {

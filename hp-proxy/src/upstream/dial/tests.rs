@@ -2,14 +2,13 @@
 
 use crate::counters::Rows;
 use crate::upstream::balance::Balancing;
-use crate::upstream::{AcquireError, Aim, Borrow, Bounds, Identity, Lease, Settings, Upstream};
+use crate::upstream::{AcquireError, Aim, Identity, Lease, Settings, Upstream};
 use hp_core::rt::net::{Address, Socket};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
 use hp_core::rt::{Rt, RtOptions};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// How far others are from us.
 const V6: &str = "2001:db8::1";
@@ -71,27 +70,11 @@ fn identity(ways: &[&str]) -> [Identity; 1] {
     [Identity::new("web:80", Address::Tcp(ways[0])).with_others(&ways[1..])]
 }
 
-const SETTINGS: Settings = Settings {
-    idle_conns_max: 1,
-    queue_len_max: 1,
-    connect_timeout: Duration::from_secs(3),
-    idle_timeout: Duration::from_secs(60),
-    queue_timeout: Duration::from_secs(1),
-    bounds: Bounds {
-        age_max: None,
-        uses_max: 0,
-    },
-    shared_conns_total: u32::MAX,
-    prewarm: 0,
-    borrow: Borrow::Never,
-    multiplex: None,
-};
-
 fn upstream(rt: &Rt, ways: &[&str]) -> Rc<Upstream> {
     Upstream::own(
         rt,
         (&Balancing::even(1), &identity(ways), None),
-        (SETTINGS, 0),
+        (Settings::OF_TESTS, 0),
         (Rows::new(1, 0), 0),
     )
 }
@@ -158,7 +141,12 @@ fn what_idles_goes_with_a_way_and_stays_when_one_comes() {
         upstream.acquire(Aim::default()).await.unwrap().put_back();
         told.borrow_mut().push(upstream.open_conns());
         for ways in [&[V4, V6, "2001:db8::2"][..], &[V4, "2001:db8::2"][..]] {
-            upstream.renew(&Balancing::even(1), &identity(ways), None, SETTINGS);
+            upstream.renew(
+                &Balancing::even(1),
+                &identity(ways),
+                None,
+                Settings::OF_TESTS,
+            );
             told.borrow_mut().push(upstream.open_conns());
         }
     });
