@@ -23,7 +23,6 @@ seconds.
 
 import argparse
 import json
-import math
 import os
 import random
 import re
@@ -33,9 +32,9 @@ import subprocess
 import sys
 import threading
 
-from process import BOUND_S, Failed, Server, bounded, pinned, seats, stolen_ticks
+from process import BOUND_S, Failed, Server, bounded, end_all_when_asked, pinned, seats, stolen_ticks
+from ratio import paired
 
-RESAMPLES = 10_000
 UNITS_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 
@@ -101,15 +100,6 @@ def generators(options, addr):
     return commands
 
 
-def interval(logs, chance):
-    """Median of paired log ratios with its 95 % bootstrap interval, as ratios."""
-    medians = sorted(
-        statistics.median(chance.choices(logs, k=len(logs))) for _ in range(RESAMPLES)
-    )
-    low, high = medians[RESAMPLES * 25 // 1000], medians[RESAMPLES * 975 // 1000 - 1]
-    return tuple(math.exp(log) for log in (statistics.median(logs), low, high))
-
-
 def cost(options, addr, chance):
     commands = generators(options, addr)
     taken = {name: [] for name in commands}
@@ -122,8 +112,7 @@ def cost(options, addr, chance):
             taken[name].append((cpu_us / requests, user_us / requests, requests / options.seconds))
     rows = []
     for name, rounds in taken.items():
-        logs = [math.log(mine[0] / wrk[0]) for mine, wrk in zip(rounds, taken["wrk"])]
-        ratio, low, high = interval(logs, chance)
+        ratio, low, high = paired(((wrk[0], mine[0]) for mine, wrk in zip(rounds, taken["wrk"])), chance)
         cpu, user, rate = (statistics.median(column) for column in zip(*rounds))
         rows.append({
             "generator": name, "ratio": ratio, "low": low, "high": high, "cpu_us": cpu, "user_us": user, "rps": rate,
@@ -247,6 +236,7 @@ def words():
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--wrk2", metavar="PATH")
     options = parser.parse_args()
+    end_all_when_asked()
     bounded(parser, options, {"--rounds": 50, "--seconds": 60, "--conns": 10_000, "--rate": 1_000_000})
     options.server_cpu, options.client_cpu = seats(parser, "one for the generator alone, one for hp-echo")
     options.hp_bench = os.path.join(options.bin_dir, "hp-bench")

@@ -26,6 +26,8 @@ import sys
 import tempfile
 import threading
 
+from process import end_all_when_asked
+
 WAIT = 10.0  # Seconds that any one wait may take.
 
 
@@ -556,6 +558,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the mutations (default %(default)s)")
     parser.add_argument("-v", "--verbose", action="store_true", help="name the cases that differ")
     options = parser.parse_args()
+    end_all_when_asked()
     options.node = shutil.which("node")
     for program in ["hp-proxy", "hp-echo"]:
         if not os.access(options.bin_dir / program, os.X_OK):

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from process import BOUND_S, Failed, Server, end, pss_bytes
+from process import BOUND_S, Failed, Server, end, end_all_when_asked, pss_bytes
 
 CLIENT_MEMORY_MAX = 64 << 20
 DESCRIPTORS_SPARE = 500
@@ -135,6 +135,7 @@ def main():
     parser.add_argument("--lead", type=int, default=25, help="seconds for opening the connections")
     parser.add_argument("--seconds", type=int, default=5, help="length of the load")
     options = parser.parse_args()
+    end_all_when_asked()
     if options.connections < 1 or options.lead < 1 or options.seconds < 1:
         parser.error("--connections, --lead and --seconds are at least 1")
     if options.lead + options.seconds > WHOLE_MAX_S:

@@ -14,7 +14,6 @@ with a 95 % bootstrap interval. Exit 0; 1 when something failed; 2 misuse. Measu
 
 import argparse
 import json
-import math
 import os
 import random
 import shlex
@@ -24,10 +23,10 @@ import subprocess
 import sys
 import tempfile
 
-from process import Failed, SilentServer, cpu_seconds, free_port
+from process import Failed, SilentServer, cpu_seconds, end_all_when_asked, free_port
+from ratio import paired
 
 BODY = "Hello, world!"
-BOOTSTRAPS = 2000
 NGINX = """worker_processes 1; daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
@@ -80,14 +79,6 @@ def measure(options, name, server):
     return spent / answered * 1e6
 
 
-def ratio_of(figures, reference, chance):
-    """The geometric mean of paired ratios, and the ends of its interval."""
-    logs = [math.log(one / other) for one, other in zip(figures, reference)]
-    draws = sorted(statistics.fmean(chance.choices(logs, k=len(logs))) for _ in range(BOOTSTRAPS))
-    ends = draws[int(0.025 * BOOTSTRAPS)], draws[int(0.975 * BOOTSTRAPS) - 1]
-    return [math.exp(value) for value in (statistics.fmean(logs), *ends)]
-
-
 def run(options):
     chance = random.Random(options.seed)
     started = []
@@ -107,7 +98,7 @@ def run(options):
     report = {"connections": options.connections, "rounds": options.rounds, "base": base, "servers": {}}
     print(f"{options.connections} connections, {options.rounds} rounds of {options.seconds} s, relative to {base}")
     for name, values in figures.items():
-        ratio, low, high = ratio_of(values, figures[base], chance)
+        ratio, low, high = paired(zip(figures[base], values), chance, statistics.fmean)
         report["servers"][name] = {"us": values, "median_us": statistics.median(values), "ratio": [ratio, low, high]}
         print(f"{name:16} {statistics.median(values):8.2f} us   {ratio:6.3f}  [{low:.3f}, {high:.3f}]")
     if options.json:
@@ -129,6 +120,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    end_all_when_asked()
     if options.connections < 1 or options.rounds < 1 or not 0.1 <= options.seconds <= 60:
         parser.error("--connections and --rounds are at least 1, --seconds 0.1 to 60")
     if any("=" not in other or "{port}" not in other for other in options.other):

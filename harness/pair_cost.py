@@ -14,7 +14,6 @@ Exit 0; 1 where a program failed or had errors; 2 misuse, or where there are few
 
 import argparse
 import json
-import math
 import os
 import random
 import shlex
@@ -23,9 +22,9 @@ import subprocess
 import sys
 import tempfile
 
-from process import BOUND_S, Failed, Server, bounded, cpu_seconds, pinned, seats
+from process import BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
+from ratio import paired, trimmed_mean
 
-RESAMPLES = 10_000
 WINDOW_MS, WARMUP_MS = 1000, 200
 
 
@@ -79,12 +78,6 @@ def cost(before, after, report):
     return (after - before) * 1e6 / (answers * (WINDOW_MS + WARMUP_MS) / WINDOW_MS)
 
 
-def trimmed_mean(values):
-    """Without a fifth at either end."""
-    cut = len(values) // 5
-    return statistics.fmean(sorted(values)[cut:len(values) - cut])
-
-
 def words():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
@@ -96,6 +89,7 @@ def words():
     parser.add_argument("--turn-ms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    end_all_when_asked()
     bounded(parser, options, {"--rounds": 200, "--conns": 5000, "--turn-ms": WINDOW_MS // 2})
     options.server_cpu, options.client_cpu = seats(parser, "one for the servers, one for hp-bench and the backends")
     options.bin = lambda name: os.path.join(options.bin_dir, name)
@@ -113,9 +107,7 @@ def main():
     except (Failed, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
         print(f"pair_cost.py: {error}", file=sys.stderr)
         return 1
-    logs = [math.log(subject / reference) for reference, subject in pairs]
-    means = sorted(trimmed_mean(chance.choices(logs, k=len(logs))) for _ in range(RESAMPLES))
-    ratio, low, high = (math.exp(log) for log in (trimmed_mean(logs), means[RESAMPLES * 25 // 1000], means[RESAMPLES * 975 // 1000 - 1]))
+    ratio, low, high = paired(pairs, chance, trimmed_mean)
     reference, subject = (statistics.median(column) for column in zip(*pairs))
     print(f"{ratio:.3f} of the reference [{low:.3f}, {high:.3f}]   {reference:.2f} and {subject:.2f} us/request   {options.rounds} rounds")
     return 0

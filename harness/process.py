@@ -1,8 +1,10 @@
 """Programs that the scripts beside this file start: until they listen, what they take, and how they end."""
 
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -74,6 +76,11 @@ class SilentServer:
         end(self.process)
 
 
+def end_all_when_asked():
+    """SIGTERM unwinds as Ctrl-C does, so that no program that was started is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def end(process):
     """Asks a child to end, and ends it where it does not. By its handle, so it is never another process with its number."""
     if process.poll() is None:
@@ -126,8 +133,8 @@ def cpu_seconds(pid):
     return total / 1e9
 
 
-def stolen_ticks(cpu):
-    """How long a virtual CPU was not ours, in ticks since the start (proc(5), /proc/stat)."""
+def stolen_ticks(cpu=""):
+    """How long a virtual CPU, or all of them, were not ours, in ticks since the start (proc(5), /proc/stat)."""
     with open("/proc/stat", encoding="ascii") as file:
         for line in file:
             if line.startswith(f"cpu{cpu} "):

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-from process import BOUND_S, Failed, Server
+from process import BOUND_S, Failed, Server, end_all_when_asked
 
 RATIO_MAX = 2.0
 HEAD = b"GET / HTTP/1.1\r\nHost: slow.example\r\nX-Slow: " + b"x" * 4096
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=12)
     parser.add_argument("--connections", type=int, default=50)
     options = parser.parse_args()
+    end_all_when_asked()
     if not (1 <= options.slow <= 20_000 and 1 <= options.rounds <= 50 and 1 <= options.seconds <= 60):
         parser.error("--slow takes 1 to 20000, --rounds 1 to 50, --seconds 1 to 60")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

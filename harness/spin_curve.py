@@ -13,7 +13,6 @@ rounds x (number of spins + 2) x (seconds + 1 s).
 
 import argparse
 import json
-import math
 import os
 import random
 import statistics
@@ -21,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 
-from client_cost import interval
-from process import BOUND_S, Failed, Server, bounded, cpu_seconds, pinned, seats
+from process import BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
+from ratio import paired
 
 
 def subjects(options, backend):
@@ -72,8 +71,8 @@ def measure(options, backend, chance):
                 taken[name].append(visit(options, commands[name], os.path.join(scratch, "report.json")))
     rows = []
     for name, rounds in taken.items():
-        logs = [math.log(mine["p50_us"] / relay["p50_us"]) for mine, relay in zip(rounds, taken["hp-relay"])]
-        ratio, low, high = interval(logs, chance)
+        pairs = ((relay["p50_us"], mine["p50_us"]) for mine, relay in zip(rounds, taken["hp-relay"]))
+        ratio, low, high = paired(pairs, chance)
         middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
         rows.append({"subject": name, "p50_ratio": ratio, "low": low, "high": high, **middle, "rounds": rounds})
         print(
@@ -96,6 +95,7 @@ def words():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    end_all_when_asked()
     bounded(parser, options, {"--rounds": 50, "--seconds": 60, "--conns": 1000})
     try:
         options.spins = [int(spin) for spin in options.spins.split(",")]
