@@ -191,7 +191,7 @@ fn verdict(workload: &Workload) -> String {
             workload.name, row.name, cell.subject
         ))
     });
-    said.unwrap_or_else(|| format!("{}: no figure of ours", workload.name))
+    said.unwrap_or_else(|| format!("{}{NO_FIGURE}", workload.name))
 }
 
 fn said(workload: &Workload, row: &Row, cell: &Cell, reference: &str) -> Option<String> {
@@ -240,24 +240,10 @@ fn render(mut entries: Vec<Entry>, mut runs: Vec<Run>) -> String {
         "# Results\n\nWritten by the harness; newest first. How to read them: [README.md](README.md).\n",
     );
     if !entries.is_empty() {
-        let head = [
-            ("started", Side::Left),
-            ("machine", Side::Left),
-            ("session", Side::Left),
-            ("plan", Side::Left),
-            ("CPU per request of ours, or what was asked", Side::Left),
-        ];
-        let lines = entries.into_iter().map(|entry| {
-            vec![
-                entry.started,
-                entry.machine,
-                format!("[{}]({}/{PAGE_FILE})", entry.commit, entry.folder),
-                entry.plan,
-                entry.verdicts.join("; "),
-            ]
-        });
-        out.push_str("\n## Sessions\n\n");
-        out.push_str(&table::render(&head, &lines.collect::<Vec<_>>()));
+        out.push_str("\n## Sessions\n\nCPU time per request of ours, or what was asked.\n");
+        entries
+            .iter()
+            .for_each(|entry| out.push_str(&section(entry)));
     }
     if !runs.is_empty() {
         let head = [
@@ -276,6 +262,31 @@ fn render(mut entries: Vec<Entry>, mut runs: Vec<Run>) -> String {
         out.push_str(&table::render(&head, &lines.collect::<Vec<_>>()));
     }
     out
+}
+
+/// A session under a heading of its own: a plan may ask dozens of questions.
+fn section(entry: &Entry) -> String {
+    let Entry {
+        started,
+        machine,
+        commit,
+        folder,
+        plan,
+        ..
+    } = entry;
+    let mut section =
+        format!("\n### {started}, {plan}: [{commit}]({folder}/{PAGE_FILE}) on {machine}\n\n");
+    let mut without = Vec::new();
+    for verdict in &entry.verdicts {
+        match verdict.strip_suffix(NO_FIGURE) {
+            Some(name) => without.push(name),
+            None => section.push_str(&format!("- {verdict}\n")),
+        }
+    }
+    if !without.is_empty() {
+        section.push_str(&format!("- no figure of ours: {}\n", without.join(", ")));
+    }
+    section
 }
 
 fn runs(out: &Path) -> Vec<Run> {
@@ -327,3 +338,37 @@ pub const LINES_FILE: &str = "index.ndjson";
 /// The facts of a run of the first layout.
 const MACHINE_FILE: &str = "machine.json";
 const CONNECTIONS_SHOWN: u32 = 100;
+const NO_FIGURE: &str = ": no figure of ours";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_without_a_figure_of_ours_are_one_line() {
+        let verdicts = [
+            "correct: no figure of ours",
+            "small c100: 1.1",
+            "stock: no figure of ours",
+        ];
+        let entry = Entry {
+            folder: "day/1000-abc".into(),
+            commit: "abc".into(),
+            verdicts: verdicts.map(String::from).into(),
+            ..Entry::default()
+        };
+        let section = section(&entry);
+        assert!(
+            section.contains("[abc](day/1000-abc/README.md)"),
+            "{section}"
+        );
+        let lines: Vec<&str> = section
+            .lines()
+            .filter(|line| line.starts_with("- "))
+            .collect();
+        assert_eq!(
+            lines,
+            ["- small c100: 1.1", "- no figure of ours: correct, stock"]
+        );
+    }
+}

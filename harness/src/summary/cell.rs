@@ -1,6 +1,6 @@
 //! Figures of one subject under one load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 use hp_bench::result::Document;
@@ -78,22 +78,27 @@ pub(crate) fn percentile_ns(record: &Record, name: &str) -> Option<f64> {
     Some(nanos as f64).filter(|nanos| *nanos > 0.0)
 }
 
-/// How many rounds have a flag of each rule, the first word of a flag.
+/// How many rounds have a flag of each rule, the first word of a flag. A reference in turns is visited more than once in a round.
 fn flags(counted: &[&Record]) -> BTreeMap<String, u32> {
-    let mut flags = BTreeMap::new();
+    let mut rounds: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     for record in counted {
-        let mut rules: Vec<&str> = record
+        for rule in record
             .flags
             .iter()
             .filter_map(|flag| flag.split_whitespace().next())
-            .collect();
-        rules.sort_unstable();
-        rules.dedup();
-        for rule in rules {
-            *flags.entry(rule.to_owned()).or_insert(0) += 1;
+        {
+            rounds.entry(rule).or_default().insert(record.round);
         }
     }
-    flags
+    rounds
+        .into_iter()
+        .map(|(rule, rounds)| {
+            (
+                rule.to_owned(),
+                u32::try_from(rounds.len()).unwrap_or(u32::MAX),
+            )
+        })
+        .collect()
 }
 
 /// The most frequent; of equally frequent ones the last in the order of [`Limit`], which claims less.

@@ -64,6 +64,17 @@ fn a_machine_that_changes_from_visit_to_visit_changes_no_ratio() {
     assert!(!ratio.unwrap().is_sure(), "{ratio:?}");
 }
 
+/// It was "of 18 rounds" in 111 of them.
+#[test]
+fn a_round_has_a_flag_once_however_often_the_reference_was_visited() {
+    let mut records = in_turns(&Made::default());
+    for record in of(&mut records, "c100", REFERENCE) {
+        record.flags.push("STEAL 3.1 %".into());
+    }
+    let summary = summary(&records);
+    assert_eq!(cell(&summary, "c100", REFERENCE).flags["STEAL"], 9);
+}
+
 #[test]
 fn the_reference_may_be_its_own_control() {
     let made = Made {
