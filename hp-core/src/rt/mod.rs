@@ -98,7 +98,7 @@ pub struct RtOptions {
     pub engine: Engine,
     /// Receive buffers of 4 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
     pub head_buffers: u16,
-    /// Receive buffers of 64 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
+    /// Receive buffers of 68 KiB to begin with, rounded up to a power of two; grows to 32 times that under load.
     pub bulk_buffers: u16,
     /// Buffers of 4 KiB, at most, that received bytes are copied to which nobody takes, while more than half of the buffers
     /// above are held: 128 at a time, none to begin with. 0: they stay where they are.

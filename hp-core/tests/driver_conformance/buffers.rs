@@ -195,7 +195,7 @@ pub(crate) fn an_end_that_waited_for_a_buffer_takes_no_ones_place(engine: Engine
 /// in every turn, for nothing.
 pub(crate) fn waiting_for_a_buffer_costs_no_turns(engine: Engine) {
     const LEN: usize = 16 * 1024 * 1024;
-    const LARGE: usize = 64 * 1024;
+    const LARGE: usize = 68 * 1024;
     check(&scarce(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
         let said = vec![0; LEN];

@@ -20,7 +20,7 @@ use std::rc::Rc;
 pub(crate) enum Group {
     /// 4 KiB: heads and small messages. Few, because a ring touches them all in turn.
     Head,
-    /// 64 KiB: bodies that keep filling small ones.
+    /// 68 KiB: bodies that keep filling small ones.
     Bulk,
 }
 
@@ -387,7 +387,8 @@ fn rounded(len: u16) -> u16 {
 }
 
 const HEAD_BYTES: u32 = 4 << 10;
-const BULK_BYTES: u32 = 64 << 10;
+/// Content of 64 KiB and its head come in one receive, and leave in one send.
+const BULK_BYTES: u32 = 68 << 10;
 const GROWTH_MAX: u16 = 32;
 const ASIDE_PER_CHUNK: u16 = 128;
 const RING_ENTRIES_MAX: u16 = 32_768;

@@ -75,7 +75,7 @@ pub(crate) struct ConnSlot {
     pub(crate) peer: Peer,
     pub(crate) readiness: Readiness,
     pub(crate) kernel: Kernel,
-    /// Full buffers received in a row; enough of them earn the large ones.
+    /// Full buffers received in a row; enough of them earn the large ones, and then it is how many receives more may be small.
     pub(crate) full_reads: u8,
     /// Something written in this turn waits in the outbox.
     pub(crate) has_letter: bool,
@@ -216,18 +216,14 @@ impl ConnSlot {
         !self.readiness.readable && self.rx_end.is_none()
     }
 
-    /// Whether the peer keeps filling small buffers.
+    /// Whether the peer kept filling small buffers, and has not sent little for some receives since.
     pub(crate) fn is_bulk(&self) -> bool {
         self.full_reads >= FULL_READS_FOR_BULK
     }
 
     /// Takes note of how full a receive was.
     pub(crate) fn note_read(&mut self, bytes: usize, capacity: usize) {
-        if bytes == capacity {
-            self.full_reads = self.full_reads.saturating_add(1);
-        } else if !self.is_bulk() || bytes * 2 < capacity {
-            self.full_reads = 0;
-        }
+        self.full_reads = full_reads_after(self.full_reads, bytes, capacity);
     }
 
     /// The receive's row in `docs/lifecycle/operation.md`.
@@ -522,3 +518,71 @@ pub(crate) const SLOT_LINES: usize = size_of::<ConnSlot>().div_ceil(64);
 /// Segments that one send names at most.
 pub(crate) const FRONT_MAX: usize = 16;
 const FULL_READS_FOR_BULK: u8 = 4;
+/// A long answer ends with a receive that is nearly empty, and the next one may begin with another: neither says that what follows is short.
+const SMALL_READS_IN_BULK_MAX: u8 = 2;
+
+/// The next value of [`ConnSlot::full_reads`]. Less than a quarter of a large buffer is what the small ones that earn it hold together.
+fn full_reads_after(full_reads: u8, bytes: usize, capacity: usize) -> u8 {
+    const KEPT: u8 = FULL_READS_FOR_BULK + SMALL_READS_IN_BULK_MAX;
+    let is_bulk = full_reads >= FULL_READS_FOR_BULK;
+    match full_reads {
+        _ if is_bulk && bytes * 4 >= capacity => KEPT,
+        FULL_READS_FOR_BULK => 0,
+        _ if is_bulk => full_reads - 1,
+        _ if bytes < capacity => 0,
+        earned if earned + 1 == FULL_READS_FOR_BULK => KEPT,
+        earned => earned + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: usize = 4 * 1024;
+    const LARGE: usize = 68 * 1024;
+
+    /// What a connection counts after answers of a length, each read in the buffers that it has earned.
+    fn after_answers(mut full_reads: u8, bytes: usize, answers: u32) -> u8 {
+        for _ in 0..answers {
+            let mut left = bytes;
+            while left > 0 {
+                let is_bulk = full_reads >= FULL_READS_FOR_BULK;
+                let capacity = if is_bulk { LARGE } else { SMALL };
+                let read = left.min(capacity);
+                full_reads = full_reads_after(full_reads, read, capacity);
+                left -= read;
+            }
+        }
+        full_reads
+    }
+
+    #[test]
+    fn a_connection_of_long_answers_is_read_in_large_buffers_from_the_second_on() {
+        for bytes in [LARGE + 80, LARGE, 2 * LARGE + 1, 40_000, 20_000] {
+            for answers in 1..5 {
+                let full_reads = after_answers(0, bytes, answers);
+                assert!(
+                    full_reads >= FULL_READS_FOR_BULK,
+                    "{bytes} bytes, {answers} answers"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_of_short_answers_is_read_in_small_buffers() {
+        for bytes in [1, 80, SMALL - 1, SMALL + 1, 3 * SMALL + 1] {
+            assert!(
+                after_answers(0, bytes, 9) < FULL_READS_FOR_BULK,
+                "{bytes} bytes"
+            );
+            // Soon so again after a long one.
+            let was_bulk = after_answers(0, 3 * LARGE, 1);
+            assert!(
+                after_answers(was_bulk, bytes, 4) < FULL_READS_FOR_BULK,
+                "{bytes} bytes"
+            );
+        }
+    }
+}

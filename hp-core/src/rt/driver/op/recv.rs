@@ -205,14 +205,14 @@ impl Io {
     }
 
     /// A readiness engine's receive on behalf of whoever waits, before that task runs: many receives in a row find the
-    /// kernel's code in the cache.
+    /// kernel's code in the cache. Large buffers in a row would only drive each other out of it before they are sent.
     #[inline]
     pub(in crate::rt::driver) fn receive_ahead(&mut self, key: Key) {
         let Some(slot) = self.conns.get(key) else {
             return;
         };
         let is_parked = matches!(slot.phase, Phase::Parked { .. });
-        let is_awaited = slot.rx_waker.is_some() || is_parked;
+        let is_awaited = is_parked || (slot.rx_waker.is_some() && !slot.is_bulk());
         if is_awaited && !slot.is_spliced && !slot.has_news() && !slot.kernel.starved {
             if self.discards.end_wait(key) && !is_parked {
                 return; // Whoever waits wants no bytes: they are left for it to drop.
