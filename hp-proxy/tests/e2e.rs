@@ -104,6 +104,7 @@ macro_rules! stamp {
                     the_first_endpoint_with_room_is_asked;
                 changes:
                     endpoints_come_and_go_while_requests_are_in_flight,
+                    a_change_outlives_a_reload_that_was_asked_for_before_it,
                     a_drained_endpoint_keeps_the_clients_that_are_bound_to_it,
                     an_endpoint_that_is_out_finishes_what_it_has,
                     nobody_in_service_is_503_at_once,
