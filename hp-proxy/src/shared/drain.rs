@@ -19,7 +19,7 @@ impl Worker {
         }
         enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
         self.is_draining.set(true);
-        let generation = Rc::clone(&self.generation.borrow());
+        let generation = self.current(); // A thread may not have looked since the last reload.
         let Some(mut departure) = self.departure_from(self.rt.now(), &generation) else {
             generation.tell_all();
             return self.close_idle();
