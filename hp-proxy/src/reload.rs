@@ -185,8 +185,14 @@ impl Running {
         }
     }
 
-    /// Begins to read the file again, or does so once what is being made has been.
+    /// Somebody wants the file to be read again.
     fn reload(&mut self, wanted: Wanted) {
+        self.overlay.expect_reload();
+        self.read(wanted);
+    }
+
+    /// Begins to read the file again, or does so once what is being made has been.
+    fn read(&mut self, wanted: Wanted) {
         if let Some(making) = &mut self.making {
             match &mut making.again {
                 Some(again) => again.join(wanted),
@@ -229,7 +235,7 @@ impl Running {
         };
         self.tell(making.wanted, &answer);
         if let Some(again) = making.again {
-            self.reload(again);
+            self.read(again);
         }
         self.making.is_none()
     }

@@ -104,6 +104,7 @@ macro_rules! stamp {
                     the_first_endpoint_with_room_is_asked;
                 changes:
                     endpoints_come_and_go_while_requests_are_in_flight,
+                    a_change_outlives_a_reload_that_was_asked_for_before_it,
                     a_drained_endpoint_keeps_the_clients_that_are_bound_to_it,
                     an_endpoint_that_is_out_finishes_what_it_has,
                     nobody_in_service_is_503_at_once,
@@ -235,6 +236,7 @@ macro_rules! stamp {
                     an_upstream_that_goes_finishes_what_is_in_flight,
                     an_endpoint_that_goes_is_asked_nothing_and_the_others_keep_their_connections,
                     a_setting_that_changes_keeps_idle_connections,
+                    a_client_that_idles_leaves_by_the_newest_times,
                     listeners_come_and_go,
                     a_listener_that_cannot_be_bound_changes_nothing,
                     a_tunnel_of_a_route_that_stays_lives_through_twenty_reloads,

@@ -418,7 +418,11 @@ impl AskingOn {
 
 async fn ask(conn: &Conn, keeps: bool) -> Result<String, String> {
     let connection = if keeps { "" } else { "Connection: close\r\n" };
-    let request = format!("GET / HTTP/1.1\r\nHost: sim\r\n{connection}\r\n");
+    ask_for(conn, "/", connection).await
+}
+
+async fn ask_for(conn: &Conn, path: &str, fields: &str) -> Result<String, String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: sim\r\n{fields}\r\n");
     conn.set_deadline(Some(conn.rt().now() + PATIENCE));
     conn.write(request.as_bytes())
         .map_err(|error| error.to_string())?;
@@ -439,10 +443,18 @@ async fn answer_all(conn: Conn) {
     while let Ok(Rx::Data(bytes)) = conn.recv().await {
         held.extend_from_slice(&bytes);
         if held.ends_with(b"\r\n\r\n") {
+            let is_long = held.starts_with(b"GET /long ");
             held.clear();
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-            if conn.write(answer).is_err() || conn.flush().await.is_err() {
+            let (now, later) = answer.split_at(answer.len() - usize::from(is_long));
+            if conn.write(now).is_err() || conn.flush().await.is_err() {
                 return;
+            }
+            if is_long {
+                conn.rt().sleep(LONG).await;
+                if conn.write(later).is_err() || conn.flush().await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -475,5 +487,7 @@ fn runtime(host: &Host, face: Face) -> Rt {
 const LISTENER: ListenerId = ListenerId(0);
 const OWN: &str = "the address is the host's";
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// Between the first bytes of an answer that is long and its end.
+const LONG: Duration = Duration::from_secs(4);
 /// As many as an unoptimised build plays in seconds; `HP_HANDOVER_SEEDS=1000` plays more.
 const SEEDS: u64 = 60;

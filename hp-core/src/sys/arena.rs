@@ -11,6 +11,7 @@ use super::memory::Pages;
 use crate::base::sync::Arc;
 use std::fmt::{self, Debug, Formatter};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -26,7 +27,7 @@ pub struct Arena {
 pub struct Kept<T> {
     start: NonNull<T>,
     len: usize,
-    /// What `start` points into; none where the slice is empty.
+    /// What `start` points into; none where the slice takes no room.
     memory: Option<Arc<Memory>>,
     values: PhantomData<T>,
 }
@@ -39,7 +40,7 @@ enum Memory {
     Pages(Pages),
 }
 
-/// A cache line.
+/// A cache line. A value that lies there may leave bytes between its parts without one of their own.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Line(
@@ -47,7 +48,7 @@ struct Line(
         dead_code,
         reason = "its size and its place matter; it is written as what lies there"
     )]
-    [u8; LINE_BYTES],
+    [MaybeUninit<u8>; LINE_BYTES],
 );
 
 impl Arena {
@@ -80,7 +81,10 @@ impl Arena {
         const { assert!(align_of::<T>() <= LINE_BYTES) };
         let bytes = Self::bytes_of(values);
         if bytes == 0 {
-            return Kept::default();
+            return Kept {
+                len: values.len(), // Of values that take no room there may be some.
+                ..Kept::default()
+            };
         }
         if self.memory.len() - self.filled < bytes {
             return Self::with_room(bytes).keep(values);
@@ -103,7 +107,7 @@ impl Arena {
 
 impl Memory {
     fn on_heap(bytes: usize) -> Self {
-        let mut lines = vec![Line([0; LINE_BYTES]); bytes.div_ceil(LINE_BYTES)];
+        let mut lines = vec![Line([MaybeUninit::new(0); LINE_BYTES]); bytes.div_ceil(LINE_BYTES)];
         let start = NonNull::from(lines.as_mut_slice()).cast();
         Self::Heap(lines, start)
     }
@@ -237,6 +241,25 @@ mod tests {
     fn an_empty_slice_needs_no_memory() {
         let kept: Kept<u64> = Vec::new().into();
         assert!(kept.is_empty() && kept.memory.is_none());
+    }
+
+    #[test]
+    fn a_slice_of_values_without_a_byte_keeps_its_length() {
+        let kept = Arena::with_room(0).keep(&[(); 5]);
+        assert_eq!(kept.len(), 5);
+    }
+
+    /// A value may have bytes between its parts that hold nothing; reading those is undefined.
+    #[test]
+    fn an_arena_is_shown_without_a_look_at_what_lies_there() {
+        let mut arena = Arena::with_room(1);
+        let kept = arena.keep(&[(7_u8, 7_u32)]);
+        assert_eq!(kept[0], (7, 7));
+        let text = format!("{arena:?}");
+        assert!(
+            text.contains("MaybeUninit") && !text.contains("7,"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -202,7 +202,14 @@ pub struct Overlay {
     /// By upstream and endpoint.
     endpoints: BTreeMap<(String, String), Changed>,
     /// By route: whether it is closed.
-    routes: BTreeMap<String, (bool, Hold)>,
+    routes: BTreeMap<String, (bool, Held)>,
+}
+
+/// How long a change holds, and whether the reload was asked for that it may hold until.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    hold: Hold,
+    is_due: bool,
 }
 
 /// What is changed of one endpoint.
@@ -211,7 +218,7 @@ struct Changed {
     presence: Presence,
     weight: Option<u32>,
     standing: Option<Standing>,
-    hold: Hold,
+    held: Held,
 }
 
 /// Whether an endpoint is there.
@@ -257,18 +264,27 @@ impl Overlay {
     pub fn keep_all(&mut self) {
         self.endpoints
             .values_mut()
-            .for_each(|changed| changed.hold = Hold::Kept);
+            .for_each(|changed| changed.held.hold = Hold::Kept);
         self.routes
             .values_mut()
-            .for_each(|(_, hold)| *hold = Hold::Kept);
+            .for_each(|(_, held)| held.hold = Hold::Kept);
     }
 
-    /// The file was read again: what holds no longer goes. Gives a line for each change that was to be kept and has no place in the
+    /// A reload was asked for. What is changed from now on, while the file is read, is not for it to take away.
+    pub fn expect_reload(&mut self) {
+        let of_endpoints = self.endpoints.values_mut().map(|changed| &mut changed.held);
+        let of_routes = self.routes.values_mut().map(|(_, held)| held);
+        of_endpoints
+            .chain(of_routes)
+            .for_each(|held| held.is_due = true);
+    }
+
+    /// The file was read again, as was asked for: what has held until then goes. Gives a line for each change that was to be kept and has no place in the
     /// new file.
     pub fn reload(&mut self, file: &Plan) -> Vec<String> {
         let mut lines = Vec::new();
         self.endpoints.retain(|(upstream, endpoint), changed| {
-            if changed.hold == Hold::UntilReload {
+            if changed.held.goes() {
                 return false;
             }
             let named = file.upstreams.iter().find(|one| one.name == *upstream);
@@ -283,14 +299,14 @@ impl Overlay {
             }
             has_place
         });
-        self.routes.retain(|route, (_, hold)| {
+        self.routes.retain(|route, (_, held)| {
             let has_place = file.routes.iter().any(|one| one.name == *route);
-            if *hold == Hold::Kept && !has_place {
+            if !held.goes() && !has_place {
                 lines.push(format!(
                     "the file has no route {route} any more; its maintenance is dropped"
                 ));
             }
-            *hold == Hold::Kept && has_place
+            !held.goes() && has_place
         });
         self.drop_what_empties(file, &mut lines);
         lines
@@ -300,7 +316,7 @@ impl Overlay {
     #[must_use]
     pub fn hold_of(&self, upstream: &str, endpoint: &str) -> Option<Hold> {
         let key = (upstream.to_owned(), endpoint.to_owned());
-        self.endpoints.get(&key).map(|changed| changed.hold)
+        self.endpoints.get(&key).map(|changed| changed.held.hold)
     }
 
     /// Removals that would leave a new file's upstream without anybody do not hold.
@@ -393,7 +409,7 @@ impl Overlay {
         let changed = self.endpoints.entry(key).or_insert_with(of_file);
         changed.weight = weight.or(changed.weight);
         changed.standing = standing.or(changed.standing);
-        changed.hold = hold;
+        changed.held = Held::from(hold);
         self.refuse_weightless(file, upstream)
     }
 
@@ -406,7 +422,7 @@ impl Overlay {
         let named = file.routes.iter().find(|one| one.name == route);
         let named = named.ok_or_else(|| ChangeError::NoRoute(route.to_owned()))?;
         if is_closed {
-            self.routes.insert(route.to_owned(), (true, hold));
+            self.routes.insert(route.to_owned(), (true, hold.into()));
         } else if named.action == Action::Maintenance {
             return Err(ChangeError::ClosedByFile(route.to_owned()));
         } else {
@@ -441,13 +457,30 @@ impl Overlay {
     }
 }
 
+impl From<Hold> for Held {
+    /// Of a change that is made now.
+    fn from(hold: Hold) -> Self {
+        Self {
+            hold,
+            is_due: false,
+        }
+    }
+}
+
+impl Held {
+    /// Whether a reload takes it away.
+    fn goes(self) -> bool {
+        self.hold == Hold::UntilReload && self.is_due
+    }
+}
+
 impl Changed {
     fn new(presence: Presence, hold: Hold) -> Self {
         Self {
             presence,
             weight: None,
             standing: None,
-            hold,
+            held: hold.into(),
         }
     }
 
@@ -637,6 +670,7 @@ mod tests {
         overlay
             .change(&old, add("127.0.0.1:4"), Hold::UntilReload)
             .unwrap();
+        overlay.expect_reload();
         let new = file("[upstream.web]\nendpoints = [\"127.0.0.1:1\", \"127.0.0.1:5\"]\n");
         let lines = overlay.reload(&new);
         assert_eq!(
@@ -654,6 +688,33 @@ mod tests {
         assert_eq!(overlay.over(&new).routes[0].action, Action::Maintenance);
         assert_eq!(overlay.hold_of("web", "127.0.0.1:1"), Some(Hold::Kept));
         assert_eq!(overlay.hold_of("web", "127.0.0.1:2"), None);
+    }
+
+    #[test]
+    fn what_is_changed_while_the_file_is_read_holds_until_the_next_reload() {
+        let (file, mut overlay) = (two(), Overlay::default());
+        let change = |overlay: &mut Overlay, change: Change| {
+            overlay.change(&file, change, Hold::UntilReload).unwrap();
+        };
+        change(&mut overlay, add("127.0.0.1:3"));
+        change(&mut overlay, maintain("all", true));
+        overlay.expect_reload();
+        change(&mut overlay, add("127.0.0.1:4"));
+        change(&mut overlay, set("127.0.0.1:1", Some(9), None));
+        assert_eq!(overlay.reload(&file), Vec::<String>::new());
+        let names = |overlay: &Overlay| -> Vec<String> {
+            let all = shown(overlay, &file).into_iter();
+            all.map(|(name, ..)| name).collect()
+        };
+        assert_eq!(
+            names(&overlay),
+            ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:4"]
+        );
+        assert_eq!(shown(&overlay, &file)[0].1, 9);
+        assert_eq!(overlay.over(&file).routes[0].action, file.routes[0].action);
+        overlay.expect_reload();
+        assert_eq!(overlay.reload(&file), Vec::<String>::new());
+        assert_eq!(shown(&overlay, &file), shown(&Overlay::default(), &file));
     }
 
     #[test]
@@ -683,7 +744,9 @@ mod tests {
     fn changes_are_bounded() {
         let (file, mut overlay) = (two(), Overlay::default());
         for index in 0..CHANGES_MAX {
-            overlay.routes.insert(index.to_string(), (true, Hold::Kept));
+            overlay
+                .routes
+                .insert(index.to_string(), (true, Hold::Kept.into()));
         }
         let one_more = overlay.change(&file, add("127.0.0.1:3"), Hold::Kept);
         assert_eq!(one_more, Err(ChangeError::TooMany));

@@ -20,6 +20,8 @@ pub(super) struct Departure {
     spread: Duration,
     /// How long one that idles is kept after its moment: its next request may be on its way.
     idle_kept: Duration,
+    /// When nothing is kept any more, so that none is cut that idles: before the drain is over.
+    settled: Instant,
     /// This worker's number among so many: its connections are `worker`, `worker + workers`, and so on, so that those of all workers
     /// differ and are about the first that there are.
     worker: u32,
@@ -44,6 +46,7 @@ impl Departure {
                 .close_spread
                 .min(Timeouts::close_spread_max(timeouts.drain)),
             idle_kept: idle_kept.min(timeouts.drain / 3),
+            settled: begins + timeouts.drain * 5 / 6,
             worker,
             workers,
             met: 0,
@@ -83,6 +86,21 @@ impl Departure {
     /// From when on nothing idles.
     pub(super) fn all_closed_from(&self) -> Instant {
         self.all_told_from() + self.idle_kept
+    }
+
+    /// The same of one that has idled for so long now: its answer may have begun before its moment, told it that it lives on, and ended long after.
+    pub(super) fn closed_after(
+        &mut self,
+        place: u32,
+        (now, idled): (Instant, Duration),
+    ) -> Instant {
+        let left = self.kept_from(now).saturating_sub(idled);
+        self.closed_from(place).max(now + left)
+    }
+
+    /// How long one is kept that begins to idle now, whatever its moment was.
+    pub(super) fn kept_from(&self, now: Instant) -> Duration {
+        self.idle_kept.min(self.settled - now)
     }
 
     /// How many were met before the one at a place.
@@ -204,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_to_idle_after_its_moment_is_kept_from_then_on() {
+        let timeouts = timeouts(Duration::from_secs(30), Duration::from_secs(2));
+        let kept = Duration::from_secs(1);
+        let mut departure = Departure::of_worker(START, (&timeouts, kept), (0, 1));
+        let moment = departure.told_from(0);
+        let mut after = |now, idled| departure.closed_after(0, (now, idled));
+        let early = START + Duration::from_millis(1);
+        assert_eq!(after(early, Duration::ZERO), moment + kept);
+        let late = moment + kept * 2;
+        assert_eq!(after(late, Duration::ZERO), late + kept);
+        assert_eq!(after(late, kept), late, "it has idled already");
+    }
+
+    #[test]
     fn what_idles_is_closed_before_the_drain_is_over() {
         for millis in [0, 1, 100, 1_000, 3_000, 30_000] {
             let drain = Duration::from_millis(millis);
@@ -214,6 +246,10 @@ mod tests {
             for place in 0..100 {
                 assert!(departure.told_from(place) <= departure.all_told_from());
                 assert!(departure.closed_from(place) <= departure.all_closed_from());
+            }
+            for at in [drain / 2, drain * 4 / 5, drain, drain * 2] {
+                let until = START + at + departure.kept_from(START + at);
+                assert!(until <= START + (drain * 5 / 6).max(at));
             }
         }
     }

@@ -9,6 +9,7 @@ use hp_core::rt::plant::{Plant, is_planted};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 impl Worker {
     /// Tells every task that nothing new begins. Where clients have nowhere else to go, all are told at once, and what idles is closed;
@@ -19,7 +20,7 @@ impl Worker {
         }
         enter(Table::Drain, self.row_of_drain(), "SIGTERM or SIGINT");
         self.is_draining.set(true);
-        let generation = Rc::clone(&self.generation.borrow());
+        let generation = self.current(); // A thread may not have looked since the last reload.
         let Some(mut departure) = self.departure_from(self.rt.now(), &generation) else {
             generation.tell_all();
             return self.close_idle();
@@ -113,12 +114,30 @@ impl Local {
         departure.is_some_and(|departure| self.rt.now() < departure.told_from(client.place()))
     }
 
-    /// Until when an idle connection is parked that would be until then.
-    pub(super) fn parked_until(&self, client: ConnName, until: Instant) -> Instant {
+    /// Until when a connection is parked that has idled for so long, and would be until then.
+    pub(super) fn parked_until(
+        &self,
+        (client, idled): (ConnName, Duration),
+        until: Instant,
+    ) -> Instant {
         match self.departure.borrow_mut().as_mut() {
-            Some(departure) => until.min(departure.closed_from(client.place())),
+            Some(departure) => {
+                let idles = (self.rt.now(), idled);
+                until.min(departure.closed_after(client.place(), idles))
+            }
             None => until,
         }
+    }
+
+    /// How long a connection is kept that begins to idle when idle ones are closed: its answer has outlasted all others, and had told it that
+    /// it lives on.
+    #[cold]
+    pub(super) fn kept_after_all(&self) -> Duration {
+        let departure = self.departure.borrow();
+        let kept = departure.as_ref();
+        kept.map_or(Duration::ZERO, |departure| {
+            departure.kept_from(self.rt.now())
+        })
     }
 
     /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.

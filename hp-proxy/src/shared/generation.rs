@@ -234,14 +234,11 @@ impl Generation {
 
     /// Keeps an idle connection without a task.
     pub(crate) fn park(&self, conn: Conn, listener: ListenerId) {
-        let kept_for = self
-            .plan
-            .timeouts
-            .keepalive
-            .saturating_sub(self.idle_grace());
+        let idled = self.idle_grace();
+        let kept_for = self.plan.timeouts.keepalive.saturating_sub(idled);
         #[cfg(feature = "slow-down")]
         crate::slow_down::per_idle_conn();
-        let until = self.parked_until(conn.name(), self.rt().now() + kept_for);
+        let until = self.parked_until((conn.name(), idled), self.rt().now() + kept_for);
         conn.park(u64::from(listener.0), until);
     }
 
@@ -251,7 +248,7 @@ impl Generation {
         let has_thread = matches!(self.home(), Home::Thread(..));
         let keepalive = self.plan.timeouts.keepalive;
         match (self.closes_idle(), has_thread) {
-            (true, _) => Duration::ZERO,
+            (true, _) => keepalive.min(self.kept_after_all()),
             (false, true) => keepalive,
             (false, false) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
             (false, false) => keepalive.min(IDLE_GRACE),

@@ -104,6 +104,25 @@ pub(crate) fn endpoints_come_and_go_while_requests_are_in_flight(engine: Engine)
     );
 }
 
+/// While the file is read, which takes a while with so many routes, operators go on: what they change is of after the reload, which takes
+/// nothing of it away. The next reload does.
+pub(crate) fn a_change_outlives_a_reload_that_was_asked_for_before_it(engine: Engine) {
+    let backends = backends(2);
+    let route = |number| {
+        format!("[[route]]\nname = \"r{number}\"\npath = \"/r{number}/\"\nupstream = \"web\"\n")
+    };
+    let routes: String = (0..2000).map(route).collect();
+    let proxy = started(engine, &backends, 2, &routes);
+    let drain = json!({ "standing": "drain" });
+    proxy.signal("HUP");
+    done(&proxy, &endpoint("PATCH", &backends[0]), &drain);
+    proxy.says("hp-proxy: reloaded");
+    assert_eq!(shown(&proxy)[0].1, "drain");
+    proxy.signal("HUP");
+    proxy.says("hp-proxy: reloaded");
+    assert_eq!(shown(&proxy)[0].1, "active");
+}
+
 pub(crate) fn a_drained_endpoint_keeps_the_clients_that_are_bound_to_it(engine: Engine) {
     let backends = backends(3);
     let proxy = started(engine, &backends, 3, "sticky = {}");

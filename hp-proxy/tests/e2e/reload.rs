@@ -199,6 +199,29 @@ pub(crate) fn a_setting_that_changes_keeps_idle_connections(engine: Engine) {
     backend.has_nobody();
 }
 
+/// Who has asked nothing since the last reload leaves by the times of the newest plan, too: by those of its own it would have hours, and be cut.
+pub(crate) fn a_client_that_idles_leaves_by_the_newest_times(engine: Engine) {
+    let backend = Backend::new();
+    let mut site = Site::of_one_route(engine, &[&backend]);
+    let text = std::fs::read_to_string(&site.file).unwrap();
+    let reload = |times: &str| {
+        let text = format!("ready_lead = \"1ms\"\n{times}\n{text}");
+        std::fs::write(&site.file, text).unwrap();
+        site.proxy.signal("HUP");
+        site.proxy.says("hp-proxy: reloaded");
+    };
+    reload("drain_timeout = \"24h\"\nclose_spread = \"12h\"");
+    let mut client = site.proxy.client();
+    let _upstream = is_served(&mut client, &backend);
+    reload("drain_timeout = \"10s\"\nclose_spread = 0");
+    site.proxy.signal("TERM");
+    assert_eq!(client.rest(), (Vec::new(), false), "closed in order");
+    let (status, lines) = site.proxy.ends();
+    assert_eq!(status.code(), Some(0));
+    let is_cut = |line: &String| line.contains("did not finish");
+    assert!(!lines.iter().any(is_cut), "{lines:?}");
+}
+
 pub(crate) fn listeners_come_and_go(engine: Engine) {
     let backend = Backend::new();
     let site = Site::of_one_route(engine, &[&backend]);

@@ -1,6 +1,6 @@
 //! Clients of a process that was replaced leave over the whole spread, and not in one turn; whoever asks meanwhile is answered.
 
-use super::{LISTENER, Play, Setting, ask, runtime};
+use super::{LISTENER, LONG, PATIENCE, Play, Setting, ask, ask_for, runtime};
 use hp_core::rt::net::Rx;
 use hp_core::rt::sim::Face;
 use hp_core::rt::{Instant, Rt};
@@ -52,6 +52,50 @@ fn connections_to_backends_are_kept_while_clients_are() {
         assert!(before >= CLIENTS, "they ask at the same time");
         assert_eq!(after, before);
     }
+}
+
+/// Its answer began before its moment and ends when all that idles is closed: it was told that its connection lives on, and asks at once.
+#[test]
+fn who_was_told_nothing_asks_once_more_however_long_its_answer_takes() {
+    const { assert!(LONG.as_nanos() > SPREAD.as_nanos() + IDLE_KEPT.as_nanos()) };
+    for setting in settings(SPREAD) {
+        let play = Play::new(u64::from(setting.workers));
+        let mut process = play.start_as(None, setting);
+        let rt = runtime(&play.client, Face::Readiness);
+        play.clients_left.set(1);
+        let (asking, proxy) = (rt.clone(), SocketAddr::from((play.proxy.addr(), 80)));
+        let (lost, left) = (Rc::clone(&play.lost), Rc::clone(&play.clients_left));
+        let answered = Rc::clone(&play.answered);
+        rt.spawn(async move {
+            match ask_long_and_once_more(&asking, proxy).await {
+                Ok(()) => answered.set(2),
+                Err(why) => lost.borrow_mut().push(why),
+            }
+            left.set(0);
+        });
+        play.rts.borrow_mut().push(rt);
+        play.wait(&mut || process.rows.sum(|row| &row.requests) == 1);
+        process.rows.readiness().keep_idle(IDLE_KEPT);
+        process.tell_all(|| Message::HandOver(vec![LISTENER]));
+        process.sockets.clear();
+        play.wait(&mut || play.clients_left.get() == 0 && process.workers_left.get() == 0);
+        let lost = play.judge(&[process]);
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+}
+
+async fn ask_long_and_once_more(rt: &Rt, proxy: SocketAddr) -> Result<(), String> {
+    let conn = rt.connect(proxy, rt.now() + PATIENCE).await;
+    let conn = conn.map_err(|error| format!("connect: {error}"))?;
+    for (path, is_last) in [("/long", false), ("/", true)] {
+        let answer = ask_for(&conn, path, "").await;
+        let answer = answer.map_err(|error| format!("{path}: {error}"))?;
+        if answer.contains("Connection: close") != is_last {
+            return Err(format!("{path}: {answer}"));
+        }
+        rt.sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// What a client does.

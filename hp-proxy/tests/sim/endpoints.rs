@@ -252,6 +252,7 @@ impl Stage {
         if self.chance.one_in(4) {
             overlay.keep_all();
         }
+        overlay.expect_reload();
         let _dropped = overlay.reload(&file);
         let plan = overlay.over(&file);
         if serves_anybody(&plan, &self.backends) {
