@@ -174,12 +174,15 @@ impl Proxy {
 
     /// The next line of stderr that contains `part`.
     pub(crate) fn says(&self, part: &str) -> String {
+        let mut others = Vec::new();
         loop {
             let line = self.stderr.recv_timeout(BOUND);
-            let line = line.unwrap_or_else(|error| panic!("{error}: no line has {part:?}"));
+            let line = line
+                .unwrap_or_else(|error| panic!("{error}: no line has {part:?}, but {others:#?}"));
             if line.contains(part) {
                 return line;
             }
+            others.push(line);
         }
     }
 

@@ -75,7 +75,29 @@ impl Line {
     fn begin(&mut self) -> u32 {
         self.signal("USR2");
         let line = self.proxy.says("upgrading to process ");
-        let successor = Successor::told_by(&line);
+        self.begun(&line)
+    }
+
+    /// The same, with the first line of the new process, which may come before the old one has said that there is one.
+    fn begin_and_hear(&mut self) -> (u32, String) {
+        self.signal("USR2");
+        let (mut of_old, mut of_new) = (None, None);
+        loop {
+            let line = self.proxy.says(" process ");
+            if line.contains("upgrading to process ") {
+                of_old = Some(line);
+            } else if line.contains("taking over from process ") {
+                of_new = Some(line);
+            }
+            if let (Some(old), Some(new)) = (&of_old, &of_new) {
+                return (self.begun(old), new.clone());
+            }
+        }
+    }
+
+    /// Takes note of a new process that the old one tells of.
+    fn begun(&mut self, line: &str) -> u32 {
+        let successor = Successor::told_by(line);
         let process = successor.process;
         self.started.push(successor);
         process
@@ -238,8 +260,7 @@ pub(crate) fn fifty_clients_lose_nothing_in_five_upgrades(engine: Engine) {
     under_load(addr, 50, Keeps::Yes, |served| {
         for upgrade in 1..=5 {
             more(served, 200);
-            let process = line.begin();
-            let told = line.proxy.says("taking over from process");
+            let (process, told) = line.begin_and_hear();
             assert!(told.ends_with(&format!("upgrade {upgrade}")), "{told}");
             line.proxy.says("has taken over");
             line.process = process;
@@ -415,7 +436,7 @@ pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
 pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
     let backend = Backend::new();
     let flags = format!(
-        "--workers 2 --upgrade-timeout 300ms --backend {}",
+        "--workers 2 --upgrade-timeout 2s --backend {}",
         backend.addr
     );
     let mut line = Line::start(engine, &flags);

@@ -28,7 +28,13 @@ fn exchange(client: &mut Peer, upstream: &mut Peer) {
 pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engine) {
     limits::raise_open_files().unwrap();
     let backend = Backend::new();
-    let proxy = Proxy::start(engine, &format!("--workers 2 --backend {}", backend.addr));
+    let proxy = Proxy::start(
+        engine,
+        &format!(
+            "--workers 2 --response-timeout 10m --backend {}",
+            backend.addr
+        ),
+    );
     let mut upstreams = Vec::new();
     let mut clients: Vec<Peer> = Vec::new();
     for _ in 0..512 {
