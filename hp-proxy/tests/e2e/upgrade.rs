@@ -81,17 +81,18 @@ impl Line {
     /// The same, with the first line of the new process, which may come before the old one has said that there is one.
     fn begin_and_hear(&mut self) -> (u32, String) {
         self.signal("USR2");
-        let (mut of_old, mut of_new) = (None, None);
+        let mut said: Vec<String> = Vec::new();
+        let line_of = |said: &[String], part: &str| -> Option<String> {
+            said.iter().find(|line| line.contains(part)).cloned()
+        };
         loop {
-            let line = self.proxy.says(" process ");
-            if line.contains("upgrading to process ") {
-                of_old = Some(line);
-            } else if line.contains("taking over from process ") {
-                of_new = Some(line);
+            said.push(self.proxy.says(""));
+            let of_old = line_of(&said, "upgrading to process ");
+            let of_new = line_of(&said, "taking over from process ");
+            if let (Some(old), Some(new)) = (of_old, of_new) {
+                return (self.begun(&old), new);
             }
-            if let (Some(old), Some(new)) = (&of_old, &of_new) {
-                return (self.begun(old), new.clone());
-            }
+            assert!(line_of(&said, " failed: ").is_none(), "{said:#?}");
         }
     }
 
