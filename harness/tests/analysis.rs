@@ -824,6 +824,40 @@ fn the_readme_shows_the_newest_answers() {
     assert!(!text.contains("No session"), "{text}");
 }
 
+/// A look at everything in five rounds took the place of the tables that others are to repeat.
+#[test]
+fn a_newer_session_of_few_rounds_does_not_take_the_place_of_one_of_many() {
+    let place = tempfile::tempdir().unwrap();
+    let results = place.path().join("results");
+    fs::create_dir_all(&results).unwrap();
+    let of = |rounds| Made {
+        rounds,
+        ..Made::default()
+    };
+    let path = place.path().join("README.md");
+    let shown = || {
+        index::regenerate(&results).unwrap();
+        fs::write(&path, format!("{}\n{}\n", readme::BEGIN, readme::END)).unwrap();
+        readme::renewed(&path, &results).unwrap()
+    };
+    let small = |name| {
+        format!(
+            "**Small requests on kept connections** ([tables and plots](results/2026-11-22-2cpu-made-linux6.18/{name}/README.md)"
+        )
+    };
+    session(&results, "0900-0000009", &of(9));
+    let few = shown();
+    assert!(
+        few.contains(&small("0900-0000009")),
+        "few rounds are better than none: {few}"
+    );
+    session(&results, "1000-abc1234", &of(15));
+    let later = ("T10:00:00Z", "T11:00:00Z");
+    session_with(&results, "1100-def5678", &of(5), &[later]);
+    let text = shown();
+    assert!(text.contains(&small("1000-abc1234")), "{text}");
+}
+
 #[test]
 fn the_readme_shows_the_newest_whole_session_of_a_commit() {
     let place = tempfile::tempdir().unwrap();
