@@ -75,30 +75,7 @@ impl Line {
     fn begin(&mut self) -> u32 {
         self.signal("USR2");
         let line = self.proxy.says("upgrading to process ");
-        self.begun(&line)
-    }
-
-    /// The same, with the first line of the new process, which may come before the old one has said that there is one.
-    fn begin_and_hear(&mut self) -> (u32, String) {
-        self.signal("USR2");
-        let mut said: Vec<String> = Vec::new();
-        let line_of = |said: &[String], part: &str| -> Option<String> {
-            said.iter().find(|line| line.contains(part)).cloned()
-        };
-        loop {
-            said.push(self.proxy.says(""));
-            let of_old = line_of(&said, "upgrading to process ");
-            let of_new = line_of(&said, "taking over from process ");
-            if let (Some(old), Some(new)) = (of_old, of_new) {
-                return (self.begun(&old), new);
-            }
-            assert!(line_of(&said, " failed: ").is_none(), "{said:#?}");
-        }
-    }
-
-    /// Takes note of a new process that the old one tells of.
-    fn begun(&mut self, line: &str) -> u32 {
-        let successor = Successor::told_by(line);
+        let successor = Successor::told_by(&line);
         let process = successor.process;
         self.started.push(successor);
         process
@@ -261,7 +238,8 @@ pub(crate) fn fifty_clients_lose_nothing_in_five_upgrades(engine: Engine) {
     under_load(addr, 50, Keeps::Yes, |served| {
         for upgrade in 1..=5 {
             more(served, 200);
-            let (process, told) = line.begin_and_hear();
+            let process = line.begin();
+            let told = line.proxy.says("taking over from process");
             assert!(told.ends_with(&format!("upgrade {upgrade}")), "{told}");
             line.proxy.says("has taken over");
             line.process = process;
