@@ -189,6 +189,8 @@ clean: ## Remove what the build made; results stay
 
 # A server writes to its own pipe; a reader passes the lines on, notes `listening on`, and wakes the
 # script when the server is gone. Readers end when the pipe does, so no last line is lost.
+# Each server has a session of its own, so that Ctrl-C on a terminal reaches the script alone, which drains the proxy before
+# the backends go; the terminal's SIGINT and the script's SIGTERM would be two signals, and the second one cuts connections.
 define RUN_SCRIPT
 set -u
 dir=$$(mktemp -d) || exit 1
@@ -227,7 +229,7 @@ start() { # name, command: sets $$pid
     done < "$$dir/$$name"
     : > "$$dir/$$name.ended"
     kill -USR1 $$$$ 2>/dev/null ) &
-  "$$@" 2> "$$dir/$$name" &
+  setsid "$$@" 2> "$$dir/$$name" &
   pid=$$!
 }
 
