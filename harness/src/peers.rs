@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, error, fmt};
 
@@ -124,10 +124,12 @@ pub fn folders(path: Option<&OsStr>, bin_dir: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The first program of this name; none when no folder has it.
+/// The first program of this name, from the root; none when no folder has it.
 pub fn find(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    let paths = folders.iter().map(|folder| folder.join(program));
-    paths.into_iter().find(|path| path.is_file())
+    let mut paths = folders.iter().map(|folder| folder.join(program));
+    let found = paths.find(|path| path.is_file())?;
+    // A peer runs in a folder of its own, where a path from ours leads nowhere.
+    path::absolute(found).ok()
 }
 
 /// What a program says about its version: the first line that has a digit, of stdout, then of stderr, at most
@@ -335,5 +337,11 @@ mod tests {
             Some(early.join("hp-peer-pingora"))
         );
         assert_eq!(find("hp-peer-nobody", &folders), None);
+    }
+
+    #[test]
+    fn a_program_in_a_folder_named_from_here_is_found_from_the_root() {
+        let found = find("Cargo.toml", &["src/..".into()]).unwrap();
+        assert!(found.is_absolute(), "{}", found.display());
     }
 }
