@@ -69,6 +69,7 @@ macro_rules! stamp {
                     an_error_comes_after_all_data,
                     an_error_is_found_behind_data_that_came_before_the_receive,
                     the_end_stays_the_end_when_a_reset_follows,
+                    what_has_arrived_is_known_before_anything_is_received,
                     bytes_put_back_come_first,
                     readable_takes_nothing,
                     a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one,

@@ -246,6 +246,13 @@ impl Conn {
         self.rt.0.io.borrow().has_news(self.key)
     }
 
+    /// Bytes that have arrived and that nobody has received. Asks the kernel: for connections on which nothing was received yet, of
+    /// which a runtime is told with the next turn at best, and on a ring only after it has begun to receive.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.rt.0.io.borrow().arrived(self.key)
+    }
+
     /// Sends FIN and gives the connection up; what the socket did not take is dropped. The same as dropping it.
     pub fn close(self) {
         drop(self);

@@ -178,6 +178,18 @@ pub fn unacknowledged(fd: RawFd) -> usize {
     }
 }
 
+/// Bytes that have arrived and were not received; 0 where the socket cannot tell. Takes none of them, nor an error.
+#[must_use]
+pub fn arrived(fd: RawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD, which tcp(7) calls SIOCINQ, writes one int, which `bytes` is.
+    let answered = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) };
+    match check(answered) {
+        Ok(_) => usize::try_from(bytes).unwrap_or(0),
+        Err(_gone) => 0,
+    }
+}
+
 /// Receives into `buffer`; 0 is the end of the peer's data.
 ///
 /// # Errors

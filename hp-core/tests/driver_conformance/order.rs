@@ -1,7 +1,7 @@
 //! What is sent arrives once, whole and in order, whoever stops waiting for it.
 
 use crate::lab::{
-    Chance, PATIENCE, check, data, exactly, once, options, pair, seeds, tiny, within_turns,
+    Chance, PATIENCE, check, data, exactly, once, options, pair, seeds, tiny, until, within_turns,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Rx};
@@ -144,6 +144,28 @@ pub(crate) fn the_end_stays_the_end_when_a_reset_follows(engine: Engine) {
         let error = conn.send_now().unwrap_err();
         let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         assert!(kinds.contains(&error.kind()), "{error}");
+    });
+}
+
+pub(crate) fn what_has_arrived_is_known_before_anything_is_received(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        assert_eq!(conn.arrived(), 0);
+        peer.write_all(b"early").unwrap();
+        until(&rt, || conn.arrived() == 5).await;
+        assert_eq!(exactly(&conn, 2).await, b"ea");
+        assert_eq!(conn.arrived(), 3, "they were put back");
+        assert_eq!(exactly(&conn, 3).await, b"rly");
+        assert_eq!(conn.arrived(), 0);
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        assert_eq!(conn.arrived(), 0, "an end is no byte");
+        // Whoever asks does not take the failure away from whoever receives.
+        let (conn, peer) = pair(&rt).await;
+        peer::reset(peer);
+        assert_eq!(conn.arrived(), 0);
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 

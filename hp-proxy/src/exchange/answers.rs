@@ -140,12 +140,13 @@ const CHUNKS: [ChunkError; 7] = [
     ChunkError::TrailerInvalid,
     ChunkError::TrailersTooLarge,
 ];
-const ACQUIRES: [AcquireError; 6] = [
+const ACQUIRES: [AcquireError; 7] = [
     AcquireError::QueueTimeout,
     AcquireError::QueueFull,
     AcquireError::NoEndpoint,
     AcquireError::Refused,
     AcquireError::ConnectTimeout,
+    AcquireError::SpokeFirst,
     AcquireError::OutOfResources,
 ];
 

@@ -124,6 +124,11 @@ fn told(error: AcquireError) -> (u16, &'static str, &'static str) {
             "connection_timeout",
             "no backend accepted the connection in time",
         ),
+        AcquireError::SpokeFirst => (
+            502,
+            "http_protocol_error",
+            "the backend spoke before it was asked",
+        ),
         AcquireError::OutOfResources => (
             503,
             "proxy_internal_error",

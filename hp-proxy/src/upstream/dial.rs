@@ -201,7 +201,7 @@ impl Upstream {
 }
 
 /// Whether a connection attempt failed for want of something on our side, so that no other endpoint would do better.
-pub(super) fn is_ours(error: &io::Error) -> bool {
+fn is_ours(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     matches!(
         errno,

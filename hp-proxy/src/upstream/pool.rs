@@ -4,7 +4,7 @@
 
 use super::balance::Balancing;
 use super::books::{Books, SharedLedger};
-use super::dial::{Dialled, classify, is_ours};
+use super::dial::{Dialled, classify};
 use super::endpoint::{Identity, Idle};
 use super::lease::{Lease, Opening};
 use super::ledger::{Keep, Ledger, Taken};
@@ -101,6 +101,8 @@ pub enum AcquireError {
     Refused,
     /// No backend could be connected to; the last one did not answer in time.
     ConnectTimeout,
+    /// Every backend that could be connected to said something before it was asked.
+    SpokeFirst,
     /// This process is out of descriptors, ports or memory.
     OutOfResources,
 }
@@ -408,25 +410,27 @@ impl Upstream {
         let mut opening = first;
         let mut tried = Vec::new();
         loop {
-            let error = match self.dial(opening.endpoint, wish).await {
+            let failed = match self.dial(opening.endpoint, wish).await {
+                // What is there already is no answer, though it would be taken for one. RFC 9112 §9.2.
+                Ok(Dialled::Connected(conn, _)) if conn.arrived() > 0 => AcquireError::SpokeFirst,
                 Ok(Dialled::Connected(conn, took)) => {
                     row.upstream_connects.add(1);
                     return Ok(opening.into_lease(conn, took));
                 }
                 Ok(Dialled::Stalled) => return Err(Missed::Stalled(opening)),
-                Err(error) => error,
+                Err(error) => classify(&error),
             };
             enter(Table::Exchange, "Connecting", "backend leaves or fails");
             row.upstream_connect_errors.add(1);
-            if is_ours(&error) {
-                return Err(Missed::Failed(classify(&error)));
+            if failed == AcquireError::OutOfResources {
+                return Err(Missed::Failed(failed)); // No other endpoint would do better.
             }
             tried.push(opening.endpoint);
             match self.take_instead(&mut tried, wish.instead) {
                 Found::Kept(lease) => return Ok(lease),
                 Found::Room(next) => opening = next,
                 Found::Nothing => {
-                    let (failed, now) = (classify(&error), self.rt.now());
+                    let now = self.rt.now();
                     let waits = self
                         .books
                         .with(|ledger| ledger.wait_instead_of(&tried, now));

@@ -136,6 +136,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::arrived`].
+    pub(crate) fn arrived(&self, fd: RawFd) -> usize {
+        match self {
+            Self::Real => socket::arrived(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.arrived(fd),
+        }
+    }
+
     /// See [`socket::unacknowledged`].
     pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
         match self {

@@ -138,6 +138,14 @@ impl Io {
         }
     }
 
+    /// Bytes that have arrived, here and in the kernel. What a ring has received since the turn began is not known yet.
+    pub(crate) fn arrived(&self, key: Key) -> usize {
+        let Some(slot) = self.conns.get(key) else {
+            return 0;
+        };
+        slot.rx.len() + self.kernel.arrived(slot.fd)
+    }
+
     /// Puts bytes back before what has arrived since.
     pub(crate) fn unread(&mut self, key: Key, lent: Lent) {
         if let (Some(slot), false) = (self.conns.get_mut(key), lent.is_empty()) {

@@ -172,6 +172,13 @@ impl Fabric {
         socket.is_some_and(|socket| socket.mask().can_read())
     }
 
+    pub(super) fn arrived_len(&mut self, host: HostId, fd: i32) -> usize {
+        self.charge();
+        let key = self.at(host, fd);
+        let conn = key.ok().and_then(|key| self.conn_mut(key));
+        conn.map_or(0, |conn| conn.inbox.len())
+    }
+
     pub(super) fn unacknowledged(&mut self, host: HostId, fd: i32) -> usize {
         self.charge();
         let key = self.at(host, fd);

@@ -146,6 +146,10 @@ impl SimKernel {
         self.lock_for_call().is_readable(self.host, fd)
     }
 
+    pub(crate) fn arrived(&self, fd: RawFd) -> usize {
+        self.lock_for_call().arrived_len(self.host, fd)
+    }
+
     pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
         self.lock_for_call().unacknowledged(self.host, fd)
     }
