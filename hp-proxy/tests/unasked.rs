@@ -25,6 +25,7 @@ facts! {
     a_request_whose_backend_speaks_first_is_sent_to_another_one,
     what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it,
     a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again,
+    a_request_that_is_lost_with_its_connection_has_no_answer_there,
 }
 
 /// The first words on a fresh connection were taken for the answer to its first request, and the true answer to that one for the answer to
@@ -86,13 +87,26 @@ fn what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it(face: Fac
 /// The kernels have all of the first request, of which the backend reads the head only, so that there is no room for the second one on
 /// that connection. What came there then was the answer to it.
 fn a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again(face: Face) {
-    let lab = Lab::new(1, face, &[Manners::StopsReading], "");
+    // Its method does not allow that it is executed twice.
+    check_second(face, Manners::StopsReading, "POST");
+}
+
+/// The same with a backend that leaves when it has spoken: what was lost with the connection counted as sent.
+fn a_request_that_is_lost_with_its_connection_has_no_answer_there(face: Face) {
+    check_second(face, Manners::StopsReadingAndLeaves, "GET");
+}
+
+fn check_second(face: Face, manners: Manners, method: &str) {
+    let lab = Lab::new(1, face, &[manners], "");
     let content = "x".repeat(2 * NARROW_BYTES);
     let length = content.len();
     let first = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-    // Its method does not allow that it is executed twice.
-    let second = "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
-    lab.talk(&[(&first, None), (&content, Some("/a")), (second, Some("/b"))]);
+    let second = format!("{method} /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    lab.talk(&[
+        (&first, None),
+        (&content, Some("/a")),
+        (&second, Some("/b")),
+    ]);
     lab.run_to_end();
     for (target, said) in &*lab.answers.borrow() {
         let is_answer = said.starts_with("HTTP/1.1 200 ") && said.ends_with(target);
@@ -112,11 +126,13 @@ enum Manners {
     ReadsLater,
     /// Takes little. On its first connection it reads one head, answers, and says something by itself after a while.
     StopsReading,
+    /// The same, and resets that connection at once.
+    StopsReadingAndLeaves,
 }
 
 impl Manners {
     fn is_narrow(self) -> bool {
-        matches!(self, Self::ReadsLater | Self::StopsReading)
+        !matches!(self, Self::Answers | Self::SpeaksFirst)
     }
 }
 
@@ -255,15 +271,21 @@ async fn answer((conn, is_first): (Conn, bool), manners: Manners, unasked: Rc<Ce
             rt.sleep(SECOND).await;
             unasked();
         }
-        Manners::StopsReading if is_first => {
+        Manners::StopsReading | Manners::StopsReadingAndLeaves if is_first => {
             drop(conn.recv().await.unwrap());
             rt.sleep(SECOND).await; // What follows fills both sockets meanwhile.
             conn.write(said("/a").as_bytes()).unwrap();
             rt.sleep(SECOND).await;
             unasked();
-            return rt.sleep(SECOND).await; // Leaving with unread bytes is a reset.
+            if manners == Manners::StopsReading {
+                rt.sleep(SECOND).await;
+            }
+            return; // With unread bytes, which is a reset.
         }
-        Manners::Answers | Manners::SpeaksFirst | Manners::StopsReading => (),
+        Manners::Answers
+        | Manners::SpeaksFirst
+        | Manners::StopsReading
+        | Manners::StopsReadingAndLeaves => (),
     }
     let mut heard = Vec::new();
     while let Some(request) = message(&conn, &mut heard).await {

@@ -69,6 +69,13 @@ impl Progress {
         self.left(unsent) >= self.head_bytes.get()
     }
 
+    /// Whether nothing but the head was written.
+    #[inline]
+    pub(super) fn is_head_alone(&self) -> bool {
+        let written = self.written.get();
+        written > 0 && written == self.head_bytes.get()
+    }
+
     /// Bytes of the request that the kernel has, where so much has not left.
     pub(super) fn left(&self, unsent: usize) -> u64 {
         self.written.get().saturating_sub(unsent as u64)
