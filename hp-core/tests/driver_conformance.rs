@@ -104,6 +104,7 @@ macro_rules! stamp {
                     what_is_gathered_in_one_turn_leaves_in_one_call_whatever_is_written_between,
                     gathered_written_and_large_bytes_keep_their_order,
                     more_connections_than_there_are_parcels_get_what_is_gathered,
+                    what_is_withdrawn_never_leaves_and_nobody_elses_bytes_go_with_it,
                     a_name_leads_to_its_connection_as_long_as_that_has_an_owner,
                     stamps_tell_when_bytes_left_and_came_and_not_when_a_task_looked,
                     small_and_large_writes_received_pieces_and_the_end_keep_their_order,

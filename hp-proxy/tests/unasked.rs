@@ -23,6 +23,9 @@ facts! {
     what_a_backend_says_before_it_is_asked_answers_nobody,
     what_a_backend_says_before_it_is_asked_answers_nobody_where_requests_share_connections,
     a_request_whose_backend_speaks_first_is_sent_to_another_one,
+    what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it,
+    a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again,
+    a_request_that_is_lost_with_its_connection_has_no_answer_there,
 }
 
 /// The first words on a fresh connection were taken for the answer to its first request, and the true answer to that one for the answer to
@@ -68,12 +71,69 @@ fn a_request_whose_backend_speaks_first_is_sent_to_another_one(face: Face) {
     assert!(unasked >= SEEDS / 2, "{unasked}");
 }
 
+/// The backend takes a part of a long head, and says something without having read it.
+fn what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it(face: Face) {
+    let lab = Lab::new(1, face, &[Manners::ReadsLater], "");
+    let field = "x".repeat(4 * NARROW_BYTES);
+    let request = format!("GET /long HTTP/1.1\r\nHost: a\r\nX: {field}\r\n\r\n");
+    lab.talk(&[(&request, Some("/long"))]);
+    lab.run_to_end();
+    let answers = lab.answers.borrow();
+    let (_, said) = &answers[0];
+    assert!(said.starts_with("HTTP/1.1 502 "), "{said}");
+    assert!(said.contains("before it had the request's head"), "{said}");
+}
+
+/// The kernels have all of the first request, of which the backend reads the head only, so that there is no room for the second one on
+/// that connection. What came there then was the answer to it.
+fn a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again(face: Face) {
+    // Its method does not allow that it is executed twice.
+    check_second(face, Manners::StopsReading, "POST");
+}
+
+/// The same with a backend that leaves when it has spoken: what was lost with the connection counted as sent.
+fn a_request_that_is_lost_with_its_connection_has_no_answer_there(face: Face) {
+    check_second(face, Manners::StopsReadingAndLeaves, "GET");
+}
+
+fn check_second(face: Face, manners: Manners, method: &str) {
+    let lab = Lab::new(1, face, &[manners], "");
+    let content = "x".repeat(2 * NARROW_BYTES);
+    let length = content.len();
+    let first = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    let second = format!("{method} /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    lab.talk(&[
+        (&first, None),
+        (&content, Some("/a")),
+        (&second, Some("/b")),
+    ]);
+    lab.run_to_end();
+    for (target, said) in &*lab.answers.borrow() {
+        let is_answer = said.starts_with("HTTP/1.1 200 ") && said.ends_with(target);
+        assert!(is_answer, "{target}: {said}");
+    }
+    assert_eq!(lab.proxy.sum(|row| &row.upstream_reuses), 1);
+    assert_eq!(lab.proxy.sum(|row| &row.retries), 1);
+}
+
 /// How a backend behaves. Each answers with what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manners {
     Answers,
     /// On each connection on which it has not been asked anything yet it says something by itself.
     SpeaksFirst,
+    /// Takes little, says something by itself after a while, and reads then.
+    ReadsLater,
+    /// Takes little. On its first connection it reads one head, answers, and says something by itself after a while.
+    StopsReading,
+    /// The same, and resets that connection at once.
+    StopsReadingAndLeaves,
+}
+
+impl Manners {
+    fn is_narrow(self) -> bool {
+        !matches!(self, Self::Answers | Self::SpeaksFirst)
+    }
 }
 
 struct Lab {
@@ -101,12 +161,17 @@ impl Lab {
             // Nothing is on its way for any time: who runs first speaks first.
             world.set_link(&host, &proxy_host, AT_ONCE);
             world.set_link(&proxy_host, &host, AT_ONCE);
+            if manners.is_narrow() {
+                host.set_buffer_bytes(NARROW_BYTES);
+                proxy_host.set_buffer_bytes(NARROW_BYTES);
+            }
             let addr = SocketAddr::from((host.addr(), 8000));
             endpoints.push(format!("\"{addr}\""));
             let rt = start(&host, Face::Readiness);
-            let unasked = Rc::clone(&unasked);
+            let (unasked, accepted) = (Rc::clone(&unasked), Cell::new(0));
             serve(&rt, &host, addr, move |conn| {
-                answer(conn, manners, Rc::clone(&unasked))
+                let is_first = accepted.replace(accepted.get() + 1) == 0;
+                answer((conn, is_first), manners, Rc::clone(&unasked))
             });
             backends.push(rt);
         }
@@ -148,6 +213,30 @@ impl Lab {
         });
     }
 
+    /// A client that says one thing after the other: after each it waits for an answer, or for a moment.
+    fn talk(&self, lines: &[(&str, Option<&str>)]) {
+        let (rt, left) = (self.clients.clone(), Rc::clone(&self.clients_left));
+        let answers = Rc::clone(&self.answers);
+        let owned =
+            |(said, target): &(&str, Option<&str>)| (String::from(*said), target.map(String::from));
+        let lines: Vec<(String, Option<String>)> = lines.iter().map(owned).collect();
+        left.set(left.get() + 1);
+        self.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            let mut heard = Vec::new();
+            for (said, target) in lines {
+                conn.write(said.as_bytes()).unwrap();
+                if let Some(target) = target {
+                    let said = message(&conn, &mut heard).await.unwrap();
+                    answers.borrow_mut().push((target, said));
+                } else {
+                    rt.sleep(Duration::from_millis(10)).await;
+                }
+            }
+            left.set(left.get() - 1);
+        });
+    }
+
     /// Connections on which a backend spoke first, each of which was one that failed.
     fn unasked(&self) -> u64 {
         let unasked = self.unasked.get();
@@ -170,12 +259,33 @@ impl Lab {
 }
 
 /// Answers each request with its target.
-async fn answer(conn: Conn, manners: Manners, unasked: Rc<Cell<u64>>) {
-    if manners == Manners::SpeaksFirst && conn.arrived() == 0 {
+async fn answer((conn, is_first): (Conn, bool), manners: Manners, unasked: Rc<Cell<u64>>) {
+    let rt = conn.rt().clone();
+    let unasked = || {
         unasked.set(unasked.get() + 1);
-        if conn.write(said("unasked").as_bytes()).is_err() {
-            return;
+        conn.write(said("unasked").as_bytes()).unwrap();
+    };
+    match manners {
+        Manners::SpeaksFirst if conn.arrived() == 0 => unasked(),
+        Manners::ReadsLater => {
+            rt.sleep(SECOND).await;
+            unasked();
         }
+        Manners::StopsReading | Manners::StopsReadingAndLeaves if is_first => {
+            drop(conn.recv().await.unwrap());
+            rt.sleep(SECOND).await; // What follows fills both sockets meanwhile.
+            conn.write(said("/a").as_bytes()).unwrap();
+            rt.sleep(SECOND).await;
+            unasked();
+            if manners == Manners::StopsReading {
+                rt.sleep(SECOND).await;
+            }
+            return; // With unread bytes, which is a reset.
+        }
+        Manners::Answers
+        | Manners::SpeaksFirst
+        | Manners::StopsReading
+        | Manners::StopsReadingAndLeaves => (),
     }
     let mut heard = Vec::new();
     while let Some(request) = message(&conn, &mut heard).await {
@@ -219,6 +329,9 @@ const AT_ONCE: Link = Link {
     jitter: Duration::ZERO,
     bytes_per_second: 0,
 };
+/// What sockets take in either direction where they take little.
+const NARROW_BYTES: usize = 1024;
+const SECOND: Duration = Duration::from_secs(1);
 const SEEDS: u64 = 32;
 const CLIENTS: u64 = 4;
 const PROXY: SocketAddr = {

@@ -162,6 +162,8 @@ pub struct BodySink<'a> {
     conn: &'a Conn,
     gathered: &'a mut Vec<u8>,
     coding: BodyCoding,
+    /// Bytes that the connection was given, the head's included.
+    written: u64,
 }
 
 impl<'a> BodySink<'a> {
@@ -171,7 +173,14 @@ impl<'a> BodySink<'a> {
             conn,
             gathered,
             coding,
+            written: 0,
         }
+    }
+
+    /// Bytes that were written to the connection, the head's included; they may not have left it.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Adds a piece of content; sends unless it is small.
@@ -198,6 +207,7 @@ impl<'a> BodySink<'a> {
             };
         }
         if self.gathered.is_empty() && after.is_empty() {
+            self.written += piece.len() as u64;
             return piece.send(self.conn);
         }
         let segments = [
@@ -205,6 +215,10 @@ impl<'a> BodySink<'a> {
             IoSlice::new(&piece),
             IoSlice::new(after),
         ];
+        self.written += segments
+            .iter()
+            .map(|segment| segment.len() as u64)
+            .sum::<u64>();
         self.conn.write_vectored(&segments)?;
         self.gathered.clear();
         Ok(())
@@ -227,6 +241,7 @@ impl<'a> BodySink<'a> {
     /// As [`Conn::write`].
     pub fn push(&mut self) -> io::Result<()> {
         if !self.gathered.is_empty() {
+            self.written += self.gathered.len() as u64;
             self.conn.write(self.gathered)?;
             self.gathered.clear();
         }

@@ -6,7 +6,7 @@ use crate::lab::{
 };
 use crate::peer::{self, Text};
 use hp_core::rt::Engine;
-use hp_core::rt::net::{File, FilePart, Rx};
+use hp_core::rt::net::{Conn, File, FilePart, Rx};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
@@ -102,6 +102,32 @@ pub(crate) fn more_connections_than_there_are_parcels_get_what_is_gathered(engin
             let mut heard = Vec::new();
             peer.read_to_end(&mut heard).unwrap();
             assert_eq!(heard, b"abcd");
+        }
+    });
+}
+
+pub(crate) fn what_is_withdrawn_never_leaves_and_nobody_elses_bytes_go_with_it(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for how in [Conn::write, Conn::gather] {
+            let (conn, mut to_conn) = pair(&rt).await;
+            let (other, mut to_other) = pair(&rt).await;
+            rt.yield_now().await;
+            for _ in 0..2 {
+                how(&conn, b"never").unwrap();
+                how(&other, b"ab").unwrap();
+            }
+            assert_eq!(conn.unsent(), 10);
+            conn.withdraw();
+            assert_eq!((conn.unsent(), other.unsent()), (0, 4));
+            how(&conn, b"but this").unwrap();
+            drop((conn, other));
+            let (mut heard, mut heard_other) = (Vec::new(), Vec::new());
+            to_conn.read_to_end(&mut heard).unwrap();
+            to_other.read_to_end(&mut heard_other).unwrap();
+            assert_eq!(
+                (&heard[..], &heard_other[..]),
+                (&b"but this"[..], &b"abab"[..])
+            );
         }
     });
 }

@@ -119,7 +119,11 @@ impl Answering<'_> {
             let begins = (Table::Exchange, "Awaiting", "drain begins");
             let filling = reader.fill(self.backend);
             let failure = match watch(begins, || self.worker.is_draining(), filling).await {
-                Ok(Filled::More) => continue,
+                Ok(Filled::More) if is_begun => continue,
+                Ok(Filled::More) => match self.check_asked() {
+                    Ok(()) => continue,
+                    Err(failure) => failure,
+                },
                 Ok(Filled::Eof) if is_begun => Failure::ClosedWithinHead,
                 Ok(Filled::Eof) => Failure::ClosedBeforeResponse,
                 Err(error) => Failure::of_head(&error, is_begun),
@@ -131,6 +135,28 @@ impl Answering<'_> {
             enter(Table::Exchange, "Awaiting", event);
             return Err(failure);
         }
+    }
+
+    /// Whether what begins now can be an answer. RFC 9112 §9.2.
+    #[inline]
+    fn check_asked(&self) -> Result<(), Failure> {
+        if !self.progress.has_head_left(self.backend.unsent()) {
+            return Err(self.turn_away());
+        }
+        // A head that was lost with its connection is not unsent. Behind a head it may be content that was lost. This is no call: nothing
+        // waits to be sent any more.
+        if self.progress.is_head_alone() && self.backend.send_now().is_err() {
+            return Err(Failure::ClosedBeforeResponse);
+        }
+        Ok(())
+    }
+
+    /// Something came before there was anything to answer: what has not left of the request does not leave any more.
+    #[cold]
+    fn turn_away(&self) -> Failure {
+        let is_unsent = self.progress.left(self.backend.unsent()) == 0;
+        self.backend.withdraw();
+        Failure::Unasked { is_unsent }
     }
 
     /// The same as [`Answering::head`], and notices a client that leaves meanwhile.

@@ -100,6 +100,7 @@ fn failures() -> Vec<Failure> {
     let mut failures = vec![
         Failure::ClosedBeforeResponse,
         Failure::ClosedWithinHead,
+        Failure::Unasked { is_unsent: false },
         Failure::ResponseTimeout,
         Failure::InterimStorm,
         Failure::LengthRequired,

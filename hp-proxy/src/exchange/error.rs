@@ -14,6 +14,11 @@ pub(super) enum Failure {
     ClosedBeforeResponse,
     /// It died within the answer's head.
     ClosedWithinHead,
+    /// Something came before the request's head had left, which is no answer to it.
+    Unasked {
+        /// Nothing of the request had left, and nothing of it will.
+        is_unsent: bool,
+    },
     /// No answer's head in time.
     ResponseTimeout,
     /// The answer's head is not acceptable.
@@ -46,6 +51,11 @@ impl Failure {
                 502,
                 "http_response_incomplete",
                 "the backend closed within the answer's head",
+            ),
+            Self::Unasked { .. } => (
+                502,
+                "http_protocol_error",
+                "the backend spoke before it had the request's head",
             ),
             Self::ResponseTimeout => (
                 504,
@@ -87,7 +97,12 @@ impl Failure {
     /// Whether the request can be sent again without being executed twice, if it is idempotent and nothing of its body was
     /// taken: only while the backend has not begun to answer. RFC 9112 §9.3.1.
     pub(super) fn allows_retry(self) -> bool {
-        self == Self::ClosedBeforeResponse
+        self == Self::ClosedBeforeResponse || self.has_sent_nothing()
+    }
+
+    /// Whether the backend cannot have executed the request, whatever its method.
+    pub(super) fn has_sent_nothing(self) -> bool {
+        self == Self::Unasked { is_unsent: true }
     }
 
     /// What receiving an answer's head failed with.

@@ -88,6 +88,8 @@ async fn without_content(
         None => connect(worker, upstream.acquire(aim)).await?,
     };
     let progress = Progress::of(request);
+    progress.head_bytes.set(head.len() as u64);
+    progress.written.set(head.len() as u64); // By each attempt.
     loop {
         let mut reader = Reader::new();
         let backend = lease.conn();
@@ -105,7 +107,9 @@ async fn without_content(
             }
             Err(failure) => {
                 let may_repeat = lease.is_reused()
-                    && (request.facts.is_idempotent || is_planted(Plant::PostRetried));
+                    && (request.facts.is_idempotent
+                        || failure.has_sent_nothing()
+                        || is_planted(Plant::PostRetried));
                 if !(may_repeat && failure.allows_retry()) {
                     return Err(given_up(lease, request, failure));
                 }
@@ -192,6 +196,7 @@ async fn with_content(
     }
     let mut reader = Reader::new();
     let progress = Progress::of(request);
+    progress.head_bytes.set(head.len() as u64);
     let (begun, delivered) = {
         let ends = Ends {
             worker,
@@ -279,7 +284,7 @@ fn finish(worker: &Generation, (client, request): (&Client, &Request), mut end: 
     };
     end.lease.note_version(begun.facts.version);
     // Who answers what it has not read answers something else: the next answer would be this one's.
-    let is_sent = end.lease.conn().queued() == 0;
+    let is_sent = end.lease.conn().unsent() == 0;
     let upstream = ReuseFacts {
         side: ConnSide::Upstream,
         peer_keeps_alive: begun.facts.keep_alive,

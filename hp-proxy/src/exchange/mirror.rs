@@ -193,21 +193,23 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
     let conn = lease.conn();
     // Bounds all waits: for an answer that does not begin, and for one that does not end.
     conn.set_deadline(Some(worker.rt().now() + timeout));
+    let head_bytes = head.len() as u64;
     let mut sink = BodySink::new(conn, &mut head, coding);
     let sent = sink
         .put(Piece::Copied(body))
         .and_then(|()| sink.end(&trailers));
+    let behind_head = sink.written().saturating_sub(head_bytes);
     let mut reader = Reader::new();
     let limits = &worker.plan().limits.head;
     let answered = match sent {
-        Ok(()) => answer(&mut lease, &mut reader, limits, context).await,
+        Ok(()) => answer((&mut lease, behind_head), &mut reader, limits, context).await,
         Err(_closed) => None,
     };
     let Some(facts) = answered else {
         lease.reset(); // What the mirror got may not be whole.
         return None;
     };
-    let is_sent = lease.conn().queued() == 0;
+    let is_sent = lease.conn().unsent() == 0;
     let reuse = reusable(&ReuseFacts {
         side: ConnSide::Upstream,
         peer_keeps_alive: facts.keep_alive,
@@ -232,13 +234,14 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
     Some(())
 }
 
-/// Reads a whole answer and drops it; `None` when there is none, or it is longer than anybody reads.
+/// Reads a whole answer and drops it; `None` when there is none, or it is longer than anybody reads. So much was written behind the head.
 async fn answer(
-    lease: &mut Lease,
+    (lease, behind_head): (&mut Lease, u64),
     reader: &mut Reader,
     limits: &HeadLimits,
     context: RequestContext,
 ) -> Option<ResponseFacts> {
+    begin(lease.conn(), reader, behind_head).await?;
     let facts = final_head(lease.conn(), reader, limits, context).await?;
     lease.note_head();
     lease.note_version(facts.version);
@@ -254,6 +257,13 @@ async fn answer(
         }
         source.receive(reader, conn).await.ok()?;
     }
+}
+
+/// Waits for the beginning of an answer; `None` when it cannot be one, for the head of the request has not left. RFC 9112 §9.2.
+async fn begin(conn: &Conn, reader: &mut Reader, behind_head: u64) -> Option<()> {
+    let filled = reader.fill(conn).await;
+    let is_asked = conn.unsent() as u64 <= behind_head;
+    (is_asked && matches!(filled, Ok(Filled::More))).then_some(())
 }
 
 /// Reads heads up to that of the final answer.

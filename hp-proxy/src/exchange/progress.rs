@@ -8,6 +8,10 @@ use std::cell::Cell;
 pub(super) struct Progress {
     /// The backend was sent all of the request.
     pub(super) is_uploaded: Cell<bool>,
+    /// Bytes of the head that the backend is to get; none where others have seen to that.
+    pub(super) head_bytes: Cell<u64>,
+    /// Bytes of the request that were written to the backend's connection, the head's included; they may not have left it.
+    pub(super) written: Cell<u64>,
     /// Bytes of content that the backend was given.
     pub(super) given: Cell<u64>,
     /// The client is being answered: there is no other answer to give.
@@ -49,12 +53,32 @@ impl Progress {
         };
         Self {
             is_uploaded: Cell::new(!request.facts.framing.has_body()),
+            head_bytes: Cell::new(0),
+            written: Cell::new(0),
             given: Cell::new(0),
             is_answered: Cell::new(false),
             is_begun: Cell::new(false),
             expectation: Cell::new(expectation),
             is_continued: Cell::new(false),
         }
+    }
+
+    /// Whether the kernel has the whole head, where so much of what was written has not left: before, nobody was asked anything.
+    #[inline]
+    pub(super) fn has_head_left(&self, unsent: usize) -> bool {
+        self.left(unsent) >= self.head_bytes.get()
+    }
+
+    /// Whether nothing but the head was written.
+    #[inline]
+    pub(super) fn is_head_alone(&self) -> bool {
+        let written = self.written.get();
+        written > 0 && written == self.head_bytes.get()
+    }
+
+    /// Bytes of the request that the kernel has, where so much has not left.
+    pub(super) fn left(&self, unsent: usize) -> u64 {
+        self.written.get().saturating_sub(unsent as u64)
     }
 
     /// Whether the client waits for 100.

@@ -102,6 +102,7 @@ async fn send(
             if sink.put(piece).is_err() {
                 return Ok(Uploaded::Refused);
             }
+            progress.written.set(sink.written());
             if backend.queued() > 0 {
                 reader.detach_if_scarce();
                 if drain(ends, &mut backend_pace).await.is_err() {
@@ -115,6 +116,7 @@ async fn send(
         if sink.push().is_err() {
             return Ok(Uploaded::Refused);
         }
+        progress.written.set(sink.written());
         if progress.is_awaited() {
             // The backend's turn: it owes a word, and until then the client nothing.
             client.set_deadline(None);
@@ -137,6 +139,7 @@ async fn send(
     if sink.end(source.trailers()).is_err() {
         return Ok(Uploaded::Refused);
     }
+    progress.written.set(sink.written());
     if backend.queued() > 0 && drain(ends, &mut backend_pace).await.is_err() {
         return Ok(Uploaded::Refused);
     }

@@ -40,6 +40,12 @@ impl Conn {
     pub fn unsent(&self) -> usize {
         self.rt.0.io.borrow().unsent(self.key)
     }
+
+    /// Takes back what was written in this turn and has not been offered to the socket: it never leaves. For whoever learns that
+    /// the peer is not to have it; closing alone would send it first.
+    pub fn withdraw(&self) {
+        self.rt.0.io.borrow_mut().withdraw(self.key);
+    }
 }
 
 impl Rt {

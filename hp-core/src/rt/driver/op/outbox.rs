@@ -13,6 +13,7 @@
 use super::recv::wake;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
+use crate::rt::driver::token::NO_KEY;
 use std::io::{self, IoSlice};
 
 /// What was written in this turn and has not been handed to the kernel.
@@ -99,6 +100,15 @@ impl Outbox {
         bytes
     }
 
+    /// Makes a connection's letters and parcel nobody's: what is addressed so is dropped with the others' leaving.
+    #[cold]
+    fn forget(&mut self, from: Key) {
+        let letters = self.letters.iter_mut().map(|letter| &mut letter.to);
+        let parcels = self.parcels.iter_mut().map(|parcel| &mut parcel.to);
+        let addressed = letters.chain(parcels).filter(|to| **to == from);
+        addressed.for_each(|to| *to = NO_KEY);
+    }
+
     /// Whether nothing was written in this turn that has not left.
     #[inline]
     fn is_empty(&self) -> bool {
@@ -154,6 +164,16 @@ impl Io {
         slot.tx.len() + in_outbox
     }
 
+    /// Drops what was gathered or written for a connection and has not been handed to the kernel.
+    pub(crate) fn withdraw(&mut self, key: Key) {
+        if let Some(slot) = self.conns.get_mut(key)
+            && slot.has_letter
+        {
+            (slot.has_letter, slot.gathers) = (false, false);
+            self.outbox.forget(key);
+        }
+    }
+
     /// Hands everything to the kernel: what was gathered, for its receivers have most to do; then the rest, in the order in which it
     /// was written. Comes before every turn, for a failure wakes tasks.
     pub(crate) fn empty_outbox(&mut self) {
@@ -186,7 +206,7 @@ impl Io {
     #[inline]
     fn deliver(&mut self, to: Key, bytes: &[u8]) {
         let Some(slot) = self.conns.get_mut(to) else {
-            return; // Cannot be: closing sends the letter first.
+            return; // It was withdrawn; closing sends the letter first.
         };
         (slot.has_letter, slot.gathers) = (false, false);
         if slot.tx.is_empty() && slot.tx_error.is_none() && self.stamps.is_none() {
