@@ -249,6 +249,7 @@ macro_rules! stamp {
                     sockets_of_a_manager_of_services_are_served,
                     a_socket_that_no_listener_names_is_told,
                     the_manager_of_services_is_told_of_every_change,
+                    the_manager_of_services_hears_nothing_after_the_end_was_told,
                     readiness_fails_before_the_drain_begins,
                     operators_can_ask_until_a_drain_has_ended,
                     operators_upgrade_by_a_request;
