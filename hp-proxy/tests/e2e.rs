@@ -125,6 +125,8 @@ macro_rules! stamp {
                     groups_are_asked_in_the_order_of_their_priority;
                 names:
                     the_servers_of_a_service_come_and_go_with_its_records,
+                    names_are_followed_by_a_process_that_was_replaced,
+                    names_are_followed_while_a_balancer_is_told_of_the_end,
                     a_name_that_does_not_resolve_stops_nothing,
                     without_any_server_a_request_is_503_until_its_name_resolves,
                     of_two_families_the_one_that_answers_is_used,
