@@ -113,7 +113,8 @@ macro_rules! stamp {
                     what_cannot_be_changed_is_told,
                     an_order_is_bounded,
                     what_is_kept_outlives_a_reload,
-                    the_command_line_has_the_same_verbs;
+                    the_command_line_has_the_same_verbs,
+                    the_command_line_says_what_it_waits_for_and_for_how_long;
                 example:
                     the_whole_example_does_what_it_says,
                     the_example_changes_requests_as_it_says;
