@@ -13,6 +13,8 @@ use std::io;
 #[derive(Debug)]
 pub(crate) struct Listening {
     held: Vec<Held>,
+    /// They were closed or passed on, and none is opened any more.
+    is_over: bool,
 }
 
 /// The sockets of one listener of the plan.
@@ -44,12 +46,17 @@ impl Listening {
         Self::open_but(&[], plan, inheritance)
     }
 
-    /// The same for the listeners of a plan that this process does not have as yet.
+    /// The same for the listeners of a plan that this process does not have as yet; for none once they were closed or passed on, since
+    /// somebody else may listen there.
     ///
     /// # Errors
     /// [`BindError`].
     pub(crate) fn open_new(&self, plan: &SharedPlan) -> Result<Self, BindError> {
-        let known: Vec<ListenerId> = self.held.iter().map(|held| held.id).collect();
+        let known: Vec<ListenerId> = if self.is_over {
+            plan.listener_ids().to_vec()
+        } else {
+            self.held.iter().map(|held| held.id).collect()
+        };
         Self::open_but(&known, plan, &mut Inheritance::default())
     }
 
@@ -74,6 +81,7 @@ impl Listening {
         });
         Ok(Self {
             held: held.collect::<Result<_, _>>()?,
+            is_over: false,
         })
     }
 
@@ -165,6 +173,7 @@ impl Listening {
 
     /// A successor has these: their names are left to it. Those of the others are removed.
     pub(crate) fn pass_on(&mut self, passed: &[ListenerId]) {
+        self.is_over = true;
         for held in self.held.drain(..) {
             if passed.contains(&held.id)
                 && let Some(name) = held.name
@@ -176,6 +185,7 @@ impl Listening {
 
     /// From now on only workers have the sockets, and somebody else may have the names.
     pub(crate) fn close(&mut self) {
+        self.is_over = true;
         self.held.clear();
     }
 }

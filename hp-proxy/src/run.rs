@@ -375,9 +375,10 @@ impl Main {
             }
         }
         // A successor is passed on the listeners of the plan with which its upgrade began.
-        if self.stage == Stage::Serving && !self.upgrades.is_under_way() {
+        if !self.upgrades.is_under_way() {
+            // To the end: a drain may be long, and its requests go to servers that come and go.
             let has_heard = self.running.look_at_servers();
-            if is_idle && !has_heard {
+            if is_idle && !has_heard && self.stage == Stage::Serving {
                 self.running.look_at_files(); // Once in `LOOK_AT_WORKERS`, so that a file has rested between two looks.
             }
         }

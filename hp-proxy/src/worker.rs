@@ -2,7 +2,7 @@
 
 use crate::counters::Rows;
 use crate::live::Live;
-use crate::shared::{Home, Message, SharedPlan, Threads, Worker};
+use crate::shared::{Home, Message, Next, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
 use crate::{downstream, listener};
 use hp_core::obs::notice::say;
@@ -75,11 +75,7 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
             }
             Message::Adopt(arrived) => downstream::adopt(worker, arrived),
             Message::Follow(next) => {
-                let before = worker.current();
-                look_after(rt, worker.id(), next.plan.new_ledgers(before.shared_plan()));
-                drop(before);
-                rt.spin_before_sleep(next.plan.spin);
-                worker.follow(*next);
+                follow(worker, *next);
                 warm_up(worker);
             }
             Message::Tell(who_asks) => tell(worker, &who_asks),
@@ -108,6 +104,15 @@ async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
     }
 }
 
+fn follow(worker: &Worker, next: Next) {
+    let before = worker.current();
+    let new = next.plan.new_ledgers(before.shared_plan());
+    look_after(worker.rt(), worker.id(), new);
+    drop(before);
+    worker.rt().spin_before_sleep(next.plan.spin);
+    worker.follow(next);
+}
+
 /// Connections that were on their way to us when the drain began are served, too; ends when they shall be cut.
 async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
     loop {
@@ -123,9 +128,10 @@ fn take_in_drain(worker: &Rc<Worker>, message: Message) {
         Message::Adopt(arrived) => downstream::adopt(worker, arrived),
         Message::Tell(who_asks) => tell(worker, &who_asks),
         Message::Lend(letter) => worker.hear(*letter),
+        // Clients may be served for long yet, by servers whose names lead elsewhere meanwhile.
+        Message::Follow(next) => follow(worker, *next),
         // The drain has begun.
         Message::Listen(..)
-        | Message::Follow(_)
         | Message::Report(_)
         | Message::Pause(_)
         | Message::Resume

@@ -113,7 +113,8 @@ macro_rules! stamp {
                     what_cannot_be_changed_is_told,
                     an_order_is_bounded,
                     what_is_kept_outlives_a_reload,
-                    the_command_line_has_the_same_verbs;
+                    the_command_line_has_the_same_verbs,
+                    the_command_line_says_what_it_waits_for_and_for_how_long;
                 example:
                     the_whole_example_does_what_it_says,
                     the_example_changes_requests_as_it_says;
@@ -125,6 +126,8 @@ macro_rules! stamp {
                     groups_are_asked_in_the_order_of_their_priority;
                 names:
                     the_servers_of_a_service_come_and_go_with_its_records,
+                    names_are_followed_by_a_process_that_was_replaced,
+                    names_are_followed_while_a_balancer_is_told_of_the_end,
                     a_name_that_does_not_resolve_stops_nothing,
                     without_any_server_a_request_is_503_until_its_name_resolves,
                     of_two_families_the_one_that_answers_is_used,
@@ -249,6 +252,7 @@ macro_rules! stamp {
                     sockets_of_a_manager_of_services_are_served,
                     a_socket_that_no_listener_names_is_told,
                     the_manager_of_services_is_told_of_every_change,
+                    the_manager_of_services_hears_nothing_after_the_end_was_told,
                     readiness_fails_before_the_drain_begins,
                     operators_can_ask_until_a_drain_has_ended,
                     operators_upgrade_by_a_request;

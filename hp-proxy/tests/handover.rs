@@ -443,21 +443,28 @@ async fn answer_all(conn: Conn) {
     while let Ok(Rx::Data(bytes)) = conn.recv().await {
         held.extend_from_slice(&bytes);
         if held.ends_with(b"\r\n\r\n") {
-            let is_long = held.starts_with(b"GET /long ");
+            let takes = length(&held);
             held.clear();
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-            let (now, later) = answer.split_at(answer.len() - usize::from(is_long));
+            let (now, later) = answer.split_at(answer.len() - usize::from(takes.is_some()));
             if conn.write(now).is_err() || conn.flush().await.is_err() {
                 return;
             }
-            if is_long {
-                conn.rt().sleep(LONG).await;
+            if let Some(takes) = takes {
+                conn.rt().sleep(takes).await;
                 if conn.write(later).is_err() || conn.flush().await.is_err() {
                     return;
                 }
             }
         }
     }
+}
+
+/// How long the first bytes of an answer and its end lie apart: `/long/1500` asks for so many milliseconds.
+fn length(request: &[u8]) -> Option<Duration> {
+    let request = std::str::from_utf8(request).ok()?;
+    let (millis, _) = request.strip_prefix("GET /long/")?.split_once(' ')?;
+    Some(Duration::from_millis(millis.parse().ok()?))
 }
 
 fn plan(
@@ -487,7 +494,5 @@ fn runtime(host: &Host, face: Face) -> Rt {
 const LISTENER: ListenerId = ListenerId(0);
 const OWN: &str = "the address is the host's";
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Between the first bytes of an answer that is long and its end.
-const LONG: Duration = Duration::from_secs(4);
 /// As many as an unoptimised build plays in seconds; `HP_HANDOVER_SEEDS=1000` plays more.
 const SEEDS: u64 = 60;

@@ -3,6 +3,7 @@
 use hp_core::http::body::{BodyError, BodySource};
 use hp_core::http::message::{Filled, Reader};
 use hp_core::rt::net::{Address, Conn};
+use hp_core::rt::race::{First, race};
 use hp_core::rt::{Engine, Rt, RtOptions, StartError};
 use hp_core::wire::http1::encode;
 use hp_core::wire::http1::error::ResponseError;
@@ -11,6 +12,7 @@ use hp_core::wire::http1::head::{HeadLimits, HeaderScratch, Parse};
 use hp_core::wire::http1::response::{ResponseFacts, parse_response};
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 /// What is asked of a running proxy.
@@ -67,17 +69,30 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
-/// Asks, and waits for the answer.
+/// Asks, and waits for the answer. `waits` is called once where that takes more than a moment.
 ///
 /// # Errors
 /// [`AskError`]. An answer with an error status is an answer.
-pub fn ask(address: &Address, question: Question<'_>) -> Result<Reply, AskError> {
+pub fn ask(
+    address: &Address,
+    question: Question<'_>,
+    waits: impl FnOnce(),
+) -> Result<Reply, AskError> {
     let options = RtOptions {
         engine: Engine::Epoll, // One exchange: no other engine would be worth setting up.
         ..RtOptions::default()
     };
     let rt = Rt::new(&options).map_err(AskError::Runtime)?;
-    let answered = rt.block_on(exchange(&rt, address, question));
+    let answered = rt.block_on(async {
+        let mut exchange = pin!(exchange(&rt, address, question));
+        match race(exchange.as_mut(), rt.sleep(MOMENT)).await {
+            First::One(answered) => answered,
+            First::Other(()) => {
+                waits();
+                exchange.await
+            }
+        }
+    });
     rt.shut_down();
     answered
 }
@@ -177,6 +192,8 @@ fn told(error: io::Error) -> AskError {
     }
 }
 
+/// How long nobody wonders why there is no answer.
+const MOMENT: Duration = Duration::from_secs(1);
 /// All that a proxy with many endpoints says of them.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 

@@ -25,7 +25,7 @@ pub(super) fn look(new: Plan, admin: Option<&str>, is_json: bool) -> Result<Ahea
     };
     let whom = format!("the proxy at {addr}");
     let failed = |why: String| Refusal::Failed(format!("{whom}: {why}"));
-    let ask = |path| ctl::ask(&addr, &whom, ("GET", path, ""));
+    let ask = |path| ctl::ask(&addr, &whom, path);
     let running = read(&ask("/plan")?.body).map_err(&failed)?;
     let live = ask("/connections")?.body;
     let live: Value = serde_json::from_str(&live)

@@ -1,10 +1,12 @@
 //! The words that ask a running proxy to change something, or how its endpoints are.
 
 use super::{Refusal, resolve};
-use crate::admin::client::{self, Question, Reply};
+use crate::admin::client::{self, AskError, Question, Reply};
 use crate::admin::order::escape;
+use crate::config::units;
 use crate::upstream::balance::member::WEIGHT_MAX;
 use clap::{Args, Subcommand, ValueEnum};
+use hp_core::obs::notice::say;
 use hp_core::rt::net::Address;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -19,6 +21,9 @@ pub(super) struct Ctl {
     /// Print what it answers as JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// How long the answer is waited for; what was asked may be done all the same. A reload looks up names, and waits for workers.
+    #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
+    timeout: Duration,
     #[command(subcommand)]
     word: Word,
 }
@@ -132,13 +137,20 @@ fn weight() -> clap::builder::RangedI64ValueParser<u32> {
 /// [`Refusal`]: nobody answers at the address, or the answer is no.
 pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
     let address = resolve("--admin", &ctl.admin)?;
+    let awaited = awaited(&ctl.word);
     let Request {
         method,
         target,
         body,
     } = request(ctl.word);
+    let question = Question {
+        method,
+        target: &target,
+        body: &body,
+        timeout: ctl.timeout,
+    };
     let whom = format!("--admin {}", ctl.admin);
-    let reply = ask(&address, &whom, (method, &target, &body))?;
+    let reply = tell_and_ask((&address, &whom), question, awaited, LONGER)?;
     if ctl.json {
         return Ok(reply.body);
     }
@@ -146,26 +158,49 @@ pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
     Ok(told.as_ref().map_or_else(|| reply.body.clone(), table))
 }
 
-/// Asks the admin listener at an address, which the user knows under this name.
+/// What a proxy does before it answers.
+fn awaited(word: &Word) -> &'static str {
+    match word {
+        Word::Reload { .. } => "it reads its file, looks names up, and waits for its workers",
+        _ => BUSY,
+    }
+}
+
+/// Asks the admin listener at an address, which the user knows under this name, for what is at a path.
 ///
 /// # Errors
 /// [`Refusal::Failed`], for an answer with an error status, too.
-pub(super) fn ask(
-    address: &Address,
-    whom: &str,
-    (method, target, body): (&str, &str, &str),
-) -> Result<Reply, Refusal> {
+pub(super) fn ask(address: &Address, whom: &str, path: &str) -> Result<Reply, Refusal> {
     let question = Question {
-        method,
-        target,
-        body,
+        method: "GET",
+        target: path,
+        body: "",
         timeout: PATIENCE,
     };
-    let reply = client::ask(address, question);
+    tell_and_ask((address, whom), question, BUSY, "")
+}
+
+/// Tells what is waited for where the answer does not come at once. `longer` says how to wait for longer.
+fn tell_and_ask(
+    (address, whom): (&Address, &str),
+    question: Question<'_>,
+    awaited: &str,
+    longer: &str,
+) -> Result<Reply, Refusal> {
+    let timeout = question.timeout;
+    let waits = || {
+        say(format_args!(
+            "hp-proxy: {whom} has not answered yet: {awaited}; waiting for up to {timeout:?}"
+        ));
+    };
+    let reply = client::ask(address, question, waits);
     let reply = reply.map_err(|error| {
-        Refusal::Failed(format!(
-            "{whom}: {error}; is hp-proxy running with this admin address?"
-        ))
+        Refusal::Failed(match error {
+            AskError::Timeout => format!(
+                "{whom}: no answer came within {timeout:?}; what was asked may be done all the same: its log tells{longer}"
+            ),
+            error => format!("{whom}: {error}; is hp-proxy running with this admin address?"),
+        })
     })?;
     match reply.status {
         ..400 => Ok(reply),
@@ -311,7 +346,10 @@ fn lines(told: &Value) -> String {
     }
 }
 
-/// A reload may have names to resolve.
+/// What it does before it answers anything else.
+const BUSY: &str = "it has something else to do first";
+const LONGER: &str = ", and --timeout TIME waits longer";
+/// As long as `--timeout` unless that says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::departure::Departure;
 use super::{Generation, Home, Local, Worker};
+use crate::upstream::of_tag;
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::ConnName;
@@ -23,11 +24,12 @@ impl Worker {
         let generation = self.current(); // A thread may not have looked since the last reload.
         let Some(mut departure) = self.departure_from(self.rt.now(), &generation) else {
             generation.tell_all();
-            return self.close_idle();
+            self.close_idle();
+            return self.rt.unpark_all();
         };
         self.rt.wake_all();
         self.rt.hasten_parked(|place, tag| {
-            let is_client = crate::upstream::of_tag(tag).is_none();
+            let is_client = of_tag(tag).is_none();
             is_client.then(|| departure.closed_from(place))
         });
         let (all_told, all_closed) = (departure.all_told_from(), departure.all_closed_from());
@@ -39,6 +41,11 @@ impl Worker {
             drop(generation);
             local.rt.sleep_until(all_closed).await;
             local.close_idle();
+            // Clients that are parked have moments of their own, which may be later.
+            let now = local.rt.now();
+            local
+                .rt
+                .hasten_parked(|_place, tag| of_tag(tag).is_some().then_some(now));
         });
     }
 
@@ -77,7 +84,7 @@ impl Local {
         self.tells_all.get()
     }
 
-    /// Whether a connection may no longer wait for a request.
+    /// Whether a connection may no longer wait for a request, unless its last answer has ended in the drain.
     pub(crate) fn closes_idle(&self) -> bool {
         self.closes_idle.get()
     }
@@ -85,7 +92,6 @@ impl Local {
     fn close_idle(&self) {
         self.closes_idle.set(true);
         self.rt.wake_all();
-        self.rt.unpark_all();
     }
 
     /// Its row in `docs/lifecycle/drain.md`.
@@ -129,25 +135,31 @@ impl Local {
         }
     }
 
-    /// How long a connection is kept that begins to idle when idle ones are closed: its answer has outlasted all others, and had told it that
-    /// it lives on.
+    /// How long a task keeps a connection that begins to idle in a drain; not at all where all were told at once. Its answer may have outlasted
+    /// those of others, and have told it that it lives on.
     #[cold]
-    pub(super) fn kept_after_all(&self) -> Duration {
-        let departure = self.departure.borrow();
-        let kept = departure.as_ref();
-        kept.map_or(Duration::ZERO, |departure| {
-            departure.kept_from(self.rt.now())
-        })
+    pub(super) fn kept_in_drain(&self) -> Duration {
+        let now = self.rt.now();
+        match (self.departure.borrow_mut().as_mut(), &self.home) {
+            (None, _) => Duration::ZERO,
+            // It has one connection, at whatever place.
+            (Some(departure), Home::Thread(..)) => {
+                departure.closed_after(0, (now, Duration::ZERO)) - now
+            }
+            (Some(departure), Home::Worker(_) | Home::Listener(_)) => departure.kept_from(now),
+        }
     }
 
     /// Whether an idle connection can be kept without a task; a thread's own connection has nobody else to serve.
     pub(crate) fn parks(&self) -> bool {
-        matches!(self.home, Home::Worker(_)) && !self.closes_idle()
+        let is_spread = || self.departure.borrow().is_some();
+        matches!(self.home, Home::Worker(_)) && (!self.closes_idle() || is_spread())
     }
 
     /// Ready once an idle connection is to be closed before its time: when idle ones are closed, of which every task is told, so
     /// that nobody has to remember who waits; where it has a thread of its own and had its first request, also when a connection
-    /// waits for a thread and this one has idled for a while.
+    /// waits for a thread and this one has idled for a while. Who has begun to idle in the drain is waited for until a time that
+    /// [follows from that](Local::kept_in_drain).
     #[inline]
     pub(crate) fn shall_leave(&self, is_first: bool) -> impl Future<Output = ()> + Unpin {
         let mut asked = match &self.home {
@@ -155,8 +167,9 @@ impl Local {
             Home::Thread(seat, _) if !is_first => Some(Box::pin(seat.asked())),
             _ => None,
         };
+        let has_its_time = !is_first && self.is_draining();
         poll_fn(move |cx| {
-            if self.closes_idle() {
+            if self.closes_idle() && !has_its_time {
                 return Poll::Ready(());
             }
             match &mut asked {

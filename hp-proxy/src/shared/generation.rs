@@ -245,14 +245,18 @@ impl Generation {
     /// How long an idle connection keeps its task. Not at all when there are many: each costs more than a kilobyte. To its
     /// end where it has a thread of its own.
     pub(crate) fn idle_grace(&self) -> Duration {
-        let has_thread = matches!(self.home(), Home::Thread(..));
         let keepalive = self.plan.timeouts.keepalive;
-        match (self.closes_idle(), has_thread) {
-            (true, _) => keepalive.min(self.kept_after_all()),
-            (false, true) => keepalive,
-            (false, false) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => Duration::ZERO,
-            (false, false) => keepalive.min(IDLE_GRACE),
+        let grace = match self.home() {
+            Home::Thread(..) => keepalive,
+            Home::Worker(_) | Home::Listener(_) if self.rt().tasks() > TASKS_WITH_GRACE_MAX => {
+                Duration::ZERO
+            }
+            Home::Worker(_) | Home::Listener(_) => keepalive.min(IDLE_GRACE),
+        };
+        if self.is_draining() {
+            return grace.min(self.kept_in_drain());
         }
+        grace
     }
 
     /// Closes what idles of the connections that threads share.

@@ -11,6 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Who is told, if anybody.
 #[derive(Debug)]
 pub(crate) struct Notify {
+    /// Nobody, too, once the end was told.
     to: Option<SocketAddr>,
 }
 
@@ -52,9 +53,10 @@ impl Notify {
         self.tell(&format!("MAINPID={process}\nREADY=1\n"));
     }
 
-    /// It ends.
-    pub(crate) fn stopping(&self) {
+    /// It ends. That is the last thing that is told: a reload that ends later would say that the service is ready again.
+    pub(crate) fn stopping(&mut self) {
         self.tell("STOPPING=1\n");
+        self.to = None;
     }
 
     fn tell(&self, what: &str) {

@@ -446,3 +446,25 @@ pub(crate) fn the_command_line_has_the_same_verbs(engine: Engine) {
         "{said}"
     );
 }
+
+/// Somebody takes the question and never answers.
+pub(crate) fn the_command_line_says_what_it_waits_for_and_for_how_long(_engine: Engine) {
+    let silent = Backend::new();
+    let admin = silent.addr.to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+        .args(["ctl", "--admin", &admin, "reload", "--timeout", "1500ms"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    let [waits, late] = lines.as_slice() else {
+        panic!("{said}")
+    };
+    for part in [&*admin, "reads its file", "names", "1.5s"] {
+        assert!(waits.contains(part), "{part}: {waits}");
+    }
+    for part in [&*admin, "within 1.5s", "log", "--timeout"] {
+        assert!(late.contains(part), "{part}: {late}");
+    }
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+}

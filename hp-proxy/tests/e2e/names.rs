@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::name_server::{A, AAAA, SRV, Says, Server, service};
 use crate::support::{Backend, OK, Peer, Proxy};
+use crate::upgrade::Successor;
 use std::net::Ipv6Addr;
 
 /// A proxy that asks a server, with these lines for its one upstream.
@@ -130,4 +131,50 @@ pub(crate) fn a_name_in_a_new_file_is_looked_up_before_the_file_is_followed(engi
     proxy.says("hp-proxy: reloaded");
     ask(&mut client);
     assert_eq!(client.response().status(), 503);
+}
+
+/// Its clients are told to go over a while that may be long; until then their requests go where the names lead.
+pub(crate) fn names_are_followed_by_a_process_that_was_replaced(engine: Engine) {
+    let (server, one, other) = (Server::start(), Backend::new(), Backend::new());
+    server.say_v4("host.test", 60, &[[127, 0, 0, 1]]);
+    say_service(&server, &[one.addr.port()]);
+    let proxy = with_service(engine, &server, "close_spread = \"10m\"");
+    let mut client = proxy.client();
+    check_asked(&mut client, &one);
+    proxy.signal("USR2");
+    let _successor = Successor::told_by(&proxy.says("upgrading to process "));
+    proxy.says("has taken over");
+    say_service(&server, &[other.addr.port()]);
+    // Each of the two says so.
+    proxy.says("names lead elsewhere");
+    proxy.says("names lead elsewhere");
+    check_asked(&mut client, &other);
+    // The listeners are the other process's alone.
+    check_asked(&mut proxy.client(), &other);
+}
+
+pub(crate) fn names_are_followed_while_a_balancer_is_told_of_the_end(engine: Engine) {
+    let (server, one, other) = (Server::start(), Backend::new(), Backend::new());
+    server.say_v4("host.test", 60, &[[127, 0, 0, 1]]);
+    say_service(&server, &[one.addr.port()]);
+    let proxy = with_service(engine, &server, "ready_lead = \"1h\"");
+    let mut client = proxy.client();
+    check_asked(&mut client, &one);
+    proxy.signal("TERM");
+    proxy.says("no longer ready");
+    say_service(&server, &[other.addr.port()]);
+    proxy.says("names lead elsewhere");
+    check_asked(&mut client, &other);
+}
+
+/// A proxy whose drain may take long, with a line for it.
+fn with_service(engine: Engine, server: &Server, line: &str) -> Proxy {
+    let name = engine.flag().trim_start_matches("--engine ");
+    let text = format!(
+        "workers = 1\nengine = \"{name}\"\ndrain_timeout = \"20m\"\n{line}\n[dns]\nservers = [\"{}\"]\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n\
+         [upstream.web]\nendpoints = [\"srv:{SERVICE}\"]\n",
+        server.addr
+    );
+    Proxy::start_from_file_as_it_is(engine, &text)
 }

@@ -119,6 +119,35 @@ pub(crate) fn the_manager_of_services_is_told_of_every_change(engine: Engine) {
     proxy.says("hp-proxy: done");
 }
 
+/// A reload that ends while clients are still being told would say that the service is ready again.
+pub(crate) fn the_manager_of_services_hears_nothing_after_the_end_was_told(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let flags = format!("--listen 127.0.0.1:0 --ready-lead 1h {}", engine.flag());
+    let child = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+        .args(flags.split_whitespace())
+        .env("NOTIFY_SOCKET", &path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut proxy = Proxy::of(engine, child);
+    proxy.signal("TERM");
+    proxy.says("no longer ready");
+    proxy.signal("HUP");
+    proxy.says("no configuration file");
+    proxy.signal("TERM");
+    proxy.ends();
+    let hears = || {
+        let mut space = [0; 200];
+        let len = manager.recv(&mut space).ok()?;
+        Some(String::from_utf8(space[..len].to_vec()).unwrap())
+    };
+    let heard: Vec<String> = std::iter::from_fn(hears).collect();
+    assert_eq!(heard, ["READY=1\n", "STOPPING=1\n"]);
+}
+
 /// What operators are answered with on a new connection.
 fn told_in_full(proxy: &Proxy, path: &str) -> Message {
     let mut client = proxy.client_of_admin();

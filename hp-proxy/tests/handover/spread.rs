@@ -1,6 +1,6 @@
 //! Clients of a process that was replaced leave over the whole spread, and not in one turn; whoever asks meanwhile is answered.
 
-use super::{LISTENER, LONG, PATIENCE, Play, Setting, ask, ask_for, runtime};
+use super::{LISTENER, PATIENCE, Play, Setting, ask, ask_for, runtime};
 use hp_core::rt::net::Rx;
 use hp_core::rt::sim::Face;
 use hp_core::rt::{Instant, Rt};
@@ -57,7 +57,21 @@ fn connections_to_backends_are_kept_while_clients_are() {
 /// Its answer began before its moment and ends when all that idles is closed: it was told that its connection lives on, and asks at once.
 #[test]
 fn who_was_told_nothing_asks_once_more_however_long_its_answer_takes() {
-    const { assert!(LONG.as_nanos() > SPREAD.as_nanos() + IDLE_KEPT.as_nanos()) };
+    asks_once_more(SPREAD + IDLE_KEPT * 2, PAUSE);
+}
+
+/// The same where its answer ends when less is left than idle connections are kept for: it idles while the others are closed, and was closed with them.
+#[test]
+fn who_was_told_nothing_has_its_whole_second_where_the_others_are_closed_in_it() {
+    // Of workers with one connection; its moment is in the middle.
+    let closed = [SPREAD / 2 + IDLE_KEPT, SPREAD + IDLE_KEPT];
+    for closed in closed {
+        asks_once_more(closed - IDLE_KEPT / 2, IDLE_KEPT * 3 / 4);
+    }
+}
+
+/// A client asks when the drain has not begun, gets an answer that takes so long, and asks again after a pause.
+fn asks_once_more(takes: Duration, pause: Duration) {
     for setting in settings(SPREAD) {
         let play = Play::new(u64::from(setting.workers));
         let mut process = play.start_as(None, setting);
@@ -67,7 +81,7 @@ fn who_was_told_nothing_asks_once_more_however_long_its_answer_takes() {
         let (lost, left) = (Rc::clone(&play.lost), Rc::clone(&play.clients_left));
         let answered = Rc::clone(&play.answered);
         rt.spawn(async move {
-            match ask_long_and_once_more(&asking, proxy).await {
+            match ask_long_and_once_more(&asking, proxy, (takes, pause)).await {
                 Ok(()) => answered.set(2),
                 Err(why) => lost.borrow_mut().push(why),
             }
@@ -80,20 +94,25 @@ fn who_was_told_nothing_asks_once_more_however_long_its_answer_takes() {
         process.sockets.clear();
         play.wait(&mut || play.clients_left.get() == 0 && process.workers_left.get() == 0);
         let lost = play.judge(&[process]);
-        assert!(lost.is_empty(), "{lost:?}");
+        assert!(lost.is_empty(), "{takes:?}, {pause:?}: {lost:?}");
     }
 }
 
-async fn ask_long_and_once_more(rt: &Rt, proxy: SocketAddr) -> Result<(), String> {
+async fn ask_long_and_once_more(
+    rt: &Rt,
+    proxy: SocketAddr,
+    (takes, pause): (Duration, Duration),
+) -> Result<(), String> {
     let conn = rt.connect(proxy, rt.now() + PATIENCE).await;
     let conn = conn.map_err(|error| format!("connect: {error}"))?;
-    for (path, is_last) in [("/long", false), ("/", true)] {
+    let long = format!("/long/{}", takes.as_millis());
+    for (path, is_last) in [(long.as_str(), false), ("/", true)] {
         let answer = ask_for(&conn, path, "").await;
         let answer = answer.map_err(|error| format!("{path}: {error}"))?;
         if answer.contains("Connection: close") != is_last {
             return Err(format!("{path}: {answer}"));
         }
-        rt.sleep(PAUSE).await;
+        rt.sleep(pause).await;
     }
     Ok(())
 }
