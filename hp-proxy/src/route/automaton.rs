@@ -267,6 +267,14 @@ mod tests {
     }
 
     #[test]
+    fn an_automaton_may_have_two_hundred_states() {
+        for (len, last) in [(0, "a"), (198, "b"), (199, "e"), (199, "f"), (200, "c")] {
+            let path = format!("/{}{last}", "abc".repeat(67).get(..len).unwrap());
+            assert!(check("^/[a-e]{200}$", &path), "{path}");
+        }
+    }
+
+    #[test]
     fn an_expression_that_would_be_large_has_none() {
         assert!(!check("^/[^/]{300}$", "/a"));
         assert!(!check("^/(.*a.{9}b)*$", "/a"));
