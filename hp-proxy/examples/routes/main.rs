@@ -5,7 +5,7 @@
 //! `cargo run --release -p hp-proxy --example routes -- [--p99-max NS] [ROUTES [UPSTREAMS [LOOKUPS]]]`
 //!
 //! Times of single look-ups are in nanoseconds, without that of reading the clock, which is told; what else the machine did meanwhile
-//! is in them. What it does to a measurement is shown by two more: nothing, and the same request each time, timed beside each look-up. A request is copied into one buffer, the same for all, and read there just before the clock is, as in the proxy; requests are written some at a time, and times are counted where
+//! is in them. What it does to a measurement is shown by three more, timed beside each look-up: nothing, a computation about as long that reads no memory, and the same request each time. A request is copied into one buffer, the same for all, and read there just before the clock is, as in the proxy; requests are written some at a time, and times are counted where
 //! others of the same 5 ns were counted before, so that measuring takes little of the caches. Each is made a second time at once, when memory and branches are known: the difference is what those cost. Of batches it is the mean of a look-up, so that neither clock nor interrupts weigh much. `--p99-max` ends with 1 where
 //! the 99th percentile of single look-ups is above.
 //!
@@ -16,7 +16,8 @@
 //! the first cache are then the lines that a look-up reads besides the request.
 //!
 //! `--sizes` tells what the table takes, by part, and nothing else. `--slowest` times single look-ups, too, and tells which kinds the slowest hundredth is of, and whether the same
-//! ones are slow in another run.
+//! ones are slow in another run. Then, in turns with that, each request is looked up just before in another table with the same routes: where that makes the slowest no
+//! faster, they wait for memory, not for branches.
 //!
 //! `--write FILE` and `--write-one FILE` write configurations to compare whole proxies with, one with all routes and the other with one,
 //! all to the same server: `${LISTEN}` and `${BACKEND}` are where from and where to, with one worker.

@@ -18,6 +18,8 @@ pub(crate) struct Timed {
     nothing: Times,
     /// Of the same request each time, beside each look-up.
     same: Times,
+    /// Of a computation about as long as a look-up that reads no memory, beside each look-up.
+    computed: Times,
     /// Of look-ups for the first time, by kind.
     by_kind: BTreeMap<Kind, Times>,
     /// Of all again, at once.
@@ -35,9 +37,10 @@ struct Slow {
 }
 
 impl Timed {
-    /// Times single look-ups, each with something before it that takes no part, and tells of each: its number, its kind and its time.
+    /// Times single look-ups, each with something before it that takes no part, and tells of each: its number, its kind and its time. With a twin, an
+    /// equal table, each is made there just before.
     fn new(
-        table: &Table,
+        (table, twin): (&Table, Option<&Table>),
         wanted: &Wanted,
         mut before: impl FnMut(),
         mut note: impl FnMut(u32, Kind, u64),
@@ -48,6 +51,7 @@ impl Timed {
             clock: clock.percentile(500),
             nothing: Times::default(),
             same: Times::default(),
+            computed: Times::default(),
             by_kind: BTreeMap::new(),
             again: Times::default(),
             lookups: wanted.lookups,
@@ -62,7 +66,12 @@ impl Timed {
                 let (route, is_miss) = requests.next(&mut text);
                 before();
                 // As in the proxy, the head was read just before.
-                let times = with_head(&text, |head| timed.one(table, head, fixed));
+                let times = with_head(&text, |head| {
+                    if let Some(twin) = twin {
+                        black_box((computation(), look_up(twin, black_box(head)), computation()));
+                    }
+                    timed.one(table, head, fixed)
+                });
                 let (first, found) = times.unwrap_or_default();
                 let expected = if is_miss { wanted.routes } else { route };
                 timed.right += u32::from(found == Some(expected));
@@ -85,11 +94,13 @@ impl Timed {
         let (first, found) = nanos(|| look_up(table, black_box(head)));
         let (again, _) = nanos(|| look_up(table, black_box(head)));
         let (same, _) = nanos(|| look_up(table, black_box(fixed)));
-        let [empty, first, again, same] =
-            [empty, first, again, same].map(|took| took.saturating_sub(self.clock));
+        let (computed, _) = nanos(computation);
+        let [empty, first, again, same, computed] =
+            [empty, first, again, same, computed].map(|took| took.saturating_sub(self.clock));
         self.nothing.count(empty);
         self.again.count(again);
         self.same.count(same);
+        self.computed.count(computed);
         (first, found)
     }
 
@@ -121,6 +132,7 @@ impl Timed {
         self.all().tell("all");
         self.again.tell("all, at once again");
         self.same.tell("the same one each time");
+        self.computed.tell("no memory, only computed");
         self.nothing.tell("nothing");
     }
 }
@@ -132,7 +144,7 @@ pub(crate) fn one_by_one(
     told: &str,
     before: impl FnMut(),
 ) -> Timed {
-    let timed = Timed::new(table, wanted, before, |_, _, _| ());
+    let timed = Timed::new((table, None), wanted, before, |_, _, _| ());
     timed.tell(told);
     timed
 }
@@ -166,6 +178,22 @@ pub(crate) fn slowest(table: &Table, wanted: &Wanted) -> bool {
             100.0 * all as f64 / f64::from(wanted.lookups),
         );
     }
+    let twin = Table::new(table.rules().to_vec());
+    let few = Wanted {
+        lookups: (wanted.lookups / TURNS).max(1),
+        ..wanted.clone()
+    };
+    // In turns, since others may use the same processor now and then.
+    let mut sums = [Times::default(), Times::default()];
+    for _ in 0..TURNS {
+        for (sum, twin) in sums.iter_mut().zip([None, Some(&twin)]) {
+            sum.add(&Timed::new((table, twin), &few, || (), |_, _, _| ()).all());
+        }
+    }
+    let [plain, known] = sums;
+    println!("in turns, {TURNS} of each:");
+    plain.tell("as above");
+    known.tell("branches known, memory not");
     timed.is_right()
 }
 
@@ -173,7 +201,7 @@ pub(crate) fn slowest(table: &Table, wanted: &Wanted) -> bool {
 fn slow_ones(table: &Table, wanted: &Wanted, above: u64) -> Vec<Slow> {
     let mut slow = Vec::new();
     Timed::new(
-        table,
+        (table, None),
         wanted,
         || (),
         |number, kind, took| {
@@ -183,6 +211,17 @@ fn slow_ones(table: &Table, wanted: &Wanted, above: u64) -> Vec<Slow> {
         },
     );
     slow
+}
+
+/// What takes about as long as a look-up, always the same, without memory and with one branch that is always known: what varies in it is the machine's. Its
+/// steps do several things at once, as look-ups do, so that it tells of another thread on the same core. Behind it the processor knows the same branches, whatever
+/// was before.
+#[inline(never)]
+fn computation() -> Option<u32> {
+    let step = |word: u64| (word ^ (word >> 7)).wrapping_mul(MULTIPLIER);
+    let mixed = (0..COMPUTED).fold(black_box([1_u64, 2, 3, 4]), |words, _| words.map(step));
+    let mixed = mixed.into_iter().fold(0, |all, word| all ^ word);
+    u32::try_from(mixed >> 32).ok()
 }
 
 /// What is not under test.
@@ -222,6 +261,12 @@ pub(crate) fn in_batches(table: &Table, wanted: &Wanted) {
     means.tell(&format!("in batches of {BATCH}, the mean"));
 }
 
+/// Steps of a computation.
+const COMPUTED: u32 = 100;
+/// Any odd number.
+const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+/// Parts of a run, where two are compared.
+const TURNS: u32 = 10;
 /// Look-ups that are timed together.
 const BATCH: usize = 16;
 /// So many look-ups from each other, two may be slow for the same reason.

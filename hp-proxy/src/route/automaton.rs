@@ -15,15 +15,16 @@ use std::collections::BTreeMap;
 /// The automata of a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Automata {
-    all: Vec<Automaton>,
     /// For each kind of byte values that some automaton tells apart: which of its columns belongs to a value.
     classes: Vec<[u8; 256]>,
-    /// States of all automata: for each, a column per class and one for the end of the path.
-    steps: Vec<u8>,
+    /// States of all automata: for each, a column per class and one for the end of the path. In it is [`DEAD`], [`MATCHED`], or where among those of its
+    /// automaton the next state begins, so that a step adds and does not multiply.
+    steps: Vec<u16>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Automaton {
+/// Where the classes of one of them are, and its states. Whoever has it looks at nothing else on the way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Automaton {
     classes: u32,
     steps: u32,
     columns: u32,
@@ -34,31 +35,26 @@ struct Automaton {
 pub(super) struct Builder {
     automata: Automata,
     /// By the expression, and the byte that stands before it in a path; `None` where it has no automaton.
-    known: BTreeMap<(String, Option<u8>), Option<u32>>,
+    known: BTreeMap<(String, Option<u8>), Option<Automaton>>,
     classes: BTreeMap<Vec<u8>, u32>,
 }
 
 impl Automata {
     /// How many bytes they take.
     pub(super) fn size(&self) -> usize {
-        let classes = size_of_val(self.classes.as_slice());
-        size_of_val(self.all.as_slice()) + classes + self.steps.len()
+        size_of_val(self.classes.as_slice()) + size_of_val(self.steps.as_slice())
     }
 
     /// Whether a path whose rest this is matches; the automaton is that of [`Builder::add`].
     #[inline]
-    pub(super) fn matches(&self, automaton: u32, rest: &[u8]) -> bool {
-        let Some(automaton) = self.all.get(automaton as usize) else {
-            return false; // Never: it was added.
-        };
+    pub(super) fn matches(&self, automaton: Automaton, rest: &[u8]) -> bool {
         let classes = self.classes.get(automaton.classes as usize);
         let (Some(classes), Some(steps)) = (classes, self.steps.get(automaton.steps as usize..))
         else {
-            return false;
+            return false; // Never: it was added.
         };
-        let columns = automaton.columns as usize;
-        let step = |state: u8, column: usize| {
-            let next = steps.get((usize::from(state) - usize::from(FIRST)) * columns + column);
+        let step = |state: u16, column: usize| {
+            let next = steps.get(usize::from(state - FIRST) + column);
             next.copied().unwrap_or(DEAD)
         };
         let mut state = FIRST;
@@ -69,13 +65,13 @@ impl Automata {
                 return state == MATCHED;
             }
         }
-        step(state, columns - 1) == MATCHED
+        step(state, automaton.columns as usize - 1) == MATCHED
     }
 }
 
 impl Builder {
     /// The automaton of what [`Pattern::rest`] is; `None` where it would be too large, or there are too many.
-    pub(super) fn add(&mut self, pattern: &Pattern, literal: &str) -> Option<u32> {
+    pub(super) fn add(&mut self, pattern: &Pattern, literal: &str) -> Option<Automaton> {
         let (rest, before) = pattern.rest();
         let behind = before.checked_sub(1);
         let behind = behind.and_then(|last| literal.as_bytes().get(last).copied());
@@ -96,16 +92,17 @@ impl Builder {
         self.automata
     }
 
-    fn make(&mut self, expression: &str, behind: Option<u8>) -> Option<u32> {
+    fn make(&mut self, expression: &str, behind: Option<u8>) -> Option<Automaton> {
         let rows = rows_of(expression, behind)?;
         // Byte values that lead to the same states from everywhere are one class.
         let mut classes = vec![0; 256];
-        let mut columns: BTreeMap<Vec<u8>, u8> = BTreeMap::new();
+        let mut columns: BTreeMap<Vec<u16>, u8> = BTreeMap::new();
         for (value, class) in classes.iter_mut().enumerate() {
             let column = rows.iter().filter_map(|row| row.get(value).copied());
             let next = u8::try_from(columns.len()).unwrap_or(u8::MAX); // At most 256.
             *class = *columns.entry(column.collect()).or_insert(next);
         }
+        let width = u16::try_from(columns.len() + 1).ok()?;
         let automata = &mut self.automata;
         let automaton = Automaton {
             classes: match self.classes.get(&classes) {
@@ -120,6 +117,10 @@ impl Builder {
             steps: number(automata.steps.len())?,
             columns: number(columns.len() + 1)?,
         };
+        let place_of = |state: u16| match state.checked_sub(FIRST) {
+            None => Some(state),
+            Some(row) => row.checked_mul(width)?.checked_add(FIRST),
+        };
         for row in &rows {
             let start = automata.steps.len();
             automata
@@ -128,17 +129,16 @@ impl Builder {
             let places = classes.iter().map(|class| usize::from(*class));
             for (place, next) in places.chain([columns.len()]).zip(row) {
                 if let Some(step) = automata.steps.get_mut(start + place) {
-                    *step = *next;
+                    *step = place_of(*next)?;
                 }
             }
         }
-        automata.all.push(automaton);
-        number(automata.all.len() - 1)
+        Some(automaton)
     }
 }
 
 /// For each state, from [`FIRST`] on: where each byte value leads, and then where the end does.
-fn rows_of(expression: &str, behind: Option<u8>) -> Option<Vec<[u8; 257]>> {
+fn rows_of(expression: &str, behind: Option<u8>) -> Option<Vec<[u16; 257]>> {
     // With a literal before it, it begins where that ends; else anywhere, as it says itself.
     let anchored = match behind {
         Some(_) => Anchored::Yes,
@@ -160,7 +160,7 @@ fn rows_of(expression: &str, behind: Option<u8>) -> Option<Vec<[u8; 257]>> {
     let mut rows = Vec::new();
     while let Some(state) = states.get(rows.len()).copied() {
         let mut row = [DEAD; 257];
-        let mut name = |next: LazyStateID| -> Option<u8> {
+        let mut name = |next: LazyStateID| -> Option<u16> {
             if next.is_quit() {
                 return None;
             }
@@ -174,7 +174,8 @@ fn rows_of(expression: &str, behind: Option<u8>) -> Option<Vec<[u8; 257]>> {
             if let Some(known) = names.get(&next) {
                 return Some(*known);
             }
-            let name = u8::try_from(states.len() + usize::from(FIRST)).ok()?;
+            let number = u8::try_from(states.len()).ok()?; // So that where it begins has 16 bits.
+            let name = u16::from(number) + FIRST;
             states.push(next);
             names.insert(next, name);
             Some(name)
@@ -196,12 +197,12 @@ fn number(value: usize) -> Option<u32> {
 }
 
 /// No path that goes on from here matches.
-const DEAD: u8 = 0;
+const DEAD: u16 = 0;
 /// Every path that goes on from here matches.
-const MATCHED: u8 = 1;
+const MATCHED: u16 = 1;
 /// The state at the beginning, and the first that has a row.
-const FIRST: u8 = 2;
-/// Different ends of expressions, so that building takes an end: each takes some tens of microseconds, and at most 64 KiB.
+const FIRST: u16 = 2;
+/// Different ends of expressions, so that building takes an end: each takes some tens of microseconds, and at most 128 KiB.
 const AUTOMATA_MAX: usize = 1024;
 /// Of memory, while one is made.
 const BUILD_BYTES_MAX: usize = 128 << 10;
@@ -266,6 +267,14 @@ mod tests {
     }
 
     #[test]
+    fn an_automaton_may_have_two_hundred_states() {
+        for (len, last) in [(0, "a"), (198, "b"), (199, "e"), (199, "f"), (200, "c")] {
+            let path = format!("/{}{last}", "abc".repeat(67).get(..len).unwrap());
+            assert!(check("^/[a-e]{200}$", &path), "{path}");
+        }
+    }
+
+    #[test]
     fn an_expression_that_would_be_large_has_none() {
         assert!(!check("^/[^/]{300}$", "/a"));
         assert!(!check("^/(.*a.{9}b)*$", "/a"));
@@ -281,13 +290,10 @@ mod tests {
             };
             builder.add(pattern, rule.literal())
         };
-        assert_eq!(add("^/a/([0-9]+)$"), Some(0));
-        assert_eq!(add("^/b/([0-9]+)$"), Some(0));
-        assert_eq!(
-            add("^/b([0-9]+)$"),
-            Some(1),
-            "another byte stands before it"
-        );
+        let behind_a_slash = add("^/a/([0-9]+)$").unwrap();
+        assert_eq!(add("^/b/([0-9]+)$"), Some(behind_a_slash));
+        let behind_a_letter = add("^/b([0-9]+)$").unwrap();
+        assert_ne!(behind_a_letter.steps, behind_a_slash.steps);
         assert_eq!(builder.finish().classes.len(), 1);
     }
 

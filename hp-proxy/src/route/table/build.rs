@@ -6,7 +6,7 @@ use super::index::{
 };
 use super::names::{Names, Trees};
 use crate::route::RouteId;
-use crate::route::automaton;
+use crate::route::automaton::{self, Automaton};
 use crate::route::radix::{NONE, Nursery, Root};
 use crate::route::rule::{Condition, HostRule, PathRule, Pattern, Rule};
 use hp_core::sys::arena::Arena;
@@ -153,11 +153,11 @@ impl Builder<'_> {
         let (methods, asks) = self.asks(rule);
         let (automaton, back) = match &rule.path {
             PathRule::Matches(pattern) => self.automaton(pattern, literal),
-            _ => (NONE, 0),
+            _ => (None, 0),
         };
         let is_pattern = matches!(rule.path, PathRule::Matches(_));
         let is_plain = asks == Asks::NOTHING && !is_pattern;
-        let is_searched = is_pattern && automaton == NONE;
+        let is_searched = is_pattern && automaton.is_none();
         let more = More {
             len: number(literal.len()),
             end_len: u8::try_from(end.len()).unwrap_or(u8::MAX), // At most 8.
@@ -195,13 +195,14 @@ impl Builder<'_> {
         place
     }
 
-    /// How the rest of a path that begins with an expression's literal is searched, or [`NONE`].
-    fn automaton(&mut self, pattern: &Pattern, literal: &str) -> (u32, u8) {
+    /// How the rest of a path that begins with an expression's literal is searched, and how many bytes before the end of that.
+    fn automaton(&mut self, pattern: &Pattern, literal: &str) -> (Option<Automaton>, u8) {
         let (_, before) = pattern.rest();
         let back = literal.len().checked_sub(before);
-        let back = back.and_then(|back| u8::try_from(back).ok());
-        let automaton = self.automata.add(pattern, literal);
-        automaton.zip(back).unwrap_or((NONE, 0))
+        match back.map(u8::try_from) {
+            Some(Ok(back)) => (self.automata.add(pattern, literal), back),
+            _ => (None, 0),
+        }
     }
 
     /// What a rule asks for besides host and path: the bits of methods, and the rest.

@@ -14,8 +14,8 @@
 
 use super::filter::{Filter, Start};
 use super::names::{Name, Names};
-use crate::route::automaton::Automata;
-use crate::route::radix::{Forest, NONE, Root};
+use crate::route::automaton::{Automata, Automaton};
+use crate::route::radix::{Forest, Root};
 use crate::route::rule::{PathRule, Rule, parameter};
 use crate::route::{Facts, RouteId};
 use hp_core::sys::arena::Kept;
@@ -162,11 +162,11 @@ pub(super) struct More {
     pub(super) far: Text,
     /// What stands before the end, with zeros behind it.
     pub(super) near: [u8; NEAR_MAX],
-    /// The first leaf of the longest other literal that this one begins with, or [`NONE`].
+    /// The first leaf of the longest other literal that this one begins with, or [`NONE`](crate::route::radix::NONE).
     pub(super) outer: u32,
     pub(super) asks: Asks,
-    /// Of what follows the literal, or [`NONE`].
-    pub(super) automaton: u32,
+    /// Of what follows the literal.
+    pub(super) automaton: Option<Automaton>,
 }
 
 const _: () = assert!(size_of::<More>() == 64, "it is one cache line");
@@ -347,10 +347,10 @@ impl Index {
         facts: &Facts<'_>,
     ) -> bool {
         let rule = || rules.get(leaf.rule as usize).map(|(_, rule)| rule);
-        if more.automaton != NONE {
+        if let Some(automaton) = more.automaton {
             let start = more.len as usize - usize::from(more.back);
             let rest = facts.path.as_bytes().get(start..).unwrap_or_default();
-            if !self.automata.matches(more.automaton, rest) {
+            if !self.automata.matches(automaton, rest) {
                 return false;
             }
         } else if more.traits & Traits::SEARCHED != 0 {
