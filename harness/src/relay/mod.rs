@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use hp_bench::cli::Stop;
 use hp_core::obs::notice::say;
-use hp_core::rt::net::{self, Conn, Listener, PipeStore, Socket};
+use hp_core::rt::net::{self, Conn, Listener, Socket};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};
 use hp_core::sys::signal::{Signal, Signals};
@@ -152,23 +152,22 @@ async fn work(context: Context<Order>, route: Route) -> io::Result<()> {
 }
 
 async fn accept(rt: Rt, listener: Listener, route: Route) {
-    let pipes = PipeStore::default();
     loop {
         match listener.accept().await {
-            Ok(client) => rt.spawn(serve(rt.clone(), client, route, pipes.clone())),
+            Ok(client) => rt.spawn(serve(rt.clone(), client, route)),
             // At a limit of the process or the machine: those who wait are taken when it passes.
             Err(_at_limit) => rt.sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn serve(rt: Rt, client: Conn, route: Route, pipes: PipeStore) {
+async fn serve(rt: Rt, client: Conn, route: Route) {
     let deadline = rt.now() + CONNECT_TIMEOUT;
     let Ok(backend) = rt.connect(route.backend, deadline).await else {
         return client.reset(); // A FIN would say that there was an answer, and that it was empty.
     };
     let ended = if route.splice {
-        pump::splice(&client, &backend, &pipes).await
+        pump::splice(&client, &backend).await
     } else {
         pump::copy(&client, &backend).await
     };

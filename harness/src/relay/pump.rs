@@ -7,7 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use hp_core::rt::net::{Conn, PipeStore, Rx};
+use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::{First, race};
 
 /// Moves bytes through receive buffers, until both ends have finished. A FIN is passed on and leaves the other way open; at
@@ -23,9 +23,9 @@ pub(super) async fn copy(client: &Conn, backend: &Conn) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`copy`].
-pub(super) async fn splice(client: &Conn, backend: &Conn, pipes: &PipeStore) -> io::Result<()> {
-    let forth = splice_one_way(client, backend, pipes);
-    let back = splice_one_way(backend, client, pipes);
+pub(super) async fn splice(client: &Conn, backend: &Conn) -> io::Result<()> {
+    let forth = splice_one_way(client, backend);
+    let back = splice_one_way(backend, client);
     both(forth, back).await
 }
 
@@ -44,11 +44,18 @@ async fn copy_one_way(from: &Conn, to: &Conn) -> io::Result<()> {
     }
 }
 
-async fn splice_one_way(from: &Conn, to: &Conn, pipes: &PipeStore) -> io::Result<()> {
-    while let Some(piped) = from.splice_in(pipes).await? {
-        to.splice_out(piped).await?;
+async fn splice_one_way(from: &Conn, to: &Conn) -> io::Result<()> {
+    loop {
+        match from.splice_in(SPLICE_BYTES_MAX).await {
+            Ok(Some(mut piped)) => to.splice_out(&mut piped).await?,
+            Ok(None) => return to.finish().await,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                from.end_splicing(); // There is no pipe for it.
+                return copy_one_way(from, to).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    to.finish().await
 }
 
 /// Runs both until both have ended well, or one has failed.
@@ -75,3 +82,6 @@ async fn both(
     })
     .await
 }
+
+/// More than any pipe takes at once.
+const SPLICE_BYTES_MAX: usize = 1024 * 1024;

@@ -4,7 +4,7 @@
 //! own: both connections carry theirs.
 
 use super::message::{Filled, Piece, Reader};
-use crate::rt::net::Conn;
+use crate::rt::net::{Conn, Piped};
 use crate::wire::http1::chunked::{
     CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
     last_chunk_with_trailers,
@@ -124,6 +124,42 @@ impl BodySource {
                 Ok(())
             }
             (Filled::Eof, _) => Err(BodyError::Truncated),
+        }
+    }
+
+    /// Moves more into a pipe, where what follows is content of a known length; `None` where that cannot be done now, and the
+    /// content is to be received. Nothing that was received may be left.
+    ///
+    /// # Errors
+    /// As [`BodySource::receive`].
+    pub async fn splice(&mut self, conn: &Conn) -> Result<Option<Piped>, BodyError> {
+        let Self::Length(left) = self else {
+            return Ok(None);
+        };
+        let bytes_max = usize::try_from(*left).unwrap_or(usize::MAX);
+        let piped = match conn.splice_in(bytes_max.min(SPLICE_BYTES_MAX)).await {
+            Ok(Some(piped)) => piped,
+            Ok(None) => return Err(BodyError::Truncated),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                conn.end_splicing();
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        *left -= piped.len() as u64;
+        if *left == 0 {
+            *self = Self::Ended;
+            conn.end_splicing(); // What follows is the head of a message.
+        }
+        Ok(Some(piped))
+    }
+
+    /// How much content is still to come that is passed on byte by byte as it is; 0 where only reading tells.
+    #[must_use]
+    pub fn plain_left(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(_) | Self::UntilClose | Self::Ended => 0,
         }
     }
 
@@ -261,6 +297,8 @@ impl<'a> BodySink<'a> {
     }
 }
 
+/// What one splice moves at most, more than a pipe takes.
+const SPLICE_BYTES_MAX: usize = 1024 * 1024;
 /// A piece up to this size is copied behind the head: cheaper than a second segment.
 const COPY_MAX: usize = 2048;
 /// Gathered bytes are sent when they reach this.

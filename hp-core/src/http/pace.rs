@@ -2,7 +2,8 @@
 
 use super::body::{BodyError, BodySource};
 use super::message::Reader;
-use crate::rt::net::Conn;
+use crate::rt::Instant;
+use crate::rt::net::{Conn, Piped};
 use std::io;
 use std::time::Duration;
 
@@ -63,6 +64,36 @@ impl Pace {
         }
     }
 
+    /// Moves more of a body into a pipe; `None` where it was received instead, since it could not be spliced.
+    ///
+    /// # Errors
+    /// As [`Pace::receive`].
+    pub async fn splice(
+        &mut self,
+        source: &mut BodySource,
+        reader: &mut Reader,
+        conn: &Conn,
+    ) -> Result<Option<Piped>, BodyError> {
+        loop {
+            let begun = conn.rt().now();
+            conn.set_deadline(Some(begun + self.left));
+            let spliced = source.splice(conn).await;
+            let moved = match &spliced {
+                Ok(Some(piped)) => piped.len(),
+                Ok(None) => {
+                    self.receive(source, reader, conn).await?;
+                    return Ok(None);
+                }
+                Err(_nothing) => 0,
+            };
+            self.spend(conn.rt().now() - begun, moved);
+            match spliced {
+                Err(BodyError::Io(error)) if self.may_go_on(&error) => (),
+                spliced => return spliced,
+            }
+        }
+    }
+
     /// Waits until the peer has made room for everything that was sent.
     ///
     /// # Errors
@@ -78,15 +109,40 @@ impl Pace {
         loop {
             let begun = conn.rt().now();
             let flushed = conn.flush_until(begun + self.left).await;
-            let still_unmoved = conn.unacknowledged();
-            let moved = unmoved.saturating_sub(still_unmoved);
-            self.spend(conn.rt().now() - begun, moved);
-            unmoved = still_unmoved;
+            self.spend_on(conn, begun, &mut unmoved, 0);
             match flushed {
                 Err(error) if self.may_go_on(&error) => (),
                 flushed => return flushed,
             }
         }
+    }
+
+    /// The same for what is in a pipe, and what was written before it.
+    ///
+    /// # Errors
+    /// As [`Pace::drain`].
+    pub async fn drain_pipe(&mut self, conn: &Conn, mut piped: Piped) -> io::Result<()> {
+        if conn.splice_out_now(&mut piped)? {
+            return Ok(());
+        }
+        let mut unmoved = conn.unacknowledged() + piped.len();
+        loop {
+            let begun = conn.rt().now();
+            let sent = conn.splice_out_until(&mut piped, begun + self.left).await;
+            self.spend_on(conn, begun, &mut unmoved, piped.len());
+            match sent {
+                Err(error) if self.may_go_on(&error) => (),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Takes note of a wait for a peer that is sent something, `unsent` bytes of which the socket has not been given yet.
+    fn spend_on(&mut self, conn: &Conn, begun: Instant, unmoved: &mut usize, unsent: usize) {
+        let still_unmoved = conn.unacknowledged() + unsent;
+        let moved = unmoved.saturating_sub(still_unmoved);
+        self.spend(conn.rt().now() - begun, moved);
+        *unmoved = still_unmoved;
     }
 
     /// Takes note of a wait, and of what came of it.

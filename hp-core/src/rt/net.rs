@@ -7,7 +7,7 @@ mod named;
 mod transfer;
 
 pub use super::buf::Lent;
-pub use super::driver::{File, FilePart, PipeStore, Piped, Rx, Socket, Unparked};
+pub use super::driver::{File, FilePart, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 pub use inherit::{Inherited, bind_inherited};
@@ -23,7 +23,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// One byte connection.
@@ -123,38 +123,76 @@ impl Conn {
         self.rt.0.io.borrow_mut().write_file(self.key, head, part)
     }
 
-    /// Moves what has arrived into a pipe, uncopied, for [`Conn::splice_out`] of another connection; `None` at the peer's end.
-    /// From the first call of either on, this connection receives in no other way.
+    /// Moves at most `bytes_max` of what has arrived into a pipe, uncopied, for [`Conn::splice_out`] of another connection; `None`
+    /// at the peer's end. From the first call on this connection receives in no other way, until [`Conn::end_splicing`].
     ///
     /// # Errors
-    /// As [`Conn::recv`]; `Unsupported` when something was received already, and on a simulated kernel; `EMFILE` and its like
-    /// when there is no pipe.
+    /// As [`Conn::recv`]; `Unsupported` where that cannot be done now: something was received already or is being received, or there
+    /// is no pipe to be had. Nothing was moved then.
     pub fn splice_in(
         &self,
-        pipes: &PipeStore,
+        bytes_max: usize,
     ) -> impl Future<Output = io::Result<Option<Piped>>> + '_ {
-        let pipes = pipes.clone();
         poll_fn(move |cx| {
             self.rt
                 .0
                 .io
                 .borrow_mut()
-                .poll_splice_in(self.key, &pipes, cx)
+                .poll_splice_in(self.key, bytes_max, cx)
         })
     }
 
-    /// Sends what is in a pipe; waits until the socket has taken all of it. Dropping the future drops what is left.
+    /// Receives into buffers again, if it did not. No [`Conn::splice_in`] waits.
+    pub fn end_splicing(&self) {
+        self.rt.0.io.borrow_mut().end_splicing(self.key);
+    }
+
+    /// Sends what is in a pipe, behind what was written before; waits until the socket has taken all of it, or the connection's
+    /// deadline has passed. Dropping the future loses nothing: what is left is still in the pipe.
     ///
     /// # Errors
-    /// As [`Conn::flush`]; `Unsupported` as with [`Conn::splice_in`].
-    pub fn splice_out(&self, mut piped: Piped) -> impl Future<Output = io::Result<()>> + '_ {
+    /// As [`Conn::flush`].
+    pub fn splice_out<'a>(
+        &'a self,
+        piped: &'a mut Piped,
+    ) -> impl Future<Output = io::Result<()>> + 'a {
         poll_fn(move |cx| {
-            self.rt
-                .0
-                .io
-                .borrow_mut()
-                .poll_splice_out(self.key, &mut piped, cx)
+            let mut io = self.rt.0.io.borrow_mut();
+            match io.poll_splice_out(self.key, piped, cx) {
+                Poll::Pending if io.has_timed_out(self.key) => {
+                    Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
+                }
+                polled => polled,
+            }
         })
+    }
+
+    /// The same as far as the socket takes it now; says whether it took all.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn splice_out_now(&self, piped: &mut Piped) -> io::Result<bool> {
+        let mut io = self.rt.0.io.borrow_mut();
+        let mut nobody = Context::from_waker(Waker::noop());
+        match io.poll_splice_out(self.key, piped, &mut nobody) {
+            Poll::Ready(sent) => sent.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// [`Conn::splice_out`] with a time limit of its own, whatever the connection's deadline.
+    ///
+    /// # Errors
+    /// As [`Conn::splice_out`].
+    pub async fn splice_out_until(&self, piped: &mut Piped, until: Instant) -> io::Result<()> {
+        let taken = poll_fn(|cx| {
+            let mut io = self.rt.0.io.borrow_mut();
+            io.poll_splice_out(self.key, piped, cx)
+        });
+        match race(taken, self.rt.sleep_until(until)).await {
+            First::One(sent) => sent,
+            First::Other(()) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
     }
 
     /// Sends at once what was written in this turn. For whoever takes the time of it.

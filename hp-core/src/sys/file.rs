@@ -1,5 +1,6 @@
 //! Files below one directory: opened without leaving it, and sent without passing through memory of ours.
 
+use super::socket::without_blocking;
 use super::{check, check_len, check_long};
 use std::ffi::CString;
 use std::io;
@@ -129,9 +130,6 @@ pub fn send(socket: RawFd, file: &OwnedFd, offset: u64, len: usize) -> io::Resul
 
 /// The same through a socket that blocks otherwise: it does not for the duration of this call.
 ///
-/// A ring wants its sockets blocking, and reads the mode when an entry is submitted, which the calling thread does not do
-/// meanwhile.
-///
 /// # Errors
 /// As [`send`].
 pub fn send_from_blocking(
@@ -140,16 +138,7 @@ pub fn send_from_blocking(
     offset: u64,
     len: usize,
 ) -> io::Result<usize> {
-    set_blocking(socket, false)?;
-    let sent = send(socket, file, offset, len);
-    set_blocking(socket, true)?;
-    sent
-}
-
-fn set_blocking(socket: RawFd, blocking: bool) -> io::Result<()> {
-    let mut nonblocking = libc::c_int::from(!blocking);
-    // SAFETY: FIONBIO reads one int, which `nonblocking` is, during the call.
-    check(unsafe { libc::ioctl(socket, libc::FIONBIO, &raw mut nonblocking) }).map(drop)
+    without_blocking(socket, || send(socket, file, offset, len))
 }
 
 /// `struct open_how` of `openat2(2)`.

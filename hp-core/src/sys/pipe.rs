@@ -29,12 +29,12 @@ impl Pipe {
         Ok(Self { read, write })
     }
 
-    /// Moves what a non-blocking socket has received into the pipe; 0 is the end of the peer's data.
+    /// Moves at most `bytes_max` of what a non-blocking socket has received into the pipe; 0 is the end of the peer's data.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there, or the pipe is full; `ConnectionReset` and its like.
-    pub fn fill_from(&self, socket: RawFd) -> io::Result<usize> {
-        splice(socket, self.write.as_raw_fd(), BYTES_MAX)
+    pub fn fill_from(&self, socket: RawFd, bytes_max: usize) -> io::Result<usize> {
+        splice(socket, self.write.as_raw_fd(), bytes_max)
     }
 
     /// Moves at most `bytes` out of the pipe to a non-blocking socket.
@@ -52,6 +52,3 @@ fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
     // SAFETY: neither descriptor has an offset, so both places may be null; the call touches no other memory of ours.
     check_len(unsafe { libc::splice(from, here, to, there, bytes, flags) })
 }
-
-/// More than any pipe takes at once.
-const BYTES_MAX: usize = 1024 * 1024;

@@ -108,6 +108,26 @@ pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
     with(fd, |socket| socket.set_nonblocking(nonblocking))
 }
 
+/// Calls with a socket that blocks otherwise: it does not for the duration of the call.
+///
+/// A ring wants its sockets blocking, and reads the mode when an entry is submitted, which the calling thread does not do
+/// meanwhile.
+///
+/// # Errors
+/// What the call answers, and `ioctl(2)`.
+pub fn without_blocking<T>(fd: RawFd, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    set_blocking(fd, false)?;
+    let answer = call();
+    set_blocking(fd, true)?;
+    answer
+}
+
+fn set_blocking(fd: RawFd, blocking: bool) -> io::Result<()> {
+    let mut nonblocking = libc::c_int::from(!blocking);
+    // SAFETY: FIONBIO reads one int, which `nonblocking` is, during the call.
+    check(unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut nonblocking) }).map(drop)
+}
+
 /// Sends segments at once; returns how many leading bytes the socket took.
 ///
 /// # Errors

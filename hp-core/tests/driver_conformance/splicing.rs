@@ -3,7 +3,7 @@
 use crate::lab::{check, conns_fall_to, listener, once, options, pair, pair_from, seeds};
 use crate::peer::{self, Text};
 use hp_core::rt::Engine;
-use hp_core::rt::net::{Conn, PipeStore, Rx};
+use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::race::join;
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -27,10 +27,9 @@ pub(crate) fn spliced_bytes_arrive_whole_in_both_directions_at_once(engine: Engi
                 peer::hear(one_hears, Text(seed + 1), seed),
                 peer::hear(other_hears, Text(seed), seed + 2),
             ];
-            let pipes = PipeStore::default();
             let (forth, back) = join(
-                splice_all(&one, &other, &pipes),
-                splice_all(&other, &one, &pipes),
+                splice_all(&one, &other),
+                splice_all(&other, &one),
             )
             .await;
             assert_eq!((forth.unwrap(), back.unwrap()), (LEN, LEN));
@@ -53,8 +52,7 @@ pub(crate) fn what_was_written_before_leaves_before_what_is_spliced(engine: Engi
         (&from_peer).write_all(&text.bytes(LEN, 1000)).unwrap();
         from_peer.shutdown(Shutdown::Write).unwrap();
         let hears = peer::hear(to_peer, text, 5);
-        let pipes = PipeStore::default();
-        assert_eq!(splice_all(&from, &to, &pipes).await.unwrap(), 1000);
+        assert_eq!(splice_all(&from, &to).await.unwrap(), 1000);
         assert_eq!(hears.join().unwrap(), LEN + 1000);
     });
 }
@@ -62,29 +60,27 @@ pub(crate) fn what_was_written_before_leaves_before_what_is_spliced(engine: Engi
 pub(crate) fn a_splice_that_waits_ends_with_the_deadline_and_with_a_reset(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, peer) = pair(&rt).await;
-        let pipes = PipeStore::default();
-        assert!(once(conn.splice_in(&pipes)).await.is_none());
+        assert!(once(conn.splice_in(LEN)).await.is_none());
         conn.set_deadline(Some(rt.now() + Duration::from_millis(1)));
-        let error = conn.splice_in(&pipes).await.unwrap_err();
+        let error = conn.splice_in(LEN).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         conn.set_deadline(None);
         (&peer).write_all(b"late").unwrap();
-        let piped = conn.splice_in(&pipes).await.unwrap().unwrap();
+        let piped = conn.splice_in(LEN).await.unwrap().unwrap();
         assert_eq!((piped.len(), piped.is_empty()), (4, false));
         drop(piped);
         peer::reset(peer);
-        let error = conn.splice_in(&pipes).await.unwrap_err();
+        let error = conn.splice_in(LEN).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 
 pub(crate) fn a_connection_given_up_while_it_splices_leaves_nothing(engine: Engine) {
     check(&options(engine), async |rt| {
-        let pipes = PipeStore::default();
         let (closed, _peer) = pair(&rt).await;
         let (reset, _other_peer) = pair(&rt).await;
         for conn in [&closed, &reset] {
-            assert!(once(conn.splice_in(&pipes)).await.is_none());
+            assert!(once(conn.splice_in(LEN)).await.is_none());
         }
         rt.yield_now().await; // What waits is in the kernel now.
         closed.close();
@@ -101,17 +97,16 @@ pub(crate) fn a_connection_that_received_is_not_spliced(engine: Engine) {
             panic!("the peer has not ended")
         };
         conn.unread(lent);
-        let pipes = PipeStore::default();
-        let error = conn.splice_in(&pipes).await.unwrap_err();
+        let error = conn.splice_in(LEN).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     });
 }
 
-async fn splice_all(from: &Conn, to: &Conn, pipes: &PipeStore) -> io::Result<usize> {
+async fn splice_all(from: &Conn, to: &Conn) -> io::Result<usize> {
     let mut bytes = 0;
-    while let Some(piped) = from.splice_in(pipes).await? {
+    while let Some(mut piped) = from.splice_in(LEN).await? {
         bytes += piped.len();
-        to.splice_out(piped).await?;
+        to.splice_out(&mut piped).await?;
     }
     to.finish().await?;
     Ok(bytes)

@@ -294,6 +294,7 @@ impl Answering<'_> {
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
+        let mut is_long = false;
         if source.is_ended() {
             sink.push()?; // No content: the head is all.
         } else {
@@ -310,15 +311,23 @@ impl Answering<'_> {
                 }
                 sink.push()?;
                 let untaken = self.untaken();
-                let receiving = backend_pace.receive(&mut source, reader, self.backend);
-                match receiving.await {
+                is_long |= source.plain_left() >= DETOUR_BYTES_MIN;
+                let received = if is_long {
+                    backend_pace.splice(&mut source, reader, self.backend).await
+                } else {
+                    let receiving = backend_pace.receive(&mut source, reader, self.backend);
+                    receiving.await.map(|()| None)
+                };
+                match received {
+                    Ok(Some(piped)) => client_pace.drain_pipe(self.client, piped).await?,
+                    Ok(None) => (),
                     // It pauses because it is busy with the rest of the request.
                     Err(BodyError::Io(error))
                         if error.kind() == io::ErrorKind::TimedOut && self.untaken() != untaken =>
                     {
                         backend_pace = Pace::of_pauses(body_timeout);
                     }
-                    received => received?,
+                    Err(error) => return Err(error.into()),
                 }
             }
             sink.end(source.trailers())?;
@@ -464,6 +473,8 @@ impl From<BodyError> for DeliveryError {
 
 /// Content up to this size leaves in one segment with its head.
 const AT_ONCE_MAX: usize = 2048;
+/// Content of which more is still to come goes from socket to socket through a pipe.
+const DETOUR_BYTES_MIN: u64 = 64 * 1024;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;
 /// Bytes of their heads together.

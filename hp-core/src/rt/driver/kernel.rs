@@ -4,7 +4,7 @@
 #[cfg(feature = "sim")]
 use super::sim;
 use crate::rt::time::Instant;
-use crate::sys::{clock, file, socket};
+use crate::sys::{clock, file, pipe, socket};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -23,11 +23,6 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    /// Whether it is that of this machine.
-    pub(crate) fn is_real(&self) -> bool {
-        matches!(self, Self::Real)
-    }
-
     /// The monotonic clock.
     pub(crate) fn now(&self) -> Instant {
         match self {
@@ -207,6 +202,69 @@ impl Kernel {
         }
     }
 
+    /// A pipe for sockets of this kernel.
+    ///
+    /// # Errors
+    /// As [`pipe::Pipe::new`].
+    pub(crate) fn pipe(&self) -> io::Result<Pipe> {
+        match self {
+            Self::Real => pipe::Pipe::new().map(Pipe::Real),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Ok(Pipe::Sim(Vec::new())),
+        }
+    }
+
+    /// Moves received bytes into a pipe at once, whatever the socket's mode; see [`pipe::Pipe::fill_from`].
+    pub(crate) fn fill_pipe(
+        &self,
+        fd: RawFd,
+        mode: Mode,
+        pipe: &mut Pipe,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
+        match (self, pipe) {
+            (Self::Real, Pipe::Real(pipe)) => match mode {
+                Mode::Nonblocking => pipe.fill_from(fd, bytes_max),
+                Mode::Blocking => {
+                    socket::without_blocking(fd, || pipe.fill_from(fd, bytes_max))
+                }
+            },
+            #[cfg(feature = "sim")]
+            (Self::Sim(kernel), Pipe::Sim(bytes)) => {
+                bytes.resize(bytes_max.min(SIM_PIPE_BYTES), 0);
+                let filled = kernel.recv(fd, bytes);
+                bytes.truncate(*filled.as_ref().unwrap_or(&0));
+                filled
+            }
+            #[cfg(feature = "sim")]
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    /// Sends what is in a pipe at once, as far as the socket takes it, whatever its mode; see [`pipe::Pipe::empty_into`].
+    pub(crate) fn empty_pipe(
+        &self,
+        fd: RawFd,
+        mode: Mode,
+        pipe: &mut Pipe,
+        bytes: usize,
+    ) -> io::Result<usize> {
+        match (self, pipe) {
+            (Self::Real, Pipe::Real(pipe)) => match mode {
+                Mode::Nonblocking => pipe.empty_into(fd, bytes),
+                Mode::Blocking => socket::without_blocking(fd, || pipe.empty_into(fd, bytes)),
+            },
+            #[cfg(feature = "sim")]
+            (Self::Sim(kernel), Pipe::Sim(held)) => {
+                let sent = kernel.send(fd, &[IoSlice::new(held)])?;
+                held.drain(..sent);
+                Ok(sent)
+            }
+            #[cfg(feature = "sim")]
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
     /// See [`socket::shutdown_write`].
     pub(crate) fn shutdown_write(&self, fd: RawFd) -> io::Result<()> {
         match self {
@@ -279,6 +337,19 @@ pub(crate) enum Mode {
     /// As readiness wants it.
     Nonblocking,
 }
+
+/// A pipe of the kernel whose sockets it joins.
+#[derive(Debug)]
+pub(crate) enum Pipe {
+    Real(pipe::Pipe),
+    /// What is in it.
+    #[cfg(feature = "sim")]
+    Sim(Vec<u8>),
+}
+
+/// What a simulated pipe holds at most.
+#[cfg(feature = "sim")]
+const SIM_PIPE_BYTES: usize = 64 * 1024;
 
 /// A file whose content can be sent from where the kernel has it.
 #[derive(Debug)]

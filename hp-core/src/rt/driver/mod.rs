@@ -23,12 +23,15 @@ use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
 pub(crate) use kernel::Kernel;
+use kernel::Mode;
 pub use kernel::{File, FilePart, Socket};
 use op::discard::Discards;
 use op::outbox::Outbox;
+use op::splice::Pipes;
 use poll::Poll;
 use slot::{ConnSlot, ListenerSlot, Phase};
 use stamps::Stamps;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -42,7 +45,7 @@ pub(crate) use op::close::How;
 pub(crate) use op::park::ParkEvent;
 pub use op::park::Unparked;
 pub use op::recv::Rx;
-pub use op::splice::{PipeStore, Piped};
+pub use op::splice::Piped;
 pub use uring::Features;
 
 /// One worker's sockets and timers.
@@ -61,6 +64,7 @@ pub(crate) struct Io {
     budget: u32,
     outbox: Outbox,
     discards: Discards,
+    pipes: Rc<RefCell<Pipes>>,
     /// Kept for who asked.
     stamps: Option<Stamps>,
     stats: Stats,
@@ -95,6 +99,8 @@ pub struct Stats {
     pub sends: u64,
     /// Sends that the socket did not take whole.
     pub short_sends: u64,
+    /// Pipes that were filled.
+    pub splices: u64,
 }
 
 /// What is still in the worker's hands.
@@ -152,6 +158,11 @@ impl Io {
             Driver::Uring(_) => pool,
             Driver::Poll(_) => new_pool()?,
         };
+        // A thread that serves one connection keeps no descriptors for the next one's sake.
+        let pipes = Pipes::keeping(match &driver {
+            Driver::Poll(poll) if poll.engine() == Engine::Threads => 0,
+            Driver::Poll(_) | Driver::Uring(_) => SPARE_PIPES,
+        });
         let io = Self {
             conns: Slab::new(),
             listeners: Slab::new(),
@@ -165,10 +176,19 @@ impl Io {
             budget: BUDGET,
             outbox: Outbox::default(),
             discards: Discards::default(),
+            pipes,
             stamps: None,
             stats: Stats::default(),
         };
         Ok((io, passed_over))
+    }
+
+    /// Whether the engine's sockets block.
+    const fn mode(&self) -> Mode {
+        match self.driver {
+            Driver::Uring(_) => Mode::Blocking,
+            Driver::Poll(_) => Mode::Nonblocking,
+        }
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -364,3 +384,5 @@ impl Io {
 
 /// Operations that one poll of a task may complete at once.
 const BUDGET: u32 = 64;
+/// Empty pipes that a worker keeps.
+const SPARE_PIPES: usize = 16;

@@ -214,7 +214,7 @@ fn open_questions(slot: &ConnSlot) -> Option<Interest> {
     let can_send = slot.tx_error.is_none();
     let readable = is_open && !slot.readiness.readable && slot.rx_end.is_none();
     let is_connecting = slot.phase == Phase::Connecting;
-    let waits_for_room = !slot.tx.is_empty() || (slot.is_spliced && !slot.readiness.writable);
+    let waits_for_room = !slot.tx.is_empty() || (slot.pipe_waits && !slot.readiness.writable);
     let writable = can_send && (is_connecting || waits_for_room);
     let interest = Interest {
         readable,
@@ -295,7 +295,7 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
         }
         return;
     }
-    if ready.writable && (!slot.tx.is_empty() || slot.is_spliced) {
+    if ready.writable && (!slot.tx.is_empty() || slot.pipe_waits) {
         io.resume_sending(key);
     }
     if ready.readable {

@@ -83,6 +83,8 @@ pub(crate) struct ConnSlot {
     pub(crate) gathers: bool,
     /// Bytes leave it through pipes, and are not received.
     pub(crate) is_spliced: bool,
+    /// A pipe is to be emptied into it as soon as there is room.
+    pub(crate) pipe_waits: bool,
 }
 
 /// The address of the other end, in half the room of a `SocketAddr` where it is one of IPv4.
@@ -171,6 +173,7 @@ impl ConnSlot {
             has_letter: false,
             gathers: false,
             is_spliced: false,
+            pipe_waits: false,
         }
     }
 

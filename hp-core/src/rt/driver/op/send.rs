@@ -110,11 +110,16 @@ impl Io {
     /// Waits until the socket has taken everything, or the connection's deadline has passed.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_taken(key, cx) {
-            Poll::Pending if self.conns.get(key).is_some_and(|slot| slot.timed_out) => {
+            Poll::Pending if self.has_timed_out(key) => {
                 Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
             }
             polled => polled,
         }
+    }
+
+    /// Whether the connection's deadline has passed.
+    pub(crate) fn has_timed_out(&self, key: Key) -> bool {
+        self.conns.get(key).is_some_and(|slot| slot.timed_out)
     }
 
     /// Waits until the socket has taken everything.

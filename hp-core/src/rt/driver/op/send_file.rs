@@ -3,9 +3,8 @@
 //! its own.
 
 use crate::base::slab::Key;
-use crate::rt::driver::kernel::Mode;
 use crate::rt::driver::slot::TxQueue;
-use crate::rt::driver::{Driver, FilePart, Io};
+use crate::rt::driver::{FilePart, Io};
 use std::io::{self, IoSlice};
 
 impl FilePart {
@@ -69,10 +68,7 @@ impl Io {
         let Some(slot) = self.conns.get(key) else {
             return Offered::Failed;
         };
-        let mode = match self.driver {
-            Driver::Uring(_) => Mode::Blocking,
-            Driver::Poll(_) => Mode::Nonblocking,
-        };
+        let mode = self.mode();
         self.stats.sends += 1;
         let sent = self.kernel.send_file(slot.fd, mode, part, FILE_BYTES_MAX);
         let errno = match sent {

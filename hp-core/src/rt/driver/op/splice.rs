@@ -1,34 +1,54 @@
 //! Splicing: bytes go from one socket to another through a pipe and never come to us.
 //!
 //! On every engine by a call, when the socket is known to be ready: readiness engines know it by themselves, a ring is asked
-//! for it. From its first splice on, a connection receives in no other way. A simulated kernel has no pipes.
+//! for it. While a connection is spliced it receives in no other way.
 
 use super::recv::remember;
 use crate::base::slab::Key;
+use crate::rt::driver::kernel::Pipe;
 use crate::rt::driver::slot::{ConnSlot, RxEnd};
-use crate::rt::driver::{Driver, Io};
-use crate::sys::pipe::Pipe;
+use crate::rt::driver::{Driver, Io, Kernel};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// Pipes that one runtime's connections share: a pipe is somebody's only while there are bytes in it.
-#[derive(Clone, Debug, Default)]
-pub struct PipeStore(Rc<RefCell<Vec<Pipe>>>);
+///
+/// `spare.len() <= spare_max`, `held <= PIPES_MAX`
+#[derive(Debug)]
+pub(in crate::rt::driver) struct Pipes {
+    spare: Vec<Pipe>,
+    spare_max: usize,
+    /// Those with bytes in them.
+    held: usize,
+}
 
-impl PipeStore {
-    fn take(&self) -> io::Result<Pipe> {
-        match self.0.borrow_mut().pop() {
-            Some(pipe) => Ok(pipe),
-            None => Pipe::new(),
-        }
+impl Pipes {
+    /// `spare_max` are kept for whoever comes next.
+    pub(in crate::rt::driver) fn keeping(spare_max: usize) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            spare: Vec::new(),
+            spare_max,
+            held: 0,
+        }))
     }
 
-    fn put(&self, pipe: Pipe) {
-        let mut spare = self.0.borrow_mut();
-        if spare.len() < SPARE_MAX {
-            spare.push(pipe);
+    /// `None` when too many hold bytes, or there are no descriptors for one more.
+    fn take(&mut self, kernel: &Kernel) -> Option<Pipe> {
+        if self.held == PIPES_MAX {
+            return None;
+        }
+        let pipe = self.spare.pop().or_else(|| kernel.pipe().ok())?;
+        self.held += 1;
+        Some(pipe)
+    }
+
+    /// Takes an empty one back.
+    fn put(&mut self, pipe: Pipe) {
+        self.held -= 1;
+        if self.spare.len() < self.spare_max {
+            self.spare.push(pipe);
         }
     }
 }
@@ -39,7 +59,7 @@ pub struct Piped {
     /// Absent once it is empty.
     pipe: Option<Pipe>,
     bytes: usize,
-    store: PipeStore,
+    pipes: Rc<RefCell<Pipes>>,
 }
 
 impl Piped {
@@ -61,17 +81,25 @@ impl Piped {
         if self.bytes == 0
             && let Some(pipe) = self.pipe.take()
         {
-            self.store.put(pipe);
+            self.pipes.borrow_mut().put(pipe);
+        }
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        if self.pipe.take().is_some() {
+            self.pipes.borrow_mut().held -= 1; // What is in it goes with it.
         }
     }
 }
 
 impl Io {
-    /// Moves what a connection has received into a pipe; `None` after the end of the peer's data.
+    /// Moves at most `bytes_max` of what a connection has received into a pipe; `None` after the end of the peer's data.
     pub(crate) fn poll_splice_in(
         &mut self,
         key: Key,
-        store: &PipeStore,
+        bytes_max: usize,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Option<Piped>>> {
         if let Err(error) = self.begin_splicing(key) {
@@ -101,7 +129,7 @@ impl Io {
                 }
                 None => self.budget -= 1,
             }
-            match self.fill_pipe(key, store) {
+            match self.fill_pipe(key, bytes_max) {
                 Ok(None) => (),
                 Ok(Some(piped)) => return Poll::Ready(Ok(Some(piped))),
                 Err(error) => return Poll::Ready(Err(error)),
@@ -109,35 +137,30 @@ impl Io {
         }
     }
 
-    /// Sends what is in a pipe, all of it.
+    /// Sends what is in a pipe, behind what was written before; ready when the socket has taken all of it.
     pub(crate) fn poll_splice_out(
         &mut self,
         key: Key,
         piped: &mut Piped,
         cx: &Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Err(error) = self.begin_splicing(key) {
-            return Poll::Ready(Err(error));
-        }
         match self.poll_taken(key, cx) {
             Poll::Ready(Ok(())) => (), // What was written before goes first.
             unsent => return unsent,
         }
-        while let Some(pipe) = &piped.pipe {
+        let mode = self.mode();
+        while let Some(pipe) = &mut piped.pipe {
+            if self.waits_for_room(key) {
+                return self.wait_for_room(key, cx);
+            }
             let slot = match self.sending(key) {
                 Ok(slot) => slot,
                 Err(error) => return Poll::Ready(Err(error)),
             };
-            if slot.timed_out {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
-            }
+            slot.pipe_waits = false;
             let fd = slot.fd;
-            if !self.has_room(key) {
-                return self.wait_for_room(key, cx);
-            }
             self.stats.sends += 1;
-            let sent = pipe.empty_into(fd, piped.bytes);
-            let errno = match sent {
+            let errno = match self.kernel.empty_pipe(fd, mode, pipe, piped.bytes) {
                 Ok(0) => libc::EIO, // The pipe has less than was put into it: that cannot be mended.
                 Ok(count) => {
                     piped.advance(count);
@@ -149,8 +172,10 @@ impl Io {
                 libc::EINTR => (),
                 libc::EAGAIN => {
                     self.stats.short_sends += 1;
+                    if let Ok(slot) = self.sending(key) {
+                        slot.pipe_waits = true;
+                    }
                     self.arm_writable(key);
-                    return self.wait_for_room(key, cx);
                 }
                 errno => {
                     self.fail_sending(key, errno);
@@ -161,18 +186,46 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
+    /// Receives into buffers again, if it did not. Nobody waits for a splice.
+    pub(crate) fn end_splicing(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut slot.is_spliced, false) {
+            return;
+        }
+        debug_assert!(!slot.kernel.recv_armed);
+        slot.full_reads = 0; // What comes next is the head of a message, not the middle of one.
+        if matches!(self.driver, Driver::Uring(_)) {
+            (slot.readiness.readable, slot.kernel.nonempty) = (false, false); // A receive finds out by itself.
+        }
+    }
+
     /// One attempt to fill a pipe; nothing came of it when the slot knows why.
-    fn fill_pipe(&mut self, key: Key, store: &PipeStore) -> io::Result<Option<Piped>> {
-        let pipe = store.take()?;
+    fn fill_pipe(&mut self, key: Key, bytes_max: usize) -> io::Result<Option<Piped>> {
+        let Some(pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported));
+        };
+        let mode = self.mode();
+        let mut piped = Piped {
+            pipe: Some(pipe),
+            bytes: 0,
+            pipes: Rc::clone(&self.pipes),
+        };
         let slot = self
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        match pipe.fill_from(slot.fd) {
+        let filled = match &mut piped.pipe {
+            Some(pipe) => self.kernel.fill_pipe(slot.fd, mode, pipe, bytes_max),
+            None => Ok(0),
+        };
+        match filled {
             Ok(0) => slot.end_rx(slot.end_of_data()),
             Ok(bytes) => {
-                let (pipe, store) = (Some(pipe), store.clone());
-                return Ok(Some(Piped { pipe, bytes, store }));
+                self.stats.splices += 1;
+                piped.bytes = bytes;
+                return Ok(Some(piped));
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
@@ -180,14 +233,14 @@ impl Io {
                 errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
         }
-        store.put(pipe);
+        piped.advance(0);
         Ok(None)
     }
 
     /// From here on nothing is received into buffers.
     ///
     /// # Errors
-    /// `Unsupported` on a simulated kernel, and where something was received already or is being received.
+    /// `Unsupported` where something was received already or is being received.
     fn begin_splicing(&mut self, key: Key) -> io::Result<()> {
         let slot = self
             .conns
@@ -196,22 +249,21 @@ impl Io {
         if slot.is_spliced {
             return Ok(());
         }
-        let has_bytes = !slot.rx.is_empty() || slot.kernel.is_receiving();
-        if has_bytes || !self.kernel.is_real() {
+        if !slot.rx.is_empty() || slot.kernel.is_receiving() {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
-        }
-        if matches!(self.driver, Driver::Uring(_)) {
-            self.kernel.set_nonblocking(slot.fd, true)?; // The ring itself only polls it from now on.
         }
         slot.is_spliced = true;
         Ok(())
     }
 
-    /// Whether the socket took everything when it was last tried, or has told since that it has room.
-    fn has_room(&self, key: Key) -> bool {
-        self.conns.get(key).is_some_and(|slot| match self.driver {
-            Driver::Uring(_) => !slot.kernel.poll_armed,
-            Driver::Poll(_) => slot.readiness.writable,
+    /// Whether the socket took nothing when it was last tried, and has not told since that it has room.
+    fn waits_for_room(&self, key: Key) -> bool {
+        self.conns.get(key).is_some_and(|slot| {
+            slot.pipe_waits
+                && match self.driver {
+                    Driver::Uring(_) => slot.kernel.poll_armed,
+                    Driver::Poll(_) => !slot.readiness.writable,
+                }
         })
     }
 
@@ -223,5 +275,5 @@ impl Io {
     }
 }
 
-/// Pipes that are kept for whoever comes next.
-const SPARE_MAX: usize = 64;
+/// Pipes with bytes in them, at most: each is two descriptors, and holds what the kernel would count as the peer's.
+const PIPES_MAX: usize = 64;

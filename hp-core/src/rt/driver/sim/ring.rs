@@ -64,6 +64,7 @@ enum Wish {
     Accept,
     Bell,
     Discard { len: u32 },
+    Readable,
     Recv { entry: RecvEntry, received: usize },
     Writable,
 }
@@ -138,6 +139,10 @@ impl SimRing {
 
     pub(in crate::rt::driver) fn accept_multishot(&mut self, fd: RawFd, user_data: u64) {
         self.arm(fd, user_data, Wish::Accept);
+    }
+
+    pub(in crate::rt::driver) fn poll_readable(&mut self, fd: RawFd, user_data: u64) {
+        self.arm(fd, user_data, Wish::Readable);
     }
 
     pub(in crate::rt::driver) fn poll_writable(&mut self, fd: RawFd, user_data: u64) {
@@ -248,12 +253,14 @@ impl SimRing {
     ) {
         let socket = match wish {
             Wish::Bell => None,
-            Wish::Accept | Wish::Discard { .. } | Wish::Recv { .. } | Wish::Writable => {
-                match fabric.at(host, fd) {
-                    Ok(socket) => Some(socket),
-                    Err(errno) => return self.post(fabric, host, None, user_data, -errno),
-                }
-            }
+            Wish::Accept
+            | Wish::Discard { .. }
+            | Wish::Readable
+            | Wish::Recv { .. }
+            | Wish::Writable => match fabric.at(host, fd) {
+                Ok(socket) => Some(socket),
+                Err(errno) => return self.post(fabric, host, None, user_data, -errno),
+            },
         };
         let ring = self.id;
         let op = fabric.rings[ring].ops.insert(Op {
@@ -290,6 +297,7 @@ impl SimRing {
             (Wish::Recv { entry, .. }, Some(socket)) => {
                 while self.attempt_recv(fabric, host, (op, socket), entry) {}
             }
+            (Wish::Readable, Some(socket)) => self.attempt_readable(fabric, host, op, socket),
             (Wish::Writable, Some(socket)) => self.attempt_writable(fabric, host, op, socket),
             (Wish::Bell, _) | (_, None) => (),
         }
@@ -310,6 +318,19 @@ impl SimRing {
                 Err(libc::EAGAIN) if !is_nonblocking => return,
                 Err(errno) => return self.finish(fabric, host, op, -errno),
             }
+        }
+    }
+
+    fn attempt_readable(&mut self, fabric: &mut Fabric, host: HostId, op: Key, socket: Key) {
+        let Some(known) = fabric.sockets.get(socket) else {
+            return;
+        };
+        let is_open = known
+            .conn()
+            .is_some_and(|conn| conn.state == State::Established);
+        let is_ready = known.mask().can_read();
+        if is_ready || (is_open && fabric.strikes(host, Fault::SpuriousReadiness)) {
+            self.finish(fabric, host, op, i32::from(libc::POLLIN));
         }
     }
 
@@ -418,7 +439,7 @@ impl SimRing {
                 bytes_max.is_some_and(|bytes_max| *received < bytes_max as usize)
             }
             Wish::Accept => true,
-            Wish::Bell | Wish::Discard { .. } | Wish::Writable => false,
+            Wish::Bell | Wish::Discard { .. } | Wish::Readable | Wish::Writable => false,
         };
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);
