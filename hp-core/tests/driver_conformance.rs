@@ -121,7 +121,11 @@ macro_rules! stamp {
                     what_was_written_before_leaves_before_what_is_spliced,
                     a_splice_that_waits_ends_with_the_deadline_and_with_a_reset,
                     a_connection_given_up_while_it_splices_leaves_nothing,
-                    a_connection_that_received_is_not_spliced;
+                    a_connection_that_received_is_not_spliced,
+                    no_more_is_spliced_than_was_asked_for_and_what_follows_is_received,
+                    a_splice_given_up_while_it_waits_leaves_the_bytes_to_a_receive,
+                    a_connection_parked_after_a_splice_returns_with_what_comes,
+                    a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left;
                 closing:
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,

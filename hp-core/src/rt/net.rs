@@ -142,7 +142,7 @@ impl Conn {
         })
     }
 
-    /// Receives into buffers again, if it did not. No [`Conn::splice_in`] waits.
+    /// Receives into buffers again, if it did not.
     pub fn end_splicing(&self) {
         self.rt.0.io.borrow_mut().end_splicing(self.key);
     }
@@ -173,8 +173,8 @@ impl Conn {
     /// As [`Conn::write`].
     pub fn splice_out_now(&self, piped: &mut Piped) -> io::Result<bool> {
         let mut io = self.rt.0.io.borrow_mut();
-        let mut nobody = Context::from_waker(Waker::noop());
-        match io.poll_splice_out(self.key, piped, &mut nobody) {
+        let nobody = Context::from_waker(Waker::noop());
+        match io.poll_splice_out(self.key, piped, &nobody) {
             Poll::Ready(sent) => sent.map(|()| true),
             Poll::Pending => Ok(false),
         }

@@ -1,10 +1,10 @@
 //! What goes through a pipe arrives as if it had been received and sent.
 
-use crate::lab::{check, conns_fall_to, listener, once, options, pair, pair_from, seeds};
+use crate::lab::{check, conns_fall_to, exactly, listener, once, options, pair, pair_from, seeds};
 use crate::peer::{self, Text};
-use hp_core::rt::Engine;
-use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::net::{Conn, Rx, Unparked};
 use hp_core::rt::race::join;
+use hp_core::rt::{Engine, Instant};
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -27,11 +27,7 @@ pub(crate) fn spliced_bytes_arrive_whole_in_both_directions_at_once(engine: Engi
                 peer::hear(one_hears, Text(seed + 1), seed),
                 peer::hear(other_hears, Text(seed), seed + 2),
             ];
-            let (forth, back) = join(
-                splice_all(&one, &other),
-                splice_all(&other, &one),
-            )
-            .await;
+            let (forth, back) = join(splice_all(&one, &other), splice_all(&other, &one)).await;
             assert_eq!((forth.unwrap(), back.unwrap()), (LEN, LEN));
             for hears in hears {
                 assert_eq!(hears.join().unwrap(), LEN);
@@ -99,6 +95,89 @@ pub(crate) fn a_connection_that_received_is_not_spliced(engine: Engine) {
         conn.unread(lent);
         let error = conn.splice_in(LEN).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    });
+}
+
+pub(crate) fn no_more_is_spliced_than_was_asked_for_and_what_follows_is_received(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (from, from_peer) = pair(&rt).await;
+        let (to, to_peer) = pair(&rt).await;
+        let text = Text(6);
+        let says = peer::say(from_peer, text, LEN + 5, 6);
+        let hears = peer::hear(to_peer, text, 7);
+        let mut left = LEN;
+        while left > 0 {
+            let mut piped = from.splice_in(left).await.unwrap().unwrap();
+            assert!(piped.len() <= left);
+            left -= piped.len();
+            to.splice_out(&mut piped).await.unwrap();
+            assert!(piped.is_empty());
+        }
+        from.end_splicing();
+        assert_eq!(exactly(&from, 5).await, text.bytes(LEN, 5));
+        to.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN);
+        says.join().unwrap();
+    });
+}
+
+pub(crate) fn a_splice_given_up_while_it_waits_leaves_the_bytes_to_a_receive(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        assert!(once(conn.splice_in(LEN)).await.is_none());
+        rt.yield_now().await; // What waits is in the kernel now.
+        conn.end_splicing();
+        assert!(once(conn.recv()).await.is_none());
+        (&peer).write_all(b"late").unwrap();
+        assert_eq!(exactly(&conn, 4).await, b"late");
+    });
+}
+
+pub(crate) fn a_connection_parked_after_a_splice_returns_with_what_comes(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        assert!(once(conn.splice_in(LEN)).await.is_none());
+        rt.yield_now().await;
+        conn.end_splicing();
+        let _key = conn.park(7, Instant::NEVER);
+        (&peer).write_all(b"late").unwrap();
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (7, Unparked::News));
+        assert_eq!(exactly(&conn, 4).await, b"late");
+    });
+}
+
+pub(crate) fn a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (from, from_peer) = pair(&rt).await;
+        let (to, to_peer) = pair(&rt).await;
+        let text = Text(8);
+        let says = peer::say(from_peer, text, LEN, 8);
+        let (mut moved, mut stalls) = (0, 0);
+        let mut hears = None;
+        let mut unread = Some(to_peer);
+        while let Some(mut piped) = from.splice_in(LEN).await.unwrap() {
+            moved += piped.len();
+            loop {
+                if to.splice_out_now(&mut piped).unwrap() {
+                    break;
+                }
+                stalls += 1;
+                let until = rt.precise_now() + Duration::from_millis(1);
+                match to.splice_out_until(&mut piped, until).await {
+                    Ok(()) => break,
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+                }
+                if let Some(peer) = unread.take() {
+                    hears = Some(peer::hear(peer, text, 9));
+                }
+            }
+        }
+        to.finish().await.unwrap();
+        assert_eq!(moved, LEN);
+        assert!(stalls > 0, "more than a socket takes that nobody reads");
+        assert_eq!(hears.unwrap().join().unwrap(), LEN);
+        says.join().unwrap();
     });
 }
 

@@ -294,7 +294,7 @@ impl Answering<'_> {
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
-        let mut is_long = false;
+        let mut is_detour = false;
         if source.is_ended() {
             sink.push()?; // No content: the head is all.
         } else {
@@ -311,8 +311,8 @@ impl Answering<'_> {
                 }
                 sink.push()?;
                 let untaken = self.untaken();
-                is_long |= source.plain_left() >= DETOUR_BYTES_MIN;
-                let received = if is_long {
+                is_detour |= source.plain_left() >= DETOUR_BYTES_MIN;
+                let received = if is_detour {
                     backend_pace.splice(&mut source, reader, self.backend).await
                 } else {
                     let receiving = backend_pace.receive(&mut source, reader, self.backend);
@@ -474,7 +474,7 @@ impl From<BodyError> for DeliveryError {
 /// Content up to this size leaves in one segment with its head.
 const AT_ONCE_MAX: usize = 2048;
 /// Content of which more is still to come goes from socket to socket through a pipe.
-const DETOUR_BYTES_MIN: u64 = 64 * 1024;
+pub(super) const DETOUR_BYTES_MIN: u64 = 24 * 1024;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;
 /// Bytes of their heads together.

@@ -64,6 +64,13 @@ impl RequestCopy {
         Self(gathering.map(|gathering| RefCell::new(Some(Box::new(gathering)))))
     }
 
+    /// Whether what comes is to be kept.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|gathering| gathering.borrow().is_some())
+    }
+
     /// A piece of content has come.
     #[inline]
     pub(super) fn add(&self, piece: &[u8]) {

@@ -1,5 +1,6 @@
 //! The request's content on its way to the backend, while the answer may already come.
 
+use super::answering::DETOUR_BYTES_MIN;
 use super::error::Failure;
 use super::mirror::RequestCopy;
 use super::progress::{Expectation, Progress};
@@ -43,14 +44,26 @@ impl Ends<'_> {
     /// Takes note of a piece of content that has come.
     #[inline]
     fn note(&self, piece: &[u8]) -> Result<(), Failure> {
-        let taken = self.progress.given.get() + piece.len() as u64;
+        self.count(piece.len())?;
+        self.copy.add(piece);
+        Ok(())
+    }
+
+    /// Takes note of content that has come.
+    #[inline]
+    fn count(&self, bytes: usize) -> Result<(), Failure> {
+        let taken = self.progress.given.get() + bytes as u64;
         self.progress.given.set(taken);
         let body_bytes_max = self.worker.plan().limits.body_bytes_max;
         if body_bytes_max > 0 && taken > body_bytes_max {
             return Err(Failure::BodyTooLarge);
         }
-        self.copy.add(piece);
         Ok(())
+    }
+
+    /// Whether so much content goes past our memory: nobody wants a copy of it.
+    fn is_detour(&self, plain_left: u64) -> bool {
+        plain_left >= DETOUR_BYTES_MIN && !self.copy.is_wanted()
     }
 }
 
@@ -65,11 +78,21 @@ pub(super) async fn upload(
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
     ends.backend.set_deadline(None); // Of its last exchange.
+    let _until_here = Detour(ends.client);
     match send(ends, reader, gathered, framing).await {
         Err(failure) if failure != Failure::ClientGone && ends.progress.is_answered.get() => {
             Ok(Uploaded::Abandoned)
         }
         uploaded => uploaded,
+    }
+}
+
+/// A client whose content may go past our memory; what it sends after that is received, however this ends.
+struct Detour<'a>(&'a Conn);
+
+impl Drop for Detour<'_> {
+    fn drop(&mut self) {
+        self.0.end_splicing();
     }
 }
 
@@ -91,6 +114,7 @@ async fn send(
     let rate_min = worker.plan().limits.body_rate_min;
     let mut client_pace = Pace::new(body_timeout, rate_min);
     let mut backend_pace = Pace::of_pauses(body_timeout);
+    let mut is_detour = false;
     let response_deadline = || Some(worker.rt().now() + ends.response_timeout);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
@@ -132,8 +156,20 @@ async fn send(
         if !progress.is_answered.get() {
             backend.set_deadline(None);
         }
-        let receiving = client_pace.receive(&mut source, reader, client);
-        receiving.await.map_err(of_client)?;
+        is_detour |= ends.is_detour(source.plain_left());
+        if !is_detour {
+            let receiving = client_pace.receive(&mut source, reader, client);
+            receiving.await.map_err(of_client)?;
+            continue;
+        }
+        let splicing = client_pace.splice(&mut source, reader, client);
+        if let Some(piped) = splicing.await.map_err(of_client)? {
+            ends.count(piped.len())?;
+            let drained = backend_pace.drain_pipe(backend, piped).await;
+            if tell(ends, drained).is_err() {
+                return Ok(Uploaded::Refused);
+            }
+        }
     }
     // The client's deadline stays: it may be that of its taking an answer.
     if sink.end(source.trailers()).is_err() {
@@ -150,9 +186,13 @@ async fn send(
     Ok(Uploaded::Whole)
 }
 
-/// Waits until the backend has taken what it was sent. One that takes nothing is not waited for any more, unless it answers.
+/// Waits until the backend has taken what it was sent.
 async fn drain(ends: Ends<'_>, pace: &mut Pace) -> io::Result<()> {
-    let drained = pace.drain(ends.backend).await;
+    tell(ends, pace.drain(ends.backend).await)
+}
+
+/// A backend that took nothing for too long is not waited for any more, unless it answers.
+fn tell(ends: Ends<'_>, drained: io::Result<()>) -> io::Result<()> {
     let is_late = matches!(&drained, Err(error) if error.kind() == io::ErrorKind::TimedOut);
     if is_late && !ends.progress.is_answered.get() {
         ends.backend.set_deadline(Some(ends.worker.rt().now()));

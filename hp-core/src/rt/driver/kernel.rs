@@ -225,9 +225,7 @@ impl Kernel {
         match (self, pipe) {
             (Self::Real, Pipe::Real(pipe)) => match mode {
                 Mode::Nonblocking => pipe.fill_from(fd, bytes_max),
-                Mode::Blocking => {
-                    socket::without_blocking(fd, || pipe.fill_from(fd, bytes_max))
-                }
+                Mode::Blocking => socket::without_blocking(fd, || pipe.fill_from(fd, bytes_max)),
             },
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Pipe::Sim(bytes)) => {

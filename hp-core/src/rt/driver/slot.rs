@@ -130,6 +130,8 @@ pub(crate) struct Readiness {
 pub(crate) struct Kernel {
     pub(crate) recv_armed: bool,
     pub(crate) poll_armed: bool,
+    /// What is armed in the receive's place takes no bytes, and tells that there are some.
+    pub(crate) is_poll: bool,
     /// The last receive left data in the socket.
     pub(crate) nonempty: bool,
     /// The armed receive has not come to the end of what was there when it was armed.

@@ -186,7 +186,7 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    /// Receives into buffers again, if it did not. Nobody waits for a splice.
+    /// Receives into buffers again, if it did not. What waits for bytes in a ring goes on, and takes none.
     pub(crate) fn end_splicing(&mut self, key: Key) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
@@ -194,7 +194,6 @@ impl Io {
         if !std::mem::replace(&mut slot.is_spliced, false) {
             return;
         }
-        debug_assert!(!slot.kernel.recv_armed);
         slot.full_reads = 0; // What comes next is the head of a message, not the middle of one.
         if matches!(self.driver, Driver::Uring(_)) {
             (slot.readiness.readable, slot.kernel.nonempty) = (false, false); // A receive finds out by itself.

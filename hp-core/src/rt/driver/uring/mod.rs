@@ -146,7 +146,7 @@ impl Uring {
         if !slot.kernel.recv_armed {
             self.ring
                 .poll_readable(slot.fd, Token::new(READABLE, key).bits());
-            slot.kernel.recv_armed = true;
+            (slot.kernel.recv_armed, slot.kernel.is_poll) = (true, true);
         }
     }
 
@@ -177,7 +177,7 @@ impl Uring {
     /// Asks for the end of everything that the kernel holds for a connection.
     pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.recv_armed {
-            if slot.is_spliced {
+            if slot.kernel.is_poll {
                 self.ring.cancel(
                     Token::new(READABLE, key).bits(),
                     Token::new(CANCEL, key).bits(),
@@ -431,8 +431,12 @@ fn became_readable(io: &mut Io, key: Key) {
         return;
     };
     enter(Table::Operation, slot.recv_row(), "the final answer");
-    slot.kernel.recv_armed = false;
-    slot.readiness.readable = true;
+    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
+    if slot.is_spliced {
+        slot.readiness.readable = true;
+    } else if matches!(slot.phase, Phase::Parked { .. }) {
+        io.arm_recv(key); // Splicing has ended meanwhile, and nobody is there whom this could wake.
+    }
     io.announce_rx(key);
     io.free_if_quiet(key);
 }

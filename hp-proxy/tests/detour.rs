@@ -1,0 +1,349 @@
+//! Long content goes past the proxy's memory, in simulated time: it arrives whole, and what follows it on both connections as well.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the models are functions of a test, not tests themselves"
+)]
+
+#[macro_use]
+#[path = "faces/mod.rs"]
+mod faces;
+#[path = "from_file/mod.rs"]
+mod from_file;
+
+use from_file::{Proxy, serve};
+use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::sim::{Face, Host, Limits, Profile, World};
+use hp_core::rt::{Instant, Rt, RtOptions};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+facts! {
+    long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    an_answer_in_the_middle_of_a_long_upload_arrives,
+    a_long_answer_that_breaks_off_does_not_look_whole,
+    a_client_that_does_not_read_a_long_answer_is_given_up,
+    a_mirror_has_the_whole_of_a_long_upload,
+}
+
+fn long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("GET /{}", LENGTHS[at]), 0), "");
+}
+
+fn long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("POST /{}", at + 1), LENGTHS[at]), "");
+}
+
+/// Clients that ask for several things on one connection, each as soon as it likes.
+fn check_all(face: Face, request: &dyn Fn(usize) -> (String, usize), lines: &str) {
+    let mut splices = 0;
+    for seed in 0..SEEDS {
+        let profile = if seed % 2 == 0 {
+            Profile::calm()
+        } else {
+            Profile::swarm()
+        };
+        let lab = Lab::new(seed, face, &profile, lines);
+        for client in 0..CLIENTS {
+            let requests = (0..LENGTHS.len()).map(|at| request((at + client) % LENGTHS.len()));
+            lab.ask(requests.collect());
+        }
+        lab.run_to_end();
+        let heard = lab.heard.borrow();
+        if seed % 2 == 0 {
+            assert_eq!(heard.len(), CLIENTS * LENGTHS.len(), "seed {seed}");
+        }
+        for (said, answer) in &*heard {
+            let is_ours = !answer.head.starts_with("HTTP/1.1 200");
+            // Faults may cost an answer, never a byte of one.
+            assert!(
+                is_ours && seed % 2 == 1 || answer.is_as_asked(said),
+                "seed {seed}: {said:?}: {}",
+                answer.head
+            );
+        }
+        splices += lab
+            .proxy
+            .rts
+            .iter()
+            .map(|rt| rt.stats().splices)
+            .sum::<u64>();
+    }
+    assert!(splices > SEEDS, "{splices}");
+}
+
+/// What is left of the upload is received and dropped for a while: a reset would take the answer back.
+fn an_answer_in_the_middle_of_a_long_upload_arrives(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+        left.set(1);
+        lab.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            let head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+            conn.write(head).unwrap();
+            conn.write(&content(100_000)).unwrap();
+            let (head, body) = message_of(&conn, &mut Vec::new()).await.unwrap();
+            assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+            assert_eq!(body, b"too much");
+            conn.write(&content(900_000)).unwrap();
+            conn.finish().await.unwrap();
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)), "seed {seed}");
+            left.set(0);
+        });
+        lab.run_to_end();
+    }
+}
+
+fn a_long_answer_that_breaks_off_does_not_look_whole(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        lab.ask(vec![("GET /broken".to_owned(), 0)]);
+        lab.run_to_end();
+        let heard = lab.heard.borrow();
+        assert!(heard.is_empty(), "seed {seed}: it has no end that is one");
+        assert_eq!(lab.clients_left.get(), 0);
+    }
+}
+
+fn a_client_that_does_not_read_a_long_answer_is_given_up(face: Face) {
+    let lab = Lab::new(1, face, &Profile::calm(), "");
+    let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+    left.set(left.get() + 1);
+    lab.clients.spawn(async move {
+        let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+        conn.write(b"GET /50000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        rt.sleep(Duration::from_secs(60)).await; // Twice the time that a body may stand still.
+        let (mut bytes, mut ended) = (0, false);
+        while !ended {
+            match conn.recv().await {
+                Ok(Rx::Data(lent)) => bytes += lent.len(),
+                Ok(Rx::Eof) | Err(_) => ended = true,
+            }
+        }
+        assert!(bytes < 50_000_000, "{bytes}");
+        left.set(left.get() - 1);
+    });
+    lab.run_to_end();
+    let splices: u64 = lab.proxy.rts.iter().map(|rt| rt.stats().splices).sum();
+    assert!(splices > 0);
+}
+
+fn a_mirror_has_the_whole_of_a_long_upload(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), MIRROR);
+        lab.ask(vec![("POST /7".to_owned(), 300_000)]);
+        lab.run_to_end();
+        let uploads = lab.uploads.borrow();
+        assert_eq!(*uploads, vec![content(300_000); 2], "seed {seed}");
+    }
+}
+
+/// What a client got.
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether it is what the backend says to such a request: the content that was asked for, or how much it was given.
+    fn is_as_asked(&self, (line, sent): &(String, usize)) -> bool {
+        match line.strip_prefix("GET /") {
+            Some(length) => self.body == content(length.parse().unwrap()),
+            None => self.body == format!("{line} {}", digest(&content(*sent))).as_bytes(),
+        }
+    }
+}
+
+struct Lab {
+    world: World,
+    clients: Rt,
+    backend: Rt,
+    proxy: Proxy,
+    clients_left: Rc<Cell<u64>>,
+    heard: Rc<RefCell<Vec<((String, usize), Answer)>>>,
+    /// What was sent with POST, where it came whole.
+    uploads: Rc<RefCell<Vec<Vec<u8>>>>,
+}
+
+impl Lab {
+    fn new(seed: u64, face: Face, profile: &Profile, lines: &str) -> Self {
+        let world = World::new(seed, profile);
+        let start = |host: &Host, face| host.rt(face, &RtOptions::default()).unwrap();
+        let client_host = world.host([10, 0, 0, 1]);
+        let proxy_host = world.host([10, 0, 0, 2]);
+        let host = world.host([10, 0, 1, 1]);
+        let addr = SocketAddr::from((host.addr(), 8000));
+        let backend = start(&host, Face::Readiness);
+        let uploads: Rc<RefCell<Vec<Vec<u8>>>> = Rc::default();
+        let noted = Rc::clone(&uploads);
+        serve(&backend, &host, addr, move |conn| {
+            answer(conn, Rc::clone(&noted))
+        });
+        let text = format!(
+            "workers = 1\n[[listener]]\naddress = \"{PROXY}\"\n[[route]]\nupstream = \"u\"\n{lines}\n[upstream.u]\nendpoints = [\"{addr}\"]\n[upstream.copies]\nendpoints = [\"{addr}\"]\n"
+        );
+        Self {
+            clients: start(&client_host, Face::Readiness),
+            proxy: Proxy::start(&proxy_host, face, &text),
+            backend,
+            world,
+            clients_left: Rc::default(),
+            heard: Rc::default(),
+            uploads,
+        }
+    }
+
+    /// A client that sends requests with so much content, and leaves with the first answer that is not whole.
+    fn ask(&self, requests: Vec<(String, usize)>) {
+        let (rt, left) = (self.clients.clone(), Rc::clone(&self.clients_left));
+        let heard = Rc::clone(&self.heard);
+        left.set(left.get() + 1);
+        self.clients.spawn(async move {
+            if let Ok(conn) = rt.connect(PROXY, Instant::NEVER).await {
+                let mut held = Vec::new();
+                for (line, length) in requests {
+                    let body = content(length);
+                    let head =
+                        format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+                    let message = [head.into_bytes(), body].concat();
+                    if conn.write(&message).is_err() {
+                        break;
+                    }
+                    let Some((head, body)) = message_of(&conn, &mut held).await else {
+                        break;
+                    };
+                    heard
+                        .borrow_mut()
+                        .push(((line, length), Answer { head, body }));
+                }
+            }
+            left.set(left.get() - 1);
+        });
+    }
+
+    /// Until all clients have ended, and a drain after them.
+    fn run_to_end(&self) {
+        self.run(&|| self.clients_left.get() == 0);
+        self.proxy.drain();
+        self.run(&|| self.proxy.has_ended());
+    }
+
+    fn run(&self, done: &dyn Fn() -> bool) {
+        let ends = [&self.clients, &self.backend].into_iter();
+        faces::run(&self.world, ends.chain(&self.proxy.rts), LIMITS, done);
+    }
+}
+
+/// Answers each request: with so much content as it asks for, or with what it was sent.
+async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
+    let mut held = Vec::new();
+    loop {
+        while head_of(&held).is_none() {
+            match conn.recv().await {
+                Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
+                Ok(Rx::Eof) | Err(_) => return,
+            }
+        }
+        if held.starts_with(b"POST /early ") {
+            while held.len() < 60_000 {
+                match conn.recv().await {
+                    Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
+                    Ok(Rx::Eof) | Err(_) => return,
+                }
+            }
+            let said = said("413 Content Too Large", b"too much");
+            let _gone = conn.write(&said);
+            let _gone = conn.flush().await;
+            while let Ok(Rx::Data(_)) = conn.recv().await {} // Or its words would be lost with a reset.
+            return;
+        }
+        let Some((head, body)) = message_of(&conn, &mut held).await else {
+            return;
+        };
+        let line = head.split(" HTTP").next().unwrap();
+        let said = match line.strip_prefix("GET /") {
+            Some("broken") => {
+                let whole = said("200 OK", &content(300_000));
+                let _gone = conn.write(&whole[..200_000]);
+                let _gone = conn.flush().await;
+                return;
+            }
+            Some(length) => said("200 OK", &content(length.parse().unwrap())),
+            None => {
+                let said = said("200 OK", format!("{line} {}", digest(&body)).as_bytes());
+                uploads.borrow_mut().push(body);
+                said
+            }
+        };
+        if conn.write(&said).is_err() || conn.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn said(status: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// No two of its parts are alike, so that a byte in the wrong place is seen.
+fn content(length: usize) -> Vec<u8> {
+    let words =
+        (0..length.div_ceil(4)).map(|at| u32::try_from(at).unwrap().wrapping_mul(0x9E37_79B1));
+    let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    bytes.truncate(length);
+    bytes
+}
+
+/// FNV-1a.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The next message, with its content; `None` where it is not whole.
+async fn message_of(conn: &Conn, held: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    loop {
+        if let Some((head, length)) = head_of(held)
+            && held.len() >= head + length
+        {
+            let mut message: Vec<u8> = held.drain(..head + length).collect();
+            let body = message.split_off(head);
+            return Some((String::from_utf8(message).ok()?, body));
+        }
+        match conn.recv().await {
+            Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
+            Ok(Rx::Eof) | Err(_) => return None,
+        }
+    }
+}
+
+/// Lengths of the first message: of its head, and of its content.
+fn head_of(held: &[u8]) -> Option<(usize, usize)> {
+    let end = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&held[..end]).ok()?;
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
+    Some((end, length.map_or(0, |length| length.parse().unwrap())))
+}
+
+const LENGTHS: [usize; 6] = [300_000, 10, 70_000, 0, 1_000_000, 30_000];
+const MIRROR: &str = "mirror = { upstream = \"copies\", body_max = \"1MiB\" }";
+const SEEDS: u64 = 12;
+const CLIENTS: usize = 3;
+const PROXY: SocketAddr = {
+    let ip = std::net::Ipv4Addr::new(10, 0, 0, 2);
+    SocketAddr::V4(std::net::SocketAddrV4::new(ip, 80))
+};
+const LIMITS: Limits = Limits {
+    turns: 10_000_000,
+    time: Duration::from_secs(3600),
+};
