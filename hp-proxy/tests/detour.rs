@@ -267,7 +267,7 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
         let line = head.split(" HTTP").next().unwrap();
         let said = match line.strip_prefix("GET /") {
             Some("broken") => {
-                let whole = said("200 OK", &content(300_000));
+                let whole = said("200 OK", &content(400_000));
                 let _gone = conn.write(&whole[..200_000]);
                 let _gone = conn.flush().await;
                 return;
@@ -335,7 +335,7 @@ fn head_of(held: &[u8]) -> Option<(usize, usize)> {
     Some((end, length.map_or(0, |length| length.parse().unwrap())))
 }
 
-const LENGTHS: [usize; 6] = [300_000, 10, 70_000, 0, 1_000_000, 30_000];
+const LENGTHS: [usize; 6] = [300_000, 10, 100_000, 0, 1_000_000, 30_000];
 const MIRROR: &str = "mirror = { upstream = \"copies\", body_max = \"1MiB\" }";
 const SEEDS: u64 = 12;
 const CLIENTS: usize = 3;

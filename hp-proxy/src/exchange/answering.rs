@@ -474,7 +474,7 @@ impl From<BodyError> for DeliveryError {
 /// Content up to this size leaves in one segment with its head.
 const AT_ONCE_MAX: usize = 2048;
 /// Content of which more is still to come goes from socket to socket through a pipe.
-pub(super) const DETOUR_BYTES_MIN: u64 = 24 * 1024;
+pub(super) const DETOUR_BYTES_MIN: u64 = 96 * 1024;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;
 /// Bytes of their heads together.
