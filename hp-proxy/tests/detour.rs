@@ -55,6 +55,13 @@ fn check_all(face: Face, request: &dyn Fn(usize) -> (String, usize), lines: &str
         if seed % 2 == 0 {
             assert_eq!(heard.len(), CLIENTS * LENGTHS.len(), "seed {seed}");
         }
+        let connects = lab.proxy.sum(|row| &row.upstream_connects);
+        if seed % 2 == 0 {
+            assert!(
+                connects <= CLIENTS as u64,
+                "seed {seed}: {connects}, though connections are kept"
+            );
+        }
         for (said, answer) in &*heard {
             let is_ours = !answer.head.starts_with("HTTP/1.1 200");
             // Faults may cost an answer, never a byte of one.
@@ -142,6 +149,9 @@ fn a_mirror_has_the_whole_of_a_long_upload(face: Face) {
     }
 }
 
+/// The beginning of a request's first line, and how much content it has.
+type Said = (String, usize);
+
 /// What a client got.
 struct Answer {
     head: String,
@@ -164,7 +174,7 @@ struct Lab {
     backend: Rt,
     proxy: Proxy,
     clients_left: Rc<Cell<u64>>,
-    heard: Rc<RefCell<Vec<((String, usize), Answer)>>>,
+    heard: Rc<RefCell<Vec<(Said, Answer)>>>,
     /// What was sent with POST, where it came whole.
     uploads: Rc<RefCell<Vec<Vec<u8>>>>,
 }

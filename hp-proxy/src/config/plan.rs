@@ -512,6 +512,9 @@ pub struct Limits {
     pub threads_max: u32,
     /// Copies of requests, of one worker, that are being gathered, sent or answered; one more is not made. At least one.
     pub mirrors_max: u32,
+    /// Content of a known length of which so many bytes are still to come goes through a pipe; at least one. No key: where it pays
+    /// depends on the machine alone.
+    pub detour_bytes_min: u64,
 }
 
 impl Default for Timeouts {
@@ -562,6 +565,7 @@ impl Default for Limits {
             queue_len_max: 10_000,
             threads_max: 4096,
             mirrors_max: 64,
+            detour_bytes_min: 96 * 1024,
         }
     }
 }

@@ -288,6 +288,7 @@ impl Answering<'_> {
     ) -> Result<(), DeliveryError> {
         let body_timeout = self.worker.plan().timeouts.body;
         let rate_min = self.worker.plan().limits.body_rate_min;
+        let detour_bytes_min = self.worker.plan().limits.detour_bytes_min;
         let mut client_pace = Pace::new(body_timeout, rate_min);
         // A backend may have little to say for hours: events, for instance.
         let mut backend_pace = Pace::of_pauses(body_timeout);
@@ -311,7 +312,7 @@ impl Answering<'_> {
                 }
                 sink.push()?;
                 let untaken = self.untaken();
-                is_detour |= source.plain_left() >= DETOUR_BYTES_MIN;
+                is_detour |= source.plain_left() >= detour_bytes_min;
                 let received = if is_detour {
                     backend_pace.splice(&mut source, reader, self.backend).await
                 } else {
@@ -473,8 +474,6 @@ impl From<BodyError> for DeliveryError {
 
 /// Content up to this size leaves in one segment with its head.
 const AT_ONCE_MAX: usize = 2048;
-/// Content of which more is still to come goes from socket to socket through a pipe.
-pub(super) const DETOUR_BYTES_MIN: u64 = 96 * 1024;
 /// Interim answers passed on for one request at most.
 const INTERIM_MAX: u32 = 64;
 /// Bytes of their heads together.

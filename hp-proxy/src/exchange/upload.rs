@@ -1,6 +1,5 @@
 //! The request's content on its way to the backend, while the answer may already come.
 
-use super::answering::DETOUR_BYTES_MIN;
 use super::error::Failure;
 use super::mirror::RequestCopy;
 use super::progress::{Expectation, Progress};
@@ -8,6 +7,7 @@ use crate::shared::Generation;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
 use hp_core::http::message::Reader;
 use hp_core::http::pace::Pace;
+use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::BodyFraming;
@@ -61,9 +61,24 @@ impl Ends<'_> {
         Ok(())
     }
 
+    /// How slow the client may be, and how slow the backend.
+    fn paces(&self) -> (Pace, Pace) {
+        let body_timeout = self.worker.plan().timeouts.body;
+        let rate_min = self.worker.plan().limits.body_rate_min;
+        (
+            Pace::new(body_timeout, rate_min),
+            Pace::of_pauses(body_timeout),
+        )
+    }
+
+    /// Until when the backend has to answer that was sent all it can get now.
+    fn response_deadline(&self) -> Option<Instant> {
+        Some(self.worker.rt().now() + self.response_timeout)
+    }
+
     /// Whether so much content goes past our memory: nobody wants a copy of it.
     fn is_detour(&self, plain_left: u64) -> bool {
-        plain_left >= DETOUR_BYTES_MIN && !self.copy.is_wanted()
+        plain_left >= self.worker.plan().limits.detour_bytes_min && !self.copy.is_wanted()
     }
 }
 
@@ -102,20 +117,15 @@ async fn send(
     gathered: &mut Vec<u8>,
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
-    let (worker, progress) = (ends.worker, ends.progress);
-    let (client, backend) = (ends.client, ends.backend);
+    let (client, backend, progress) = (ends.client, ends.backend, ends.progress);
     let coding = match framing {
         BodyFraming::Chunked => BodyCoding::Chunked,
         BodyFraming::Empty | BodyFraming::Length(_) => BodyCoding::Plain,
     };
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
-    let body_timeout = worker.plan().timeouts.body;
-    let rate_min = worker.plan().limits.body_rate_min;
-    let mut client_pace = Pace::new(body_timeout, rate_min);
-    let mut backend_pace = Pace::of_pauses(body_timeout);
+    let (mut client_pace, mut backend_pace) = ends.paces();
     let mut is_detour = false;
-    let response_deadline = || Some(worker.rt().now() + ends.response_timeout);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }
@@ -142,14 +152,7 @@ async fn send(
         }
         progress.written.set(sink.written());
         if progress.is_awaited() {
-            // The backend's turn: it owes a word, and until then the client nothing.
-            client.set_deadline(None);
-            backend.set_deadline(response_deadline());
-            source.receive(reader, client).await.map_err(of_client)?;
-            if progress.is_awaited() {
-                progress.expectation.set(Expectation::Nothing);
-            }
-            backend.set_deadline(None); // Its turn is over.
+            receive_unasked(ends, &mut source, reader).await?;
             continue;
         }
         // The client's turn: meanwhile the backend owes nothing, unless it answers already.
@@ -157,18 +160,12 @@ async fn send(
             backend.set_deadline(None);
         }
         is_detour |= ends.is_detour(source.plain_left());
+        let paces = (&mut client_pace, &mut backend_pace);
         if !is_detour {
             let receiving = client_pace.receive(&mut source, reader, client);
             receiving.await.map_err(of_client)?;
-            continue;
-        }
-        let splicing = client_pace.splice(&mut source, reader, client);
-        if let Some(piped) = splicing.await.map_err(of_client)? {
-            ends.count(piped.len())?;
-            let drained = backend_pace.drain_pipe(backend, piped).await;
-            if tell(ends, drained).is_err() {
-                return Ok(Uploaded::Refused);
-            }
+        } else if !pipe(ends, &mut source, reader, paces).await? {
+            return Ok(Uploaded::Refused);
         }
     }
     // The client's deadline stays: it may be that of its taking an answer.
@@ -180,10 +177,44 @@ async fn send(
         return Ok(Uploaded::Refused);
     }
     if !progress.is_answered.get() {
-        backend.set_deadline(response_deadline());
+        backend.set_deadline(ends.response_deadline());
     }
     ends.copy.send(source.trailers());
     Ok(Uploaded::Whole)
+}
+
+/// Receives from a client that was not told yet to send its content. It is the backend's turn: that owes a word, and until then the
+/// client nothing.
+async fn receive_unasked(
+    ends: Ends<'_>,
+    source: &mut BodySource,
+    reader: &mut Reader,
+) -> Result<(), Failure> {
+    ends.client.set_deadline(None);
+    ends.backend.set_deadline(ends.response_deadline());
+    let received = source.receive(reader, ends.client).await;
+    received.map_err(of_client)?;
+    if ends.progress.is_awaited() {
+        ends.progress.expectation.set(Expectation::Nothing);
+    }
+    ends.backend.set_deadline(None); // Its turn is over.
+    Ok(())
+}
+
+/// Passes more content on through a pipe, or receives it where there is none; says whether the backend took it.
+async fn pipe(
+    ends: Ends<'_>,
+    source: &mut BodySource,
+    reader: &mut Reader,
+    (client_pace, backend_pace): (&mut Pace, &mut Pace),
+) -> Result<bool, Failure> {
+    let splicing = client_pace.splice(source, reader, ends.client);
+    let Some(piped) = splicing.await.map_err(of_client)? else {
+        return Ok(true);
+    };
+    ends.count(piped.len())?;
+    let drained = backend_pace.drain_pipe(ends.backend, piped).await;
+    Ok(tell(ends, drained).is_ok())
 }
 
 /// Waits until the backend has taken what it was sent.

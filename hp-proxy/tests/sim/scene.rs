@@ -34,6 +34,7 @@ pub(crate) struct Scene {
     pub(crate) drain_timeout: Duration,
     /// How long a process that was replaced takes to tell its clients.
     pub(crate) close_spread: Duration,
+    pub(crate) detour_bytes_min: u64,
 }
 
 /// How kernels and links treat everybody.
@@ -132,6 +133,7 @@ impl Scene {
             hands_over: false,
             drain_timeout: PATIENCE * 4, // Longer than a silent tunnel: nothing is cut.
             close_spread: Duration::ZERO,
+            detour_bytes_min: 1,
         }
     }
 
@@ -171,6 +173,11 @@ impl Scene {
 /// they were.
 pub(crate) fn close_spread(seed: u64) -> Duration {
     Duration::from_secs([0, 10, 1, 1, 1][usize::try_from(seed % 5).expect("below 5")])
+}
+
+/// Content from which on a pipe is used: hardly any, some, or none in a simulation. Not drawn: other choices stay as they were.
+pub(crate) fn detour_bytes_min(seed: u64) -> u64 {
+    [1, 5_000, 96 * 1024][usize::try_from(seed % 3).expect("below 3")]
 }
 
 /// What can be sent in a bearable number of pieces.
