@@ -125,7 +125,9 @@ macro_rules! stamp {
                     no_more_is_spliced_than_was_asked_for_and_what_follows_is_received,
                     a_splice_given_up_while_it_waits_leaves_the_bytes_to_a_receive,
                     a_connection_parked_after_a_splice_returns_with_what_comes,
-                    a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left;
+                    a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left,
+                    an_urgent_byte_is_left_to_a_receive,
+                    what_has_come_behind_a_splice_is_news;
                 closing:
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,

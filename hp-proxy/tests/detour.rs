@@ -23,6 +23,8 @@ facts! {
     long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     an_answer_in_the_middle_of_a_long_upload_arrives,
+    an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows,
+    what_follows_a_long_answer_unasked_answers_nobody,
     a_long_answer_that_breaks_off_does_not_look_whole,
     a_client_that_does_not_read_a_long_answer_is_given_up,
     a_mirror_has_the_whole_of_a_long_upload,
@@ -101,6 +103,58 @@ fn an_answer_in_the_middle_of_a_long_upload_arrives(face: Face) {
             left.set(0);
         });
         lab.run_to_end();
+    }
+}
+
+/// What was spliced counts as sent: the answer was one to the request, although a send had failed by then.
+fn an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+        left.set(1);
+        lab.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            let head = b"POST /early-reset HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+            conn.write(head).unwrap();
+            conn.flush().await.unwrap();
+            rt.sleep(Duration::from_millis(50)).await;
+            // Who takes no more of it is no failure here: the answer says why.
+            let _refused = conn.write(&content(1_000_000));
+            let (head, body) = message_of(&conn, &mut Vec::new()).await.unwrap();
+            assert!(head.starts_with("HTTP/1.1 413"), "seed {seed}: {head}");
+            assert_eq!(body, b"too much");
+            left.set(0);
+        });
+        lab.run_to_end();
+    }
+}
+
+/// The surplus is in the kernel when the exchange ends, and the next request has the connection before anybody looks.
+fn what_follows_a_long_answer_unasked_answers_nobody(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        for _ in 0..4 {
+            let requests = (0..8).map(|at| {
+                let line = if at % 2 == 0 {
+                    "GET /surplus"
+                } else {
+                    "GET /10"
+                };
+                (line.to_owned(), 0)
+            });
+            lab.ask(requests.collect());
+        }
+        lab.run_to_end();
+        let heard = lab.heard.borrow();
+        assert_eq!(heard.len(), 32, "seed {seed}");
+        for ((line, _), answer) in &*heard {
+            let length = if line == "GET /10" { 10 } else { 300_000 };
+            assert!(
+                answer.body == content(length),
+                "seed {seed}: {line}: {}",
+                answer.head
+            );
+        }
     }
 }
 
@@ -258,7 +312,8 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 Ok(Rx::Eof) | Err(_) => return,
             }
         }
-        if held.starts_with(b"POST /early ") {
+        let is_reset = held.starts_with(b"POST /early-reset ");
+        if held.starts_with(b"POST /early") {
             while held.len() < 60_000 {
                 match conn.recv().await {
                     Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
@@ -268,6 +323,9 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             let said = said("413 Content Too Large", b"too much");
             let _gone = conn.write(&said);
             let _gone = conn.flush().await;
+            if is_reset {
+                return; // With bytes that nobody has read.
+            }
             while let Ok(Rx::Data(_)) = conn.recv().await {} // Or its words would be lost with a reset.
             return;
         }
@@ -276,6 +334,10 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
         };
         let line = head.split(" HTTP").next().unwrap();
         let said = match line.strip_prefix("GET /") {
+            Some("surplus") => {
+                let more = said("200 OK", b"unasked");
+                [said("200 OK", &content(300_000)), more].concat()
+            }
             Some("broken") => {
                 let whole = said("200 OK", &content(400_000));
                 let _gone = conn.write(&whole[..200_000]);

@@ -81,6 +81,7 @@ impl Pace {
             let moved = match &spliced {
                 Ok(Some(piped)) => piped.len(),
                 Ok(None) => {
+                    self.spend(conn.rt().now() - begun, 0); // It may have waited before there was no pipe.
                     self.receive(source, reader, conn).await?;
                     return Ok(None);
                 }

@@ -210,6 +210,18 @@ pub fn arrived(fd: RawFd) -> usize {
     }
 }
 
+/// Whether the next byte is one that the peer has marked as urgent: a receive skips it, a splice stops before it for ever.
+#[must_use]
+pub fn is_at_mark(fd: RawFd) -> bool {
+    let mut mark: libc::c_int = 0;
+    // SAFETY: SIOCATMARK writes one int, which `mark` is.
+    let answered = unsafe { libc::ioctl(fd, SIOCATMARK, &raw mut mark) };
+    check(answered).is_ok() && mark != 0
+}
+
+/// From `asm/sockios.h`, the same on every Linux but for MIPS, PA-RISC and SPARC.
+const SIOCATMARK: libc::Ioctl = 0x8905;
+
 /// Receives into `buffer`; 0 is the end of the peer's data.
 ///
 /// # Errors

@@ -181,6 +181,44 @@ pub(crate) fn a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left(en
     });
 }
 
+/// A splice stops before a byte that is marked as urgent, and would wait for ever for what a poll says is there.
+pub(crate) fn an_urgent_byte_is_left_to_a_receive(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let peer = socket2::Socket::from(peer);
+        peer.send(b"before").unwrap();
+        peer.send_out_of_band(b"!").unwrap();
+        peer.send(b"behind").unwrap();
+        let mut before = 0;
+        let error = loop {
+            match conn.splice_in(LEN).await {
+                Ok(piped) => before += piped.unwrap().len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((before, error.kind()), (6, io::ErrorKind::Unsupported));
+        conn.end_splicing();
+        assert_eq!(exactly(&conn, 6).await, b"behind");
+    });
+}
+
+pub(crate) fn what_has_come_behind_a_splice_is_news(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        (&peer).write_all(b"contentmore").unwrap();
+        let piped = conn.splice_in(7).await.unwrap().unwrap();
+        assert_eq!(piped.len(), 7);
+        assert!(
+            !conn.has_news(),
+            "nothing is said of it while it is spliced"
+        );
+        conn.end_splicing();
+        assert!(conn.has_news());
+        assert_eq!(exactly(&conn, 4).await, b"more");
+        assert!(!conn.has_news());
+    });
+}
+
 async fn splice_all(from: &Conn, to: &Conn) -> io::Result<usize> {
     let mut bytes = 0;
     while let Some(mut piped) = from.splice_in(LEN).await? {

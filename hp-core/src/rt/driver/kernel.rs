@@ -140,6 +140,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::is_at_mark`]. A simulated kernel has no urgent data.
+    pub(crate) fn is_at_mark(&self, fd: RawFd) -> bool {
+        match self {
+            Self::Real => socket::is_at_mark(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => false,
+        }
+    }
+
     /// See [`socket::unacknowledged`].
     pub(crate) fn unacknowledged(&self, fd: RawFd) -> usize {
         match self {

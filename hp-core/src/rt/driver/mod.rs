@@ -345,7 +345,9 @@ impl Io {
 
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self, key: Key) -> bool {
-        self.conns.get(key).is_some_and(ConnSlot::has_news)
+        self.conns.get(key).is_some_and(|slot| {
+            slot.has_news() || (slot.was_spliced && self.kernel.arrived(slot.fd) > 0)
+        })
     }
 
     /// Whether the key is that of a connection with an owner.

@@ -83,6 +83,8 @@ pub(crate) struct ConnSlot {
     pub(crate) gathers: bool,
     /// Bytes leave it through pipes, and are not received.
     pub(crate) is_spliced: bool,
+    /// It was, and nothing was received since: what has come behind that is in the kernel, and nobody was told.
+    pub(crate) was_spliced: bool,
     /// A pipe is to be emptied into it as soon as there is room.
     pub(crate) pipe_waits: bool,
 }
@@ -175,6 +177,7 @@ impl ConnSlot {
             has_letter: false,
             gathers: false,
             is_spliced: false,
+            was_spliced: false,
             pipe_waits: false,
         }
     }

@@ -80,7 +80,8 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
         };
-        if slot.phase != Phase::Open || slot.has_news() {
+        // Who splices looks by itself.
+        if slot.phase != Phase::Open || slot.has_news() || slot.is_spliced {
             return false;
         }
         match self.driver {

@@ -161,6 +161,9 @@ impl Io {
         if slot.rx_end.is_some() || slot.is_spliced {
             return;
         }
+        if matches!(self.driver, Driver::Poll(_)) {
+            slot.was_spliced = false; // Whatever is there is received now.
+        }
         match &mut self.driver {
             Driver::Uring(uring) => uring.arm_recv(key, slot),
             Driver::Poll(_) if slot.readiness.readable => self.try_recv(key),

@@ -105,15 +105,20 @@ impl Io {
         if let Err(error) = self.begin_splicing(key) {
             return Poll::Ready(Err(error));
         }
+        let mut has_looked = false;
         loop {
             let slot = self
                 .conns
                 .get_mut(key)
                 .expect("a Conn's slot lives as long as the Conn");
+            if slot.timed_out && !std::mem::replace(&mut has_looked, true) {
+                // What came before the deadline counts, though nobody has told of it.
+                slot.readiness.readable |= self.kernel.is_readable(slot.fd);
+            }
             match slot.rx_end {
                 Some(RxEnd::Eof) => return Poll::Ready(Ok(None)),
                 Some(RxEnd::Failed(errno)) => return Poll::Ready(Err(ConnSlot::error(errno))),
-                None if slot.timed_out => {
+                None if slot.timed_out && !slot.readiness.readable => {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
                 }
                 None if !slot.readiness.readable => {
@@ -194,7 +199,7 @@ impl Io {
         if !std::mem::replace(&mut slot.is_spliced, false) {
             return;
         }
-        slot.full_reads = 0; // What comes next is the head of a message, not the middle of one.
+        slot.was_spliced = true;
         if matches!(self.driver, Driver::Uring(_)) {
             (slot.readiness.readable, slot.kernel.nonempty) = (false, false); // A receive finds out by itself.
         }
@@ -224,9 +229,14 @@ impl Io {
             Ok(bytes) => {
                 self.stats.splices += 1;
                 piped.bytes = bytes;
+                slot.full_reads = 0; // What is received next is the head of a message, not the middle of one.
                 return Ok(Some(piped));
             }
             Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) if self.kernel.is_at_mark(slot.fd) => {
+                    piped.advance(0);
+                    return Err(io::Error::from(io::ErrorKind::Unsupported));
+                }
                 Some(libc::EAGAIN) => slot.readiness.readable = false,
                 Some(libc::EINTR) => (),
                 errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
@@ -239,7 +249,7 @@ impl Io {
     /// From here on nothing is received into buffers.
     ///
     /// # Errors
-    /// `Unsupported` where something was received already or is being received.
+    /// `Unsupported` where something was received already or is being received, or all pipes are somebody's.
     fn begin_splicing(&mut self, key: Key) -> io::Result<()> {
         let slot = self
             .conns
@@ -248,7 +258,8 @@ impl Io {
         if slot.is_spliced {
             return Ok(());
         }
-        if !slot.rx.is_empty() || slot.kernel.is_receiving() {
+        let is_received = !slot.rx.is_empty() || slot.kernel.is_receiving();
+        if is_received || self.pipes.borrow().held == PIPES_MAX {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
         slot.is_spliced = true;

@@ -329,6 +329,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
     };
     enter(Table::Operation, slot.recv_row(), answer(&completion));
     let is_first = note_received(&mut slot.kernel, completion);
+    slot.was_spliced = false;
     if slot.phase == Phase::Closing {
         if lent.is_some() {
             enter(Table::Connection, "Closing", "bytes arrive");
