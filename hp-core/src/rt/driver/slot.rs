@@ -85,6 +85,8 @@ pub(crate) struct ConnSlot {
     pub(crate) is_spliced: bool,
     /// It was, and nothing was received since: what has come behind that is in the kernel, and nobody was told.
     pub(crate) was_spliced: bool,
+    /// Bytes left it through a pipe since it was last found to have none.
+    pub(crate) splice_moved: bool,
     /// A pipe is to be emptied into it as soon as there is room.
     pub(crate) pipe_waits: bool,
 }
@@ -178,6 +180,7 @@ impl ConnSlot {
             gathers: false,
             is_spliced: false,
             was_spliced: false,
+            splice_moved: false,
             pipe_waits: false,
         }
     }

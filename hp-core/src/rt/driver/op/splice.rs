@@ -229,15 +229,19 @@ impl Io {
             Ok(bytes) => {
                 self.stats.splices += 1;
                 piped.bytes = bytes;
+                slot.splice_moved = true;
                 slot.full_reads = 0; // What is received next is the head of a message, not the middle of one.
                 return Ok(Some(piped));
             }
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) if self.kernel.is_at_mark(slot.fd) => {
+                // It was said to be readable, and nothing is to be had.
+                Some(libc::EAGAIN) if !slot.splice_moved && self.kernel.is_at_mark(slot.fd) => {
                     piped.advance(0);
                     return Err(io::Error::from(io::ErrorKind::Unsupported));
                 }
-                Some(libc::EAGAIN) => slot.readiness.readable = false,
+                Some(libc::EAGAIN) => {
+                    (slot.readiness.readable, slot.splice_moved) = (false, false);
+                }
                 Some(libc::EINTR) => (),
                 errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
             },
