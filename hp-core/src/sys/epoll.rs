@@ -18,6 +18,8 @@ pub struct Readiness {
     pub hung_up: bool,
     /// The socket failed, or both directions have ended.
     pub failed: bool,
+    /// The peer has marked a byte as urgent that nobody has received past yet. ppoll is not asked for it.
+    pub urgent: bool,
 }
 
 /// An epoll instance and the place where it puts its events.
@@ -55,7 +57,8 @@ impl Epoll {
     /// # Errors
     /// What `epoll_ctl(2)` answers.
     pub fn add_stream(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let both = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let both =
+            libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
         self.control(libc::EPOLL_CTL_ADD, fd, both, token)
     }
 
@@ -139,6 +142,7 @@ impl Epoll {
             writable: has(libc::EPOLLOUT) || failed,
             hung_up,
             failed,
+            urgent: has(libc::EPOLLPRI),
         })
     }
 

@@ -106,6 +106,7 @@ impl Ppoll {
             writable: has(libc::POLLOUT) || failed,
             hung_up,
             failed,
+            urgent: false,
         })
     }
 }

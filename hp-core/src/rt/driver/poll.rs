@@ -287,6 +287,7 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
     };
     slot.readiness.hung_up |= ready.hung_up;
     slot.readiness.failed |= ready.failed;
+    slot.readiness.urgent |= ready.urgent;
     slot.readiness.readable |= ready.readable;
     slot.readiness.writable |= ready.writable;
     if slot.phase == Phase::Connecting {

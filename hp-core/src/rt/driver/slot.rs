@@ -127,6 +127,8 @@ pub(crate) struct Readiness {
     pub(crate) hung_up: bool,
     /// A failure is there, behind what can still be read.
     pub(crate) failed: bool,
+    /// A byte was marked as urgent. There is no edge for what lies behind it.
+    pub(crate) urgent: bool,
 }
 
 /// What a driver has in the kernel for this slot, or would have if there were a buffer.

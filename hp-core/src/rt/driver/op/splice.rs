@@ -234,8 +234,11 @@ impl Io {
                 return Ok(Some(piped));
             }
             Err(error) => match error.raw_os_error() {
-                // It was said to be readable, and nothing is to be had.
-                Some(libc::EAGAIN) if !slot.splice_moved && self.kernel.is_at_mark(slot.fd) => {
+                // It was said to be readable and nothing is to be had, or an edge has told why.
+                Some(libc::EAGAIN)
+                    if (!slot.splice_moved || slot.readiness.urgent)
+                        && self.kernel.is_at_mark(slot.fd) =>
+                {
                     piped.advance(0);
                     return Err(io::Error::from(io::ErrorKind::Unsupported));
                 }

@@ -173,6 +173,7 @@ impl Fabric {
             writable: true,
             hung_up: false,
             failed: false,
+            urgent: false,
         });
     }
 }
@@ -187,5 +188,6 @@ fn readiness(token: u64, mask: Mask) -> Readiness {
         writable: mask.writable || failed,
         hung_up,
         failed,
+        urgent: false,
     }
 }
