@@ -203,7 +203,7 @@ class Proxy:
         )
         text = f"""workers = {self.options.workers}
 engine = "{self.options.engine}"
-drain_timeout = "300s"
+drain_timeout = "1h"
 close_spread = "{self.options.close_spread}"
 pid_file = "{self.pid_file}"
 
