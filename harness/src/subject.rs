@@ -13,8 +13,8 @@
 //!
 //! In arguments, environment and templates `{listen}` `{host}` `{port}` say where it listens, `{backend}`
 //! `{backend_host}` `{backend_port}` where its first backend does, `{backends}` all of them with commas; `{workers}`,
-//! `{engine}`, `{body}`, `{turn}` (0, and 1 after each second reload) and `{dir}`, a folder of its own, are the rest. A doubled
-//! brace is a brace.
+//! `{engine}`, `{body}`, `{connections_max}` (what the limit of descriptors leaves at two for each), `{turn}` (0, and 1 after each
+//! second reload) and `{dir}`, a folder of its own, are the rest. A doubled brace is a brace.
 
 use std::collections::BTreeMap;
 use std::fmt;

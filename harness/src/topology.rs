@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use hp_core::sys::socket;
+use hp_core::sys::{limits, socket};
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
@@ -516,11 +516,19 @@ fn values(order: &Order<'_>, folder: &Path) -> Result<Values, Error> {
         ),
         ("backends", backends.join(",")),
         ("workers", order.name.workers.to_string()),
+        ("connections_max", connections_max().to_string()),
         ("engine", order.subject.engine.clone()),
         ("body", order.body_bytes.to_string()),
         ("dir", folder.display().to_string()),
         ("turn", "0".to_owned()),
     ]))
+}
+
+/// For how many connections a peer may ask whose every connection is two descriptors, its client's and its backend's: more than any
+/// plan has, and no more than the hard limit allows, above which a peer may refuse to start.
+fn connections_max() -> u64 {
+    let descriptors = limits::open_files_max().unwrap_or(DESCRIPTORS_USUAL);
+    (descriptors / 2).min(CONNECTIONS_ENOUGH)
 }
 
 /// An address with a port that nobody had a moment ago.
@@ -536,6 +544,10 @@ fn free_addr() -> Result<SocketAddr, Error> {
     addr
 }
 
+/// More connections than any plan has.
+const CONNECTIONS_ENOUGH: u64 = 30_000;
+/// The soft limit that a login gets, where the kernel would not say.
+const DESCRIPTORS_USUAL: u64 = 1024;
 const BACKEND_NUMBERS: usize = 10_000;
 const INSTANCE_NUMBERS: usize = 20_000;
 const PROCESSES_MAX: u32 = 64;
@@ -552,5 +564,13 @@ mod tests {
         assert_eq!(addrs.len(), 512);
         assert_eq!(listener(0).to_string(), "127.0.1.1:0");
         assert_eq!(listener(511).to_string(), "127.0.3.12:0");
+    }
+
+    /// With 30,000 written down, Sozu ended at once wherever the hard limit was 20,000.
+    #[test]
+    fn a_peer_is_not_told_to_hold_more_connections_than_the_limit_of_descriptors_allows() {
+        let descriptors = limits::open_files_max().unwrap();
+        assert!(connections_max() > 0);
+        assert!(connections_max() * 2 <= descriptors);
     }
 }
