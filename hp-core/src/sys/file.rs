@@ -1,6 +1,5 @@
 //! Files below one directory: opened without leaving it, and sent without passing through memory of ours.
 
-use super::socket::without_blocking;
 use super::{check, check_len, check_long};
 use std::ffi::CString;
 use std::io;
@@ -128,19 +127,6 @@ pub fn send(socket: RawFd, file: &OwnedFd, offset: u64, len: usize) -> io::Resul
     check_len(unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut offset, len) })
 }
 
-/// The same through a socket that blocks otherwise: it does not for the duration of this call.
-///
-/// # Errors
-/// As [`send`].
-pub fn send_from_blocking(
-    socket: RawFd,
-    file: &OwnedFd,
-    offset: u64,
-    len: usize,
-) -> io::Result<usize> {
-    without_blocking(socket, || send(socket, file, offset, len))
-}
-
 /// `struct open_how` of `openat2(2)`.
 #[repr(C)]
 struct OpenHow {
@@ -212,6 +198,7 @@ const TRIES_MAX: u32 = 8;
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket::{pair, without_blocking};
     use super::*;
     use std::fs;
     use std::io::Read;
@@ -324,10 +311,11 @@ mod tests {
         fs::write(tree.path().join("root/long"), vec![b'x'; 4 << 20]).unwrap();
         let file = root.open_below(b"long").unwrap();
         assert_eq!(facts(&file).unwrap().len, 4 << 20);
-        let (one, _other) = super::super::socket::pair().unwrap();
+        let (one, _other) = pair().unwrap();
+        let socket = one.as_raw_fd();
         let mut sent = 0;
         let refused = loop {
-            match send_from_blocking(one.as_raw_fd(), &file, sent, 1 << 20) {
+            match without_blocking(socket, || send(socket, &file, sent, 1 << 20)) {
                 Ok(0) => panic!("no socket takes 4 MiB that nobody reads"),
                 Ok(len) => sent += len as u64,
                 Err(error) => break error,
@@ -335,7 +323,7 @@ mod tests {
         };
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         // SAFETY: the descriptor is open; F_GETFL takes no argument.
-        let flags = unsafe { libc::fcntl(one.as_raw_fd(), libc::F_GETFL) };
+        let flags = unsafe { libc::fcntl(socket, libc::F_GETFL) };
         assert_eq!(flags & libc::O_NONBLOCK, 0);
     }
 }

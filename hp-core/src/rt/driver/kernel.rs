@@ -191,10 +191,9 @@ impl Kernel {
     ) -> io::Result<usize> {
         let len = usize::try_from(part.left).map_or(bytes_max, |left| left.min(bytes_max));
         match (self, &part.file.0) {
-            (Self::Real, Content::Real(file)) => match mode {
-                Mode::Nonblocking => file::send(fd, file, part.offset, len),
-                Mode::Blocking => file::send_from_blocking(fd, file, part.offset, len),
-            },
+            (Self::Real, Content::Real(file)) => {
+                mode.call(fd, || file::send(fd, file, part.offset, len))
+            }
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Content::Sim(bytes)) => {
                 let start =
@@ -232,10 +231,7 @@ impl Kernel {
         bytes_max: usize,
     ) -> io::Result<usize> {
         match (self, pipe) {
-            (Self::Real, Pipe::Real(pipe)) => match mode {
-                Mode::Nonblocking => pipe.fill_from(fd, bytes_max),
-                Mode::Blocking => socket::without_blocking(fd, || pipe.fill_from(fd, bytes_max)),
-            },
+            (Self::Real, Pipe::Real(pipe)) => mode.call(fd, || pipe.fill_from(fd, bytes_max)),
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Pipe::Sim(bytes)) => {
                 bytes.resize(bytes_max.min(SIM_PIPE_BYTES), 0);
@@ -257,10 +253,7 @@ impl Kernel {
         bytes: usize,
     ) -> io::Result<usize> {
         match (self, pipe) {
-            (Self::Real, Pipe::Real(pipe)) => match mode {
-                Mode::Nonblocking => pipe.empty_into(fd, bytes),
-                Mode::Blocking => socket::without_blocking(fd, || pipe.empty_into(fd, bytes)),
-            },
+            (Self::Real, Pipe::Real(pipe)) => mode.call(fd, || pipe.empty_into(fd, bytes)),
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Pipe::Sim(held)) => {
                 let sent = kernel.send(fd, &[IoSlice::new(held)])?;
@@ -343,6 +336,16 @@ pub(crate) enum Mode {
     Blocking,
     /// As readiness wants it.
     Nonblocking,
+}
+
+impl Mode {
+    /// Makes a call that has no flag to say that it must not block.
+    fn call<T>(self, fd: RawFd, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Blocking => socket::without_blocking(fd, call),
+            Self::Nonblocking => call(),
+        }
+    }
 }
 
 /// A pipe of the kernel whose sockets it joins.
