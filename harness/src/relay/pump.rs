@@ -46,7 +46,7 @@ async fn copy_one_way(from: &Conn, to: &Conn) -> io::Result<()> {
 
 async fn splice_one_way(from: &Conn, to: &Conn) -> io::Result<()> {
     loop {
-        match from.splice_in(SPLICE_BYTES_MAX).await {
+        match from.splice_in(usize::MAX).await {
             Ok(Some(mut piped)) => to.splice_out(&mut piped).await?,
             Ok(None) => return to.finish().await,
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -82,6 +82,3 @@ async fn both(
     })
     .await
 }
-
-/// More than any pipe takes at once.
-const SPLICE_BYTES_MAX: usize = 1024 * 1024;

@@ -137,7 +137,7 @@ impl BodySource {
             return Ok(None);
         };
         let bytes_max = usize::try_from(*left).unwrap_or(usize::MAX);
-        let piped = match conn.splice_in(bytes_max.min(SPLICE_BYTES_MAX)).await {
+        let piped = match conn.splice_in(bytes_max).await {
             Ok(Some(piped)) => piped,
             Ok(None) => return Err(BodyError::Truncated),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -297,8 +297,6 @@ impl<'a> BodySink<'a> {
     }
 }
 
-/// What one splice moves at most, more than a pipe takes.
-const SPLICE_BYTES_MAX: usize = 1024 * 1024;
 /// A piece up to this size is copied behind the head: cheaper than a second segment.
 const COPY_MAX: usize = 2048;
 /// Gathered bytes are sent when they reach this.

@@ -53,7 +53,8 @@ impl Pipe {
     }
 }
 
-fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
+fn splice(from: RawFd, to: RawFd, bytes_max: usize) -> io::Result<usize> {
+    let bytes = bytes_max.min(BYTES_MAX);
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     let (here, there) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: neither descriptor has an offset, so both places may be null; the call touches no other memory of ours.
@@ -84,6 +85,9 @@ impl Drop for Place {
 
 /// How many there are. Touched where one is made, which workers do rarely, since they keep theirs.
 static PIPES: AtomicU32 = AtomicU32::new(0);
+
+/// What one call moves at most: more than any pipe holds, for the kernel refuses a length that is none.
+const BYTES_MAX: usize = 1 << 30;
 
 /// Pipes of a process: two descriptors each, and half of what the kernel gives one user before it makes them shorter.
 pub const PIPES_MAX: u32 = 512;
