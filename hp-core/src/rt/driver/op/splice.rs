@@ -207,49 +207,39 @@ impl Io {
 
     /// One attempt to fill a pipe; nothing came of it when the slot knows why.
     fn fill_pipe(&mut self, key: Key, bytes_max: usize) -> io::Result<Option<Piped>> {
-        let Some(pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
+        let Some(mut pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         };
         let mode = self.mode();
-        let mut piped = Piped {
-            pipe: Some(pipe),
-            bytes: 0,
-            pipes: Rc::clone(&self.pipes),
-        };
         let slot = self
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        let filled = match &mut piped.pipe {
-            Some(pipe) => self.kernel.fill_pipe(slot.fd, mode, pipe, bytes_max),
-            None => Ok(0),
-        };
-        match filled {
-            Ok(0) => slot.end_rx(slot.end_of_data()),
-            Ok(bytes) => {
-                self.stats.splices += 1;
-                piped.bytes = bytes;
-                slot.splice_moved = true;
-                slot.full_reads = 0; // What is received next is the head of a message, not the middle of one.
-                return Ok(Some(piped));
-            }
-            Err(error) => match error.raw_os_error() {
+        let filled = self.kernel.fill_pipe(slot.fd, mode, &mut pipe, bytes_max);
+        if let Ok(bytes @ 1..) = filled {
+            self.stats.splices += 1;
+            slot.splice_moved = true;
+            slot.full_reads = 0; // What is received next is the head of a message, not the middle of one.
+            return Ok(Some(Piped {
+                pipe: Some(pipe),
+                bytes,
+                pipes: Rc::clone(&self.pipes),
+            }));
+        }
+        self.pipes.borrow_mut().put(pipe);
+        match filled.map_err(|error| error.raw_os_error()) {
+            Ok(_end) => slot.end_rx(slot.end_of_data()),
+            Err(Some(libc::EINTR)) => (),
+            Err(Some(libc::EAGAIN)) => {
                 // It was said to be readable and nothing is to be had, or an edge has told why.
-                Some(libc::EAGAIN)
-                    if (!slot.splice_moved || slot.readiness.urgent)
-                        && self.kernel.is_at_mark(slot.fd) =>
-                {
-                    piped.advance(0);
+                let is_odd = !slot.splice_moved || slot.readiness.urgent;
+                if is_odd && self.kernel.is_at_mark(slot.fd) {
                     return Err(io::Error::from(io::ErrorKind::Unsupported));
                 }
-                Some(libc::EAGAIN) => {
-                    (slot.readiness.readable, slot.splice_moved) = (false, false);
-                }
-                Some(libc::EINTR) => (),
-                errno => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
-            },
+                (slot.readiness.readable, slot.splice_moved) = (false, false);
+            }
+            Err(errno) => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
         }
-        piped.advance(0);
         Ok(None)
     }
 
