@@ -29,7 +29,7 @@ use op::discard::Discards;
 use op::outbox::Outbox;
 use op::splice::Pipes;
 use poll::Poll;
-use slot::{ConnSlot, ListenerSlot, Phase};
+use slot::{ConnSlot, Intake, ListenerSlot, Phase};
 use stamps::Stamps;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -346,7 +346,8 @@ impl Io {
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self, key: Key) -> bool {
         self.conns.get(key).is_some_and(|slot| {
-            slot.has_news() || (slot.was_spliced && self.kernel.arrived(slot.fd) > 0)
+            let is_untold = slot.intake == Intake::AfterSplice;
+            slot.has_news() || (is_untold && self.kernel.arrived(slot.fd) > 0)
         })
     }
 

@@ -57,6 +57,26 @@ pub(crate) enum RxEnd {
     Failed(i32),
 }
 
+/// How the peer's bytes leave the socket.
+///
+/// ```text
+/// Received ──► Spliced ──► AfterSplice ──(a receive)──► Received
+///                 ▲             │
+///                 └─────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intake {
+    /// Into buffers.
+    Received,
+    /// Through pipes, and in no other way.
+    Spliced {
+        /// It was said to be readable and had nothing, and no byte has left it since.
+        was_empty: bool,
+    },
+    /// Into buffers again, and nothing was received yet: what has come meanwhile is in the kernel, and nobody was told.
+    AfterSplice,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct ConnSlot {
@@ -81,12 +101,7 @@ pub(crate) struct ConnSlot {
     pub(crate) has_letter: bool,
     /// It waits there in a parcel.
     pub(crate) gathers: bool,
-    /// Bytes leave it through pipes, and are not received.
-    pub(crate) is_spliced: bool,
-    /// It was, and nothing was received since: what has come behind that is in the kernel, and nobody was told.
-    pub(crate) was_spliced: bool,
-    /// Bytes left it through a pipe since it was last found to have none.
-    pub(crate) splice_moved: bool,
+    pub(crate) intake: Intake,
     /// A pipe is to be emptied into it as soon as there is room.
     pub(crate) pipe_waits: bool,
 }
@@ -180,9 +195,7 @@ impl ConnSlot {
             full_reads: 0,
             has_letter: false,
             gathers: false,
-            is_spliced: false,
-            was_spliced: false,
-            splice_moved: false,
+            intake: Intake::Received,
             pipe_waits: false,
         }
     }
@@ -196,6 +209,18 @@ impl ConnSlot {
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
+    }
+
+    /// Whether its bytes leave through pipes.
+    pub(crate) fn is_spliced(&self) -> bool {
+        matches!(self.intake, Intake::Spliced { .. })
+    }
+
+    /// A receive looks at the socket: it tells of what came behind spliced bytes.
+    pub(crate) fn note_receive(&mut self) {
+        if self.intake == Intake::AfterSplice {
+            self.intake = Intake::Received;
+        }
     }
 
     /// What the end of the data means: FIN, unless a send has met the failure first, which the kernel tells only once.

@@ -81,7 +81,7 @@ impl Io {
             return false;
         };
         // Who splices looks by itself.
-        if slot.phase != Phase::Open || slot.has_news() || slot.is_spliced {
+        if slot.phase != Phase::Open || slot.has_news() || slot.is_spliced() {
             return false;
         }
         match self.driver {

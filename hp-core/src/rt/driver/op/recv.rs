@@ -158,16 +158,17 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        if slot.rx_end.is_some() || slot.is_spliced {
+        if slot.rx_end.is_some() || slot.is_spliced() {
             return;
-        }
-        if matches!(self.driver, Driver::Poll(_)) {
-            slot.was_spliced = false; // Whatever is there is received now.
         }
         match &mut self.driver {
             Driver::Uring(uring) => uring.arm_recv(key, slot),
-            Driver::Poll(_) if slot.readiness.readable => self.try_recv(key),
-            Driver::Poll(_) => (),
+            Driver::Poll(_) => {
+                slot.note_receive(); // An edge tells of what comes from here on.
+                if slot.readiness.readable {
+                    self.try_recv(key);
+                }
+            }
         }
     }
 
@@ -224,7 +225,7 @@ impl Io {
         };
         let is_parked = matches!(slot.phase, Phase::Parked { .. });
         let is_awaited = is_parked || (slot.rx_waker.is_some() && !slot.is_bulk());
-        if is_awaited && !slot.is_spliced && !slot.has_news() && !slot.kernel.starved {
+        if is_awaited && !slot.is_spliced() && !slot.has_news() && !slot.kernel.starved {
             if self.discards.end_wait(key) && !is_parked {
                 return; // Whoever waits wants no bytes: they are left for it to drop.
             }

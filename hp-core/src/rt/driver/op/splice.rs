@@ -6,7 +6,7 @@
 use super::recv::remember;
 use crate::base::slab::Key;
 use crate::rt::driver::kernel::Pipe;
-use crate::rt::driver::slot::{ConnSlot, RxEnd};
+use crate::rt::driver::slot::{ConnSlot, Intake, RxEnd};
 use crate::rt::driver::{Driver, Io, Kernel};
 use std::cell::RefCell;
 use std::io;
@@ -196,10 +196,10 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        if !std::mem::replace(&mut slot.is_spliced, false) {
+        if !slot.is_spliced() {
             return;
         }
-        slot.was_spliced = true;
+        slot.intake = Intake::AfterSplice;
         if matches!(self.driver, Driver::Uring(_)) {
             (slot.readiness.readable, slot.kernel.nonempty) = (false, false); // A receive finds out by itself.
         }
@@ -218,7 +218,7 @@ impl Io {
         let filled = self.kernel.fill_pipe(slot.fd, mode, &mut pipe, bytes_max);
         if let Ok(bytes @ 1..) = filled {
             self.stats.splices += 1;
-            slot.splice_moved = true;
+            slot.intake = Intake::Spliced { was_empty: false };
             slot.full_reads = 0; // What is received next is the head of a message, not the middle of one.
             return Ok(Some(Piped {
                 pipe: Some(pipe),
@@ -231,12 +231,13 @@ impl Io {
             Ok(_end) => slot.end_rx(slot.end_of_data()),
             Err(Some(libc::EINTR)) => (),
             Err(Some(libc::EAGAIN)) => {
-                // It was said to be readable and nothing is to be had, or an edge has told why.
-                let is_odd = !slot.splice_moved || slot.readiness.urgent;
+                // It was said to be readable and nothing is to be had, again, or an edge has told why.
+                let is_odd = slot.intake == EMPTY || slot.readiness.urgent;
                 if is_odd && self.kernel.is_at_mark(slot.fd) {
                     return Err(io::Error::from(io::ErrorKind::Unsupported));
                 }
-                (slot.readiness.readable, slot.splice_moved) = (false, false);
+                slot.readiness.readable = false;
+                slot.intake = EMPTY;
             }
             Err(errno) => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
         }
@@ -252,14 +253,14 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        if slot.is_spliced {
+        if slot.is_spliced() {
             return Ok(());
         }
         let is_received = !slot.rx.is_empty() || slot.kernel.is_receiving();
         if is_received || self.pipes.borrow().held == PIPES_MAX {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
-        slot.is_spliced = true;
+        slot.intake = Intake::Spliced { was_empty: false };
         Ok(())
     }
 
@@ -281,6 +282,9 @@ impl Io {
         Poll::Pending
     }
 }
+
+/// A spliced connection that was readable and had nothing.
+const EMPTY: Intake = Intake::Spliced { was_empty: true };
 
 /// Pipes with bytes in them, at most: each is two descriptors, and holds what the kernel would count as the peer's.
 const PIPES_MAX: usize = 64;

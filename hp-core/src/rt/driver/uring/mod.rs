@@ -329,7 +329,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
     };
     enter(Table::Operation, slot.recv_row(), answer(&completion));
     let is_first = note_received(&mut slot.kernel, completion);
-    slot.was_spliced = false;
+    slot.note_receive();
     if slot.phase == Phase::Closing {
         if lent.is_some() {
             enter(Table::Connection, "Closing", "bytes arrive");
@@ -433,7 +433,7 @@ fn became_readable(io: &mut Io, key: Key) {
     };
     enter(Table::Operation, slot.recv_row(), "the final answer");
     (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
-    if slot.is_spliced {
+    if slot.is_spliced() {
         slot.readiness.readable = true;
     } else if matches!(slot.phase, Phase::Parked { .. }) {
         io.arm_recv(key); // Splicing has ended meanwhile, and nobody is there whom this could wake.
