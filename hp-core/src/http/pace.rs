@@ -2,7 +2,6 @@
 
 use super::body::{BodyError, BodySource};
 use super::message::Reader;
-use crate::rt::Instant;
 use crate::rt::net::{Conn, Piped};
 use std::io;
 use std::time::Duration;
@@ -104,18 +103,7 @@ impl Pace {
         if conn.queued() == 0 {
             return Ok(());
         }
-        // A socket tells of room when much of it is free again, which a slow peer takes minutes for, and then takes much
-        // without a wait: what the peer acknowledges tells how fast it reads.
-        let mut unmoved = conn.unacknowledged();
-        loop {
-            let begun = conn.rt().now();
-            let flushed = conn.flush_until(begun + self.left).await;
-            self.spend_on(conn, begun, &mut unmoved, 0);
-            match flushed {
-                Err(error) if self.may_go_on(&error) => (),
-                flushed => return flushed,
-            }
-        }
+        self.await_room(conn, None).await
     }
 
     /// The same for what is in a pipe, and what was written before it.
@@ -126,24 +114,33 @@ impl Pace {
         if conn.splice_out_now(&mut piped)? {
             return Ok(());
         }
-        let mut unmoved = conn.unacknowledged() + piped.len();
+        self.await_room(conn, Some(piped)).await
+    }
+
+    /// Waits for the peer until the socket has taken everything, what is in the pipe last.
+    async fn await_room(&mut self, conn: &Conn, mut piped: Option<Piped>) -> io::Result<()> {
+        // A socket tells of room when much of it is free again, which a slow peer takes minutes for, and then takes much
+        // without a wait: what the peer acknowledges tells how fast it reads.
+        let unmoved = |piped: &Option<Piped>| {
+            conn.unacknowledged() + piped.as_ref().map_or(0, Piped::len)
+        };
+        let mut unmoved_before = unmoved(&piped);
         loop {
             let begun = conn.rt().now();
-            let sent = conn.splice_out_until(&mut piped, begun + self.left).await;
-            self.spend_on(conn, begun, &mut unmoved, piped.len());
+            let until = begun + self.left;
+            let sent = match &mut piped {
+                None => conn.flush_until(until).await,
+                Some(piped) => conn.splice_out_until(piped, until).await,
+            };
+            let unmoved_now = unmoved(&piped);
+            let moved = unmoved_before.saturating_sub(unmoved_now);
+            self.spend(conn.rt().now() - begun, moved);
+            unmoved_before = unmoved_now;
             match sent {
                 Err(error) if self.may_go_on(&error) => (),
                 sent => return sent,
             }
         }
-    }
-
-    /// Takes note of a wait for a peer that is sent something, `unsent` bytes of which the socket has not been given yet.
-    fn spend_on(&mut self, conn: &Conn, begun: Instant, unmoved: &mut usize, unsent: usize) {
-        let still_unmoved = conn.unacknowledged() + unsent;
-        let moved = unmoved.saturating_sub(still_unmoved);
-        self.spend(conn.rt().now() - begun, moved);
-        *unmoved = still_unmoved;
     }
 
     /// Takes note of a wait, and of what came of it.

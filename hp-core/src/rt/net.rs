@@ -158,12 +158,7 @@ impl Conn {
     ) -> impl Future<Output = io::Result<()>> + 'a {
         poll_fn(move |cx| {
             let mut io = self.rt.0.io.borrow_mut();
-            match io.poll_splice_out(self.key, piped, cx) {
-                Poll::Pending if io.has_timed_out(self.key) => {
-                    Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
-                }
-                polled => polled,
-            }
+            io.poll_splice_out(self.key, piped, cx)
         })
     }
 
@@ -174,7 +169,7 @@ impl Conn {
     pub fn splice_out_now(&self, piped: &mut Piped) -> io::Result<bool> {
         let mut io = self.rt.0.io.borrow_mut();
         let nobody = Context::from_waker(Waker::noop());
-        match io.poll_splice_out(self.key, piped, &nobody) {
+        match io.poll_pipe_taken(self.key, piped, &nobody) {
             Poll::Ready(sent) => sent.map(|()| true),
             Poll::Pending => Ok(false),
         }
@@ -187,12 +182,9 @@ impl Conn {
     pub async fn splice_out_until(&self, piped: &mut Piped, until: Instant) -> io::Result<()> {
         let taken = poll_fn(|cx| {
             let mut io = self.rt.0.io.borrow_mut();
-            io.poll_splice_out(self.key, piped, cx)
+            io.poll_pipe_taken(self.key, piped, cx)
         });
-        match race(taken, self.rt.sleep_until(until)).await {
-            First::One(sent) => sent,
-            First::Other(()) => Err(io::Error::from(io::ErrorKind::TimedOut)),
-        }
+        self.by(until, taken).await
     }
 
     /// Sends at once what was written in this turn. For whoever takes the time of it.
@@ -231,10 +223,7 @@ impl Conn {
     /// As [`Conn::write`]; `TimedOut` after `until`.
     pub async fn flush_until(&self, until: Instant) -> io::Result<()> {
         let taken = poll_fn(|cx| self.rt.0.io.borrow_mut().poll_taken(self.key, cx));
-        match race(taken, self.rt.sleep_until(until)).await {
-            First::One(flushed) => flushed,
-            First::Other(()) => Err(io::Error::from(io::ErrorKind::TimedOut)),
-        }
+        self.by(until, taken).await
     }
 
     /// Flushes, then sends FIN; receiving goes on.
@@ -331,6 +320,18 @@ impl Conn {
     #[must_use]
     pub fn rt(&self) -> &Rt {
         &self.rt
+    }
+
+    /// Waits for the socket to take something, whatever the connection's deadline.
+    async fn by(
+        &self,
+        until: Instant,
+        taken: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
+        match race(taken, self.rt.sleep_until(until)).await {
+            First::One(taken) => taken,
+            First::Other(()) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
     }
 }
 

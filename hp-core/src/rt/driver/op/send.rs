@@ -109,17 +109,23 @@ impl Io {
 
     /// Waits until the socket has taken everything, or the connection's deadline has passed.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        match self.poll_taken(key, cx) {
-            Poll::Pending if self.has_timed_out(key) => {
-                Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
-            }
-            polled => polled,
-        }
+        let taken = self.poll_taken(key, cx);
+        self.in_time(key, taken)
     }
 
-    /// Whether the connection's deadline has passed.
-    pub(crate) fn has_timed_out(&self, key: Key) -> bool {
-        self.conns.get(key).is_some_and(|slot| slot.timed_out)
+    /// What waiting for the peer to take something came to, bounded by the connection's deadline.
+    pub(super) fn in_time(
+        &self,
+        key: Key,
+        taken: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let is_late = || self.conns.get(key).is_some_and(|slot| slot.timed_out);
+        match taken {
+            Poll::Pending if is_late() => {
+                Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
+            }
+            taken => taken,
+        }
     }
 
     /// Waits until the socket has taken everything.

@@ -142,8 +142,20 @@ impl Io {
         }
     }
 
-    /// Sends what is in a pipe, behind what was written before; ready when the socket has taken all of it.
+    /// Sends what is in a pipe, behind what was written before, until the socket has taken all of it, or the connection's deadline
+    /// has passed.
     pub(crate) fn poll_splice_out(
+        &mut self,
+        key: Key,
+        piped: &mut Piped,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let taken = self.poll_pipe_taken(key, piped, cx);
+        self.in_time(key, taken)
+    }
+
+    /// The same, whatever the connection's deadline.
+    pub(crate) fn poll_pipe_taken(
         &mut self,
         key: Key,
         piped: &mut Piped,
