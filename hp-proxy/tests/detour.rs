@@ -9,6 +9,8 @@
 mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
+#[path = "messages/mod.rs"]
+mod messages;
 
 use from_file::{Proxy, serve};
 use hp_core::rt::net::{Conn, Rx};
@@ -85,42 +87,43 @@ fn check_all(face: Face, request: &dyn Fn(usize) -> (String, usize), lines: &str
 
 /// What is left of the upload is received and dropped for a while: a reset would take the answer back.
 fn an_answer_in_the_middle_of_a_long_upload_arrives(face: Face) {
-    for seed in 0..SEEDS {
-        let lab = Lab::new(seed, face, &Profile::calm(), "");
-        let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
-        left.set(1);
-        lab.clients.spawn(async move {
-            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
-            let head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
-            conn.write(head).unwrap();
-            conn.write(&content(100_000)).unwrap();
-            let (head, body) = message_of(&conn, &mut Vec::new()).await.unwrap();
-            assert!(head.starts_with("HTTP/1.1 413"), "{head}");
-            assert_eq!(body, b"too much");
-            conn.write(&content(900_000)).unwrap();
-            conn.finish().await.unwrap();
-            assert!(matches!(conn.recv().await, Ok(Rx::Eof)), "seed {seed}");
-            left.set(0);
-        });
-        lab.run_to_end();
-    }
+    check_early(face, "/early", async |conn| {
+        conn.write(&content(100_000)).unwrap();
+        let answer = messages::read(conn, &mut Vec::new()).await.unwrap();
+        conn.write(&content(900_000)).unwrap();
+        conn.finish().await.unwrap();
+        assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        answer
+    });
 }
 
 /// What was spliced counts as sent: the answer was one to the request, although a send had failed by then.
 fn an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows(face: Face) {
+    check_early(face, "/early-reset", async |conn| {
+        conn.flush().await.unwrap();
+        conn.rt().sleep(Duration::from_millis(50)).await;
+        // Who takes no more of it is no failure here: the answer says why.
+        let _refused = conn.write(&content(1_000_000));
+        messages::read(conn, &mut Vec::new()).await.unwrap()
+    });
+}
+
+/// Who uploads a megabyte to a backend that has answered before it had all of it is told its answer.
+fn check_early(
+    face: Face,
+    path: &'static str,
+    upload: impl AsyncFn(&Conn) -> (String, Vec<u8>) + Copy + 'static,
+) {
     for seed in 0..SEEDS {
         let lab = Lab::new(seed, face, &Profile::calm(), "");
         let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
         left.set(1);
         lab.clients.spawn(async move {
             let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
-            let head = b"POST /early-reset HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
-            conn.write(head).unwrap();
-            conn.flush().await.unwrap();
-            rt.sleep(Duration::from_millis(50)).await;
-            // Who takes no more of it is no failure here: the answer says why.
-            let _refused = conn.write(&content(1_000_000));
-            let (head, body) = message_of(&conn, &mut Vec::new()).await.unwrap();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+            conn.write(head.as_bytes()).unwrap();
+            let (head, body) = upload(&conn).await;
             assert!(head.starts_with("HTTP/1.1 413"), "seed {seed}: {head}");
             assert_eq!(body, b"too much");
             left.set(0);
@@ -277,7 +280,7 @@ impl Lab {
                     if conn.write(&message).is_err() {
                         break;
                     }
-                    let Some((head, body)) = message_of(&conn, &mut held).await else {
+                    let Some((head, body)) = messages::read(&conn, &mut held).await else {
                         break;
                     };
                     heard
@@ -306,7 +309,7 @@ impl Lab {
 async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
     let mut held = Vec::new();
     loop {
-        while head_of(&held).is_none() {
+        while messages::head_of(&held).is_none() {
             match conn.recv().await {
                 Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
                 Ok(Rx::Eof) | Err(_) => return,
@@ -320,7 +323,7 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                     Ok(Rx::Eof) | Err(_) => return,
                 }
             }
-            let said = said("413 Content Too Large", b"too much");
+            let said = messages::answer("413 Content Too Large", b"too much");
             let _gone = conn.write(&said);
             let _gone = conn.flush().await;
             if is_reset {
@@ -329,24 +332,25 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             while let Ok(Rx::Data(_)) = conn.recv().await {} // Or its words would be lost with a reset.
             return;
         }
-        let Some((head, body)) = message_of(&conn, &mut held).await else {
+        let Some((head, body)) = messages::read(&conn, &mut held).await else {
             return;
         };
         let line = head.split(" HTTP").next().unwrap();
         let said = match line.strip_prefix("GET /") {
             Some("surplus") => {
-                let more = said("200 OK", b"unasked");
-                [said("200 OK", &content(300_000)), more].concat()
+                let more = messages::answer("200 OK", b"unasked");
+                [messages::answer("200 OK", &content(300_000)), more].concat()
             }
             Some("broken") => {
-                let whole = said("200 OK", &content(400_000));
+                let whole = messages::answer("200 OK", &content(400_000));
                 let _gone = conn.write(&whole[..200_000]);
                 let _gone = conn.flush().await;
                 return;
             }
-            Some(length) => said("200 OK", &content(length.parse().unwrap())),
+            Some(length) => messages::answer("200 OK", &content(length.parse().unwrap())),
             None => {
-                let said = said("200 OK", format!("{line} {}", digest(&body)).as_bytes());
+                let said =
+                    messages::answer("200 OK", format!("{line} {}", digest(&body)).as_bytes());
                 uploads.borrow_mut().push(body);
                 said
             }
@@ -355,14 +359,6 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             return;
         }
     }
-}
-
-fn said(status: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
 }
 
 /// No two of its parts are alike, so that a byte in the wrong place is seen.
@@ -379,32 +375,6 @@ fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
-}
-
-/// The next message, with its content; `None` where it is not whole.
-async fn message_of(conn: &Conn, held: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
-    loop {
-        if let Some((head, length)) = head_of(held)
-            && held.len() >= head + length
-        {
-            let mut message: Vec<u8> = held.drain(..head + length).collect();
-            let body = message.split_off(head);
-            return Some((String::from_utf8(message).ok()?, body));
-        }
-        match conn.recv().await {
-            Ok(Rx::Data(lent)) => held.extend_from_slice(&lent),
-            Ok(Rx::Eof) | Err(_) => return None,
-        }
-    }
-}
-
-/// Lengths of the first message: of its head, and of its content.
-fn head_of(held: &[u8]) -> Option<(usize, usize)> {
-    let end = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&held[..end]).ok()?;
-    let mut lines = head.lines();
-    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
-    Some((end, length.map_or(0, |length| length.parse().unwrap())))
 }
 
 const LENGTHS: [usize; 6] = [300_000, 10, 100_000, 0, 1_000_000, 30_000];

@@ -9,9 +9,11 @@
 mod faces;
 #[path = "from_file/mod.rs"]
 mod from_file;
+#[path = "messages/mod.rs"]
+mod messages;
 
 use from_file::{Proxy, serve};
-use hp_core::rt::net::{Conn, Rx};
+use hp_core::rt::net::Conn;
 use hp_core::rt::sim::{Face, Host, Limits, Link, Profile, World};
 use hp_core::rt::{Instant, Rt, RtOptions};
 use std::cell::{Cell, RefCell};
@@ -263,7 +265,7 @@ async fn answer((conn, is_first): (Conn, bool), manners: Manners, unasked: Rc<Ce
     let rt = conn.rt().clone();
     let unasked = || {
         unasked.set(unasked.get() + 1);
-        conn.write(said("unasked").as_bytes()).unwrap();
+        conn.write(&said("unasked")).unwrap();
     };
     match manners {
         Manners::SpeaksFirst if conn.arrived() == 0 => unasked(),
@@ -274,7 +276,7 @@ async fn answer((conn, is_first): (Conn, bool), manners: Manners, unasked: Rc<Ce
         Manners::StopsReading | Manners::StopsReadingAndLeaves if is_first => {
             drop(conn.recv().await.unwrap());
             rt.sleep(SECOND).await; // What follows fills both sockets meanwhile.
-            conn.write(said("/a").as_bytes()).unwrap();
+            conn.write(&said("/a")).unwrap();
             rt.sleep(SECOND).await;
             unasked();
             if manners == Manners::StopsReading {
@@ -290,38 +292,20 @@ async fn answer((conn, is_first): (Conn, bool), manners: Manners, unasked: Rc<Ce
     let mut heard = Vec::new();
     while let Some(request) = message(&conn, &mut heard).await {
         let target = request.split(' ').nth(1).unwrap();
-        if conn.write(said(target).as_bytes()).is_err() {
+        if conn.write(&said(target)).is_err() {
             return;
         }
     }
 }
 
-fn said(content: &str) -> String {
-    let length = content.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{content}")
+fn said(content: &str) -> Vec<u8> {
+    messages::answer("200 OK", content.as_bytes())
 }
 
 /// The next message, with its content; `None` at the end.
 async fn message(conn: &Conn, heard: &mut Vec<u8>) -> Option<String> {
-    loop {
-        if let Some(length) = whole(heard) {
-            return String::from_utf8(heard.drain(..length).collect()).ok();
-        }
-        match conn.recv().await {
-            Ok(Rx::Data(lent)) => heard.extend_from_slice(&lent),
-            Ok(Rx::Eof) | Err(_) => return None,
-        }
-    }
-}
-
-/// How long the first message is, if all of it is there.
-fn whole(heard: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(heard).unwrap();
-    let head = text.find("\r\n\r\n")? + 4;
-    let mut lines = text[..head].lines();
-    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
-    let whole = head + length.map_or(0, |length| length.parse().unwrap());
-    (heard.len() >= whole).then_some(whole)
+    let (head, body) = messages::read(conn, heard).await?;
+    Some(head + std::str::from_utf8(&body).ok()?)
 }
 
 const AT_ONCE: Link = Link {
