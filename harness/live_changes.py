@@ -8,8 +8,9 @@ One hp-proxy with a configuration file stands before three hp-echo and a WebSock
 half of what it can get through (or --rate), on N connections (default 100), while N WebSockets (default 20) exchange a
 message ten times a second. A change is a reload that moves routes, endpoints and weights (half of them by SIGHUP, half by the
 admin listener), or an upgrade by SIGUSR2. A round with changes stands beside a round without, in an order that is drawn, and
-so do two rounds without, which show what this machine calls equal; pairs of the three kinds take turns. Where the
-hypervisor took more than 3 % of a round, a pair is made again, as often as there are pairs.
+so do two rounds without, which show what this machine calls equal; pairs of the three kinds take turns. A round without changes
+goes through the motions: this script writes a file that nobody reads, and asks what it would ask, for its own work takes time
+of the CPUs that all share. Where the hypervisor took more than 3 % of a round, a pair is made again, as often as there are pairs.
 
 Exit 0 when no request failed, no WebSocket was cut or late, every change took effect, and p99 with changes is at most twice
 that without (the median of pairs; a 95 % bootstrap interval is printed); 1 when not; 2 misuse. Everything is on loopback.
@@ -179,7 +180,7 @@ class Proxy:
         self.log = open(f"{folder}/proxy.log", "w+b")  # pylint: disable=consider-using-with
         self.step = 0
         self.random = random.Random(1)
-        self.write()
+        self.move()
         command = [f"{options.bin_dir}/hp-proxy", "--config", self.file]
         self.process = subprocess.Popen(command, stderr=self.log)
         self.pids = [self.process.pid]
@@ -189,9 +190,13 @@ class Proxy:
             end(self.process)
             raise
 
-    def write(self):
-        """A new state of the world: what differs are routes, endpoints, weights and the way they are picked."""
+    def move(self):
+        """A new state of the world."""
         self.step += 1
+        self.write(self.file)
+
+    def write(self, path):
+        """The file: what differs from one to the next are routes, endpoints, weights and the way they are picked."""
         chosen = self.random.sample(self.echoes, self.random.choice([1, 2, 3]))
         endpoints = ", ".join(
             f'{{ address = "{address}", weight = {self.random.randint(1, 9)} }}' for address in chosen
@@ -232,12 +237,22 @@ endpoints = ["{self.websocket_address}"]
 endpoints = [{endpoints}]
 balance = "{balance}"
 """
-        with open(f"{self.file}.new", "w", encoding="utf-8") as file:
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
             file.write(text)
-        os.rename(f"{self.file}.new", self.file)
+        os.rename(f"{path}.new", path)
+
+    def pretend(self, kind, by_signal):
+        """What a change takes of this script, without the change."""
+        if kind == "upgrade":
+            self.pid()
+            return
+        self.write(f"{self.file}.unread")
+        if not by_signal:
+            ask(self.admin, "GET", "/ready")
+        self.wait_for(lambda: self.seen_step() == str(self.step), f"step {self.step} in its answers")
 
     def reload(self, by_signal):
-        self.write()
+        self.move()
         if by_signal:
             os.kill(self.pids[-1], signal.SIGHUP)
         else:
@@ -384,12 +399,15 @@ def all_pairs(options, folder, proxy, rate):
     chance = random.Random(options.seed)
     changes = {"nothing": 0, "reload": -(-options.reloads // options.pairs), "upgrade": -(-options.upgrades // options.pairs)}
     again = len(changes) * options.pairs
+    motions = {**changes, "nothing": changes["reload"]}
     pairs = []
     for _ in range(options.pairs):
         for kind in chance.sample(list(changes), len(changes)):
             while True:
                 order = chance.sample((0, 1), 2)
-                rounds = {one: play(options, folder, proxy, (rate, kind, changes[kind] * one)) for one in order}
+                rounds = {
+                    one: play(options, folder, proxy, (rate, kind, motions[kind], bool(changes[kind] and one))) for one in order
+                }
                 pair = {"kind": kind, "without": rounds[0], "with": rounds[1]}
                 pairs.append(pair)
                 pair["is_disturbed"] = again > 0 and max(one["stolen"] for one in rounds.values()) > STOLEN_MAX
@@ -400,19 +418,22 @@ def all_pairs(options, folder, proxy, rate):
 
 
 def play(options, folder, proxy, scene):
-    """One round: so many changes, evenly over its seconds."""
-    rate, kind, changes = scene
+    """One round: so many changes, or motions of them, evenly over its seconds."""
+    rate, kind, motions, is_meant = scene
     load = Load(options, folder, proxy.address, options.seconds, rate)
     begun, stolen = time.monotonic(), stolen_ticks()
     done = 0
-    for number in range(changes):
-        time.sleep(max(0.0, begun + options.seconds * number / changes - time.monotonic()))
+    for number in range(motions):
+        time.sleep(max(0.0, begun + options.seconds * number / motions - time.monotonic()))
+        if not is_meant:
+            proxy.pretend(kind, number % 2 == 0)
+            continue
         if kind == "reload":
             proxy.reload(number % 2 == 0)
         else:
             proxy.upgrade()
         done += 1
-    if changes and not load.goes_on():
+    if done and not load.goes_on():
         print("the last changes came after the load; give more --seconds", file=sys.stderr)
     seen = load.result() | {"kind": kind, "changes": done}
     share = (stolen_ticks() - stolen) / TICKS / (time.monotonic() - begun) / os.cpu_count()
