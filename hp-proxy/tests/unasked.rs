@@ -28,6 +28,7 @@ facts! {
     what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it,
     a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again,
     a_request_that_is_lost_with_its_connection_has_no_answer_there,
+    a_request_that_is_lost_with_a_shared_connection_has_no_answer_there,
 }
 
 /// The first words on a fresh connection were taken for the answer to its first request, and the true answer to that one for the answer to
@@ -90,25 +91,26 @@ fn what_comes_before_the_head_of_a_request_has_left_is_no_answer_to_it(face: Fac
 /// that connection. What came there then was the answer to it.
 fn a_request_of_which_nothing_has_left_when_the_backend_speaks_is_sent_again(face: Face) {
     // Its method does not allow that it is executed twice.
-    check_second(face, Manners::StopsReading, "POST");
+    check_second(face, Manners::StopsReading, SECOND_POST, "");
 }
 
 /// The same with a backend that leaves when it has spoken: what was lost with the connection counted as sent.
 fn a_request_that_is_lost_with_its_connection_has_no_answer_there(face: Face) {
-    check_second(face, Manners::StopsReadingAndLeaves, "GET");
+    check_second(face, Manners::StopsReadingAndLeaves, SECOND_GET, "");
 }
 
-fn check_second(face: Face, manners: Manners, method: &str) {
-    let lab = Lab::new(1, face, &[manners], "");
+/// The same where requests share connections.
+fn a_request_that_is_lost_with_a_shared_connection_has_no_answer_there(face: Face) {
+    let manners = Manners::StopsReadingAndLeaves;
+    check_second(face, manners, SECOND_GET, "multiplex = true");
+}
+
+fn check_second(face: Face, manners: Manners, second: &str, lines: &str) {
+    let lab = Lab::new(1, face, &[manners], lines);
     let content = "x".repeat(2 * NARROW_BYTES);
     let length = content.len();
     let first = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-    let second = format!("{method} /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-    lab.talk(&[
-        (&first, None),
-        (&content, Some("/a")),
-        (&second, Some("/b")),
-    ]);
+    lab.talk(&[(&first, None), (&content, Some("/a")), (second, Some("/b"))]);
     lab.run_to_end();
     for (target, said) in &*lab.answers.borrow() {
         let is_answer = said.starts_with("HTTP/1.1 200 ") && said.ends_with(target);
@@ -315,6 +317,8 @@ const AT_ONCE: Link = Link {
 };
 /// What sockets take in either direction where they take little.
 const NARROW_BYTES: usize = 1024;
+const SECOND_GET: &str = "GET /b HTTP/1.1\r\nHost: a\r\n\r\n";
+const SECOND_POST: &str = "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
 const SECOND: Duration = Duration::from_secs(1);
 const SEEDS: u64 = 32;
 const CLIENTS: u64 = 4;

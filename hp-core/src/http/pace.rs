@@ -121,9 +121,8 @@ impl Pace {
     async fn await_room(&mut self, conn: &Conn, mut piped: Option<Piped>) -> io::Result<()> {
         // A socket tells of room when much of it is free again, which a slow peer takes minutes for, and then takes much
         // without a wait: what the peer acknowledges tells how fast it reads.
-        let unmoved = |piped: &Option<Piped>| {
-            conn.unacknowledged() + piped.as_ref().map_or(0, Piped::len)
-        };
+        let unmoved =
+            |piped: &Option<Piped>| conn.unacknowledged() + piped.as_ref().map_or(0, Piped::len);
         let mut unmoved_before = unmoved(&piped);
         loop {
             let begun = conn.rt().now();

@@ -140,15 +140,13 @@ impl Answering<'_> {
     /// Whether what begins now can be an answer. RFC 9112 §9.2.
     #[inline]
     fn check_asked(&self) -> Result<(), Failure> {
-        if !self.progress.has_head_left(self.backend.unsent()) {
-            return Err(self.turn_away());
+        if self.progress.has_head_left(self.backend.unsent()) {
+            Ok(())
+        } else if self.backend.lost() > 0 {
+            Err(Failure::ClosedBeforeResponse) // It may have come while there was nothing to answer.
+        } else {
+            Err(self.turn_away())
         }
-        // A head that was lost with its connection is not unsent. Behind a head it may be content that was lost. This is no call: nothing
-        // waits to be sent any more.
-        if self.progress.is_head_alone() && self.backend.send_now().is_err() {
-            return Err(Failure::ClosedBeforeResponse);
-        }
-        Ok(())
     }
 
     /// Something came before there was anything to answer: what has not left of the request does not leave any more.

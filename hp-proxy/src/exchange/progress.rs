@@ -12,8 +12,6 @@ pub(super) struct Progress {
     pub(super) head_bytes: Cell<u64>,
     /// Bytes of the request that were written to the backend's connection, the head's included; they may not have left it.
     pub(super) written: Cell<u64>,
-    /// More was given to it through a pipe, which `written` leaves out.
-    pub(super) is_piped: Cell<bool>,
     /// Bytes of content that the backend was given.
     pub(super) given: Cell<u64>,
     /// The client is being answered: there is no other answer to give.
@@ -57,7 +55,6 @@ impl Progress {
             is_uploaded: Cell::new(!request.facts.framing.has_body()),
             head_bytes: Cell::new(0),
             written: Cell::new(0),
-            is_piped: Cell::new(false),
             given: Cell::new(0),
             is_answered: Cell::new(false),
             is_begun: Cell::new(false),
@@ -70,13 +67,6 @@ impl Progress {
     #[inline]
     pub(super) fn has_head_left(&self, unsent: usize) -> bool {
         self.left(unsent) >= self.head_bytes.get()
-    }
-
-    /// Whether nothing but the head was written.
-    #[inline]
-    pub(super) fn is_head_alone(&self) -> bool {
-        let written = self.written.get();
-        written > 0 && written == self.head_bytes.get() && !self.is_piped.get()
     }
 
     /// Bytes of the request that the kernel has, where so much has not left.

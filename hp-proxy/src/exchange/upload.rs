@@ -213,7 +213,6 @@ async fn pipe(
         return Ok(true);
     };
     ends.count(piped.len())?;
-    ends.progress.is_piped.set(true);
     let drained = backend_pace.drain_pipe(ends.backend, piped).await;
     Ok(tell(ends, drained).is_ok())
 }

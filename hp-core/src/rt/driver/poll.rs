@@ -211,7 +211,7 @@ impl Poller {
 /// What a connection's flags leave to be asked; `None` when nothing that could still be reported is news.
 fn open_questions(slot: &ConnSlot) -> Option<Interest> {
     let is_open = matches!(slot.phase, Phase::Open | Phase::Parked { .. });
-    let can_send = slot.tx_error.is_none();
+    let can_send = slot.tx_error().is_none();
     let readable = is_open && !slot.readiness.readable && slot.rx_end.is_none();
     let is_connecting = slot.phase == Phase::Connecting;
     let waits_for_room = !slot.tx.is_empty() || (slot.pipe_waits && !slot.readiness.writable);

@@ -17,6 +17,7 @@ use crate::rt::timer::TimerKey;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroI32;
 use std::os::fd::RawFd;
 use std::task::Waker;
 
@@ -86,7 +87,9 @@ pub(crate) struct ConnSlot {
     pub(crate) rx_end: Option<RxEnd>,
     pub(crate) rx_waker: Option<Waker>,
     pub(crate) tx: TxQueue,
-    pub(crate) tx_error: Option<i32>,
+    tx_error: Option<NonZeroI32>,
+    /// Bytes that were taken from their writers and that the kernel has refused for good.
+    pub(crate) tx_lost: u32,
     pub(crate) tx_waker: Option<Waker>,
     pub(crate) deadline: Instant,
     /// The armed timer and when it fires: never after `deadline`, but for the last look at the socket.
@@ -185,6 +188,7 @@ impl ConnSlot {
             rx_waker: None,
             tx: TxQueue::default(),
             tx_error: None,
+            tx_lost: 0,
             tx_waker: None,
             deadline: Instant::NEVER,
             timer: None,
@@ -223,9 +227,27 @@ impl ConnSlot {
         }
     }
 
+    /// Nothing leaves any more, what is queued neither.
+    pub(crate) fn fail_sending(&mut self, errno: i32) {
+        self.tx_error = NonZeroI32::new(errno).or(NonZeroI32::new(libc::EIO));
+        self.lose(self.tx.len());
+        self.tx.clear();
+    }
+
+    /// The errno with which sending has failed.
+    pub(crate) fn tx_error(&self) -> Option<i32> {
+        self.tx_error.map(NonZeroI32::get)
+    }
+
+    /// So many bytes, which their writers take for written, will never leave.
+    pub(crate) fn lose(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.tx_lost = self.tx_lost.saturating_add(bytes);
+    }
+
     /// What the end of the data means: FIN, unless a send has met the failure first, which the kernel tells only once.
     pub(crate) fn end_of_data(&self) -> RxEnd {
-        match self.tx_error {
+        match self.tx_error() {
             None | Some(libc::EPIPE) => RxEnd::Eof, // EPIPE follows a FIN that was in order.
             Some(errno) => RxEnd::Failed(errno),
         }

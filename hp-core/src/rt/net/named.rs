@@ -35,10 +35,17 @@ impl Conn {
         self.rt.0.io.borrow_mut().gather(self.key, bytes)
     }
 
-    /// Bytes that were gathered or queued, and that the socket has not taken: what the peer cannot have read.
+    /// Bytes that were written, and that the socket has not taken or, once sending has failed, never will: what the peer cannot
+    /// have read. What was given to a write that failed was not written.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.rt.0.io.borrow().unsent(self.key)
+    }
+
+    /// Those of [`Conn::unsent`] that will never leave.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.rt.0.io.borrow().lost(self.key)
     }
 
     /// Takes back what was written in this turn and has not been offered to the socket: it never leaves. For whoever learns that

@@ -104,7 +104,7 @@ impl Io {
         let slot = self.conns.get(key)?;
         let is_clean = slot.phase == Phase::Open
             && slot.tx.is_empty()
-            && slot.tx_error.is_none()
+            && slot.tx_error().is_none()
             && !slot.has_news()
             && !slot.kernel.is_busy()
             && !slot.kernel.starved;

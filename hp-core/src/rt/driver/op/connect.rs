@@ -47,7 +47,7 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        if let Some(errno) = slot.tx_error {
+        if let Some(errno) = slot.tx_error() {
             return Poll::Ready(Err(ConnSlot::error(errno)));
         }
         if slot.phase == Phase::Open {
@@ -82,7 +82,7 @@ impl Io {
             }
             Err(error) => {
                 enter(Table::Connection, "Connecting", "the peer ends its side");
-                slot.tx_error = Some(error.raw_os_error().unwrap_or(libc::EIO));
+                slot.fail_sending(error.raw_os_error().unwrap_or(libc::EIO));
             }
         }
         wake(&mut slot.tx_waker);

@@ -151,7 +151,7 @@ impl Io {
         Ok(())
     }
 
-    /// Bytes that were gathered, written or queued for a connection, and that the kernel has not taken.
+    /// Bytes that were gathered, written or queued for a connection, and that the kernel has not taken, or has refused.
     pub(crate) fn unsent(&self, key: Key) -> usize {
         let Some(slot) = self.conns.get(key) else {
             return 0;
@@ -161,7 +161,12 @@ impl Io {
             (true, true) => self.outbox.gathered(key),
             (true, false) => self.outbox.in_letters(key),
         };
-        slot.tx.len() + in_outbox
+        slot.tx.len() + in_outbox + slot.tx_lost as usize
+    }
+
+    /// Those of them that the kernel has refused for good.
+    pub(crate) fn lost(&self, key: Key) -> usize {
+        self.conns.get(key).map_or(0, |slot| slot.tx_lost as usize)
     }
 
     /// Drops what was gathered or written for a connection and has not been handed to the kernel.
@@ -209,7 +214,7 @@ impl Io {
             return; // It was withdrawn; closing sends the letter first.
         };
         (slot.has_letter, slot.gathers) = (false, false);
-        if slot.tx.is_empty() && slot.tx_error.is_none() && self.stamps.is_none() {
+        if slot.tx.is_empty() && slot.tx_error().is_none() && self.stamps.is_none() {
             // Nearly always it goes whole: one look at the slot, one call.
             self.stats.sends += 1;
             match self.kernel.send(slot.fd, &[IoSlice::new(bytes)]) {
@@ -219,7 +224,7 @@ impl Io {
         }
         match self.send_or_queue(to, &[IoSlice::new(bytes)]) {
             Ok(()) => (),
-            Err(_remembered) => self.tell_failure(to),
+            Err(_remembered) => self.lose_letter(to, bytes),
         }
     }
 
@@ -232,7 +237,7 @@ impl Io {
                 Some(libc::EAGAIN | libc::EINTR) => 0,
                 errno => {
                     self.fail_sending(to, errno.unwrap_or(libc::EIO));
-                    return self.tell_failure(to);
+                    return self.lose_letter(to, bytes);
                 }
             },
         };
@@ -244,8 +249,9 @@ impl Io {
     }
 
     /// The writer has gone on; whoever waits for the connection now learns it, and later writes do.
-    fn tell_failure(&mut self, to: Key) {
+    fn lose_letter(&mut self, to: Key, bytes: &[u8]) {
         if let Some(slot) = self.conns.get_mut(to) {
+            slot.lose(bytes.len());
             wake(&mut slot.rx_waker);
             wake(&mut slot.tx_waker);
         }

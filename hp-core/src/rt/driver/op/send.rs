@@ -41,7 +41,7 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        match slot.tx_error {
+        match slot.tx_error() {
             Some(errno) => Err(ConnSlot::error(errno)),
             None => Ok(slot),
         }
@@ -114,11 +114,7 @@ impl Io {
     }
 
     /// What waiting for the peer to take something came to, bounded by the connection's deadline.
-    pub(super) fn in_time(
-        &self,
-        key: Key,
-        taken: Poll<io::Result<()>>,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn in_time(&self, key: Key, taken: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         let is_late = || self.conns.get(key).is_some_and(|slot| slot.timed_out);
         match taken {
             Poll::Pending if is_late() => {
@@ -135,7 +131,7 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        if let Some(errno) = slot.tx_error {
+        if let Some(errno) = slot.tx_error() {
             return Poll::Ready(Err(ConnSlot::error(errno)));
         }
         if slot.tx.is_empty() {
@@ -161,7 +157,7 @@ impl Io {
             let Some(slot) = self.conns.get_mut(key) else {
                 return;
             };
-            if slot.tx.is_empty() || slot.tx_error.is_some() {
+            if slot.tx.is_empty() || slot.tx_error().is_some() {
                 break;
             }
             enter(Table::Connection, slot.phase.row(), "room in the socket");
@@ -249,8 +245,7 @@ impl Io {
 
     pub(super) fn fail_sending(&mut self, key: Key, errno: i32) {
         if let Some(slot) = self.conns.get_mut(key) {
-            slot.tx_error = Some(errno);
-            slot.tx.clear();
+            slot.fail_sending(errno);
         }
     }
 
