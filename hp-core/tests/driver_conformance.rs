@@ -123,6 +123,8 @@ macro_rules! stamp {
                     a_connection_given_up_while_it_splices_leaves_nothing,
                     a_connection_that_received_is_not_spliced,
                     no_more_is_spliced_than_was_asked_for_and_what_follows_is_received,
+                    what_stands_between_two_splices_is_received_and_no_more,
+                    a_receive_between_two_splices_ends_with_the_deadline_and_with_the_peer,
                     a_splice_given_up_while_it_waits_leaves_the_bytes_to_a_receive,
                     a_connection_parked_after_a_splice_returns_with_what_comes,
                     a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left,

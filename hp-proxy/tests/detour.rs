@@ -24,10 +24,13 @@ use std::time::Duration;
 facts! {
     long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    long_answers_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    long_uploads_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     an_answer_in_the_middle_of_a_long_upload_arrives,
     an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows,
     what_follows_a_long_answer_unasked_answers_nobody,
     a_long_answer_that_breaks_off_does_not_look_whole,
+    a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole,
     a_client_that_does_not_read_a_long_answer_is_given_up,
     a_mirror_has_the_whole_of_a_long_upload,
 }
@@ -38,6 +41,14 @@ fn long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Fac
 
 fn long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
     check_all(face, &|at| (format!("POST /{}", at + 1), LENGTHS[at]), "");
+}
+
+fn long_answers_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("GET /c{}", LENGTHS[at]), 0), "");
+}
+
+fn long_uploads_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("POST /c{}", at + 1), LENGTHS[at]), "");
 }
 
 /// Clients that ask for several things on one connection, each as soon as it likes.
@@ -162,9 +173,17 @@ fn what_follows_a_long_answer_unasked_answers_nobody(face: Face) {
 }
 
 fn a_long_answer_that_breaks_off_does_not_look_whole(face: Face) {
+    check_broken(face, "GET /broken");
+}
+
+fn a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole(face: Face) {
+    check_broken(face, "GET /cbroken");
+}
+
+fn check_broken(face: Face, line: &str) {
     for seed in 0..SEEDS {
         let lab = Lab::new(seed, face, &Profile::calm(), "");
-        lab.ask(vec![("GET /broken".to_owned(), 0)]);
+        lab.ask(vec![(line.to_owned(), 0)]);
         lab.run_to_end();
         let heard = lab.heard.borrow();
         assert!(heard.is_empty(), "seed {seed}: it has no end that is one");
@@ -219,7 +238,10 @@ impl Answer {
     /// Whether it is what the backend says to such a request: the content that was asked for, or how much it was given.
     fn is_as_asked(&self, (line, sent): &(String, usize)) -> bool {
         match line.strip_prefix("GET /") {
-            Some(length) => self.body == content(length.parse().unwrap()),
+            Some(length) => {
+                let length = length.trim_start_matches('c').parse().unwrap();
+                self.body == content(length)
+            }
             None => self.body == format!("{line} {}", digest(&content(*sent))).as_bytes(),
         }
     }
@@ -273,9 +295,12 @@ impl Lab {
             if let Ok(conn) = rt.connect(PROXY, Instant::NEVER).await {
                 let mut held = Vec::new();
                 for (line, length) in requests {
-                    let body = content(length);
-                    let head =
-                        format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+                    let (field, body) = if line.starts_with("POST /c") {
+                        (CHUNKED.to_owned(), in_chunks(&content(length)))
+                    } else {
+                        (format!("Content-Length: {length}"), content(length))
+                    };
+                    let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
                     let message = [head.into_bytes(), body].concat();
                     if conn.write(&message).is_err() {
                         break;
@@ -341,13 +366,19 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let more = messages::answer("200 OK", b"unasked");
                 [messages::answer("200 OK", &content(300_000)), more].concat()
             }
-            Some("broken") => {
-                let whole = messages::answer("200 OK", &content(400_000));
+            Some(path @ ("broken" | "cbroken")) => {
+                let whole = match path {
+                    "broken" => messages::answer("200 OK", &content(400_000)),
+                    _ => answer_in_chunks(&content(400_000)),
+                };
                 let _gone = conn.write(&whole[..200_000]);
                 let _gone = conn.flush().await;
                 return;
             }
-            Some(length) => messages::answer("200 OK", &content(length.parse().unwrap())),
+            Some(length) => match length.strip_prefix('c') {
+                None => messages::answer("200 OK", &content(length.parse().unwrap())),
+                Some(length) => answer_in_chunks(&content(length.parse().unwrap())),
+            },
             None => {
                 let said =
                     messages::answer("200 OK", format!("{line} {}", digest(&body)).as_bytes());
@@ -359,6 +390,29 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             return;
         }
     }
+}
+
+fn answer_in_chunks(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\n{CHUNKED}\r\n\r\n");
+    [head.into_bytes(), in_chunks(body)].concat()
+}
+
+/// Long chunks, short ones, one with an extension; and a trailer.
+fn in_chunks(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for size in CHUNKS.into_iter().cycle() {
+        if body.is_empty() {
+            break;
+        }
+        let (chunk, rest) = body.split_at(size.min(body.len()));
+        let extension = if size == 3 { ";a=\"b\"" } else { "" };
+        out.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
+        out.extend_from_slice(chunk);
+        out.extend_from_slice(b"\r\n");
+        body = rest;
+    }
+    out.extend_from_slice(b"0\r\nX-End: yes\r\n\r\n");
+    out
 }
 
 /// No two of its parts are alike, so that a byte in the wrong place is seen.
@@ -377,6 +431,8 @@ fn digest(bytes: &[u8]) -> u64 {
     })
 }
 
+const CHUNKED: &str = "Transfer-Encoding: chunked";
+const CHUNKS: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];
 const LENGTHS: [usize; 6] = [300_000, 10, 100_000, 0, 1_000_000, 30_000];
 const MIRROR: &str = "mirror = { upstream = \"copies\", body_max = \"1MiB\" }";
 const SEEDS: u64 = 12;

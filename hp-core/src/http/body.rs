@@ -6,7 +6,7 @@
 use super::message::{Filled, Piece, Reader};
 use crate::rt::net::{Conn, Piped};
 use crate::wire::http1::chunked::{
-    CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
+    BYTES_BETWEEN_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
     last_chunk_with_trailers,
 };
 use crate::wire::http1::error::ChunkError;
@@ -36,6 +36,17 @@ pub enum BodyError {
     Truncated,
     /// The chunked coding is broken.
     Chunk(ChunkError),
+}
+
+/// What [`BodySource::splice`] came to.
+#[derive(Debug)]
+pub enum Spliced {
+    /// Content, in a pipe.
+    Content(Piped),
+    /// So many bytes of the coding, and no content.
+    Between(usize),
+    /// What comes next has to be received.
+    Nothing,
 }
 
 impl fmt::Display for BodyError {
@@ -90,10 +101,7 @@ impl BodySource {
             Self::UntilClose => Ok(Some(reader.take(available))),
             Self::Length(left) => {
                 let count = usize::try_from(*left).map_or(available, |left| left.min(available));
-                *left -= count as u64;
-                if *left == 0 {
-                    *self = Self::Ended;
-                }
+                self.pass(count as u64);
                 Ok(Some(reader.take(count)))
             }
             Self::Chunked(decoder) => {
@@ -117,6 +125,9 @@ impl BodySource {
     /// # Errors
     /// [`BodyError::Truncated`], [`BodyError::Io`].
     pub async fn receive(&mut self, reader: &mut Reader, conn: &Conn) -> Result<(), BodyError> {
+        if self.is_chunked() {
+            conn.end_splicing(); // The chunk before may have gone past.
+        }
         match (reader.fill(conn).await?, &self) {
             (Filled::More, _) => Ok(()),
             (Filled::Eof, Self::UntilClose) => {
@@ -127,40 +138,91 @@ impl BodySource {
         }
     }
 
-    /// Moves more into a pipe, where what follows is content of a known length; `None` where that cannot be done now, and the
-    /// content is to be received. Nothing that was received may be left.
+    /// Moves more into a pipe, where what follows is content of a known length, or reads what stands between two chunks. Nothing that was
+    /// received may be left.
     ///
     /// # Errors
-    /// As [`BodySource::receive`].
-    pub async fn splice(&mut self, conn: &Conn) -> Result<Option<Piped>, BodyError> {
-        let Self::Length(left) = self else {
-            return Ok(None);
+    /// As [`BodySource::receive`], [`BodyError::Chunk`].
+    pub async fn splice(&mut self, conn: &Conn) -> Result<Spliced, BodyError> {
+        let spliced = match self.plain_left() {
+            0 => self.read_between(conn).await,
+            left => self.fill_pipe(conn, left).await,
         };
-        let bytes_max = usize::try_from(*left).unwrap_or(usize::MAX);
-        let piped = match conn.splice_in(bytes_max).await {
-            Ok(Some(piped)) => piped,
-            Ok(None) => return Err(BodyError::Truncated),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+        match &spliced {
+            Err(BodyError::Io(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 conn.end_splicing();
-                return Ok(None);
+                Ok(Spliced::Nothing)
             }
-            Err(error) => return Err(error.into()),
-        };
-        *left -= piped.len() as u64;
-        if *left == 0 {
-            *self = Self::Ended;
-            conn.end_splicing(); // What follows is the head of a message.
+            _ if self.plain_left() > 0 || self.bytes_between() > 0 => spliced,
+            _ => {
+                conn.end_splicing(); // What follows is the head of a message, or trailers.
+                spliced
+            }
         }
-        Ok(Some(piped))
     }
 
-    /// How much content is still to come that is passed on byte by byte as it is; 0 where only reading tells.
+    async fn fill_pipe(&mut self, conn: &Conn, left: u64) -> Result<Spliced, BodyError> {
+        let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
+        let Some(piped) = conn.splice_in(bytes_max).await? else {
+            return Err(BodyError::Truncated);
+        };
+        self.pass(piped.len() as u64);
+        Ok(Spliced::Content(piped))
+    }
+
+    async fn read_between(&mut self, conn: &Conn) -> Result<Spliced, BodyError> {
+        let mut line = [0; BYTES_BETWEEN_MAX];
+        let Self::Chunked(decoder) = self else {
+            return Ok(Spliced::Nothing);
+        };
+        let wanted = decoder.bytes_between();
+        if wanted == 0 {
+            return Ok(Spliced::Nothing);
+        }
+        let count = conn.recv_between(&mut line[..wanted]).await?;
+        if count == 0 {
+            return Err(BodyError::Truncated);
+        }
+        let (_all, _no_content) = decoder.next(&line[..count]).map_err(BodyError::Chunk)?;
+        Ok(Spliced::Between(count))
+    }
+
+    /// How many bytes at least stand before the next content, as far as is known; 0 where none is known to follow.
+    fn bytes_between(&self) -> usize {
+        match self {
+            Self::Chunked(decoder) => decoder.bytes_between(),
+            Self::Length(_) | Self::UntilClose | Self::Ended => 0,
+        }
+    }
+
+    /// Takes note of content that goes on, at most [`BodySource::plain_left`].
+    fn pass(&mut self, count: u64) {
+        match self {
+            Self::Length(left) => {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    *self = Self::Ended;
+                }
+            }
+            Self::Chunked(decoder) => decoder.pass(count),
+            Self::UntilClose | Self::Ended => (),
+        }
+    }
+
+    /// How much content follows directly: all of it, or the rest of a chunk; 0 where only reading tells.
     #[must_use]
     pub fn plain_left(&self) -> u64 {
         match self {
             Self::Length(left) => *left,
-            Self::Chunked(_) | Self::UntilClose | Self::Ended => 0,
+            Self::Chunked(decoder) => decoder.data_left(),
+            Self::UntilClose | Self::Ended => 0,
         }
+    }
+
+    /// Whether the length is that of a chunk, of which there may be more.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        matches!(self, Self::Chunked(_))
     }
 
     /// Whether everything was received, the last chunk and the trailers included.
@@ -198,6 +260,8 @@ pub struct BodySink<'a> {
     conn: &'a Conn,
     gathered: &'a mut Vec<u8>,
     coding: BodyCoding,
+    /// What the chunk that was begun still has to get; `Some(0)`: its end. Without the coding never anything.
+    chunk_left: Option<u64>,
     /// Bytes that the connection was given, the head's included.
     written: u64,
 }
@@ -209,6 +273,7 @@ impl<'a> BodySink<'a> {
             conn,
             gathered,
             coding,
+            chunk_left: None,
             written: 0,
         }
     }
@@ -219,20 +284,20 @@ impl<'a> BodySink<'a> {
         self.written
     }
 
-    /// Adds a piece of content; sends unless it is small.
+    /// Adds a piece of content, directly behind which follows so much more; sends unless it is small.
     ///
     /// # Errors
     /// As [`Conn::write`].
-    pub fn put(&mut self, piece: Piece) -> io::Result<()> {
+    pub fn put(&mut self, piece: Piece, follows: u64) -> io::Result<()> {
         if piece.is_empty() {
             return Ok(()); // An empty chunk would end the body.
         }
-        let mut space = [0; CHUNK_SIZE_LINE_MAX];
-        let (before, after): (&[u8], &[u8]) = match self.coding {
-            BodyCoding::Plain => (&[], &[]),
-            BodyCoding::Chunked => (chunk_size_line(&mut space, piece.len()), CHUNK_END),
+        self.begin_chunk(piece.len(), follows);
+        let after: &[u8] = match self.chunk_left {
+            Some(0) => CHUNK_END,
+            Some(_) | None => &[],
         };
-        self.gathered.extend_from_slice(before);
+        self.chunk_left = self.chunk_left.filter(|&left| left > 0);
         if piece.len() <= COPY_MAX {
             self.gathered.extend_from_slice(&piece);
             self.gathered.extend_from_slice(after);
@@ -260,11 +325,55 @@ impl<'a> BodySink<'a> {
         Ok(())
     }
 
+    /// Sends what has been gathered, for so much content, and directly behind it so much more, goes to the connection through a pipe next.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn announce(&mut self, len: usize, follows: u64) -> io::Result<()> {
+        self.begin_chunk(len, follows);
+        if !self.gathered.is_empty() {
+            self.written += self.gathered.len() as u64;
+            self.conn.write_before_more(self.gathered)?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun.
+    fn begin_chunk(&mut self, len: usize, follows: u64) {
+        if self.coding == BodyCoding::Plain {
+            return;
+        }
+        self.end_chunk();
+        let left = self.chunk_left.unwrap_or_else(|| {
+            let mut space = [0; CHUNK_SIZE_LINE_MAX];
+            let whole = (len as u64).saturating_add(follows);
+            let size = match usize::try_from(whole) {
+                Ok(whole) if whole <= CHUNK_BYTES_MAX => whole,
+                _ => len,
+            };
+            self.gathered
+                .extend_from_slice(chunk_size_line(&mut space, size));
+            size as u64
+        });
+        debug_assert!(len as u64 <= left, "what follows was told before");
+        self.chunk_left = Some(left.saturating_sub(len as u64));
+    }
+
+    /// Gathers the end of a chunk that has all of its content.
+    fn end_chunk(&mut self) {
+        if self.chunk_left == Some(0) {
+            self.gathered.extend_from_slice(CHUNK_END);
+            self.chunk_left = None;
+        }
+    }
+
     /// Ends the content.
     ///
     /// # Errors
     /// As [`Conn::write`].
     pub fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        self.end_chunk();
         if self.coding == BodyCoding::Chunked {
             last_chunk_with_trailers(self.gathered, trailers);
         }
@@ -276,6 +385,7 @@ impl<'a> BodySink<'a> {
     /// # Errors
     /// As [`Conn::write`].
     pub fn push(&mut self) -> io::Result<()> {
+        self.end_chunk();
         if !self.gathered.is_empty() {
             self.written += self.gathered.len() as u64;
             self.conn.write(self.gathered)?;
@@ -297,6 +407,9 @@ impl<'a> BodySink<'a> {
     }
 }
 
+/// The longest chunk that begins before all of it has come. A size that only the peer vouches for must mean the same to those who count in
+/// 32 bits, or fewer: to them the content of a longer one would be the next message.
+const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A piece up to this size is copied behind the head: cheaper than a second segment.
 const COPY_MAX: usize = 2048;
 /// Gathered bytes are sent when they reach this.

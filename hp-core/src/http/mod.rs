@@ -1,6 +1,7 @@
 //! Awaits reads and writes to move whole messages: the one room that knows both the runtime and the protocol.
 
 pub mod body;
+pub mod detour;
 pub mod message;
 pub mod pace;
 pub mod tunnel;

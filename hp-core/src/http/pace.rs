@@ -1,6 +1,6 @@
 //! How slow a peer may be: its pauses are paid for by the bytes that it moves.
 
-use super::body::{BodyError, BodySource};
+use super::body::{BodyError, BodySource, Spliced};
 use super::message::Reader;
 use crate::rt::net::{Conn, Piped};
 use std::io;
@@ -63,7 +63,7 @@ impl Pace {
         }
     }
 
-    /// Moves more of a body into a pipe; `None` where it was received instead, since it could not be spliced.
+    /// Moves more of a body into a pipe; `None` where what comes next is not known before it was received, or it was received instead.
     ///
     /// # Errors
     /// As [`Pace::receive`].
@@ -78,18 +78,20 @@ impl Pace {
             conn.set_deadline(Some(begun + self.left));
             let spliced = source.splice(conn).await;
             let moved = match &spliced {
-                Ok(Some(piped)) => piped.len(),
-                Ok(None) => {
-                    self.spend(conn.rt().now() - begun, 0); // It may have waited before there was no pipe.
+                Ok(Spliced::Content(piped)) => piped.len(),
+                Ok(Spliced::Between(count)) => *count,
+                Ok(Spliced::Nothing) | Err(_) => 0,
+            };
+            self.spend(conn.rt().now() - begun, moved); // It may have waited before there was no pipe.
+            match spliced {
+                Ok(Spliced::Content(piped)) => return Ok(Some(piped)),
+                Ok(Spliced::Between(_)) => return Ok(None),
+                Ok(Spliced::Nothing) => {
                     self.receive(source, reader, conn).await?;
                     return Ok(None);
                 }
-                Err(_nothing) => 0,
-            };
-            self.spend(conn.rt().now() - begun, moved);
-            match spliced {
                 Err(BodyError::Io(error)) if self.may_go_on(&error) => (),
-                spliced => return spliced,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -123,6 +123,14 @@ impl Conn {
         self.rt.0.io.borrow_mut().write_file(self.key, head, part)
     }
 
+    /// Sends bytes at once, and lets the kernel wait with them for what follows at once, from a pipe for instance.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn write_before_more(&self, bytes: &[u8]) -> io::Result<()> {
+        self.rt.0.io.borrow_mut().write_before_more(self.key, bytes)
+    }
+
     /// Moves at most `bytes_max` of what has arrived into a pipe, uncopied, for [`Conn::splice_out`] of another connection; `None`
     /// at the peer's end. From the first call on this connection receives in no other way, until [`Conn::end_splicing`].
     ///
@@ -139,6 +147,21 @@ impl Conn {
                 .io
                 .borrow_mut()
                 .poll_splice_in(self.key, bytes_max, cx)
+        })
+    }
+
+    /// Receives at most as many bytes as `buffer` has room for while the connection is spliced: what stands between two stretches that
+    /// go through pipes. 0 at the peer's end. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`Conn::recv`]; `Unsupported` where it is not spliced, or only receiving gets any further.
+    pub fn recv_between<'a>(
+        &'a self,
+        buffer: &'a mut [u8],
+    ) -> impl Future<Output = io::Result<usize>> + 'a {
+        poll_fn(move |cx| {
+            let mut io = self.rt.0.io.borrow_mut();
+            io.poll_recv_between(self.key, buffer, cx)
         })
     }
 

@@ -121,6 +121,56 @@ pub(crate) fn no_more_is_spliced_than_was_asked_for_and_what_follows_is_received
     });
 }
 
+pub(crate) fn what_stands_between_two_splices_is_received_and_no_more(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (from, from_peer) = pair(&rt).await;
+        let (to, to_peer) = pair(&rt).await;
+        let mut line = [0; 5];
+        let error = from.recv_between(&mut line).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported, "it receives");
+        let text = Text(8);
+        let says = peer::say(from_peer, text, LEN, 8);
+        let hears = peer::hear(to_peer, text, 9);
+        let mut at = 0;
+        while at < LEN {
+            let mut left = (LEN - at).min(10_000);
+            while left > 0 {
+                let mut piped = from.splice_in(left).await.unwrap().unwrap();
+                (at, left) = (at + piped.len(), left - piped.len());
+                to.splice_out(&mut piped).await.unwrap();
+            }
+            let wanted = (LEN - at).min(line.len());
+            if wanted > 0 {
+                let count = from.recv_between(&mut line[..wanted]).await.unwrap();
+                assert_eq!(line[..count], text.bytes(at, count));
+                to.write(&line[..count]).unwrap();
+                at += count;
+            }
+        }
+        to.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN);
+        says.join().unwrap();
+    });
+}
+
+pub(crate) fn a_receive_between_two_splices_ends_with_the_deadline_and_with_the_peer(
+    engine: Engine,
+) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        assert!(once(conn.splice_in(LEN)).await.is_none());
+        let mut line = [0; 5];
+        conn.set_deadline(Some(rt.now() + Duration::from_millis(1)));
+        let error = conn.recv_between(&mut line).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        conn.set_deadline(None);
+        (&peer).write_all(b"late").unwrap();
+        assert_eq!(conn.recv_between(&mut line).await.unwrap(), 4);
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(conn.recv_between(&mut line).await.unwrap(), 0);
+    });
+}
+
 pub(crate) fn a_splice_given_up_while_it_waits_leaves_the_bytes_to_a_receive(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, peer) = pair(&rt).await;

@@ -15,6 +15,7 @@ use crate::upstream::balance::{self, Balancing, Method};
 use crate::upstream::mux;
 use crate::upstream::sticky::{Cookies, Secret, Sticky};
 use crate::upstream::{Borrow, Identity};
+use hp_core::http::detour::DetourLimits;
 use hp_core::rt::net::{Address, PortUse};
 use hp_core::rt::{Engine, Instant};
 use hp_core::wire::http1::head::HeadLimits;
@@ -512,9 +513,8 @@ pub struct Limits {
     pub threads_max: u32,
     /// Copies of requests, of one worker, that are being gathered, sent or answered; one more is not made. At least one.
     pub mirrors_max: u32,
-    /// Content of a known length of which so many bytes are still to come goes through a pipe; at least one. No key: where it pays
-    /// depends on the machine alone.
-    pub detour_bytes_min: u64,
+    /// Which content goes through a pipe. No key: where it pays depends on the machine alone.
+    pub detour: DetourLimits,
 }
 
 impl Default for Timeouts {
@@ -565,7 +565,10 @@ impl Default for Limits {
             queue_len_max: 10_000,
             threads_max: 4096,
             mirrors_max: 64,
-            detour_bytes_min: 96 * 1024,
+            detour: DetourLimits {
+                content_bytes_min: 96 * 1024,
+                chunk_bytes_min: 32 * 1024,
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use super::response::{self, Delivery, Origin};
 use crate::shared::Generation;
 use crate::upstream::Lease;
 use hp_core::http::body::{BodyError, BodySink, BodySource};
+use hp_core::http::detour::Detour;
 use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
@@ -286,20 +287,19 @@ impl Answering<'_> {
     ) -> Result<(), DeliveryError> {
         let body_timeout = self.worker.plan().timeouts.body;
         let rate_min = self.worker.plan().limits.body_rate_min;
-        let detour_bytes_min = self.worker.plan().limits.detour_bytes_min;
+        let mut detour = Detour::new(self.worker.plan().limits.detour);
         let mut client_pace = Pace::new(body_timeout, rate_min);
         // A backend may have little to say for hours: events, for instance.
         let mut backend_pace = Pace::of_pauses(body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
-        let mut is_detour = false;
         if source.is_ended() {
             sink.push()?; // No content: the head is all.
         } else {
             loop {
                 while let Some(piece) = source.take_received(reader)? {
-                    sink.put(piece)?;
+                    sink.put(piece, source.plain_left())?;
                     if self.client.queued() > 0 {
                         reader.detach_if_scarce();
                         client_pace.drain(self.client).await?;
@@ -310,15 +310,17 @@ impl Answering<'_> {
                 }
                 sink.push()?;
                 let untaken = self.untaken();
-                is_detour |= source.plain_left() >= detour_bytes_min;
-                let received = if is_detour {
+                let received = if detour.takes(&source) {
                     backend_pace.splice(&mut source, reader, self.backend).await
                 } else {
                     let receiving = backend_pace.receive(&mut source, reader, self.backend);
                     receiving.await.map(|()| None)
                 };
                 match received {
-                    Ok(Some(piped)) => client_pace.drain_pipe(self.client, piped).await?,
+                    Ok(Some(piped)) => {
+                        sink.announce(piped.len(), source.plain_left())?;
+                        client_pace.drain_pipe(self.client, piped).await?;
+                    }
                     Ok(None) => (),
                     // It pauses because it is busy with the rest of the request.
                     Err(BodyError::Io(error))

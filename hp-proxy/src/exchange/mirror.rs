@@ -203,7 +203,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
     let head_bytes = head.len() as u64;
     let mut sink = BodySink::new(conn, &mut head, coding);
     let sent = sink
-        .put(Piece::Copied(body))
+        .put(Piece::Copied(body), 0)
         .and_then(|()| sink.end(&trailers));
     let behind_head = sink.written().saturating_sub(head_bytes);
     let mut reader = Reader::new();

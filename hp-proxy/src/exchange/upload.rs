@@ -5,11 +5,12 @@ use super::mirror::RequestCopy;
 use super::progress::{Expectation, Progress};
 use crate::shared::Generation;
 use hp_core::http::body::{BodyCoding, BodyError, BodySink, BodySource};
+use hp_core::http::detour::Detour;
 use hp_core::http::message::Reader;
 use hp_core::http::pace::Pace;
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::Conn;
+use hp_core::rt::net::{Conn, Piped};
 use hp_core::wire::http1::framing::BodyFraming;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -41,21 +42,21 @@ pub(super) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// Takes note of a piece of content that has come.
+    /// Takes note of a piece of content that has come, and of how much is known to follow.
     #[inline]
-    fn note(&self, piece: &[u8]) -> Result<(), Failure> {
-        self.count(piece.len())?;
+    fn note(&self, piece: &[u8], follows: u64) -> Result<(), Failure> {
+        self.count(piece.len(), follows)?;
         self.copy.add(piece);
         Ok(())
     }
 
-    /// Takes note of content that has come.
+    /// The same for content that nobody can have a copy of.
     #[inline]
-    fn count(&self, bytes: usize) -> Result<(), Failure> {
+    fn count(&self, bytes: usize, follows: u64) -> Result<(), Failure> {
         let taken = self.progress.given.get() + bytes as u64;
         self.progress.given.set(taken);
         let body_bytes_max = self.worker.plan().limits.body_bytes_max;
-        if body_bytes_max > 0 && taken > body_bytes_max {
+        if body_bytes_max > 0 && taken.saturating_add(follows) > body_bytes_max {
             return Err(Failure::BodyTooLarge);
         }
         Ok(())
@@ -75,11 +76,6 @@ impl Ends<'_> {
     fn response_deadline(&self) -> Option<Instant> {
         Some(self.worker.rt().now() + self.response_timeout)
     }
-
-    /// Whether so much content goes past our memory: nobody wants a copy of it.
-    fn is_detour(&self, plain_left: u64) -> bool {
-        plain_left >= self.worker.plan().limits.detour_bytes_min && !self.copy.is_wanted()
-    }
 }
 
 /// Sends the request's head, which `gathered` holds, and its content.
@@ -93,7 +89,7 @@ pub(super) async fn upload(
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
     ends.backend.set_deadline(None); // Of its last exchange.
-    let _until_here = Detour(ends.client);
+    let _until_here = EndOfDetour(ends.client);
     match send(ends, reader, gathered, framing).await {
         Err(failure) if failure != Failure::ClientGone && ends.progress.is_answered.get() => {
             Ok(Uploaded::Abandoned)
@@ -103,9 +99,9 @@ pub(super) async fn upload(
 }
 
 /// A client whose content may go past our memory; what it sends after that is received, however this ends.
-struct Detour<'a>(&'a Conn);
+struct EndOfDetour<'a>(&'a Conn);
 
-impl Drop for Detour<'_> {
+impl Drop for EndOfDetour<'_> {
     fn drop(&mut self) {
         self.0.end_splicing();
     }
@@ -125,15 +121,16 @@ async fn send(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let (mut client_pace, mut backend_pace) = ends.paces();
-    let mut is_detour = false;
+    let mut detour = Detour::new(ends.worker.plan().limits.detour);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }
     enter(Table::Exchange, "Sending", "what is awaited");
     loop {
         while let Some(piece) = source.take_received(reader).map_err(of_client)? {
-            ends.note(&piece)?;
-            if sink.put(piece).is_err() {
+            let follows = source.plain_left();
+            ends.note(&piece, follows)?;
+            if sink.put(piece, follows).is_err() {
                 return Ok(Uploaded::Refused);
             }
             progress.written.set(sink.written());
@@ -159,12 +156,17 @@ async fn send(
         if !progress.is_answered.get() {
             backend.set_deadline(None);
         }
-        is_detour |= ends.is_detour(source.plain_left());
-        let paces = (&mut client_pace, &mut backend_pace);
-        if !is_detour {
+        if !detour.takes(&source) || ends.copy.is_wanted() {
             let receiving = client_pace.receive(&mut source, reader, client);
             receiving.await.map_err(of_client)?;
-        } else if !pipe(ends, &mut source, reader, paces).await? {
+            continue;
+        }
+        let splicing = client_pace.splice(&mut source, reader, client);
+        let Some(piped) = splicing.await.map_err(of_client)? else {
+            continue;
+        };
+        let piped = (piped, source.plain_left());
+        if !pipe(ends, &mut sink, piped, &mut backend_pace).await? {
             return Ok(Uploaded::Refused);
         }
     }
@@ -201,19 +203,19 @@ async fn receive_unasked(
     Ok(())
 }
 
-/// Passes more content on through a pipe, or receives it where there is none; says whether the backend took it.
+/// Waits until the backend has taken what is in a pipe, directly behind which so much more follows; says whether it has.
 async fn pipe(
     ends: Ends<'_>,
-    source: &mut BodySource,
-    reader: &mut Reader,
-    (client_pace, backend_pace): (&mut Pace, &mut Pace),
+    sink: &mut BodySink<'_>,
+    (piped, follows): (Piped, u64),
+    pace: &mut Pace,
 ) -> Result<bool, Failure> {
-    let splicing = client_pace.splice(source, reader, ends.client);
-    let Some(piped) = splicing.await.map_err(of_client)? else {
-        return Ok(true);
-    };
-    ends.count(piped.len())?;
-    let drained = backend_pace.drain_pipe(ends.backend, piped).await;
+    ends.count(piped.len(), follows)?;
+    if sink.announce(piped.len(), follows).is_err() {
+        return Ok(false);
+    }
+    ends.progress.written.set(sink.written());
+    let drained = pace.drain_pipe(ends.backend, piped).await;
     Ok(tell(ends, drained).is_ok())
 }
 

@@ -123,6 +123,11 @@ pub(crate) fn a_body_over_the_limit_is_413(engine: Engine) {
     // The backend has heard the beginning, and that it is not the whole.
     let (heard, _) = backend.accept().rest();
     assert!(!heard.ends_with(b"0\r\n\r\n"));
+    // What is announced counts: no backend is told of a chunk that would be too much.
+    let mut client = proxy.asked(format!("{chunked}5\r\nhello\r\n6\r\n "));
+    check(&client.response(), 413, "http_request_denied");
+    let (heard, _) = backend.accept().rest();
+    assert!(!String::from_utf8_lossy(&heard).contains("\r\n6\r\n"));
 
     let mut client = proxy.asked(format!("{chunked}a\r\n0123456789\r\n0\r\n\r\n"));
     let (mut upstream, heard) = backend.request();

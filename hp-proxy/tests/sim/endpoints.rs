@@ -5,7 +5,7 @@ use super::bound::{Books, Client, NAME, answer_all, serves_anybody};
 use super::play::{Report, Tell};
 use super::process::{Process, RUNTIME};
 use super::reload::METHODS;
-use super::scene::{DRAIN_SETTLES, LIMITS, Network, close_spread, detour_bytes_min, draw_options};
+use super::scene::{DRAIN_SETTLES, LIMITS, Network, close_spread, detour, draw_options};
 use super::upgrade::{self, Upgrades};
 use hp_core::obs::metrics::Counter;
 use hp_core::rt::sim::{Chance, Face, Host, World};
@@ -103,7 +103,7 @@ impl Stage {
             .collect();
         let mut file = file(&mut chance, proxy, &backends);
         file.timeouts.close_spread = close_spread(seed);
-        file.limits.detour_bytes_min = detour_bytes_min(seed);
+        file.limits.detour = detour(seed);
         let mut state = State::default();
         state.keep_key(&mut file.process_key);
         let face = [Face::Readiness, Face::Completion][chance.index(2)];

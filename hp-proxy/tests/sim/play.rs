@@ -12,8 +12,8 @@ use super::ledger::{Ledger, Outcome};
 use super::process::{Process, RUNTIME};
 use super::reload::{Reloads, lead};
 use super::scene::{
-    Backends, DRAIN_SETTLES, LIMITS, PATIENCE, Scene, close_spread, content_bytes_max,
-    detour_bytes_min, draw_options,
+    Backends, DRAIN_SETTLES, LIMITS, PATIENCE, Scene, close_spread, content_bytes_max, detour,
+    draw_options,
 };
 use super::shares;
 use super::slow_start;
@@ -80,7 +80,7 @@ pub(crate) fn play(seed: u64, tell: Tell) -> Result<Report, String> {
     if upgrades.are_any() {
         scene.hand_over(upgrades.chance());
         scene.close_spread = close_spread(seed);
-        scene.detour_bytes_min = detour_bytes_min(seed);
+        scene.detour = detour(seed);
     }
     let profile = scene.network.profile(upgrades.chance());
     let world = World::new(seed, &profile);
@@ -547,7 +547,7 @@ fn plan(
             queue_len_max: scene.queue_len_max,
             upstream_conns_max: [0, 3, 6][chance.index(3)],
             idle_conns_max: [1, 1024][chance.index(2)],
-            detour_bytes_min: scene.detour_bytes_min,
+            detour: scene.detour,
             ..ProxyLimits::default()
         },
     })

@@ -1,6 +1,7 @@
 //! What a run is like: who takes part, how everybody behaves, and how much there is room for. Drawn from the run's seed.
 
 use super::hostile::Bounds;
+use hp_core::http::detour::DetourLimits;
 use hp_core::rt::RtOptions;
 use hp_core::rt::sim::{Chance, Face, Fault, Frequency, Host, Limits, Profile, World};
 use hp_core::wire::http1::head::HeadLimits;
@@ -34,7 +35,7 @@ pub(crate) struct Scene {
     pub(crate) drain_timeout: Duration,
     /// How long a process that was replaced takes to tell its clients.
     pub(crate) close_spread: Duration,
-    pub(crate) detour_bytes_min: u64,
+    pub(crate) detour: DetourLimits,
 }
 
 /// How kernels and links treat everybody.
@@ -133,7 +134,7 @@ impl Scene {
             hands_over: false,
             drain_timeout: PATIENCE * 4, // Longer than a silent tunnel: nothing is cut.
             close_spread: Duration::ZERO,
-            detour_bytes_min: 1,
+            detour: detour(0),
         }
     }
 
@@ -176,8 +177,12 @@ pub(crate) fn close_spread(seed: u64) -> Duration {
 }
 
 /// Content from which on a pipe is used: hardly any, some, or none in a simulation. Not drawn: other choices stay as they were.
-pub(crate) fn detour_bytes_min(seed: u64) -> u64 {
-    [1, 5_000, 96 * 1024][usize::try_from(seed % 3).expect("below 3")]
+pub(crate) fn detour(seed: u64) -> DetourLimits {
+    let bytes_min = [1, 5_000, 96 * 1024][usize::try_from(seed % 3).expect("below 3")];
+    DetourLimits {
+        content_bytes_min: bytes_min,
+        chunk_bytes_min: bytes_min,
+    }
 }
 
 /// What can be sent in a bearable number of pieces.

@@ -65,12 +65,7 @@ impl ChunkedDecoder {
                 State::Data { left } => {
                     let rest = input.len() - at;
                     let take = usize::try_from(left).map_or(rest, |left| left.min(rest));
-                    let left = left - u64::try_from(take).unwrap_or(left);
-                    self.state = if left == 0 {
-                        State::DataCr
-                    } else {
-                        State::Data { left }
-                    };
+                    self.pass(u64::try_from(take).unwrap_or(left));
                     return Ok((at + take, ChunkEvent::Data(at..at + take)));
                 }
                 State::End => return Ok((at, ChunkEvent::End)),
@@ -85,6 +80,49 @@ impl ChunkedDecoder {
             State::Failed(error) => Err(error),
             State::End => Ok((at, ChunkEvent::End)),
             _ => Ok((at, ChunkEvent::NeedMore)),
+        }
+    }
+
+    /// How much content of the chunk in work is still to come; 0 where only reading tells what comes.
+    #[must_use]
+    pub fn data_left(&self) -> u64 {
+        match self.state {
+            State::Data { left } => left,
+            _ => 0,
+        }
+    }
+
+    /// Takes note of content that nobody showed to the decoder, at most [`ChunkedDecoder::data_left`].
+    pub fn pass(&mut self, count: u64) {
+        let State::Data { left } = self.state else {
+            debug_assert_eq!(count, 0, "nothing passes where no content is");
+            return;
+        };
+        debug_assert!(count <= left, "a chunk has no more than it says");
+        let left = left.saturating_sub(count);
+        self.state = if left == 0 {
+            State::DataCr
+        } else {
+            State::Data { left }
+        };
+    }
+
+    /// How many bytes come in any case before there is content again, or before the trailers; 0 in content, in an extension, and from the
+    /// trailers on, where many may come that are better received together. Whoever asks for no more than that never has a byte of content among them.
+    #[must_use]
+    pub fn bytes_between(&self) -> usize {
+        match self.state {
+            State::DataCr => CHUNK_END.len() + SIZE_LINE_MIN,
+            State::DataLf => 1 + SIZE_LINE_MIN,
+            State::Size { digits: 0, .. } => SIZE_LINE_MIN,
+            State::Size { .. } => CHUNK_END.len(),
+            State::SizeLf { .. } => 1,
+            State::Data { .. }
+            | State::Extension { .. }
+            | State::Trailer
+            | State::TrailerLf
+            | State::End
+            | State::Failed(_) => 0,
         }
     }
 
@@ -231,6 +269,12 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Ends the content of every chunk but the last.
 pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// Bytes of the shortest size line: a digit and CRLF. An extension is behind a longer one.
+const SIZE_LINE_MIN: usize = 3;
+
+/// The longest lines between two stretches of content that are asked for at once: what ends a chunk, and the shortest size line.
+pub const BYTES_BETWEEN_MAX: usize = CHUNK_END.len() + SIZE_LINE_MIN;
 
 /// Sixteen digits and CRLF.
 pub const CHUNK_SIZE_LINE_MAX: usize = 18;
@@ -686,6 +730,34 @@ mod tests {
             decode(&[long(8191).as_bytes()]),
             Some(Err(ChunkError::TrailersTooLarge))
         );
+    }
+
+    #[test]
+    fn what_stands_between_chunks_can_be_asked_for_without_a_byte_of_content() {
+        let bodies = [
+            "3\r\nabc\r\n0\r\n\r\n",
+            "0003;a=b\r\nabc\r\n10;c=\"d\"\r\n0123456789abcdef\r\n1\r\nx\r\n00\r\nA: b\r\n\r\n",
+        ];
+        for (body, content) in bodies.iter().zip([3, 20]) {
+            for at_once in 1..=BYTES_BETWEEN_MAX {
+                let (mut decoder, mut at, mut passed) = (ChunkedDecoder::new(), 0, 0);
+                while !decoder.is_ended() {
+                    let left = usize::try_from(decoder.data_left()).unwrap();
+                    let count = left.min(at_once);
+                    if count > 0 {
+                        decoder.pass(count as u64);
+                        (at, passed) = (at + count, passed + count);
+                        continue;
+                    }
+                    let wanted = decoder.bytes_between().clamp(1, at_once);
+                    let (used, event) = decoder.next(&body.as_bytes()[at..at + wanted]).unwrap();
+                    assert!(!matches!(event, ChunkEvent::Data(_)), "{body:?} at {at}");
+                    assert_eq!(used, wanted, "{body:?} at {at}");
+                    at += used;
+                }
+                assert_eq!((at, passed), (body.len(), content));
+            }
+        }
     }
 
     #[test]

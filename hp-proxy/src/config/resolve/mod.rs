@@ -197,7 +197,7 @@ impl Resolver<'_> {
             queue_len_max,
             threads_max,
             mirrors_max,
-            detour_bytes_min: default.detour_bytes_min,
+            detour: default.detour,
         }
     }
 

@@ -100,6 +100,13 @@ impl Outbox {
         bytes
     }
 
+    /// Where the bytes of a connection's letter begin, if it has but one and that is the last of all.
+    fn last_of(&self, to: Key) -> Option<usize> {
+        let (last, before) = self.letters.split_last()?;
+        let is_only_one = last.to == to && before.iter().all(|letter| letter.to != to);
+        is_only_one.then(|| before.last().map_or(0, |letter| letter.end))
+    }
+
     /// Makes a connection's letters and parcel nobody's: what is addressed so is dropped with the others' leaving.
     #[cold]
     fn forget(&mut self, from: Key) {
@@ -167,6 +174,45 @@ impl Io {
     /// Those of them that the kernel has refused for good.
     pub(crate) fn lost(&self, key: Key) -> usize {
         self.conns.get(key).map_or(0, |slot| slot.tx_lost as usize)
+    }
+
+    /// Sends bytes at once, with what was written to the same connection in this turn in one call, and lets the kernel wait with them for
+    /// what is sent next.
+    pub(crate) fn write_before_more(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
+        if self.sending(key)?.has_letter && self.outbox.last_of(key).is_none() {
+            self.empty_outbox();
+        }
+        self.sending(key)?;
+        let _sent_below = self.outbox.post(key, &[IoSlice::new(bytes)]);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let start = outbox.last_of(key).expect("it was posted as the last one");
+        let letter = &outbox.bytes[start..];
+        let sent = self.send_or_queue_before_more(key, letter);
+        if sent.is_err()
+            && let Some(slot) = self.conns.get_mut(key)
+        {
+            slot.lose(letter.len() - bytes.len());
+        }
+        outbox.bytes.truncate(start);
+        outbox.letters.pop();
+        self.outbox = outbox;
+        if let Some(slot) = self.conns.get_mut(key) {
+            slot.has_letter = false;
+        }
+        sent
+    }
+
+    fn send_or_queue_before_more(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        if self.sending(key)?.tx.is_empty() {
+            sent = self.offer_before_more(key, bytes)?;
+        }
+        if let Some(rest @ [_, ..]) = bytes.get(sent..) {
+            self.sending(key)?.tx.push_copy(rest);
+            self.stats.short_sends += 1;
+            self.arm_writable(key);
+        }
+        Ok(())
     }
 
     /// Drops what was gathered or written for a connection and has not been handed to the kernel.

@@ -87,7 +87,7 @@ impl Io {
     }
 
     /// One attempt to send what a file follows; how many bytes the socket took.
-    fn offer_before_more(&mut self, key: Key, head: &[u8]) -> io::Result<usize> {
+    pub(super) fn offer_before_more(&mut self, key: Key, head: &[u8]) -> io::Result<usize> {
         let fd = self.sending(key)?.fd;
         self.stats.sends += 1;
         match self.kernel.send_before_more(fd, &[IoSlice::new(head)]) {

@@ -11,7 +11,7 @@ use crate::rt::driver::{Driver, Io, Kernel};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Pipes that one runtime's connections share: a pipe is somebody's only while there are bytes in it.
 ///
@@ -105,41 +105,90 @@ impl Io {
         if let Err(error) = self.begin_splicing(key) {
             return Poll::Ready(Err(error));
         }
-        let mut has_looked = false;
+        let mut look = Look::First;
         loop {
+            match ready!(self.poll_spliced(key, &mut look, cx)) {
+                Ok(News::Bytes) => (),
+                Ok(News::End) => return Poll::Ready(Ok(None)),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            match self.fill_pipe(key, bytes_max) {
+                Ok(None) => (),
+                filled => return Poll::Ready(filled),
+            }
+        }
+    }
+
+    /// Receives a few bytes of a connection that is spliced into memory: what stands between two stretches that go past it. 0 after the
+    /// end of the peer's data.
+    pub(crate) fn poll_recv_between(
+        &mut self,
+        key: Key,
+        buffer: &mut [u8],
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.conns.get(key).is_some_and(ConnSlot::is_spliced) {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::Unsupported)));
+        }
+        let mut look = Look::First;
+        loop {
+            match ready!(self.poll_spliced(key, &mut look, cx)) {
+                Ok(News::Bytes) => (),
+                Ok(News::End) => return Poll::Ready(Ok(0)),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
             let slot = self
                 .conns
                 .get_mut(key)
                 .expect("a Conn's slot lives as long as the Conn");
-            if slot.timed_out && !std::mem::replace(&mut has_looked, true) {
-                // What came before the deadline counts, though nobody has told of it.
-                slot.readiness.readable |= self.kernel.is_readable(slot.fd);
-            }
-            match slot.rx_end {
-                Some(RxEnd::Eof) => return Poll::Ready(Ok(None)),
-                Some(RxEnd::Failed(errno)) => return Poll::Ready(Err(ConnSlot::error(errno))),
-                None if slot.timed_out && !slot.readiness.readable => {
-                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+            match self.kernel.recv(slot.fd, buffer) {
+                Ok(count @ 1..) => {
+                    slot.intake = Intake::Spliced { was_empty: false };
+                    return Poll::Ready(Ok(count));
                 }
-                None if !slot.readiness.readable => {
-                    remember(&mut slot.rx_waker, cx.waker());
-                    if let Driver::Uring(uring) = &mut self.driver {
-                        uring.arm_readable(key, slot);
-                    }
-                    return Poll::Pending;
-                }
-                None if self.budget == 0 => {
-                    cx.waker().wake_by_ref(); // A peer that always has more must not keep the others waiting.
-                    return Poll::Pending;
-                }
-                None => self.budget -= 1,
-            }
-            match self.fill_pipe(key, bytes_max) {
-                Ok(None) => (),
-                Ok(Some(piped)) => return Poll::Ready(Ok(Some(piped))),
-                Err(error) => return Poll::Ready(Err(error)),
+                nothing => match note_nothing(&self.kernel, slot, nothing) {
+                    Ok(()) => (),
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
             }
         }
+    }
+
+    /// Waits until there is something to be had of a spliced connection.
+    fn poll_spliced(
+        &mut self,
+        key: Key,
+        look: &mut Look,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<News>> {
+        let slot = self
+            .conns
+            .get_mut(key)
+            .expect("a Conn's slot lives as long as the Conn");
+        if slot.timed_out && std::mem::replace(look, Look::Again) == Look::First {
+            // What came before the deadline counts, though nobody has told of it.
+            slot.readiness.readable |= self.kernel.is_readable(slot.fd);
+        }
+        match slot.rx_end {
+            Some(RxEnd::Eof) => return Poll::Ready(Ok(News::End)),
+            Some(RxEnd::Failed(errno)) => return Poll::Ready(Err(ConnSlot::error(errno))),
+            None if slot.timed_out && !slot.readiness.readable => {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+            }
+            None if !slot.readiness.readable => {
+                remember(&mut slot.rx_waker, cx.waker());
+                if let Driver::Uring(uring) = &mut self.driver {
+                    uring.arm_readable(key, slot);
+                }
+                return Poll::Pending;
+            }
+            None if self.budget == 0 => {
+                cx.waker().wake_by_ref(); // A peer that always has more must not keep the others waiting.
+                return Poll::Pending;
+            }
+            None => self.budget -= 1,
+        }
+        Poll::Ready(Ok(News::Bytes))
     }
 
     /// Sends what is in a pipe, behind what was written before, until the socket has taken all of it, or the connection's deadline
@@ -239,21 +288,7 @@ impl Io {
             }));
         }
         self.pipes.borrow_mut().put(pipe);
-        match filled.map_err(|error| error.raw_os_error()) {
-            Ok(_end) => slot.end_rx(slot.end_of_data()),
-            Err(Some(libc::EINTR)) => (),
-            Err(Some(libc::EAGAIN)) => {
-                // It was said to be readable and nothing is to be had, again, or an edge has told why.
-                let is_odd = slot.intake == EMPTY || slot.readiness.urgent;
-                if is_odd && self.kernel.is_at_mark(slot.fd) {
-                    return Err(io::Error::from(io::ErrorKind::Unsupported));
-                }
-                slot.readiness.readable = false;
-                slot.intake = EMPTY;
-            }
-            Err(errno) => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
-        }
-        Ok(None)
+        note_nothing(&self.kernel, slot, filled).map(|()| None)
     }
 
     /// From here on nothing is received into buffers.
@@ -293,6 +328,42 @@ impl Io {
         }
         Poll::Pending
     }
+}
+
+/// Takes note of an attempt to get something of a spliced connection that brought nothing.
+///
+/// # Errors
+/// `Unsupported` before a byte that was marked as urgent: nothing gets past it but a receive.
+fn note_nothing(kernel: &Kernel, slot: &mut ConnSlot, tried: io::Result<usize>) -> io::Result<()> {
+    match tried.map_err(|error| error.raw_os_error()) {
+        Ok(_end) => slot.end_rx(slot.end_of_data()),
+        Err(Some(libc::EINTR)) => (),
+        Err(Some(libc::EAGAIN)) => {
+            // It was said to be readable and nothing is to be had, again, or an edge has told why.
+            let is_odd = slot.intake == EMPTY || slot.readiness.urgent;
+            if is_odd && kernel.is_at_mark(slot.fd) {
+                return Err(io::Error::from(io::ErrorKind::Unsupported));
+            }
+            slot.readiness.readable = false;
+            slot.intake = EMPTY;
+        }
+        Err(errno) => slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO))),
+    }
+    Ok(())
+}
+
+/// What there is to be had of a spliced connection.
+enum News {
+    Bytes,
+    /// Of the peer's data.
+    End,
+}
+
+/// Whether somebody looks at a connection for the first time in one poll.
+#[derive(PartialEq, Eq)]
+enum Look {
+    First,
+    Again,
 }
 
 /// A spliced connection that was readable and had nothing.
