@@ -63,6 +63,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
 	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 	$(MAKE) --no-print-directory sim
+	$(MAKE) --no-print-directory fuzz-volume WHAT=exchanges FIRST=0 VOLUME=30000
 	$(MAKE) --no-print-directory bench-smoke
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features $(TEST_FEATURES)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
