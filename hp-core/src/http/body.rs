@@ -293,11 +293,7 @@ impl<'a> BodySink<'a> {
             return Ok(()); // An empty chunk would end the body.
         }
         self.begin_chunk(piece.len(), follows);
-        let after: &[u8] = match self.chunk_left {
-            Some(0) => CHUNK_END,
-            Some(_) | None => &[],
-        };
-        self.chunk_left = self.chunk_left.filter(|&left| left > 0);
+        let after = self.take_chunk_end();
         if piece.len() <= COPY_MAX {
             self.gathered.extend_from_slice(&piece);
             self.gathered.extend_from_slice(after);
@@ -362,9 +358,15 @@ impl<'a> BodySink<'a> {
 
     /// Gathers the end of a chunk that has all of its content.
     fn end_chunk(&mut self) {
-        if self.chunk_left == Some(0) {
-            self.gathered.extend_from_slice(CHUNK_END);
-            self.chunk_left = None;
+        let end = self.take_chunk_end();
+        self.gathered.extend_from_slice(end);
+    }
+
+    /// What stands behind a chunk that has all of its content; nothing where none has.
+    fn take_chunk_end(&mut self) -> &'static [u8] {
+        match self.chunk_left.take_if(|left| *left == 0) {
+            Some(_) => CHUNK_END,
+            None => &[],
         }
     }
 

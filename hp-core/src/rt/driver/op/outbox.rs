@@ -11,6 +11,7 @@
 //! others as well, its bytes are gathered in a parcel of its own, which leaves in one call whatever came in between.
 
 use super::recv::wake;
+use super::send::Behind;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
 use crate::rt::driver::token::NO_KEY;
@@ -182,37 +183,23 @@ impl Io {
         if self.sending(key)?.has_letter && self.outbox.last_of(key).is_none() {
             self.empty_outbox();
         }
-        self.sending(key)?;
-        let _sent_below = self.outbox.post(key, &[IoSlice::new(bytes)]);
         let mut outbox = std::mem::take(&mut self.outbox);
-        let start = outbox.last_of(key).expect("it was posted as the last one");
+        let start = outbox.last_of(key).unwrap_or(outbox.bytes.len());
         let letter = &outbox.bytes[start..];
-        let sent = self.send_or_queue_before_more(key, letter);
-        if sent.is_err()
-            && let Some(slot) = self.conns.get_mut(key)
-        {
-            slot.lose(letter.len() - bytes.len());
+        let segments = [IoSlice::new(letter), IoSlice::new(bytes)];
+        let sent = self.send_or_queue(key, &segments, Behind::More);
+        if sent.is_err() {
+            self.lose_letter(key, letter);
         }
-        outbox.bytes.truncate(start);
-        outbox.letters.pop();
+        if !letter.is_empty() {
+            outbox.bytes.truncate(start);
+            outbox.letters.pop();
+        }
         self.outbox = outbox;
         if let Some(slot) = self.conns.get_mut(key) {
             slot.has_letter = false;
         }
         sent
-    }
-
-    fn send_or_queue_before_more(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
-        let mut sent = 0;
-        if self.sending(key)?.tx.is_empty() {
-            sent = self.offer_before_more(key, bytes)?;
-        }
-        if let Some(rest @ [_, ..]) = bytes.get(sent..) {
-            self.sending(key)?.tx.push_copy(rest);
-            self.stats.short_sends += 1;
-            self.arm_writable(key);
-        }
-        Ok(())
     }
 
     /// Drops what was gathered or written for a connection and has not been handed to the kernel.
@@ -268,7 +255,7 @@ impl Io {
                 outcome => return self.deliver_rest(to, bytes, outcome),
             }
         }
-        match self.send_or_queue(to, &[IoSlice::new(bytes)]) {
+        match self.send_or_queue(to, &[IoSlice::new(bytes)], Behind::Nothing) {
             Ok(()) => (),
             Err(_remembered) => self.lose_letter(to, bytes),
         }

@@ -23,7 +23,7 @@ impl Io {
         let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
         if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() || slot.gathers {
             self.send_letter(key);
-            return self.send_or_queue(key, segments);
+            return self.send_or_queue(key, segments, Behind::Nothing);
         }
         if bytes > 0 {
             slot.has_letter = true;
@@ -54,11 +54,16 @@ impl Io {
     }
 
     /// Sends segments in order; copies what the socket does not take.
-    pub(super) fn send_or_queue(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+    pub(super) fn send_or_queue(
+        &mut self,
+        key: Key,
+        segments: &[IoSlice<'_>],
+        behind: Behind,
+    ) -> io::Result<()> {
         let slot = self.sending(key)?;
         let mut sent = 0;
         if slot.tx.is_empty() {
-            sent = self.offer(key, segments)?;
+            sent = self.offer(key, segments, behind)?;
         }
         let slot = self.conns.get_mut(key).expect("sending keeps the slot");
         let mut queued = false;
@@ -82,7 +87,7 @@ impl Io {
         self.send_letter(key);
         let slot = self.sending(key)?;
         if slot.tx.is_empty() {
-            let sent = self.offer(key, &[IoSlice::new(&lent)])?;
+            let sent = self.offer(key, &[IoSlice::new(&lent)], Behind::Nothing)?;
             lent.advance(sent);
         }
         if !lent.is_empty() {
@@ -209,7 +214,12 @@ impl Io {
     }
 
     /// One attempt; how many bytes the socket took, 0 when it takes none now.
-    fn offer(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn offer(
+        &mut self,
+        key: Key,
+        segments: &[IoSlice<'_>],
+        behind: Behind,
+    ) -> io::Result<usize> {
         let slot = self
             .conns
             .get(key)
@@ -224,7 +234,11 @@ impl Io {
         for batch in segments.chunks(SEGMENTS_MAX) {
             let batch_bytes: usize = batch.iter().map(|segment| segment.len()).sum();
             self.stats.sends += 1;
-            match self.kernel.send(fd, batch) {
+            let offered = match behind {
+                Behind::Nothing => self.kernel.send(fd, batch),
+                Behind::More => self.kernel.send_before_more(fd, batch),
+            };
+            match offered {
                 Ok(taken) => {
                     sent += taken;
                     if taken < batch_bytes {
@@ -259,6 +273,15 @@ impl Io {
             Driver::Poll(_) => slot.readiness.writable = false, // The next edge tells.
         }
     }
+}
+
+/// What is sent directly behind something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Nothing that is known of: it leaves at once.
+    Nothing,
+    /// More, for which the kernel may wait.
+    More,
 }
 
 /// Whether the queue goes on after a part of a file was offered.

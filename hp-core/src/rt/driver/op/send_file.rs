@@ -2,6 +2,7 @@
 //! queue, as a name of what is to be sent and not as bytes, and goes on when there is room. A simulated kernel has files of
 //! its own.
 
+use super::send::Behind;
 use crate::base::slab::Key;
 use crate::rt::driver::slot::TxQueue;
 use crate::rt::driver::{FilePart, Io};
@@ -43,7 +44,7 @@ impl Io {
         let is_empty = self.sending(key)?.tx.is_empty();
         let mut head_sent = 0;
         if is_empty && !head.is_empty() {
-            head_sent = self.offer_before_more(key, head)?;
+            head_sent = self.offer(key, &[IoSlice::new(head)], Behind::More)?;
         }
         let mut is_full = !is_empty || head_sent < head.len();
         while !is_full && part.left > 0 {
@@ -83,22 +84,6 @@ impl Io {
                 self.fail_sending(key, errno);
                 Offered::Failed
             }
-        }
-    }
-
-    /// One attempt to send what a file follows; how many bytes the socket took.
-    pub(super) fn offer_before_more(&mut self, key: Key, head: &[u8]) -> io::Result<usize> {
-        let fd = self.sending(key)?.fd;
-        self.stats.sends += 1;
-        match self.kernel.send_before_more(fd, &[IoSlice::new(head)]) {
-            Ok(sent) => Ok(sent),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => Ok(0),
-                errno => {
-                    self.fail_sending(key, errno.unwrap_or(libc::EIO));
-                    Err(error)
-                }
-            },
         }
     }
 }
