@@ -72,8 +72,8 @@ pub(crate) fn a_backup_is_asked_only_when_nobody_else_can_be(engine: Engine) {
     for _ in 0..4 {
         assert_eq!(asked(&mut client, &backends, ""), 0);
     }
-    let backup = backends.split_off(1);
-    drop(backends); // The other one refuses from now on.
+    let _refusing = backends.remove(0).refuse();
+    let backup = backends;
     for _ in 0..4 {
         assert_eq!(asked(&mut client, &backup, ""), 0);
     }

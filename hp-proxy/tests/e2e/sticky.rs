@@ -80,7 +80,7 @@ pub(crate) fn a_client_whose_endpoint_is_gone_is_bound_anew(engine: Engine) {
     let mut client = proxy.client();
     let (first, answer) = answered(&mut client, &backends, "");
     let cookie = kept(&answer);
-    drop(backends.remove(first)); // It refuses from now on.
+    let _refusing = backends.remove(first).refuse();
     let (second, answer) = answered(&mut client, &backends, &cookie);
     let cookie = kept(&answer);
     for _ in 0..3 {
@@ -123,10 +123,11 @@ pub(crate) fn groups_are_asked_in_the_order_of_their_priority(engine: Engine) {
          { address = \"@1\", priority = 2 }, { address = \"@0\" }]",
     );
     let mut client = proxy.client();
+    let mut refusing = Vec::new();
     while !backends.is_empty() {
         for _ in 0..2 {
             assert_eq!(answered(&mut client, &backends, "").0, 0);
         }
-        backends.remove(0); // It refuses from now on.
+        refusing.push(backends.remove(0).refuse());
     }
 }

@@ -280,6 +280,8 @@ pub(crate) fn spawn(flags: &str) -> Child {
 /// A backend's listening socket; the test accepts from it when it wants to.
 pub(crate) struct Backend {
     listener: TcpListener,
+    /// Has the same port and does not listen: while it lives, no other socket is given that port.
+    place: Socket,
     pub(crate) addr: SocketAddr,
 }
 
@@ -289,12 +291,21 @@ impl Backend {
     }
 
     pub(crate) fn at(addr: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).unwrap();
-        SockRef::from(&listener)
-            .set_read_timeout(Some(BOUND))
-            .unwrap();
-        let addr = listener.local_addr().unwrap();
-        Self { listener, addr }
+        let (place, addr) = bound(addr);
+        let (listener, _) = bound(addr);
+        listener.listen(128).unwrap();
+        listener.set_read_timeout(Some(BOUND)).unwrap();
+        let listener = listener.into();
+        Self {
+            listener,
+            place,
+            addr,
+        }
+    }
+
+    /// Refuses connections as long as the socket lives. A port that was let go may be another test's in no time.
+    pub(crate) fn refuse(self) -> Socket {
+        self.place
     }
 
     /// Has room for one connection that nobody has accepted; the kernel is silent to the next.
@@ -341,9 +352,14 @@ impl Backend {
 
 /// An address that refuses connections as long as the socket lives.
 pub(crate) fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
+    bound("127.0.0.1:0".parse().unwrap())
+}
+
+/// A socket at this address, which several may have of which one listens.
+fn bound(addr: SocketAddr) -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&addr.into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, addr)
 }

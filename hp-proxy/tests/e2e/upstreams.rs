@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, refusing};
 use hp_core::sys::limits;
+use socket2::Socket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -388,7 +389,7 @@ pub(crate) fn idle_connections_are_kept_up_to_a_number_and_a_time(engine: Engine
 /// A server in a thread of its own.
 struct Running {
     stop: mpsc::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Socket>,
 }
 
 impl Running {
@@ -404,16 +405,18 @@ impl Running {
                 }
                 std::thread::yield_now();
             }
-            drop(backend);
+            let refusing = backend.refuse();
             peers.into_iter().for_each(Peer::reset);
+            refusing
         };
         let thread = std::thread::spawn(serve);
         Self { stop, thread }
     }
 
-    fn kill(self) {
+    /// Its address refuses as long as the socket lives.
+    fn kill(self) -> Socket {
         self.stop.send(()).unwrap();
-        self.thread.join().unwrap();
+        self.thread.join().unwrap()
     }
 }
 
@@ -446,7 +449,7 @@ pub(crate) fn a_backend_killed_and_restarted_costs_only_what_was_in_flight(engin
     let clients: Vec<_> = (0..CLIENTS).map(client).collect();
     let is_good = || answers.recv_timeout(BOUND).unwrap();
     assert!((0..400).all(|_| is_good()));
-    running.kill();
+    let _refusing = running.kill();
     let good = (0..400).filter(|_| is_good()).count() as u64;
     assert!(good <= CLIENTS, "{good} answers from a dead backend");
     let running = Running::start(Backend::at(addr));
