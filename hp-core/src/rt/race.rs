@@ -13,7 +13,8 @@ pub enum First<A, B> {
     Other(B),
 }
 
-/// Runs both until one ends; the other is dropped, which loses nothing where its operations are cancel-safe.
+/// Runs both until one ends; the other is dropped, which loses nothing where its operations are cancel-safe. A large one is pinned
+/// by the caller: what is given by value is kept twice, as an argument and where it is polled.
 pub async fn race<A: Future, B: Future>(one: A, other: B) -> First<A::Output, B::Output> {
     let mut one = pin!(one);
     let mut other = pin!(other);

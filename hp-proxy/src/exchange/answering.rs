@@ -227,7 +227,9 @@ impl Answering<'_> {
         if let Some(delivered) = self.deliver_at_once(facts, reader, out) {
             return delivered;
         }
-        match race(self.deliver(facts, reader, out), self.client.failure()).await {
+        // A future that `race` is given by value is in there twice.
+        let delivering = pin!(self.deliver(facts, reader, out));
+        match race(delivering, self.client.failure()).await {
             First::One(delivered) => delivered,
             First::Other(_reset) => {
                 enter(Table::Exchange, "Relaying", "client leaves");
@@ -363,6 +365,9 @@ impl Answering<'_> {
             return Ok(Parsed::Partial);
         };
         let facts = head.facts;
+        if out.capacity() == 0 {
+            *out = self.worker.take_scratch(); // Not before: those who wait would hold as many, and each would be cold.
+        }
         let parsed = if facts.is_interim {
             let is_late =
                 head.status == 100 && self.progress.expectation.get() == Expectation::MetByUs;

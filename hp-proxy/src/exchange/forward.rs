@@ -41,7 +41,7 @@ pub(super) async fn exchange(
         return answer_here(worker, client, request, (&own, head));
     }
     client.reader.detach_if_scarce(); // Its next requests wait.
-    let mut out = worker.take_scratch();
+    let mut out = Vec::new();
     let copy = RequestCopy::of(worker, request, head);
     let answered = if request.facts.framing.has_body() {
         if worker.multiplexes() {
@@ -85,7 +85,8 @@ async fn without_content(
     let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
     let mut lease = match upstream.take_kept(aim) {
         Some(lease) => lease,
-        None => connect(worker, upstream.acquire(aim)).await?,
+        // Boxed, so that other exchanges do not carry the room for it.
+        None => connect(worker, Box::pin(upstream.acquire(aim))).await?,
     };
     let progress = Progress::of(request);
     progress.head_bytes.set(head.len() as u64);
@@ -114,7 +115,7 @@ async fn without_content(
                     return Err(given_up(lease, request, failure));
                 }
                 worker.row().retries.add(1);
-                lease = connect(worker, upstream.acquire_fresh(lease)).await?;
+                lease = connect(worker, Box::pin(upstream.acquire_fresh(lease))).await?;
                 continue;
             }
         };
@@ -189,7 +190,10 @@ async fn with_content(
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
     let (upstream, aim) = (upstream_of(worker, request)?, request.chosen.aim);
-    let lease = connect(worker, upstream.acquire(aim)).await?;
+    let lease = match upstream.take_kept(aim) {
+        Some(lease) => lease,
+        None => connect(worker, Box::pin(upstream.acquire(aim))).await?,
+    };
     let framing = request.facts.framing;
     if framing == BodyFraming::Chunked && lease.speaks_http10() {
         return Err(Failure::LengthRequired);
@@ -207,8 +211,12 @@ async fn with_content(
             copy,
         };
         let begins = (Table::Exchange, "Sending", "drain begins");
-        let uploading = upload(ends, &mut client.reader, head, framing);
-        let uploading = pin!(watch(begins, || worker.is_draining(), uploading));
+        // Pinned where they are made: a future that is passed on by value is in this one twice.
+        let uploading = pin!(watch(
+            begins,
+            || worker.is_draining(),
+            upload(ends, &mut client.reader, head, framing)
+        ));
         let client = &client.conn;
         let mut uploading = Background::new(uploading, client, &progress);
         // With content nothing else is asked for.
@@ -219,10 +227,13 @@ async fn with_content(
                 let head = Box::pin(answering.head_of_expectant(&mut reader, out, patience));
                 uploading.beside(head).await??
             }
-            _ => uploading.beside(answering.head(&mut reader, out)).await??,
+            _ => {
+                let head = pin!(answering.head(&mut reader, out));
+                uploading.beside(head).await??
+            }
         };
         lease.note_head();
-        let deliver = answering.deliver(&begun.facts, &mut reader, out);
+        let deliver = pin!(answering.deliver(&begun.facts, &mut reader, out));
         let delivered = match uploading.beside(deliver).await {
             Ok(delivered) => delivered,
             Err(broken_request) => cut_off(broken_request),

@@ -64,7 +64,7 @@ impl Texts {
     #[inline]
     pub(super) fn give_scratch(&self, mut buffer: Vec<u8>) {
         let mut kept = self.scratch.borrow_mut();
-        if kept.len() < SCRATCH_KEPT_MAX && buffer.capacity() <= SCRATCH_KEPT_BYTES_MAX {
+        if kept.len() < SCRATCH_KEPT_MAX && SCRATCH_KEPT_BYTES.contains(&buffer.capacity()) {
             buffer.clear();
             kept.push(buffer);
         }
@@ -74,4 +74,5 @@ impl Texts {
 /// Most heads fit.
 const SCRATCH_BYTES: usize = 1024;
 const SCRATCH_KEPT_MAX: usize = 1024;
-const SCRATCH_KEPT_BYTES_MAX: usize = 16 * 1024;
+/// One without room was never taken from here.
+const SCRATCH_KEPT_BYTES: std::ops::RangeInclusive<usize> = SCRATCH_BYTES..=16 * 1024;

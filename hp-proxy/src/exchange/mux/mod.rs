@@ -78,7 +78,8 @@ pub(super) async fn exchange(
                 Delivered::Whole,
             )))
         }
-        Outcome::Lent(loan) => deliver(worker, client, request, (*loan, out)).await,
+        // Boxed, so that other exchanges do not carry the room for it.
+        Outcome::Lent(loan) => Box::pin(deliver(worker, client, request, (*loan, out))).await,
         Outcome::Again => {
             enter(Table::Exchange, "Awaiting", "backend leaves or fails");
             None
