@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How a receive chooses its buffers and how long it stays armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvEntry {
-    /// Socket, blocking-mode.
+    /// Socket, of either mode: a receive waits where there is nothing, unless the entry itself forbids it.
     pub fd: RawFd,
     /// Buffer group to take from.
     pub group: u16,
@@ -120,10 +120,10 @@ impl Ring {
         self.push(entry.user_data(user_data));
     }
 
-    /// Arms an accept that stays armed; accepted sockets are blocking-mode and close on exec.
+    /// Arms an accept that stays armed; accepted sockets are non-blocking, for the calls that are made beside the ring, and close on exec.
     pub fn accept_multishot(&mut self, fd: RawFd, user_data: u64) {
         let entry = opcode::AcceptMulti::new(Fd(fd))
-            .flags(libc::SOCK_CLOEXEC)
+            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
             .build();
         self.push(entry.user_data(user_data));
     }

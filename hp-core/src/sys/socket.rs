@@ -100,32 +100,13 @@ pub fn take_error(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Sets or clears `O_NONBLOCK`. Completion drivers want it clear: with it, a ring answers `EAGAIN` instead of waiting.
+/// Sets or clears `O_NONBLOCK`. Calls without a flag of their own heed it: `accept(2)`, `splice(2)`, `sendfile(2)`. A ring's receive does
+/// not, it waits all the same; of its other operations those on listeners may answer `EAGAIN` instead.
 ///
 /// # Errors
 /// What `fcntl(2)` answers.
 pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
     with(fd, |socket| socket.set_nonblocking(nonblocking))
-}
-
-/// Calls with a socket that blocks otherwise: it does not for the duration of the call.
-///
-/// A ring wants its sockets blocking, and reads the mode when an entry is submitted, which the calling thread does not do
-/// meanwhile.
-///
-/// # Errors
-/// What the call answers, and `ioctl(2)`.
-pub fn without_blocking<T>(fd: RawFd, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    set_blocking(fd, false)?;
-    let answer = call();
-    set_blocking(fd, true)?;
-    answer
-}
-
-fn set_blocking(fd: RawFd, blocking: bool) -> io::Result<()> {
-    let mut nonblocking = libc::c_int::from(!blocking);
-    // SAFETY: FIONBIO reads one int, which `nonblocking` is, during the call.
-    check(unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut nonblocking) }).map(drop)
 }
 
 /// Sends segments at once; returns how many leading bytes the socket took.

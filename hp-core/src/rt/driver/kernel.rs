@@ -181,19 +181,16 @@ impl Kernel {
         }
     }
 
-    /// Sends a part of a file at once, whatever the socket's mode; see [`file::send`].
+    /// Sends a part of a file at once; see [`file::send`].
     pub(crate) fn send_file(
         &self,
         fd: RawFd,
-        mode: Mode,
         part: &FilePart,
         bytes_max: usize,
     ) -> io::Result<usize> {
         let len = usize::try_from(part.left).map_or(bytes_max, |left| left.min(bytes_max));
         match (self, &part.file.0) {
-            (Self::Real, Content::Real(file)) => {
-                mode.call(fd, || file::send(fd, file, part.offset, len))
-            }
+            (Self::Real, Content::Real(file)) => file::send(fd, file, part.offset, len),
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Content::Sim(bytes)) => {
                 let start =
@@ -222,16 +219,15 @@ impl Kernel {
         }
     }
 
-    /// Moves received bytes into a pipe at once, whatever the socket's mode; see [`pipe::Pipe::fill_from`].
+    /// Moves received bytes into a pipe at once; see [`pipe::Pipe::fill_from`].
     pub(crate) fn fill_pipe(
         &self,
         fd: RawFd,
-        mode: Mode,
         pipe: &mut Pipe,
         bytes_max: usize,
     ) -> io::Result<usize> {
         match (self, pipe) {
-            (Self::Real, Pipe::Real(pipe)) => mode.call(fd, || pipe.fill_from(fd, bytes_max)),
+            (Self::Real, Pipe::Real(pipe)) => pipe.fill_from(fd, bytes_max),
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Pipe::Sim(bytes)) => {
                 bytes.resize(bytes_max.min(SIM_PIPE_BYTES), 0);
@@ -244,16 +240,10 @@ impl Kernel {
         }
     }
 
-    /// Sends what is in a pipe at once, as far as the socket takes it, whatever its mode; see [`pipe::Pipe::empty_into`].
-    pub(crate) fn empty_pipe(
-        &self,
-        fd: RawFd,
-        mode: Mode,
-        pipe: &mut Pipe,
-        bytes: usize,
-    ) -> io::Result<usize> {
+    /// Sends what is in a pipe at once, as far as the socket takes it; see [`pipe::Pipe::empty_into`].
+    pub(crate) fn empty_pipe(&self, fd: RawFd, pipe: &mut Pipe, bytes: usize) -> io::Result<usize> {
         match (self, pipe) {
-            (Self::Real, Pipe::Real(pipe)) => mode.call(fd, || pipe.empty_into(fd, bytes)),
+            (Self::Real, Pipe::Real(pipe)) => pipe.empty_into(fd, bytes),
             #[cfg(feature = "sim")]
             (Self::Sim(kernel), Pipe::Sim(held)) => {
                 let sent = kernel.send(fd, &[IoSlice::new(held)])?;
@@ -325,25 +315,6 @@ impl Kernel {
             Self::Real => Socket(Owned::Real(socket::from_raw(fd))),
             #[cfg(feature = "sim")]
             Self::Sim(kernel) => Socket(Owned::Sim(kernel.own(fd))),
-        }
-    }
-}
-
-/// Whether a socket's descriptor blocks: what calls without a flag for it have to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// As a ring wants it.
-    Blocking,
-    /// As readiness wants it.
-    Nonblocking,
-}
-
-impl Mode {
-    /// Makes a call that has no flag to say that it must not block.
-    fn call<T>(self, fd: RawFd, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match self {
-            Self::Blocking => socket::without_blocking(fd, call),
-            Self::Nonblocking => call(),
         }
     }
 }

@@ -23,7 +23,6 @@ use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
 pub(crate) use kernel::Kernel;
-use kernel::Mode;
 pub use kernel::{File, FilePart, Socket};
 use op::discard::Discards;
 use op::outbox::Outbox;
@@ -183,14 +182,6 @@ impl Io {
         Ok((io, passed_over))
     }
 
-    /// Whether the engine's sockets block.
-    const fn mode(&self) -> Mode {
-        match self.driver {
-            Driver::Uring(_) => Mode::Blocking,
-            Driver::Poll(_) => Mode::Nonblocking,
-        }
-    }
-
     pub(crate) fn engine(&self) -> Engine {
         match &self.driver {
             Driver::Uring(_) => Engine::Uring,
@@ -324,8 +315,7 @@ impl Io {
     /// What registration answers; the descriptor is closed then.
     pub(crate) fn adopt(&mut self, fd: RawFd) -> io::Result<Key> {
         let peer = self.kernel.peer_addr(fd).ok().flatten();
-        let nonblocking = matches!(self.driver, Driver::Poll(_));
-        let ready = self.kernel.set_nonblocking(fd, nonblocking);
+        let ready = self.kernel.set_nonblocking(fd, true);
         self.insert(fd, Phase::Open, peer, ready)
     }
 

@@ -137,10 +137,9 @@ impl Io {
         }
     }
 
-    /// Takes a connection that waits already, in the mode that the engine wants; the caller owns it from then on.
+    /// Takes a connection that waits already; the caller owns it from then on.
     pub(crate) fn try_accept_raw(&mut self, key: Key) -> Option<(RawFd, Option<SocketAddr>)> {
         loop {
-            let is_ring = matches!(self.driver, Driver::Uring(_));
             let slot = self.listener(key);
             let listening = slot.fd;
             let fd = match slot.accepted.pop_front() {
@@ -148,12 +147,7 @@ impl Io {
                 None if slot.armed => return None, // The kernel hands over what is there by completions.
                 None => {
                     self.kernel.set_nonblocking(listening, true).ok()?;
-                    let fd = self.kernel.accept_nonblocking(listening).ok()?;
-                    if is_ring && self.kernel.set_nonblocking(fd, false).is_err() {
-                        self.kernel.close(fd);
-                        continue;
-                    }
-                    fd
+                    self.kernel.accept_nonblocking(listening).ok()?
                 }
             };
             match self.kernel.peer_addr(fd) {

@@ -62,20 +62,11 @@ impl Io {
 
     /// The kernel has decided: takes note of the outcome and tells the waiter.
     pub(in crate::rt::driver) fn finish_connect(&mut self, key: Key) {
-        let is_uring = matches!(self.driver, Driver::Uring(_));
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
         debug_assert_eq!(slot.phase, Phase::Connecting);
-        let settled = self.kernel.take_error(slot.fd).and_then(|()| {
-            // A ring waits by itself; with O_NONBLOCK it would answer EAGAIN.
-            if is_uring {
-                self.kernel.set_nonblocking(slot.fd, false)
-            } else {
-                Ok(())
-            }
-        });
-        match settled {
+        match self.kernel.take_error(slot.fd) {
             Ok(()) => {
                 enter(Table::Connection, "Connecting", "room in the socket");
                 slot.phase = Phase::Open;

@@ -69,9 +69,8 @@ impl Io {
         let Some(slot) = self.conns.get(key) else {
             return Offered::Failed;
         };
-        let mode = self.mode();
         self.stats.sends += 1;
-        let sent = self.kernel.send_file(slot.fd, mode, part, FILE_BYTES_MAX);
+        let sent = self.kernel.send_file(slot.fd, part, FILE_BYTES_MAX);
         let errno = match sent {
             Ok(0) => libc::EIO, // Somebody has cut the file short since its length was told to the peer.
             Ok(count) => return Offered::Taken(count),

@@ -214,7 +214,6 @@ impl Io {
             Poll::Ready(Ok(())) => (), // What was written before goes first.
             unsent => return unsent,
         }
-        let mode = self.mode();
         while let Some(pipe) = &mut piped.pipe {
             if self.waits_for_room(key) {
                 return self.wait_for_room(key, cx);
@@ -226,7 +225,7 @@ impl Io {
             slot.pipe_waits = false;
             let fd = slot.fd;
             self.stats.sends += 1;
-            let errno = match self.kernel.empty_pipe(fd, mode, pipe, piped.bytes) {
+            let errno = match self.kernel.empty_pipe(fd, pipe, piped.bytes) {
                 Ok(0) => libc::EIO, // The pipe has less than was put into it: that cannot be mended.
                 Ok(count) => {
                     piped.advance(count);
@@ -271,12 +270,11 @@ impl Io {
         let Some(mut pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         };
-        let mode = self.mode();
         let slot = self
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        let filled = self.kernel.fill_pipe(slot.fd, mode, &mut pipe, bytes_max);
+        let filled = self.kernel.fill_pipe(slot.fd, &mut pipe, bytes_max);
         if let Ok(bytes @ 1..) = filled {
             self.stats.splices += 1;
             slot.intake = Intake::Spliced { was_empty: false };

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! As in Linux: a receive takes a buffer before it looks for data unless it waits first; an end and an error take none; a
-//! multishot operation whose completion finds no room ends with it.
+//! multishot operation whose completion finds no room ends with it. A receive waits whatever the socket's mode, an accept does not.
 
 use super::SimKernel;
 use super::fabric::{Event, Fabric, HostId};
@@ -360,15 +360,14 @@ impl SimRing {
         let Some(known) = fabric.sockets.get(socket) else {
             return;
         };
-        let (can_read, is_nonblocking) = (known.mask().can_read(), known.nonblocking);
-        let taken = if can_read {
+        let taken = if known.mask().can_read() {
             fabric.discard_noted(socket, usize::try_from(len).unwrap_or(usize::MAX))
         } else {
             Err(libc::EAGAIN)
         };
         match taken {
             Ok(len) => self.finish(fabric, host, op, i32::try_from(len).unwrap_or(i32::MAX)),
-            Err(libc::EAGAIN) if !is_nonblocking => (),
+            Err(libc::EAGAIN) => (),
             Err(errno) => self.finish(fabric, host, op, -errno),
         }
     }
@@ -384,13 +383,10 @@ impl SimRing {
         let Some(known) = fabric.sockets.get(socket) else {
             return false;
         };
-        let (can_read, is_nonblocking) = (known.mask().can_read(), known.nonblocking);
+        let can_read = known.mask().can_read();
         let group = usize::from(entry.group);
         let is_without_buffers = self.groups[group].borrow().is_empty();
         if !can_read && (entry.poll_first || !is_without_buffers) {
-            if is_nonblocking {
-                self.finish(fabric, host, op, -libc::EAGAIN);
-            }
             return false;
         }
         let spare = match is_without_buffers || fabric.strikes(host, Fault::NoBuffer) {
@@ -411,7 +407,7 @@ impl SimRing {
                 self.groups[group].borrow_mut().push_front(spare); // An end needs no buffer.
                 match ended {
                     Ok(_end) => self.finish(fabric, host, op, 0),
-                    Err(libc::EAGAIN) if !is_nonblocking => (),
+                    Err(libc::EAGAIN) => (),
                     Err(errno) => self.finish(fabric, host, op, -errno),
                 }
                 false
