@@ -19,6 +19,8 @@ mod buffers;
 mod closing;
 #[path = "driver_conformance/deadlines.rs"]
 mod deadlines;
+#[path = "driver_conformance/dialling.rs"]
+mod dialling;
 #[path = "driver_conformance/discarding.rs"]
 mod discarding;
 #[path = "driver_conformance/lab.rs"]
@@ -74,6 +76,8 @@ macro_rules! stamp {
                     readable_takes_nothing,
                     a_failure_is_noticed_and_neither_bytes_nor_an_end_is_one,
                     news_that_nobody_takes_costs_no_turns;
+                dialling:
+                    a_connection_that_is_reset_before_its_outcome_is_told_was_never_made;
                 buffers:
                     lent_bytes_never_change_while_held,
                     a_hundred_connections_share_eight_buffers_and_a_tiny_ring,

@@ -61,12 +61,21 @@ impl Io {
     }
 
     /// The kernel has decided: takes note of the outcome and tells the waiter.
+    ///
+    /// An attempt that has failed is reported as failed, so only then is the kernel asked why: a socket that is reported as ready for
+    /// writing, and no more, has no error to tell.
     pub(in crate::rt::driver) fn finish_connect(&mut self, key: Key) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
         debug_assert_eq!(slot.phase, Phase::Connecting);
-        match self.kernel.take_error(slot.fd) {
+        let has_failed = std::mem::take(&mut slot.readiness.failed);
+        let outcome = if has_failed {
+            self.kernel.take_error(slot.fd)
+        } else {
+            Ok(())
+        };
+        match outcome {
             Ok(()) => {
                 enter(Table::Connection, "Connecting", "room in the socket");
                 slot.phase = Phase::Open;

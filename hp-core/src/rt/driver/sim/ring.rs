@@ -341,9 +341,17 @@ impl SimRing {
         let is_open = known
             .conn()
             .is_some_and(|conn| conn.state == State::Established);
-        let is_ready = known.mask().can_write();
+        let mask = known.mask();
+        let (is_ready, hung_up, error) = (mask.can_write(), mask.hung_up, mask.error);
         if is_ready || (is_open && fabric.strikes(host, Fault::SpuriousReadiness)) {
-            return self.finish(fabric, host, op, i32::from(libc::POLLOUT));
+            let facts = [
+                (true, libc::POLLOUT),
+                (hung_up, libc::POLLHUP),
+                (error, libc::POLLERR),
+            ];
+            let told = facts.iter().filter(|(is_true, _)| *is_true);
+            let bits = told.fold(0, |bits, (_, bit)| bits | i32::from(*bit));
+            return self.finish(fabric, host, op, bits);
         }
         if let Some(conn) = fabric.conn_mut(socket) {
             conn.no_space = true; // Asking is enough to be told.

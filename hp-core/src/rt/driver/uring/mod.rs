@@ -292,7 +292,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         RECV_BULK => received(io, conn(), completion, Group::Bulk),
         WRITABLE => {
             if let Some(key) = conn() {
-                became_writable(io, key);
+                became_writable(io, key, completion.result);
             }
         }
         READABLE => {
@@ -442,7 +442,7 @@ fn became_readable(io: &mut Io, key: Key) {
     io.free_if_quiet(key);
 }
 
-fn became_writable(io: &mut Io, key: Key) {
+fn became_writable(io: &mut Io, key: Key, result: i32) {
     let Some(slot) = io.conns.get_mut(key) else {
         return;
     };
@@ -454,9 +454,17 @@ fn became_writable(io: &mut Io, key: Key) {
     enter(Table::Operation, row, "the final answer");
     match slot.phase {
         Phase::Closing => io.free_if_quiet(key),
-        Phase::Connecting => io.finish_connect(key),
+        Phase::Connecting => {
+            slot.readiness.failed = tells_failure(result);
+            io.finish_connect(key);
+        }
         Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
     }
+}
+
+/// Whether the answer to a poll, in the bits of poll(2), says more than that there is room.
+fn tells_failure(result: i32) -> bool {
+    result & !i32::from(libc::POLLOUT) != 0
 }
 
 fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
