@@ -326,7 +326,10 @@ const LATE_TIMEOUT: Duration = Duration::from_secs(15); // a drain, or answers t
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::plan::{self, Plan};
 
     /// A document of a run without failures: 100 connections, 50,000 answers in a second.
     pub(crate) const GOOD: &str = r#"{
@@ -381,6 +384,24 @@ pub(crate) mod tests {
         let mut line = vec!["hp-bench".to_owned()];
         line.extend(words(&load, "127.0.0.1:80".parse().unwrap(), &[1]));
         hp_bench::cli::parse(line.into_iter().map(Into::into)).unwrap();
+    }
+
+    #[test]
+    fn hp_bench_knows_the_words_of_every_row_of_the_plans() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let plans = plan::names(data).into_iter();
+        for plan in plans.map(|name| Plan::read(&name, data).unwrap()) {
+            for workload in &plan.workloads {
+                for row in &workload.rows {
+                    let addr = "127.0.0.1:80".parse().unwrap();
+                    let mut line = vec!["hp-bench".to_owned()];
+                    line.extend(words(&row.load, addr, &[1]));
+                    if let Err(stop) = hp_bench::cli::parse(line.into_iter().map(Into::into)) {
+                        panic!("{}: {}: {}: {stop:?}", plan.name, workload.name, row.name);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -672,6 +672,22 @@ mod tests {
     }
 
     #[test]
+    fn chunks_are_of_the_size_that_was_given() {
+        let sent = |words: &[&str]| {
+            let all = [&["-b", "64k", "--chunked"], words].concat();
+            plan(&all).unwrap().requests[0].bytes.clone()
+        };
+        let begins = |bytes: &[u8], line: &str| {
+            let end = bytes.windows(4).position(|end| end == b"\r\n\r\n");
+            bytes[end.unwrap() + 4..].starts_with(line.as_bytes())
+        };
+        assert!(begins(&sent(&[]), "4000\r\nx"));
+        assert!(begins(&sent(&["--chunk-size", "60KiB"]), "f000\r\nx"));
+        assert!(begins(&sent(&["--chunk-size", "1G"]), "10000\r\nx"));
+        assert!(begins(&sent(&["--chunk-size", "1"]), "1\r\nx\r\n1\r\n"));
+    }
+
+    #[test]
     fn rate_covers_the_warm_up_and_the_window() {
         let constant = plan(&["-R", "1k"]).unwrap();
         assert_eq!(constant.warmup, WARMUP_DEFAULT);

@@ -3,8 +3,8 @@
 //! Must not know: files, flags, the network.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
-use hp_core::base::units::KIB;
 use hp_core::wire::token::is_token;
 
 use crate::target::Target;
@@ -44,7 +44,8 @@ pub(crate) struct Parts<'a> {
 pub(crate) enum BodyFraming {
     #[default]
     Length,
-    Chunked,
+    /// With so much content in each chunk but the last.
+    Chunked(NonZeroU32),
 }
 
 /// Whether a request asks the server to close.
@@ -114,7 +115,7 @@ impl Request {
         let body = parts.body.unwrap_or_default();
         match parts.framing {
             BodyFraming::Length => bytes.extend_from_slice(body),
-            BodyFraming::Chunked => in_chunks(body, &mut bytes),
+            BodyFraming::Chunked(size) => in_chunks(body, size, &mut bytes),
         }
         Ok(Self {
             bytes,
@@ -185,7 +186,7 @@ fn method(asked: Option<&str>, has_body: bool) -> Result<String, RequestError> {
 /// RFC 9110 §8.6: a method that usually has content says so even when it is empty.
 fn framing_fields(method: &str, parts: &Parts<'_>) -> String {
     match (parts.body, parts.framing) {
-        (Some(_), BodyFraming::Chunked) => "Transfer-Encoding: chunked\r\n".to_owned(),
+        (Some(_), BodyFraming::Chunked(_)) => "Transfer-Encoding: chunked\r\n".to_owned(),
         (Some(body), BodyFraming::Length) => format!("Content-Length: {}\r\n", body.len()),
         (None, _) if matches!(method, "POST" | "PUT" | "PATCH") => {
             "Content-Length: 0\r\n".to_owned()
@@ -195,8 +196,9 @@ fn framing_fields(method: &str, parts: &Parts<'_>) -> String {
 }
 
 /// RFC 9112 §7.1.
-fn in_chunks(body: &[u8], bytes: &mut Vec<u8>) {
-    for chunk in body.chunks(CHUNK_BYTES) {
+fn in_chunks(body: &[u8], size: NonZeroU32, bytes: &mut Vec<u8>) {
+    let size = usize::try_from(size.get()).unwrap_or(usize::MAX);
+    for chunk in body.chunks(size) {
         bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         bytes.extend_from_slice(chunk);
         bytes.extend_from_slice(b"\r\n");
@@ -231,7 +233,7 @@ fn says_close(value: &str) -> bool {
 }
 
 /// As a server's own writes often come.
-const CHUNK_BYTES: usize = 16 * KIB;
+pub(crate) const CHUNK_BYTES: NonZeroU32 = NonZeroU32::new(16 * 1024).unwrap();
 
 #[cfg(test)]
 mod tests {
@@ -300,10 +302,17 @@ mod tests {
         );
         check(
             &Parts {
-                framing: BodyFraming::Chunked,
-                ..body
+                framing: BodyFraming::Chunked(CHUNK_BYTES),
+                ..body.clone()
             },
             "POST / HTTP/1.1\r\nHost: a:81\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n",
+        );
+        check(
+            &Parts {
+                framing: BodyFraming::Chunked(NonZeroU32::new(2).unwrap()),
+                ..body
+            },
+            "POST / HTTP/1.1\r\nHost: a:81\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n1\r\nz\r\n0\r\n\r\n",
         );
         check(
             &Parts {

@@ -150,6 +150,9 @@ pub struct Planned {
     pub body: u64,
     /// Whether the body is sent in chunks.
     pub chunked: bool,
+    /// Content of each chunk but the last; null where there are none.
+    #[serde(default)]
+    pub chunk_bytes: Option<u32>,
     /// The file of the request mix.
     pub mix: Option<String>,
     /// The file that is replayed.

@@ -1,6 +1,7 @@
 //! The flags that say which load is made, beyond target, connections and time.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,6 +94,10 @@ pub struct LoadArgs {
     /// Send the body in chunks
     #[arg(long, requires = "body")]
     pub chunked: bool,
+
+    /// Content of each of them but the last, 1 to 1G [default: 16k]
+    #[arg(long, value_name = "BYTES", value_parser = parse_chunk_size, requires = "chunked")]
+    pub chunk_size: Option<NonZeroU32>,
 
     /// Requests with weights, a JSON object a line: {"weight": 3, "method": "GET", "path": "/", "headers": {}, "body": ""}
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "raw", "body"])]
@@ -276,6 +281,15 @@ fn split_name(text: &str) -> (Option<char>, &str) {
     }
 }
 
+/// A body is no longer than the longest chunk.
+fn parse_chunk_size(text: &str) -> Result<NonZeroU32, String> {
+    let bytes = u32::try_from(parse_size(text)?).ok();
+    bytes
+        .filter(|bytes| *bytes <= CHUNK_BYTES_MAX)
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| format!("{text:?} is no size of a chunk; give 1 to 1G"))
+}
+
 fn parse_pid(text: &str) -> Result<Named<u32>, String> {
     let (of, number) = split_name(text);
     let value = number.parse().ok();
@@ -294,3 +308,5 @@ fn parse_group(text: &str) -> Result<Named<PathBuf>, String> {
         value: PathBuf::from(path),
     })
 }
+
+const CHUNK_BYTES_MAX: u32 = 1 << 30;

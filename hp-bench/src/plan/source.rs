@@ -10,7 +10,7 @@ use hp_core::base::units::MIB;
 use super::units::size;
 use super::{PlanError, flag};
 use crate::cli::Cli;
-use crate::request::{BodyFraming, Parts, Persistence, Request, split_header};
+use crate::request::{BodyFraming, CHUNK_BYTES, Parts, Persistence, Request, split_header};
 use crate::traffic::{self, Choice, Defaults, Traffic, TrafficError};
 
 /// Builds the requests from flags and files.
@@ -41,7 +41,7 @@ pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {
         headers: headers.map_err(PlanError::Request)?,
         body: body.as_deref(),
         framing: if load.chunked {
-            BodyFraming::Chunked
+            BodyFraming::Chunked(load.chunk_size.unwrap_or(CHUNK_BYTES))
         } else {
             BodyFraming::Length
         },

@@ -10,6 +10,7 @@ use super::{PERCENTILES, Report, VERSION};
 use crate::plan::units::RateWords;
 use crate::plan::{Pace, RatePlan};
 use crate::record::Clock;
+use crate::request::CHUNK_BYTES;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Machine, Planned, RESPONSE, SCHEMA,
     SERVICE, Target, TargetCost, Tool,
@@ -119,6 +120,9 @@ fn planned(report: &Report<'_>) -> Planned {
         method: first.map_or_else(String::new, |request| request.method.clone()),
         body: first.map_or(0, |request| request.body_len as u64),
         chunked: words.chunked,
+        chunk_bytes: words
+            .chunked
+            .then(|| words.chunk_size.unwrap_or(CHUNK_BYTES).get()),
         mix: named(&words.mix),
         replay: named(&words.replay),
         speed: words.speed,

@@ -88,6 +88,17 @@ fn words_that_mean_nothing_are_exit_two() {
 }
 
 #[test]
+fn chunks_of_no_size_are_exit_two() {
+    let body = ["127.0.0.1:1", "-b", "1M"];
+    let check = |words: &[&str], parts: &[&str]| check(&[&body, words].concat(), 2, parts);
+    check(&["--chunk-size", "1k"], &["--chunked"]);
+    for (size, part) in [("0", "1 to 1G"), ("1025M", "1 to 1G"), ("1.5k", "64k")] {
+        let words = ["--chunked", "--chunk-size", size];
+        check(&words, &["--chunk-size", part]);
+    }
+}
+
+#[test]
 fn turns_that_cannot_be_taken_are_exit_two() {
     let at = "127.0.0.1:1";
     check(&[at, "--turns", "50ms"], 2, &["--turn 1/2"]);
