@@ -449,17 +449,20 @@ fn drop_caught<T>(owned: T, panics: &Cell<u64>) {
 /// Has what a task touches to serve a small request come: its beginning, and its end, where the compiler has it note how far it is.
 fn prefetch_future(future: &dyn Future<Output = ()>) {
     let start = std::ptr::from_ref(future).cast::<u8>();
-    let bytes = size_of_val(future);
     prefetch(start, FUTURE_LINES);
-    prefetch(
-        start.wrapping_add(bytes.saturating_sub(FUTURE_END_BYTES)),
-        FUTURE_END_BYTES / 64,
-    );
+    prefetch(ending(start, size_of_val(future)), FUTURE_END_LINES);
+}
+
+/// Where the last lines begin of what is so long.
+fn ending(start: *const u8, bytes: usize) -> *const u8 {
+    let last = start.wrapping_add(bytes.saturating_sub(1));
+    last.wrapping_sub(last.addr() % LINE_BYTES + (FUTURE_END_LINES - 1) * LINE_BYTES)
 }
 
 /// As many as processors fetch at once, and nearly all that is touched.
 const FUTURE_LINES: usize = 16;
-const FUTURE_END_BYTES: usize = 128;
+const FUTURE_END_LINES: usize = 2;
+const LINE_BYTES: usize = 64;
 const ROOT_INDEX: u32 = TASKS_MAX - 1;
 /// Tasks polled in one turn at most: those that are ready wait no longer than that for the kernel.
 const POLLS_MAX: u32 = 128;
@@ -483,6 +486,21 @@ mod tests {
             ..RtOptions::default()
         })
         .unwrap()
+    }
+
+    #[test]
+    fn the_last_lines_of_a_task_are_those_with_its_last_byte_and_the_ones_before_it() {
+        let room = [0_u64; 512]; // Two lines more than is looked at.
+        let base = room.as_ptr().cast::<u8>();
+        for offset in (128..256).step_by(8) {
+            for bytes in [1, 8, 64, 400, 2144, 3304] {
+                let start = base.wrapping_add(offset);
+                let last = start.addr() + bytes - 1;
+                let first = ending(start, bytes).addr();
+                assert_eq!(first % LINE_BYTES, 0);
+                assert_eq!((last - first) / LINE_BYTES, FUTURE_END_LINES - 1);
+            }
+        }
     }
 
     #[test]
