@@ -21,7 +21,8 @@ pub struct Features {
 /// What the ring's calls answer; `Unsupported` when a receive into provided buffers does not do what it must.
 pub(super) fn run() -> io::Result<Features> {
     let mut trial = Trial::new()?;
-    if !trial.one_shot_takes_a_buffer()? {
+    // Both that wait before they look, and that look first and find nothing.
+    if !(trial.one_shot_takes_a_buffer(true)? && trial.one_shot_takes_a_buffer(false)?) {
         let message = "a receive into provided buffers does not work on this kernel";
         return Err(io::Error::new(io::ErrorKind::Unsupported, message));
     }
@@ -67,12 +68,12 @@ impl Trial {
         unsafe { self.queue.provide(start, BUFFER_LEN, id) };
     }
 
-    fn one_shot_takes_a_buffer(&mut self) -> io::Result<bool> {
+    fn one_shot_takes_a_buffer(&mut self, poll_first: bool) -> io::Result<bool> {
         let entry = RecvEntry {
             fd: self.ours.as_raw_fd(),
             group: 0,
             multishot_bytes_max: None,
-            poll_first: true,
+            poll_first,
         };
         self.ring.recv(entry, 1);
         self.ring.enter(Some(Duration::ZERO))?; // It finds nothing.
