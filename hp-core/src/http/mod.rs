@@ -4,4 +4,5 @@ pub mod body;
 pub mod detour;
 pub mod message;
 pub mod pace;
+pub mod sink;
 pub mod tunnel;

@@ -14,8 +14,9 @@ use crate::config::plan::Mirror;
 use crate::mirrors::Place;
 use crate::shared::Generation;
 use crate::upstream::{Aim, Lease};
-use hp_core::http::body::{BodyCoding, BodySink, BodySource};
+use hp_core::http::body::BodySource;
 use hp_core::http::message::{Filled, Piece, Reader};
+use hp_core::http::sink::{BodyCoding, BodySink};
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::{
     BodyFraming, ConnSide, MessageEnd, RequestContext, ResponseFraming, Reuse, ReuseFacts, reusable,

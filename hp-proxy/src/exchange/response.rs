@@ -4,7 +4,7 @@ use super::request::encode_added;
 use super::routing::Chosen;
 use crate::route::template::Values;
 use crate::shared::Generation;
-use hp_core::http::body::BodyCoding;
+use hp_core::http::sink::BodyCoding;
 use hp_core::rt::net::ConnName;
 use hp_core::wire::header::{FieldName, Fields};
 use hp_core::wire::http1::encode;

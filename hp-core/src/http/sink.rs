@@ -1,0 +1,183 @@
+//! A message on its way to the next hop: pieces of content, framed as that needs it.
+//!
+//! Holds what is too small to be sent by itself, and what the destination's socket did not take. Knows no policy and no deadline of its own:
+//! the connection carries its own.
+
+use super::message::Piece;
+use crate::rt::net::Conn;
+use crate::wire::http1::chunked::{
+    CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
+};
+use std::io::{self, IoSlice};
+
+/// How a body is framed for the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyCoding {
+    /// Bytes as they are: the length was declared, or closing ends it.
+    Plain,
+    /// In chunks.
+    Chunked,
+}
+
+/// A message being sent: small pieces gather behind the head, large ones leave uncopied.
+#[derive(Debug)]
+pub struct BodySink<'a> {
+    conn: &'a Conn,
+    gathered: &'a mut Vec<u8>,
+    coding: BodyCoding,
+    /// What the chunk that was begun still has to get; `Some(0)`: its end. Without the coding never anything.
+    chunk_left: Option<u64>,
+    /// Bytes that the connection was given, the head's included.
+    written: u64,
+}
+
+impl<'a> BodySink<'a> {
+    /// `gathered` holds the message's head, not sent yet, or nothing.
+    pub fn new(conn: &'a Conn, gathered: &'a mut Vec<u8>, coding: BodyCoding) -> Self {
+        Self {
+            conn,
+            gathered,
+            coding,
+            chunk_left: None,
+            written: 0,
+        }
+    }
+
+    /// Bytes that were written to the connection, the head's included; they may not have left it.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Adds a piece of content, directly behind which follows so much more; sends unless it is small.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn put(&mut self, piece: Piece, follows: u64) -> io::Result<()> {
+        if piece.is_empty() {
+            return Ok(()); // An empty chunk would end the body.
+        }
+        self.begin_chunk(piece.len(), follows);
+        let after = self.take_chunk_end();
+        if piece.len() <= COPY_MAX {
+            self.gathered.extend_from_slice(&piece);
+            self.gathered.extend_from_slice(after);
+            return if self.gathered.len() < GATHER_MAX {
+                Ok(())
+            } else {
+                self.push()
+            };
+        }
+        if self.gathered.is_empty() && after.is_empty() {
+            self.written += piece.len() as u64;
+            return piece.send(self.conn);
+        }
+        let segments = [
+            IoSlice::new(self.gathered),
+            IoSlice::new(&piece),
+            IoSlice::new(after),
+        ];
+        self.written += segments
+            .iter()
+            .map(|segment| segment.len() as u64)
+            .sum::<u64>();
+        self.conn.write_vectored(&segments)?;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Sends what has been gathered, for so much content, and directly behind it so much more, goes to the connection through a pipe next.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn announce(&mut self, len: usize, follows: u64) -> io::Result<()> {
+        self.begin_chunk(len, follows);
+        if !self.gathered.is_empty() {
+            self.written += self.gathered.len() as u64;
+            self.conn.write_before_more(self.gathered)?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun.
+    fn begin_chunk(&mut self, len: usize, follows: u64) {
+        if self.coding == BodyCoding::Plain {
+            return;
+        }
+        self.end_chunk();
+        let left = self.chunk_left.unwrap_or_else(|| {
+            let mut space = [0; CHUNK_SIZE_LINE_MAX];
+            let whole = (len as u64).saturating_add(follows);
+            let size = match usize::try_from(whole) {
+                Ok(whole) if whole <= CHUNK_BYTES_MAX => whole,
+                _ => len,
+            };
+            self.gathered
+                .extend_from_slice(chunk_size_line(&mut space, size));
+            size as u64
+        });
+        debug_assert!(len as u64 <= left, "what follows was told before");
+        self.chunk_left = Some(left.saturating_sub(len as u64));
+    }
+
+    /// Gathers the end of a chunk that has all of its content.
+    fn end_chunk(&mut self) {
+        let end = self.take_chunk_end();
+        self.gathered.extend_from_slice(end);
+    }
+
+    /// What stands behind a chunk that has all of its content; nothing where none has.
+    fn take_chunk_end(&mut self) -> &'static [u8] {
+        match self.chunk_left.take_if(|left| *left == 0) {
+            Some(_) => CHUNK_END,
+            None => &[],
+        }
+    }
+
+    /// Ends the content.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        self.end_chunk();
+        if self.coding == BodyCoding::Chunked {
+            last_chunk_with_trailers(self.gathered, trailers);
+        }
+        self.push()
+    }
+
+    /// Sends what has been gathered.
+    ///
+    /// # Errors
+    /// As [`Conn::write`].
+    pub fn push(&mut self) -> io::Result<()> {
+        self.end_chunk();
+        if !self.gathered.is_empty() {
+            self.written += self.gathered.len() as u64;
+            self.conn.write(self.gathered)?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket has taken everything that was sent.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`].
+    pub async fn drained(&self) -> io::Result<()> {
+        if self.conn.queued() > 0 {
+            self.conn.flush().await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The longest chunk that begins before all of it has come. A size that only the peer vouches for must mean the same to those who count in
+/// 32 bits, or fewer: to them the content of a longer one would be the next message.
+const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A piece up to this size is copied behind the head: cheaper than a second segment.
+const COPY_MAX: usize = 2048;
+/// Gathered bytes are sent when they reach this.
+const GATHER_MAX: usize = 8192;
