@@ -133,7 +133,9 @@ macro_rules! stamp {
                     a_connection_parked_after_a_splice_returns_with_what_comes,
                     a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left,
                     an_urgent_byte_is_left_to_a_receive,
-                    what_has_come_behind_a_splice_is_news;
+                    what_has_come_behind_a_splice_is_news,
+                    what_is_seen_ahead_of_a_splice_is_what_comes_and_is_not_taken,
+                    an_urgent_byte_that_is_kept_is_seen_and_received_in_its_place;
                 closing:
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,

@@ -269,6 +269,95 @@ pub(crate) fn what_has_come_behind_a_splice_is_news(engine: Engine) {
     });
 }
 
+/// Looks at several places before each splice, and takes some bytes by a receive between two.
+pub(crate) fn what_is_seen_ahead_of_a_splice_is_what_comes_and_is_not_taken(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (from, from_peer) = pair(&rt).await;
+        let (to, to_peer) = pair(&rt).await;
+        if !from.sees_ahead() {
+            return; // Linux before 6.9.
+        }
+        let text = Text(10);
+        let says = peer::say(from_peer, text, LEN, 10);
+        let hears = peer::hear(to_peer, text, 11);
+        let (mut at, mut seen_bytes, mut refused) = (0, 0, 0);
+        while at < LEN {
+            let mut seen_next = 0;
+            let piped = from.splice_in_seen(|arrived| {
+                for offset in [70_000, 0, 5_000, 1, 300_000] {
+                    let mut seen = [0; 11];
+                    match arrived.peek(offset, &mut seen) {
+                        Ok(count) => {
+                            let begins = at + usize::try_from(offset).unwrap();
+                            assert_eq!(seen[..count], text.bytes(begins, count));
+                            seen_bytes += count;
+                            if offset == 5_000 {
+                                seen_next = count;
+                            }
+                        }
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                            refused += 1;
+                        }
+                    }
+                }
+                5_000
+            });
+            let mut piped = piped.await.unwrap().unwrap();
+            at += piped.len();
+            let is_next = piped.len() == 5_000;
+            to.splice_out(&mut piped).await.unwrap();
+            if is_next && seen_next > 0 {
+                let mut line = vec![0; seen_next];
+                from.recv_seen(&mut line).unwrap();
+                assert_eq!(line, text.bytes(at, seen_next));
+                to.write(&line).unwrap();
+                at += seen_next;
+            }
+        }
+        assert!(seen_bytes > 0 && refused > 0, "{seen_bytes} {refused}");
+        let mut nothing = [0; 1];
+        let error = from.recv_seen(&mut nothing).unwrap_err();
+        let nothing_is_there = [io::ErrorKind::WouldBlock, io::ErrorKind::UnexpectedEof];
+        assert!(nothing_is_there.contains(&error.kind()), "{error}");
+        to.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN);
+        says.join().unwrap();
+    });
+}
+
+/// Left out, it would move all behind it: what was seen there would not be what comes there.
+pub(crate) fn an_urgent_byte_that_is_kept_is_seen_and_received_in_its_place(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        if !conn.sees_ahead() {
+            return; // Linux before 6.9.
+        }
+        conn.keep_urgent_inline().unwrap();
+        let peer = socket2::Socket::from(peer);
+        peer.send(b"before").unwrap();
+        peer.send_out_of_band(b"!").unwrap();
+        peer.send(b"behind").unwrap();
+        let (mut before, mut seen) = (0, [[0; 7]; 2]);
+        let error = loop {
+            let piped = conn.splice_in_seen(|arrived| {
+                for (offset, seen) in (6..8).zip(&mut seen) {
+                    let _not_yet = arrived.peek(offset - before, seen);
+                }
+                13
+            });
+            match piped.await {
+                Ok(piped) => before += piped.unwrap().len() as u64,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((before, error.kind()), (6, io::ErrorKind::Unsupported));
+        assert_eq!(seen, [*b"!behind", *b"behind\0"]);
+        conn.end_splicing();
+        assert_eq!(exactly(&conn, 7).await, b"!behind");
+    });
+}
+
 async fn splice_all(from: &Conn, to: &Conn) -> io::Result<usize> {
     let mut bytes = 0;
     while let Some(mut piped) = from.splice_in(LEN).await? {

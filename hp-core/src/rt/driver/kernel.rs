@@ -113,6 +113,33 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::peek_at`].
+    pub(crate) fn peek_at(&self, fd: RawFd, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Real => socket::peek_at(fd, offset, buffer),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.peek_at(fd, offset, buffer),
+        }
+    }
+
+    /// See [`socket::keep_urgent_inline`]. A simulated kernel has no urgent data.
+    pub(crate) fn keep_urgent_inline(&self, fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Real => socket::keep_urgent_inline(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Ok(()),
+        }
+    }
+
+    /// See [`socket::peeks_at`].
+    pub(crate) fn peeks_at(&self) -> bool {
+        match self {
+            Self::Real => socket::peeks_at(),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.peeks_at(),
+        }
+    }
+
     /// See [`socket::discard`].
     pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {
         match self {
@@ -215,7 +242,7 @@ impl Kernel {
         match self {
             Self::Real => pipe::Pipe::new().map(Pipe::Real),
             #[cfg(feature = "sim")]
-            Self::Sim(_) => Ok(Pipe::Sim(Vec::new())),
+            Self::Sim(kernel) => Ok(Pipe::Sim(sim::SimPipe::holding(kernel.pipe_bytes()))),
         }
     }
 
@@ -229,12 +256,7 @@ impl Kernel {
         match (self, pipe) {
             (Self::Real, Pipe::Real(pipe)) => pipe.fill_from(fd, bytes_max),
             #[cfg(feature = "sim")]
-            (Self::Sim(kernel), Pipe::Sim(bytes)) => {
-                bytes.resize(bytes_max.min(SIM_PIPE_BYTES), 0);
-                let filled = kernel.recv(fd, bytes);
-                bytes.truncate(*filled.as_ref().unwrap_or(&0));
-                filled
-            }
+            (Self::Sim(kernel), Pipe::Sim(pipe)) => pipe.fill_from(kernel, fd, bytes_max),
             #[cfg(feature = "sim")]
             _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
@@ -245,11 +267,7 @@ impl Kernel {
         match (self, pipe) {
             (Self::Real, Pipe::Real(pipe)) => pipe.empty_into(fd, bytes),
             #[cfg(feature = "sim")]
-            (Self::Sim(kernel), Pipe::Sim(held)) => {
-                let sent = kernel.send(fd, &[IoSlice::new(held)])?;
-                held.drain(..sent);
-                Ok(sent)
-            }
+            (Self::Sim(kernel), Pipe::Sim(pipe)) => pipe.empty_into(kernel, fd),
             #[cfg(feature = "sim")]
             _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
@@ -323,14 +341,9 @@ impl Kernel {
 #[derive(Debug)]
 pub(crate) enum Pipe {
     Real(pipe::Pipe),
-    /// What is in it.
     #[cfg(feature = "sim")]
-    Sim(Vec<u8>),
+    Sim(sim::SimPipe),
 }
-
-/// What a simulated pipe holds at most.
-#[cfg(feature = "sim")]
-const SIM_PIPE_BYTES: usize = 64 * 1024;
 
 /// A file whose content can be sent from where the kernel has it.
 #[derive(Debug)]

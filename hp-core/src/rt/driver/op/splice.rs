@@ -10,6 +10,7 @@ use crate::rt::driver::slot::{ConnSlot, Intake, RxEnd};
 use crate::rt::driver::{Driver, Io, Kernel};
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -94,12 +95,31 @@ impl Drop for Piped {
     }
 }
 
+/// What has come on a connection that is spliced.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    kernel: &'a Kernel,
+    fd: RawFd,
+}
+
+impl Arrived<'_> {
+    /// Copies what stands so many bytes behind the next one, as far as it has come, and takes none of it; says how many bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has come there; `Unsupported` where the kernel does not look behind the next byte.
+    pub fn peek(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::Unsupported)?;
+        self.kernel.peek_at(self.fd, offset, buffer)
+    }
+}
+
 impl Io {
-    /// Moves at most `bytes_max` of what a connection has received into a pipe; `None` after the end of the peer's data.
+    /// Moves what a connection has received into a pipe, at most as many bytes as `bytes_max` says when some are there; `None` after the
+    /// end of the peer's data.
     pub(crate) fn poll_splice_in(
         &mut self,
         key: Key,
-        bytes_max: usize,
+        mut bytes_max: impl FnMut(Arrived<'_>) -> usize,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Option<Piped>>> {
         if let Err(error) = self.begin_splicing(key) {
@@ -112,7 +132,7 @@ impl Io {
                 Ok(News::End) => return Poll::Ready(Ok(None)),
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            match self.fill_pipe(key, bytes_max) {
+            match self.fill_pipe(key, &mut bytes_max) {
                 Ok(None) => (),
                 filled => return Poll::Ready(filled),
             }
@@ -152,6 +172,36 @@ impl Io {
                 },
             }
         }
+    }
+
+    /// Receives bytes that [`Arrived::peek`] has shown, as many as the buffer has room for: they are there.
+    pub(crate) fn recv_seen(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(slot) = self.conns.get(key) else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected));
+        };
+        let mut taken = 0;
+        while taken < buffer.len() {
+            match self.kernel.recv(slot.fd, &mut buffer[taken..]) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                Ok(count) => taken += count,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a byte that is marked as urgent as one of those that come, from now on.
+    pub(crate) fn keep_urgent_inline(&self, key: Key) -> io::Result<()> {
+        match self.conns.get(key) {
+            Some(slot) => self.kernel.keep_urgent_inline(slot.fd),
+            None => Err(io::Error::from(io::ErrorKind::NotConnected)),
+        }
+    }
+
+    /// Whether [`Arrived::peek`] works here.
+    pub(crate) fn sees_ahead(&self) -> bool {
+        self.kernel.peeks_at()
     }
 
     /// Waits until there is something to be had of a spliced connection.
@@ -266,7 +316,11 @@ impl Io {
     }
 
     /// One attempt to fill a pipe; nothing came of it when the slot knows why.
-    fn fill_pipe(&mut self, key: Key, bytes_max: usize) -> io::Result<Option<Piped>> {
+    fn fill_pipe(
+        &mut self,
+        key: Key,
+        bytes_max: &mut impl FnMut(Arrived<'_>) -> usize,
+    ) -> io::Result<Option<Piped>> {
         let Some(mut pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         };
@@ -274,7 +328,9 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        let filled = self.kernel.fill_pipe(slot.fd, &mut pipe, bytes_max);
+        let (kernel, fd) = (&self.kernel, slot.fd);
+        let bytes_max = bytes_max(Arrived { kernel, fd });
+        let filled = kernel.fill_pipe(fd, &mut pipe, bytes_max);
         if let Ok(bytes @ 1..) = filled {
             self.stats.splices += 1;
             slot.intake = Intake::Spliced { was_empty: false };

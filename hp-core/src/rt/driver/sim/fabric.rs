@@ -72,6 +72,10 @@ pub(super) struct Host {
     pub(super) is_spared: bool,
     /// Bytes that each new socket of it takes in either direction.
     pub(super) buffer_bytes: usize,
+    /// What each of its pipes holds at most. Not drawn, too.
+    pub(super) pipe_bytes: usize,
+    /// Its kernel looks behind the next byte of a connection. Not drawn: other choices stay as they were.
+    pub(super) peeks_at: bool,
 }
 
 /// One direction between two hosts as it is now.
@@ -105,6 +109,7 @@ pub(super) enum Event {
 
 #[derive(Debug)]
 pub(super) struct Fabric {
+    seed: u64,
     pub(super) now: u64,
     pub(super) chance: Chance,
     pub(super) faults: Faults,
@@ -124,6 +129,7 @@ impl Fabric {
         let mut chance = Chance::new(seed);
         let faults = Faults::new(profile, chance.fork());
         Self {
+            seed,
             now: START,
             chance,
             faults,
@@ -144,6 +150,9 @@ impl Fabric {
         if let Some(known) = self.host_at(addr) {
             return known;
         }
+        let is_odd = !(self.seed / 2 + self.hosts.len() as u64).is_multiple_of(2);
+        let pipe_bytes = PIPE_BYTES[usize::from(is_odd)];
+        let peeks_at = !(self.seed / 3 + self.hosts.len() as u64).is_multiple_of(3);
         self.hosts.push(Host {
             addr,
             calls: Calls::default(),
@@ -151,6 +160,8 @@ impl Fabric {
             next_port: FIRST_PORT,
             is_spared: false,
             buffer_bytes: BUFFER_BYTES,
+            pipe_bytes,
+            peeks_at,
         });
         self.hosts.len() - 1
     }
@@ -304,5 +315,7 @@ pub(super) const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const DESCRIPTORS_MAX: usize = 65_536;
 pub(super) const FIRST_PORT: u16 = 32_768;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// As much as is common, and so little that it ends wherever it may.
+const PIPE_BYTES: [usize; 2] = [64 * 1024, 211];
 const CALL_NANOS_MIN: u64 = 100;
 const CALL_NANOS_SPREAD: u64 = 900;

@@ -10,6 +10,7 @@ mod descriptors;
 mod fabric;
 mod fault;
 mod log;
+mod pipe;
 mod poller;
 mod ring;
 mod socket;
@@ -19,6 +20,7 @@ pub use chance::Chance;
 pub(crate) use fabric::HostId;
 pub use fabric::{Calls, Counts, Link};
 pub use fault::{Fault, Frequency, Profile};
+pub(crate) use pipe::SimPipe;
 pub(super) use poller::SimPoller;
 pub(super) use ring::{Provided, SimRing};
 
@@ -136,6 +138,20 @@ impl SimKernel {
 
     pub(crate) fn recv(&self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
         self.answer(|fabric, host| fabric.recv(host, fd, buffer))
+    }
+
+    pub(crate) fn peek_at(&self, fd: RawFd, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        self.answer(|fabric, host| fabric.peek_at(host, fd, offset, buffer))
+    }
+
+    /// What a pipe holds.
+    pub(crate) fn pipe_bytes(&self) -> usize {
+        self.lock().hosts[self.host].pipe_bytes
+    }
+
+    /// A third of all hosts has a kernel that does not, as those before Linux 6.9.
+    pub(crate) fn peeks_at(&self) -> bool {
+        self.lock().hosts[self.host].peeks_at
     }
 
     pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {
