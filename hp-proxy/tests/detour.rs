@@ -26,11 +26,14 @@ facts! {
     long_uploads_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     long_answers_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     long_uploads_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    long_answers_in_short_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
+    long_uploads_in_short_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them,
     an_answer_in_the_middle_of_a_long_upload_arrives,
     an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows,
     what_follows_a_long_answer_unasked_answers_nobody,
     a_long_answer_that_breaks_off_does_not_look_whole,
     a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole,
+    a_long_answer_that_breaks_off_among_short_chunks_does_not_look_whole,
     a_client_that_does_not_read_a_long_answer_is_given_up,
     a_mirror_has_the_whole_of_a_long_upload,
 }
@@ -49,6 +52,14 @@ fn long_answers_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them
 
 fn long_uploads_in_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
     check_all(face, &|at| (format!("POST /c{}", at + 1), LENGTHS[at]), "");
+}
+
+fn long_answers_in_short_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("GET /s{}", LENGTHS[at]), 0), "");
+}
+
+fn long_uploads_in_short_chunks_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
+    check_all(face, &|at| (format!("POST /s{}", at + 1), LENGTHS[at]), "");
 }
 
 /// Clients that ask for several things on one connection, each as soon as it likes.
@@ -180,6 +191,10 @@ fn a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole(face: Face) {
     check_broken(face, "GET /cbroken");
 }
 
+fn a_long_answer_that_breaks_off_among_short_chunks_does_not_look_whole(face: Face) {
+    check_broken(face, "GET /sbroken");
+}
+
 fn check_broken(face: Face, line: &str) {
     for seed in 0..SEEDS {
         let lab = Lab::new(seed, face, &Profile::calm(), "");
@@ -217,7 +232,7 @@ fn a_client_that_does_not_read_a_long_answer_is_given_up(face: Face) {
 
 fn a_mirror_has_the_whole_of_a_long_upload(face: Face) {
     for seed in 0..SEEDS {
-        for line in ["POST /7", "POST /c7"] {
+        for line in ["POST /7", "POST /c7", "POST /s7"] {
             let lab = Lab::new(seed, face, &Profile::calm(), MIRROR);
             lab.ask(vec![(line.to_owned(), 300_000)]);
             lab.run_to_end();
@@ -241,7 +256,7 @@ impl Answer {
     fn is_as_asked(&self, (line, sent): &(String, usize)) -> bool {
         match line.strip_prefix("GET /") {
             Some(length) => {
-                let length = length.trim_start_matches('c').parse().unwrap();
+                let length = length.trim_start_matches(['c', 's']).parse().unwrap();
                 self.body == content(length)
             }
             None => self.body == format!("{line} {}", digest(&content(*sent))).as_bytes(),
@@ -297,10 +312,11 @@ impl Lab {
             if let Ok(conn) = rt.connect(PROXY, Instant::NEVER).await {
                 let mut held = Vec::new();
                 for (line, length) in requests {
-                    let (field, body) = if line.starts_with("POST /c") {
-                        (CHUNKED.to_owned(), in_chunks(&content(length)))
-                    } else {
-                        (format!("Content-Length: {length}"), content(length))
+                    let body = content(length);
+                    let (field, body) = match line.as_bytes().get(..7) {
+                        Some(b"POST /c") => (CHUNKED.to_owned(), in_chunks(&body, &LONG)),
+                        Some(b"POST /s") => (CHUNKED.to_owned(), in_chunks(&body, &SHORT)),
+                        _ => (format!("Content-Length: {length}"), body),
                     };
                     let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
                     let message = [head.into_bytes(), body].concat();
@@ -354,6 +370,7 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             let _gone = conn.write(&said);
             let _gone = conn.flush().await;
             if is_reset {
+                conn.rt().sleep(Duration::from_millis(20)).await; // A reset takes away what is on its way.
                 return; // With bytes that nobody has read.
             }
             while let Ok(Rx::Data(_)) = conn.recv().await {} // Or its words would be lost with a reset.
@@ -368,19 +385,24 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let more = messages::answer("200 OK", b"unasked");
                 [messages::answer("200 OK", &content(300_000)), more].concat()
             }
-            Some(path @ ("broken" | "cbroken")) => {
+            Some(path @ ("broken" | "cbroken" | "sbroken")) => {
                 let whole = match path {
                     "broken" => messages::answer("200 OK", &content(400_000)),
-                    _ => answer_in_chunks(&content(400_000)),
+                    "cbroken" => answer_in_chunks(&content(400_000), &LONG),
+                    _ => answer_in_chunks(&content(400_000), &SHORT),
                 };
                 let _gone = conn.write(&whole[..200_000]);
                 let _gone = conn.flush().await;
                 return;
             }
-            Some(length) => match length.strip_prefix('c') {
-                None => messages::answer("200 OK", &content(length.parse().unwrap())),
-                Some(length) => answer_in_chunks(&content(length.parse().unwrap())),
-            },
+            Some(length) => {
+                let body = content(length.trim_start_matches(['c', 's']).parse().unwrap());
+                match length.as_bytes().first() {
+                    Some(b'c') => answer_in_chunks(&body, &LONG),
+                    Some(b's') => answer_in_chunks(&body, &SHORT),
+                    _ => messages::answer("200 OK", &body),
+                }
+            }
             None => {
                 let said =
                     messages::answer("200 OK", format!("{line} {}", digest(&body)).as_bytes());
@@ -394,15 +416,15 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
     }
 }
 
-fn answer_in_chunks(body: &[u8]) -> Vec<u8> {
+fn answer_in_chunks(body: &[u8], sizes: &[usize]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\n{CHUNKED}\r\n\r\n");
-    [head.into_bytes(), in_chunks(body)].concat()
+    [head.into_bytes(), in_chunks(body, sizes)].concat()
 }
 
-/// Long chunks, short ones, one with an extension; and a trailer.
-fn in_chunks(mut body: &[u8]) -> Vec<u8> {
+/// Chunks of these sizes in turn, those of three bytes with an extension; and a trailer.
+fn in_chunks(mut body: &[u8], sizes: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
-    for size in CHUNKS.into_iter().cycle() {
+    for &size in sizes.iter().cycle() {
         if body.is_empty() {
             break;
         }
@@ -434,7 +456,11 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 const CHUNKED: &str = "Transfer-Encoding: chunked";
-const CHUNKS: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];
+const LONG: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];
+/// Some of them too short to go past, by a byte or by many.
+const SHORT: [usize; 9] = [
+    16_384, 5_000, 20_000, 4_096, 9_999, 4_095, 16_384, 16_384, 3,
+];
 const LENGTHS: [usize; 6] = [300_000, 10, 100_000, 0, 1_000_000, 30_000];
 const MIRROR: &str = "mirror = { upstream = \"copies\", body_max = \"1MiB\" }";
 const SEEDS: u64 = 12;

@@ -2,9 +2,11 @@
 //!
 //! Holds at most one receive buffer. Knows no policy and no deadline of its own: the connection carries its own.
 
+use super::chunks::Chunks;
 use super::message::{Filled, Piece, Reader};
-use crate::rt::net::{Conn, Piped};
-use crate::wire::http1::chunked::{BYTES_BETWEEN_MAX, ChunkEvent, ChunkedDecoder};
+use super::past::Past;
+use crate::rt::net::Conn;
+use crate::wire::http1::chunked::{BYTES_BETWEEN_MAX, ChunkEvent};
 use crate::wire::http1::error::ChunkError;
 use crate::wire::http1::framing::{BodyFraming, ResponseFraming};
 use std::fmt;
@@ -16,7 +18,7 @@ pub enum BodySource {
     /// This many bytes are still to come.
     Length(u64),
     /// Until the last chunk.
-    Chunked(ChunkedDecoder),
+    Chunked(Chunks),
     /// Until the peer closes.
     UntilClose,
     /// All of it was received.
@@ -34,11 +36,21 @@ pub enum BodyError {
     Chunk(ChunkError),
 }
 
+/// Where content goes that takes the detour.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// What the chunk that was begun at the next hop still has to get; `None` where none was, content has no chunks there, or the kernel
+    /// does not see ahead.
+    pub chunk_left: Option<u64>,
+    /// Of chunks that go on with their lines, how much content each has at least, in bytes.
+    pub seen_bytes_min: u64,
+}
+
 /// What [`BodySource::splice`] came to.
 #[derive(Debug)]
 pub enum Spliced {
     /// Content, in a pipe.
-    Content(Piped),
+    Content(Past),
     /// So many bytes of the coding, and no content.
     Between(usize),
     /// What comes next has to be received.
@@ -68,7 +80,7 @@ impl From<BodyFraming> for BodySource {
         match framing {
             BodyFraming::Empty | BodyFraming::Length(0) => Self::Ended,
             BodyFraming::Length(length) => Self::Length(length),
-            BodyFraming::Chunked => Self::Chunked(ChunkedDecoder::new()),
+            BodyFraming::Chunked => Self::Chunked(Chunks::default()),
         }
     }
 }
@@ -78,7 +90,7 @@ impl From<ResponseFraming> for BodySource {
         match framing {
             ResponseFraming::Empty | ResponseFraming::Length(0) => Self::Ended,
             ResponseFraming::Length(length) => Self::Length(length),
-            ResponseFraming::Chunked => Self::Chunked(ChunkedDecoder::new()),
+            ResponseFraming::Chunked => Self::Chunked(Chunks::default()),
             ResponseFraming::UntilClose => Self::UntilClose,
         }
     }
@@ -100,11 +112,15 @@ impl BodySource {
                 self.pass(count as u64);
                 Ok(Some(reader.take(count)))
             }
-            Self::Chunked(decoder) => {
-                let (consumed, event) = decoder.next(reader.bytes()).map_err(BodyError::Chunk)?;
+            Self::Chunked(chunks) => {
+                let (consumed, event) = chunks
+                    .decoder
+                    .next(reader.bytes())
+                    .map_err(BodyError::Chunk)?;
                 match event {
                     ChunkEvent::Data(range) => {
                         reader.consume(range.start);
+                        chunks.passed += range.len() as u64;
                         Ok(Some(reader.take(range.len())))
                     }
                     ChunkEvent::NeedMore | ChunkEvent::End => {
@@ -122,6 +138,7 @@ impl BodySource {
     /// [`BodyError::Truncated`], [`BodyError::Io`].
     pub async fn receive(&mut self, reader: &mut Reader, conn: &Conn) -> Result<(), BodyError> {
         if self.is_chunked() {
+            self.look_no_further();
             conn.end_splicing(); // The chunk before may have gone past.
         }
         match (reader.fill(conn).await?, &self) {
@@ -137,15 +154,25 @@ impl BodySource {
     /// Moves more into a pipe, where what follows is content of a known length, or reads what stands between two chunks. Nothing that was
     /// received may be left.
     ///
+    /// Where the chunk at the next hop has just as much to come as this one, the chunks behind it may go with it as they are.
+    ///
     /// # Errors
     /// As [`BodySource::receive`], [`BodyError::Chunk`].
-    pub async fn splice(&mut self, conn: &Conn) -> Result<Spliced, BodyError> {
-        let spliced = match self.plain_left() {
-            0 => self.read_between(conn).await,
-            left => self.fill_pipe(conn, left).await,
+    pub async fn splice(&mut self, conn: &Conn, way: Way) -> Result<Spliced, BodyError> {
+        let left = self.plain_left();
+        let spliced = match self {
+            _ if left == 0 => self.read_between(conn).await,
+            Self::Chunked(chunks) if way.chunk_left == Some(left) => {
+                match chunks.splice(conn, way.seen_bytes_min).await {
+                    Ok(past) => past.map(Spliced::Content).ok_or(BodyError::Truncated),
+                    Err(error) => Err(error),
+                }
+            }
+            _ => self.fill_pipe(conn, left).await,
         };
         match &spliced {
             Err(BodyError::Io(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                self.look_no_further();
                 conn.end_splicing();
                 Ok(Spliced::Nothing)
             }
@@ -163,12 +190,12 @@ impl BodySource {
             return Err(BodyError::Truncated);
         };
         self.pass(piped.len() as u64);
-        Ok(Spliced::Content(piped))
+        Ok(Spliced::Content(Past::plain(piped)))
     }
 
     async fn read_between(&mut self, conn: &Conn) -> Result<Spliced, BodyError> {
         let mut line = [0; BYTES_BETWEEN_MAX];
-        let Self::Chunked(decoder) = self else {
+        let Self::Chunked(Chunks { decoder, .. }) = self else {
             return Ok(Spliced::Nothing);
         };
         let wanted = decoder.bytes_between();
@@ -186,7 +213,7 @@ impl BodySource {
     /// How many bytes at least stand before the next content, as far as is known; 0 where none is known to follow.
     fn bytes_between(&self) -> usize {
         match self {
-            Self::Chunked(decoder) => decoder.bytes_between(),
+            Self::Chunked(chunks) => chunks.decoder.bytes_between(),
             Self::Length(_) | Self::UntilClose | Self::Ended => 0,
         }
     }
@@ -200,7 +227,7 @@ impl BodySource {
                     *self = Self::Ended;
                 }
             }
-            Self::Chunked(decoder) => decoder.pass(count),
+            Self::Chunked(chunks) => chunks.pass(count),
             Self::UntilClose | Self::Ended => (),
         }
     }
@@ -210,8 +237,23 @@ impl BodySource {
     pub fn plain_left(&self) -> u64 {
         match self {
             Self::Length(left) => *left,
-            Self::Chunked(decoder) => decoder.data_left(),
+            Self::Chunked(chunks) => chunks.decoder.data_left(),
             Self::UntilClose | Self::Ended => 0,
+        }
+    }
+
+    /// How much content in chunks went on so far; 0 where it is in none.
+    #[must_use]
+    pub fn passed_in_chunks(&self) -> u64 {
+        match self {
+            Self::Chunked(chunks) => chunks.passed,
+            Self::Length(_) | Self::UntilClose | Self::Ended => 0,
+        }
+    }
+
+    fn look_no_further(&mut self) {
+        if let Self::Chunked(chunks) = self {
+            chunks.look_no_further();
         }
     }
 
@@ -226,7 +268,7 @@ impl BodySource {
     pub fn is_ended(&self) -> bool {
         match self {
             Self::Ended => true,
-            Self::Chunked(decoder) => decoder.is_ended(),
+            Self::Chunked(chunks) => chunks.decoder.is_ended(),
             Self::Length(_) | Self::UntilClose => false,
         }
     }
@@ -235,7 +277,7 @@ impl BodySource {
     #[must_use]
     pub fn trailers(&self) -> &[u8] {
         match self {
-            Self::Chunked(decoder) => decoder.trailers(),
+            Self::Chunked(chunks) => chunks.decoder.trailers(),
             Self::Length(_) | Self::UntilClose | Self::Ended => &[],
         }
     }

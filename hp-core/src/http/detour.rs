@@ -1,14 +1,18 @@
 //! Whether content goes past our memory: asked before each wait for more of it.
 
-use super::body::BodySource;
+use super::body::{BodySource, Way};
+use super::sink::{BodyCoding, BodySink};
+use crate::rt::net::Conn;
 
 /// From which lengths on it pays, in bytes; at least one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetourLimits {
-    /// Of content of a known length, as much as is still to come.
+    /// Of content of a known length, as much as is still to come; and of content in chunks, as much as has gone on: it is long, then.
     pub content_bytes_min: u64,
     /// Of a chunk, as much as is still to come of it.
     pub chunk_bytes_min: u64,
+    /// The same within long content where chunks are seen ahead, and of each that is.
+    pub seen_chunk_bytes_min: u64,
 }
 
 /// The way that one message's content takes.
@@ -20,6 +24,7 @@ pub struct DetourLimits {
 #[derive(Debug)]
 pub struct Detour {
     limits: DetourLimits,
+    sees_ahead: bool,
     state: State,
 }
 
@@ -32,11 +37,12 @@ enum State {
 }
 
 impl Detour {
-    /// Content of which nothing is known.
+    /// Content of which nothing is known but where it comes from, and how it is framed for the next hop.
     #[must_use]
-    pub const fn new(limits: DetourLimits) -> Self {
+    pub fn new(limits: DetourLimits, from: &Conn, coding: BodyCoding) -> Self {
         Self {
             limits,
+            sees_ahead: coding == BodyCoding::Chunked && from.sees_ahead(),
             state: State::Off,
         }
     }
@@ -44,17 +50,33 @@ impl Detour {
     /// Whether what comes next of the content takes the detour.
     pub fn takes(&mut self, source: &BodySource) -> bool {
         let left = source.plain_left();
-        let bytes_min = if source.is_chunked() {
-            self.limits.chunk_bytes_min
-        } else {
-            self.limits.content_bytes_min
-        };
         self.state = match self.state {
             State::On | State::Between if left == 0 => State::Between,
             State::On => State::On,
-            State::Off | State::Between if left >= bytes_min.max(1) => State::On,
+            State::Off | State::Between if left >= self.bytes_min(source).max(1) => State::On,
             State::Off | State::Between => State::Off,
         };
         self.state != State::Off
+    }
+
+    fn bytes_min(&self, source: &BodySource) -> u64 {
+        if !source.is_chunked() {
+            return self.limits.content_bytes_min;
+        }
+        let is_long = source.passed_in_chunks() >= self.limits.content_bytes_min;
+        if self.sees_ahead && is_long {
+            self.limits.seen_chunk_bytes_min
+        } else {
+            self.limits.chunk_bytes_min
+        }
+    }
+
+    /// The way to the next hop.
+    #[must_use]
+    pub fn way(&self, sink: &BodySink<'_>) -> Way {
+        Way {
+            chunk_left: sink.chunk_left().filter(|_| self.sees_ahead),
+            seen_bytes_min: self.limits.seen_chunk_bytes_min,
+        }
     }
 }

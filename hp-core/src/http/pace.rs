@@ -1,7 +1,8 @@
 //! How slow a peer may be: its pauses are paid for by the bytes that it moves.
 
-use super::body::{BodyError, BodySource, Spliced};
+use super::body::{BodyError, BodySource, Spliced, Way};
 use super::message::Reader;
+use super::past::Past;
 use crate::rt::net::{Conn, Piped};
 use std::io;
 use std::time::Duration;
@@ -70,21 +71,21 @@ impl Pace {
     pub async fn splice(
         &mut self,
         source: &mut BodySource,
-        reader: &mut Reader,
-        conn: &Conn,
-    ) -> Result<Option<Piped>, BodyError> {
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
         loop {
             let begun = conn.rt().now();
             conn.set_deadline(Some(begun + self.left));
-            let spliced = source.splice(conn).await;
+            let spliced = source.splice(conn, way).await;
             let moved = match &spliced {
-                Ok(Spliced::Content(piped)) => piped.len(),
+                Ok(Spliced::Content(past)) => past.piped.len(),
                 Ok(Spliced::Between(count)) => *count,
                 Ok(Spliced::Nothing) | Err(_) => 0,
             };
             self.spend(conn.rt().now() - begun, moved); // It may have waited before there was no pipe.
             match spliced {
-                Ok(Spliced::Content(piped)) => return Ok(Some(piped)),
+                Ok(Spliced::Content(past)) => return Ok(Some(past)),
                 Ok(Spliced::Between(_)) => return Ok(None),
                 Ok(Spliced::Nothing) => {
                     self.receive(source, reader, conn).await?;

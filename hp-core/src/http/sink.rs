@@ -4,6 +4,7 @@
 //! the connection carries its own.
 
 use super::message::Piece;
+use super::past::Past;
 use crate::rt::net::Conn;
 use crate::wire::http1::chunked::{
     CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
@@ -86,18 +87,30 @@ impl<'a> BodySink<'a> {
         Ok(())
     }
 
-    /// Sends what has been gathered, for so much content, and directly behind it so much more, goes to the connection through a pipe next.
+    /// Sends what has been gathered, for what is in a pipe goes to the connection next, directly behind which follows so much more content.
     ///
     /// # Errors
     /// As [`Conn::write`].
-    pub fn announce(&mut self, len: usize, follows: u64) -> io::Result<()> {
-        self.begin_chunk(len, follows);
+    pub fn announce(&mut self, past: &Past, follows: u64) -> io::Result<()> {
+        if past.line.is_none() {
+            self.begin_chunk(past.piped.len(), follows);
+        }
         if !self.gathered.is_empty() {
             self.written += self.gathered.len() as u64;
             self.conn.write_before_more(self.gathered)?;
             self.gathered.clear();
         }
+        if let Some(line) = &past.line {
+            self.gathered.extend_from_slice(line.bytes());
+            self.chunk_left = Some(follows);
+        }
         Ok(())
+    }
+
+    /// What the chunk that was begun still has to get.
+    #[must_use]
+    pub fn chunk_left(&self) -> Option<u64> {
+        self.chunk_left
     }
 
     /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun.

@@ -290,11 +290,12 @@ impl Answering<'_> {
     ) -> Result<(), DeliveryError> {
         let body_timeout = self.worker.plan().timeouts.body;
         let rate_min = self.worker.plan().limits.body_rate_min;
-        let mut detour = Detour::new(self.worker.plan().limits.detour);
         let mut client_pace = Pace::new(body_timeout, rate_min);
         // A backend may have little to say for hours: events, for instance.
         let mut backend_pace = Pace::of_pauses(body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
+        let limits = self.worker.plan().limits.detour;
+        let mut detour = Detour::new(limits, self.backend, delivery.coding);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
         if source.is_ended() {
@@ -314,15 +315,17 @@ impl Answering<'_> {
                 sink.push()?;
                 let untaken = self.untaken();
                 let received = if detour.takes(&source) {
-                    backend_pace.splice(&mut source, reader, self.backend).await
+                    let way = detour.way(&sink);
+                    let backend = (&mut *reader, self.backend);
+                    backend_pace.splice(&mut source, backend, way).await
                 } else {
                     let receiving = backend_pace.receive(&mut source, reader, self.backend);
                     receiving.await.map(|()| None)
                 };
                 match received {
-                    Ok(Some(piped)) => {
-                        sink.announce(piped.len(), source.plain_left())?;
-                        client_pace.drain_pipe(self.client, piped).await?;
+                    Ok(Some(past)) => {
+                        sink.announce(&past, source.plain_left())?;
+                        client_pace.drain_pipe(self.client, past.piped).await?;
                     }
                     Ok(None) => (),
                     // It pauses because it is busy with the rest of the request.

@@ -8,10 +8,11 @@ use hp_core::http::body::{BodyError, BodySource};
 use hp_core::http::detour::Detour;
 use hp_core::http::message::Reader;
 use hp_core::http::pace::Pace;
+use hp_core::http::past::Past;
 use hp_core::http::sink::{BodyCoding, BodySink};
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter};
-use hp_core::rt::net::{Conn, Piped};
+use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::BodyFraming;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -46,15 +47,15 @@ impl Ends<'_> {
     /// Takes note of a piece of content that has come, and of how much is known to follow.
     #[inline]
     fn note(&self, piece: &[u8], follows: u64) -> Result<(), Failure> {
-        self.count(piece.len(), follows)?;
+        self.count(piece.len() as u64, follows)?;
         self.copy.add(piece);
         Ok(())
     }
 
     /// The same for content that nobody can have a copy of.
     #[inline]
-    fn count(&self, bytes: usize, follows: u64) -> Result<(), Failure> {
-        let taken = self.progress.given.get() + bytes as u64;
+    fn count(&self, bytes: u64, follows: u64) -> Result<(), Failure> {
+        let taken = self.progress.given.get() + bytes;
         self.progress.given.set(taken);
         let body_bytes_max = self.worker.plan().limits.body_bytes_max;
         if body_bytes_max > 0 && taken.saturating_add(follows) > body_bytes_max {
@@ -122,7 +123,7 @@ async fn send(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let (mut client_pace, mut backend_pace) = ends.paces();
-    let mut detour = Detour::new(ends.worker.plan().limits.detour);
+    let mut detour = Detour::new(ends.worker.plan().limits.detour, client, coding);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }
@@ -162,12 +163,13 @@ async fn send(
             receiving.await.map_err(of_client)?;
             continue;
         }
-        let splicing = client_pace.splice(&mut source, reader, client);
-        let Some(piped) = splicing.await.map_err(of_client)? else {
+        let way = detour.way(&sink);
+        let splicing = client_pace.splice(&mut source, (reader, client), way);
+        let Some(past) = splicing.await.map_err(of_client)? else {
             continue;
         };
-        let piped = (piped, source.plain_left());
-        if !pipe(ends, &mut sink, piped, &mut backend_pace).await? {
+        let past = (past, source.plain_left());
+        if !pipe(ends, &mut sink, past, &mut backend_pace).await? {
             return Ok(Uploaded::Refused);
         }
     }
@@ -208,15 +210,15 @@ async fn receive_unasked(
 async fn pipe(
     ends: Ends<'_>,
     sink: &mut BodySink<'_>,
-    (piped, follows): (Piped, u64),
+    (past, follows): (Past, u64),
     pace: &mut Pace,
 ) -> Result<bool, Failure> {
-    ends.count(piped.len(), follows)?;
-    if sink.announce(piped.len(), follows).is_err() {
+    ends.count(past.content, follows)?;
+    if sink.announce(&past, follows).is_err() {
         return Ok(false);
     }
     ends.progress.written.set(sink.written());
-    let drained = pace.drain_pipe(ends.backend, piped).await;
+    let drained = pace.drain_pipe(ends.backend, past.piped).await;
     Ok(tell(ends, drained).is_ok())
 }
 

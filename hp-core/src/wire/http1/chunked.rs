@@ -52,6 +52,15 @@ impl ChunkedDecoder {
         }
     }
 
+    /// Begins directly behind the content of a chunk.
+    #[must_use]
+    pub fn behind_content() -> Self {
+        Self {
+            state: State::DataCr,
+            ..Self::new()
+        }
+    }
+
     /// Reads up to the end of the next piece of content, and says how many bytes of `input` that
     /// took. Call it again with the rest until it says [`ChunkEvent::NeedMore`] or
     /// [`ChunkEvent::End`]. How the body is cut into inputs changes neither content nor verdict.
