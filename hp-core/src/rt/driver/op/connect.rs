@@ -79,12 +79,20 @@ impl Io {
             Ok(()) => {
                 enter(Table::Connection, "Connecting", "room in the socket");
                 slot.phase = Phase::Open;
+                wake(&mut slot.tx_waker);
             }
-            Err(error) => {
-                enter(Table::Connection, "Connecting", "the peer ends its side");
-                slot.fail_sending(error.raw_os_error().unwrap_or(libc::EIO));
-            }
+            Err(error) => self.fail_connect(key, error.raw_os_error().unwrap_or(libc::EIO)),
         }
+    }
+
+    /// The attempt has come to nothing: tells the waiter.
+    pub(in crate::rt::driver) fn fail_connect(&mut self, key: Key, errno: i32) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        debug_assert_eq!(slot.phase, Phase::Connecting);
+        enter(Table::Connection, "Connecting", "the peer ends its side");
+        slot.fail_sending(errno);
         wake(&mut slot.tx_waker);
     }
 }

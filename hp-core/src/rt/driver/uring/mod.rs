@@ -454,6 +454,7 @@ fn became_writable(io: &mut Io, key: Key, result: i32) {
     enter(Table::Operation, row, "the final answer");
     match slot.phase {
         Phase::Closing => io.free_if_quiet(key),
+        Phase::Connecting if result < 0 => io.fail_connect(key, -result), // Not polled: nothing is known of the peer.
         Phase::Connecting => {
             slot.readiness.failed = tells_failure(result);
             io.finish_connect(key);
@@ -514,3 +515,45 @@ const SPREAD_MAX: usize = 32;
 /// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make
 /// us hold.
 const MULTISHOT_BYTES_MAX: u32 = 16 * 1024;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use crate::rt::driver::op::close::How;
+    use crate::rt::sim::{Face, Profile, World};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::task::{Context, Poll, Waker};
+
+    /// A ring that cannot poll says so with an errno where the events of poll(2) would stand.
+    #[test]
+    fn an_attempt_whose_poll_fails_has_failed() {
+        let world = World::new(1, &Profile::calm());
+        let host = world.host(Ipv4Addr::new(10, 0, 0, 1));
+        let nowhere = world.host(Ipv4Addr::new(10, 0, 0, 2));
+        world.partition(&host, &nowhere); // So the attempt is undecided until its poll is called back.
+        let rt = host.rt(Face::Completion, &RtOptions::default()).unwrap();
+        let addr = SocketAddr::from((nowhere.addr(), 80));
+        let key = rt.0.io.borrow_mut().start_connect(addr, None).unwrap();
+        let outcome = || {
+            let nobody = Context::from_waker(Waker::noop());
+            rt.0.io.borrow_mut().poll_connect(key, &nobody)
+        };
+        assert!(world.step());
+        assert!(outcome().is_pending());
+        {
+            let io = &mut *rt.0.io.borrow_mut();
+            let Driver::Uring(uring) = &mut io.driver else {
+                panic!("completions come from a ring")
+            };
+            uring.cancel(key, io.conns.get(key).unwrap());
+        }
+        assert!(world.step());
+        let Poll::Ready(outcome) = outcome() else {
+            panic!("the poll has an answer")
+        };
+        let error = outcome.expect_err("nobody is there");
+        assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+        rt.0.io.borrow_mut().close(key, How::Reset);
+        world.shut_down().unwrap();
+    }
+}
