@@ -345,6 +345,26 @@ pub(crate) enum Pipe {
     Sim(sim::SimPipe),
 }
 
+impl Pipe {
+    /// See [`pipe::Pipe::grow`]. Simulated ones stay small, so that content takes more turns.
+    pub(crate) fn grow(&mut self) -> bool {
+        match self {
+            Self::Real(pipe) => pipe.grow(),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => false,
+        }
+    }
+
+    /// Whether it has grown.
+    pub(crate) fn is_large(&self) -> bool {
+        match self {
+            Self::Real(pipe) => pipe.is_large(),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => false,
+        }
+    }
+}
+
 /// A file whose content can be sent from where the kernel has it.
 #[derive(Debug)]
 pub struct File(Content);

@@ -16,13 +16,15 @@ use std::task::{Context, Poll, ready};
 
 /// Pipes that one runtime's connections share: a pipe is somebody's only while there are bytes in it.
 ///
-/// `spare.len() <= spare_max`, `held <= PIPES_MAX`
+/// `spare.len() <= spare_max`, `held <= PIPES_MAX`, `large <= LARGE_MAX`
 #[derive(Debug)]
 pub(in crate::rt::driver) struct Pipes {
     spare: Vec<Pipe>,
     spare_max: usize,
     /// Those with bytes in them.
     held: usize,
+    /// Those that have grown, spare or held.
+    large: usize,
 }
 
 impl Pipes {
@@ -32,6 +34,7 @@ impl Pipes {
             spare: Vec::new(),
             spare_max,
             held: 0,
+            large: 0,
         }))
     }
 
@@ -40,17 +43,29 @@ impl Pipes {
         if self.held == PIPES_MAX {
             return None;
         }
-        let pipe = self.spare.pop().or_else(|| kernel.pipe().ok())?;
+        let mut pipe = self.spare.pop().or_else(|| kernel.pipe().ok())?;
+        if self.large < LARGE_MAX && pipe.grow() {
+            self.large += 1;
+        }
         self.held += 1;
         Some(pipe)
     }
 
     /// Takes an empty one back.
     fn put(&mut self, pipe: Pipe) {
-        self.held -= 1;
         if self.spare.len() < self.spare_max {
+            self.held -= 1;
             self.spare.push(pipe);
+        } else {
+            self.drop_held(pipe);
         }
+    }
+
+    /// What is in it goes with it.
+    fn drop_held(&mut self, pipe: Pipe) {
+        self.held -= 1;
+        self.large -= usize::from(pipe.is_large());
+        drop(pipe);
     }
 }
 
@@ -89,8 +104,8 @@ impl Piped {
 
 impl Drop for Piped {
     fn drop(&mut self) {
-        if self.pipe.take().is_some() {
-            self.pipes.borrow_mut().held -= 1; // What is in it goes with it.
+        if let Some(pipe) = self.pipe.take() {
+            self.pipes.borrow_mut().drop_held(pipe);
         }
     }
 }
@@ -425,3 +440,31 @@ const EMPTY: Intake = Intake::Spliced { was_empty: true };
 
 /// Pipes with bytes in them, at most: each is two descriptors, and holds what the kernel would count as the peer's.
 const PIPES_MAX: usize = 64;
+
+/// Large ones of them, spare or with bytes in them: a process has 64, which are for more than one worker.
+const LARGE_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_workers_pipes_a_few_are_large_and_those_that_go_make_room_for_others() {
+        let pipes = Pipes::keeping(4);
+        let mut pipes = pipes.borrow_mut();
+        let take = |pipes: &mut Pipes, count| -> Vec<Pipe> {
+            let taken = std::iter::repeat_with(|| pipes.take(&Kernel::Real).unwrap());
+            taken.take(count).collect()
+        };
+        let count_large = |held: &[Pipe]| held.iter().filter(|pipe| pipe.is_large()).count();
+        let mut held = take(&mut pipes, LARGE_MAX + 4);
+        assert_eq!(count_large(&held), LARGE_MAX);
+        let gone = held.drain(..LARGE_MAX).collect::<Vec<_>>();
+        gone.into_iter().for_each(|pipe| pipes.put(pipe));
+        assert_eq!((pipes.held, pipes.spare.len(), pipes.large), (4, 4, 4));
+        held.into_iter().for_each(|pipe| pipes.drop_held(pipe));
+        assert_eq!((pipes.held, pipes.spare.len(), pipes.large), (0, 4, 4));
+        let held = take(&mut pipes, 8);
+        assert_eq!((count_large(&held), pipes.large), (8, 8));
+    }
+}
