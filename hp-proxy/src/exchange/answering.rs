@@ -352,6 +352,7 @@ impl Answering<'_> {
 
     /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it.
     fn parse(&self, reader: &mut Reader, out: &mut Vec<u8>) -> Result<Parsed, Failure> {
+        self.client.bring_near(); // It has waited as long as the backend took.
         let mut scratch = HeaderScratch::new();
         let limits = &self.worker.plan().limits.head;
         let request = &self.request.facts;

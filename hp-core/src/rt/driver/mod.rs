@@ -22,6 +22,7 @@ use crate::rt::buf::Pool;
 use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
+use crate::sys::cpu::prefetch_all;
 pub(crate) use kernel::Kernel;
 pub use kernel::{File, FilePart, Socket};
 use op::discard::Discards;
@@ -319,6 +320,12 @@ impl Io {
         self.insert(fd, Phase::Open, peer, ready)
     }
 
+    /// Has what is known of a connection come.
+    #[inline]
+    pub(crate) fn bring_near(&self, key: Key) {
+        bring_near(&self.conns, key.index);
+    }
+
     /// The peer's address.
     pub(crate) fn peer(&self, key: Key) -> Option<SocketAddr> {
         self.conns.get(key)?.peer.addr()
@@ -373,6 +380,12 @@ impl Io {
         }
         Ok(key)
     }
+}
+
+/// Has a slot come, all of it, if there is one at that place.
+#[inline]
+fn bring_near(conns: &Slab<ConnSlot>, place: u32) {
+    prefetch_all(conns.address_of(place), Slab::<ConnSlot>::PLACE_BYTES);
 }
 
 /// Operations that one poll of a task may complete at once.

@@ -573,8 +573,6 @@ impl ListenerSlot {
 
 /// An idle connection is this, an armed timer, and what the kernel has.
 const _: () = assert!(size_of::<ConnSlot>() <= 176);
-/// Cache lines of a connection's slot.
-pub(crate) const SLOT_LINES: usize = size_of::<ConnSlot>().div_ceil(64);
 /// Segments that one send names at most.
 pub(crate) const FRONT_MAX: usize = 16;
 const FULL_READS_FOR_BULK: u8 = 4;
