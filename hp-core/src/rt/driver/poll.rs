@@ -282,9 +282,9 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
     let Some(slot) = io.conns.get_mut(key) else {
         return;
     };
-    slot.readiness.hung_up |= ready.hung_up;
-    slot.readiness.failed |= ready.failed;
-    slot.readiness.urgent |= ready.urgent;
+    if ready.hung_up || ready.failed || ready.urgent {
+        note_trouble(slot, ready);
+    }
     slot.readiness.readable |= ready.readable;
     slot.readiness.writable |= ready.writable;
     if slot.phase == Phase::Connecting {
@@ -300,6 +300,14 @@ fn spread_to_conn(io: &mut Io, key: Key, ready: Readiness) {
         io.receive_ahead(key);
         io.announce_rx(key);
     }
+}
+
+/// What is rare is noted apart: together with the rest it came to a hundred instructions for each report.
+#[cold]
+fn note_trouble(slot: &mut ConnSlot, ready: Readiness) {
+    slot.readiness.hung_up |= ready.hung_up;
+    slot.readiness.failed |= ready.failed;
+    slot.readiness.urgent |= ready.urgent;
 }
 
 /// Wakes who waits for a buffer of a group when there is one; says whether it woke anybody.
