@@ -224,9 +224,6 @@ impl Answering<'_> {
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> Delivered {
-        if let Some(delivered) = self.deliver_at_once(facts, reader, out) {
-            return delivered;
-        }
         // A future that `race` is given by value is in there twice.
         let delivering = pin!(self.deliver(facts, reader, out));
         match race(delivering, self.client.failure()).await {
@@ -240,9 +237,9 @@ impl Answering<'_> {
 
     /// The same as [`Answering::deliver`] for an answer that is here whole and small, as most are; `None` where it is not, and
     /// nothing was done then. What the client's socket does not take at once stays queued.
-    fn deliver_at_once(
+    pub(super) fn deliver_at_once(
         &self,
-        facts: &ResponseFacts,
+        facts: ResponseFacts,
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> Option<Delivered> {
