@@ -64,6 +64,8 @@ pub(crate) struct Io {
     budget: u32,
     outbox: Outbox,
     discards: Discards,
+    /// Who is woken behind all others at the end of the exchange with the kernel.
+    later: Vec<Waker>,
     pipes: Rc<RefCell<Pipes>>,
     /// Kept for who asked.
     stamps: Option<Stamps>,
@@ -176,6 +178,7 @@ impl Io {
             budget: BUDGET,
             outbox: Outbox::default(),
             discards: Discards::default(),
+            later: Vec::new(),
             pipes,
             stamps: None,
             stats: Stats::default(),
@@ -216,10 +219,12 @@ impl Io {
     /// Only when the engine itself is broken; the worker cannot go on.
     pub(crate) fn turn(&mut self, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
         self.stats.turns += 1;
-        match self.driver {
+        let exchanged = match self.driver {
             Driver::Uring(_) => uring::turn(self, wait, remote),
             Driver::Poll(_) => poll::turn(self, wait, remote),
-        }
+        };
+        self.later.drain(..).for_each(Waker::wake);
+        exchanged
     }
 
     /// Sets the turn's clock and fires at most `limit` timers whose time has come.

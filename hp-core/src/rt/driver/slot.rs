@@ -96,6 +96,8 @@ pub(crate) struct ConnSlot {
     pub(crate) timer: Option<(TimerKey, Instant)>,
     pub(crate) timed_out: bool,
     pub(crate) peer: Peer,
+    /// This side opened it.
+    pub(crate) is_dialled: bool,
     pub(crate) readiness: Readiness,
     pub(crate) kernel: Kernel,
     /// Full buffers received in a row; enough of them earn the large ones, and then it is how many receives more may be small.
@@ -194,6 +196,7 @@ impl ConnSlot {
             timer: None,
             timed_out: false,
             peer: Peer::new(peer),
+            is_dialled: phase == Phase::Connecting,
             readiness: Readiness::default(),
             kernel: Kernel::default(),
             full_reads: 0,
