@@ -17,7 +17,7 @@ use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 #[cfg(feature = "sim")]
 use crate::base::sync::lines::unseen;
-use crate::sys::cpu::prefetch;
+use crate::sys::cpu::{prefetch, prefetch_all};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -313,7 +313,7 @@ impl Rt {
             let tasks = executor.tasks.borrow();
             woken
                 .iter()
-                .for_each(|id| prefetch(tasks.address_of(id.index), 1));
+                .for_each(|id| prefetch_all(tasks.address_of(id.index), Slab::<Task>::PLACE_BYTES));
         }
         let mut tasks = executor.tasks.borrow_mut();
         let mut queue = executor.queue.borrow_mut();
@@ -358,11 +358,6 @@ impl Rt {
         let executor = &self.0.executor;
         let (mut future, waker) = {
             let mut tasks = executor.tasks.borrow_mut();
-            // While this task talks to the kernel, the next one's memory can already be on its way.
-            let next = executor.queue.borrow().front().copied();
-            if let Some(future) = next.and_then(|next| tasks.get(next)?.future.as_ref()) {
-                prefetch_future(&**future);
-            }
             let Some(task) = tasks.get_mut(key) else {
                 return;
             };
@@ -370,7 +365,14 @@ impl Rt {
             let Some(future) = task.future.take() else {
                 return;
             };
-            (future, task.waker.clone())
+            let waker = task.waker.clone();
+            prefetch_rest(&*future);
+            // While this task talks to the kernel, the next one's memory can already be on its way.
+            let next = executor.queue.borrow().front().copied();
+            if let Some(future) = next.and_then(|next| tasks.get(next)?.future.as_ref()) {
+                prefetch_future(&**future);
+            }
+            (future, waker)
         };
         #[cfg(feature = "sim")]
         executor.polls.set(executor.polls.get() + 1);
@@ -453,14 +455,27 @@ fn prefetch_future(future: &dyn Future<Output = ()>) {
     prefetch(ending(start, size_of_val(future)), FUTURE_END_LINES);
 }
 
+/// The lines behind those, which a request comes to later: asked for when the first ones have come, for there is no room for all at once.
+fn prefetch_rest(future: &dyn Future<Output = ()>) {
+    if size_of_val(future) > FUTURE_LINES * LINE_BYTES {
+        let start = std::ptr::from_ref(future).cast::<u8>();
+        prefetch(
+            start.wrapping_add(FUTURE_LINES * LINE_BYTES),
+            FUTURE_REST_LINES,
+        );
+    }
+}
+
 /// Where the last lines begin of what is so long.
 fn ending(start: *const u8, bytes: usize) -> *const u8 {
     let last = start.wrapping_add(bytes.saturating_sub(1));
     last.wrapping_sub(last.addr() % LINE_BYTES + (FUTURE_END_LINES - 1) * LINE_BYTES)
 }
 
-/// As many as processors fetch at once, and nearly all that is touched.
+/// As many as processors fetch at once.
 const FUTURE_LINES: usize = 16;
+/// Up to here a small request and its answer are led.
+const FUTURE_REST_LINES: usize = 7;
 const FUTURE_END_LINES: usize = 2;
 const LINE_BYTES: usize = 64;
 const ROOT_INDEX: u32 = TASKS_MAX - 1;

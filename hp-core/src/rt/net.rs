@@ -309,6 +309,12 @@ impl Conn {
         self.rt.0.io.borrow_mut().received(self.key)
     }
 
+    /// Has what the runtime knows of this connection come from memory, for whoever will write to it soon and has something else to do first.
+    #[inline]
+    pub fn bring_near(&self) {
+        self.rt.0.io.borrow().bring_near(self.key);
+    }
+
     /// The peer's address; none has a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
