@@ -134,8 +134,8 @@ macro_rules! stamp {
                     a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left,
                     an_urgent_byte_is_left_to_a_receive,
                     what_has_come_behind_a_splice_is_news,
-                    what_is_seen_ahead_of_a_splice_is_what_comes_and_is_not_taken,
-                    an_urgent_byte_that_is_kept_is_seen_and_received_in_its_place;
+                    what_is_put_into_a_pipe_stands_between_what_is_spliced,
+                    a_reset_found_without_a_wait_is_told_to_who_waits;
                 closing:
                     every_armed_operation_ends_exactly_once,
                     a_connection_attempt_given_up_leaves_nothing,

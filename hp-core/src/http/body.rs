@@ -39,11 +39,10 @@ pub enum BodyError {
 /// Where content goes that takes the detour.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
-    /// What the chunk that was begun at the next hop still has to get; `None` where none was, content has no chunks there, or the kernel
-    /// does not see ahead.
+    /// What the chunk that was begun at the next hop still has to get; `None` where none was, or content has no chunks there.
     pub chunk_left: Option<u64>,
-    /// Of chunks that go on with their lines, how much content each has at least, in bytes.
-    pub seen_bytes_min: u64,
+    /// How much content each chunk has at least that goes with one before it, in bytes.
+    pub next_bytes_min: u64,
 }
 
 /// What [`BodySource::splice`] came to.
@@ -138,7 +137,6 @@ impl BodySource {
     /// [`BodyError::Truncated`], [`BodyError::Io`].
     pub async fn receive(&mut self, reader: &mut Reader, conn: &Conn) -> Result<(), BodyError> {
         if self.is_chunked() {
-            self.look_no_further();
             conn.end_splicing(); // The chunk before may have gone past.
         }
         match (reader.fill(conn).await?, &self) {
@@ -154,7 +152,7 @@ impl BodySource {
     /// Moves more into a pipe, where what follows is content of a known length, or reads what stands between two chunks. Nothing that was
     /// received may be left.
     ///
-    /// Where the chunk at the next hop has just as much to come as this one, the chunks behind it may go with it as they are.
+    /// Where the chunk at the next hop has just as much to come as this one, chunks behind it may go with it.
     ///
     /// # Errors
     /// As [`BodySource::receive`], [`BodyError::Chunk`].
@@ -163,7 +161,7 @@ impl BodySource {
         let spliced = match self {
             _ if left == 0 => self.read_between(conn).await,
             Self::Chunked(chunks) if way.chunk_left == Some(left) => {
-                match chunks.splice(conn, way.seen_bytes_min).await {
+                match chunks.splice(conn, way.next_bytes_min).await {
                     Ok(past) => past.map(Spliced::Content).ok_or(BodyError::Truncated),
                     Err(error) => Err(error),
                 }
@@ -172,7 +170,6 @@ impl BodySource {
         };
         match &spliced {
             Err(BodyError::Io(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                self.look_no_further();
                 conn.end_splicing();
                 Ok(Spliced::Nothing)
             }
@@ -248,12 +245,6 @@ impl BodySource {
         match self {
             Self::Chunked(chunks) => chunks.passed,
             Self::Length(_) | Self::UntilClose | Self::Ended => 0,
-        }
-    }
-
-    fn look_no_further(&mut self) {
-        if let Self::Chunked(chunks) = self {
-            chunks.look_no_further();
         }
     }
 

@@ -1,21 +1,18 @@
-//! A body in chunks being received, whose lines may be seen before it is their turn.
+//! A body in chunks being received, and moved on in pipes with lines of ours between its chunks.
 
 use super::body::BodyError;
-use super::past::Past;
-use crate::rt::net::{Arrived, Conn};
-use crate::wire::http1::chunked::ChunkedDecoder;
-use crate::wire::http1::lookahead::Lookahead;
+use super::past::{Past, Tail};
+use crate::rt::net::{Conn, Piped};
+use crate::wire::http1::chunked::{
+    CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
+};
 
-/// What was read of a chunked body, and what was seen of it.
-///
-/// While something was seen, all that comes goes on as it is.
+/// What was read of a chunked body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     pub(super) decoder: ChunkedDecoder,
     /// Content that went on so far.
     pub(super) passed: u64,
-    /// Boxed, since few bodies need one.
-    ahead: Option<Box<Lookahead>>,
 }
 
 impl Chunks {
@@ -25,44 +22,105 @@ impl Chunks {
         self.passed += count;
     }
 
-    /// Moves more into a pipe within a chunk, and with it the chunks behind it that have come, of at least so much content, lines and all;
-    /// `None` at the peer's end.
+    /// Moves more into a pipe within a chunk, and behind it the chunks that have come, up to one of less content than `content_min`; `None`
+    /// at the peer's end.
+    ///
+    /// ```text
+    /// in the pipe   content  │ CRLF 4000 CRLF  abc │ content  │ CRLF 4000 CRLF  abc │ content
+    /// moved there   uncopied │ written by us       │ uncopied │ written by us       │ uncopied
+    /// ```
     pub(super) async fn splice(
         &mut self,
         conn: &Conn,
         content_min: u64,
     ) -> Result<Option<Past>, BodyError> {
-        let ahead = match &mut self.ahead {
-            Some(ahead) => ahead,
-            unset => {
-                conn.keep_urgent_inline()?;
-                unset.get_or_insert_default()
-            }
-        };
-        let decoder = &mut self.decoder;
-        let piped = conn.splice_in_seen(|arrived: Arrived<'_>| {
-            let peek = |offset, buffer: &mut [u8]| arrived.peek(offset, buffer).unwrap_or(0);
-            ahead.look(decoder, content_min, peek);
-            usize::try_from(ahead.reach(decoder)).unwrap_or(usize::MAX)
-        });
-        let Some(piped) = piped.await? else {
+        let left = usize::try_from(self.decoder.data_left()).unwrap_or(usize::MAX);
+        let Some(mut piped) = conn.splice_in(left).await? else {
             return Ok(None);
         };
-        let passed = ahead.pass(decoder, piped.len() as u64);
-        let mut passed = passed.map_err(BodyError::Chunk)?;
-        let line = passed.line.bytes_mut();
-        if !line.is_empty() {
-            conn.recv_seen(line)?;
-            decoder.next(line).map_err(BodyError::Chunk)?;
+        let mut content = piped.len() as u64;
+        self.pass(content);
+        let mut tail = None;
+        let mut lines = 0;
+        while self.decoder.data_left() == 0 && lines < LINES_MAX && piped.len() < PIPED_BYTES {
+            let Some(line) = self.take_line(conn)? else {
+                break;
+            };
+            lines += 1;
+            content += line.bytes().len() as u64;
+            let left = self.decoder.data_left();
+            if !push_line(&mut piped, &line, left) {
+                tail = Some(line);
+                break;
+            }
+            if left < content_min {
+                break;
+            }
+            let room = PIPED_BYTES.saturating_sub(piped.len());
+            let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
+            let more = conn.splice_more(&mut piped, bytes_max) as u64;
+            self.pass(more);
+            content += more;
         }
-        self.passed += passed.content;
-        Ok(Some(Past::coded(piped, passed)))
+        Ok(Some(Past::in_chunks(piped, content, tail)))
     }
 
-    /// What comes next is received.
-    pub(super) fn look_no_further(&mut self) {
-        if let Some(ahead) = &mut self.ahead {
-            ahead.clear();
+    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of content, no more than there are in any case; `None`
+    /// where it has not come whole.
+    fn take_line(&mut self, conn: &Conn) -> Result<Option<Tail>, BodyError> {
+        let mut buffer = [0; LINE_READ_BYTES];
+        loop {
+            let wanted = self.decoder.bytes_sure().min(buffer.len());
+            let count = match wanted {
+                0 => 0, // Trailers, or an extension.
+                _ => conn.recv_more(&mut buffer[..wanted]),
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+            let (_all, event) = self
+                .decoder
+                .next(&buffer[..count])
+                .map_err(BodyError::Chunk)?;
+            match event {
+                ChunkEvent::Data(range) => {
+                    self.passed += range.len() as u64;
+                    return Ok(Some(Tail::of(&buffer[range])));
+                }
+                ChunkEvent::NeedMore if self.decoder.data_left() > 0 => {
+                    return Ok(Some(Tail::of(&[])));
+                }
+                ChunkEvent::NeedMore | ChunkEvent::End => (),
+            }
         }
     }
 }
+
+/// Puts a line behind a chunk in a pipe, and the first content of the next one, of which so much is still to come; says whether it is there.
+/// A chunk that is too long to be announced is not begun here.
+fn push_line(piped: &mut Piped, begun: &Tail, left: u64) -> bool {
+    let begun = begun.bytes();
+    let Some(size) = usize::try_from(left)
+        .ok()
+        .map(|left| left.saturating_add(begun.len()))
+        .filter(|size| *size <= CHUNK_BYTES_MAX)
+    else {
+        return false;
+    };
+    let mut space = [0; CHUNK_SIZE_LINE_MAX];
+    let line = chunk_size_line(&mut space, size);
+    let mut bytes = [0; CHUNK_END.len() + CHUNK_SIZE_LINE_MAX + LINE_READ_BYTES];
+    let mut end = 0;
+    for part in [CHUNK_END, line, begun] {
+        bytes[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    piped.push(&bytes[..end])
+}
+
+/// What is received at once of a line and the content behind it.
+pub(super) const LINE_READ_BYTES: usize = 16;
+/// In one pipe.
+const LINES_MAX: u32 = 32;
+/// What one pipe gets: as much as a large one.
+const PIPED_BYTES: usize = 256 * 1024;

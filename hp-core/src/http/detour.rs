@@ -2,7 +2,6 @@
 
 use super::body::{BodySource, Way};
 use super::sink::{BodyCoding, BodySink};
-use crate::rt::net::Conn;
 
 /// From which lengths on it pays, in bytes; at least one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +10,8 @@ pub struct DetourLimits {
     pub content_bytes_min: u64,
     /// Of a chunk, as much as is still to come of it.
     pub chunk_bytes_min: u64,
-    /// The same within long content where chunks are seen ahead, and of each that is.
-    pub seen_chunk_bytes_min: u64,
+    /// The same within long content, and of each chunk behind it that goes with it.
+    pub next_chunk_bytes_min: u64,
 }
 
 /// The way that one message's content takes.
@@ -24,7 +23,7 @@ pub struct DetourLimits {
 #[derive(Debug)]
 pub struct Detour {
     limits: DetourLimits,
-    sees_ahead: bool,
+    coding: BodyCoding,
     state: State,
 }
 
@@ -37,12 +36,12 @@ enum State {
 }
 
 impl Detour {
-    /// Content of which nothing is known but where it comes from, and how it is framed for the next hop.
+    /// Content of which nothing is known but how it is framed for the next hop.
     #[must_use]
-    pub fn new(limits: DetourLimits, from: &Conn, coding: BodyCoding) -> Self {
+    pub const fn new(limits: DetourLimits, coding: BodyCoding) -> Self {
         Self {
             limits,
-            sees_ahead: coding == BodyCoding::Chunked && from.sees_ahead(),
+            coding,
             state: State::Off,
         }
     }
@@ -64,8 +63,8 @@ impl Detour {
             return self.limits.content_bytes_min;
         }
         let is_long = source.passed_in_chunks() >= self.limits.content_bytes_min;
-        if self.sees_ahead && is_long {
-            self.limits.seen_chunk_bytes_min
+        if is_long && self.coding == BodyCoding::Chunked {
+            self.limits.next_chunk_bytes_min
         } else {
             self.limits.chunk_bytes_min
         }
@@ -75,8 +74,8 @@ impl Detour {
     #[must_use]
     pub fn way(&self, sink: &BodySink<'_>) -> Way {
         Way {
-            chunk_left: sink.chunk_left().filter(|_| self.sees_ahead),
-            seen_bytes_min: self.limits.seen_chunk_bytes_min,
+            chunk_left: sink.chunk_left(),
+            next_bytes_min: self.limits.next_chunk_bytes_min,
         }
     }
 }

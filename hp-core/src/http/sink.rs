@@ -4,10 +4,10 @@
 //! the connection carries its own.
 
 use super::message::Piece;
-use super::past::Past;
+use super::past::{Past, Shape};
 use crate::rt::net::Conn;
 use crate::wire::http1::chunked::{
-    CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
+    CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
 };
 use std::io::{self, IoSlice};
 
@@ -92,7 +92,7 @@ impl<'a> BodySink<'a> {
     /// # Errors
     /// As [`Conn::write`].
     pub fn announce(&mut self, past: &Past, follows: u64) -> io::Result<()> {
-        if past.line.is_none() {
+        if let Shape::Plain = past.shape {
             self.begin_chunk(past.piped.len(), follows);
         }
         if !self.gathered.is_empty() {
@@ -100,9 +100,14 @@ impl<'a> BodySink<'a> {
             self.conn.write_before_more(self.gathered)?;
             self.gathered.clear();
         }
-        if let Some(line) = &past.line {
-            self.gathered.extend_from_slice(line.bytes());
-            self.chunk_left = Some(follows);
+        match &past.shape {
+            Shape::Plain => (),
+            Shape::Chunks(None) => self.chunk_left = Some(follows),
+            Shape::Chunks(Some(tail)) => {
+                self.chunk_left = Some(0);
+                self.begin_chunk(tail.bytes().len(), follows);
+                self.gathered.extend_from_slice(tail.bytes());
+            }
         }
         Ok(())
     }
@@ -187,9 +192,6 @@ impl<'a> BodySink<'a> {
     }
 }
 
-/// The longest chunk that begins before all of it has come. A size that only the peer vouches for must mean the same to those who count in
-/// 32 bits, or fewer: to them the content of a longer one would be the next message.
-const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A piece up to this size is copied behind the head: cheaper than a second segment.
 const COPY_MAX: usize = 2048;
 /// Gathered bytes are sent when they reach this.

@@ -8,7 +8,7 @@ mod named;
 mod transfer;
 
 pub use super::buf::Lent;
-pub use super::driver::{Arrived, File, FilePart, Piped, Rx, Socket, Unparked};
+pub use super::driver::{File, FilePart, Piped, Rx, Socket, Unparked};
 pub use address::{Address, BadPath, UNIX_PATH_BYTES_MAX};
 pub use bind::{BindError, BindOptions, Bound, PortUse, SocketName, bind, parse_socket_mode};
 pub use inherit::{Inherited, bind_inherited};
@@ -141,46 +141,21 @@ impl Conn {
         &self,
         bytes_max: usize,
     ) -> impl Future<Output = io::Result<Option<Piped>>> + '_ {
-        self.splice_in_seen(move |_| bytes_max)
-    }
-
-    /// The same, and how many bytes at most is said when some have come, by whoever has seen what they are: of what it is shown, none is
-    /// taken.
-    ///
-    /// # Errors
-    /// As [`Conn::splice_in`].
-    pub fn splice_in_seen(
-        &self,
-        mut bytes_max: impl FnMut(Arrived<'_>) -> usize,
-    ) -> impl Future<Output = io::Result<Option<Piped>>> {
         poll_fn(move |cx| {
             let mut io = self.rt.0.io.borrow_mut();
-            io.poll_splice_in(self.key, &mut bytes_max, cx)
+            io.poll_splice_in(self.key, bytes_max, cx)
         })
     }
 
-    /// From now on a byte that the peer marks as urgent is one like any other, in its place (RFC 6093 §6). Else it is left out by whoever
-    /// receives or looks ahead while it is the last one marked, so that what was seen may be in another place than what is spliced: to be
-    /// called before [`Conn::splice_in_seen`] trusts what it is shown.
-    ///
-    /// # Errors
-    /// What `setsockopt(2)` answers.
-    pub fn keep_urgent_inline(&self) -> io::Result<()> {
-        self.rt.0.io.borrow().keep_urgent_inline(self.key)
+    /// Moves at most `bytes_max` more behind what was spliced, as far as it has come and there is room; says how many bytes.
+    pub fn splice_more(&self, piped: &mut Piped, bytes_max: usize) -> usize {
+        let mut io = self.rt.0.io.borrow_mut();
+        io.splice_more(self.key, piped, bytes_max)
     }
 
-    /// Receives bytes that [`Arrived::peek`] has shown next, as many as the buffer has room for, while the connection is spliced.
-    ///
-    /// # Errors
-    /// As [`Conn::recv`]; `WouldBlock` or `UnexpectedEof` where it has shown less.
-    pub fn recv_seen(&self, buffer: &mut [u8]) -> io::Result<()> {
-        self.rt.0.io.borrow_mut().recv_seen(self.key, buffer)
-    }
-
-    /// Whether [`Arrived::peek`] works: on Linux 6.9 and newer.
-    #[must_use]
-    pub fn sees_ahead(&self) -> bool {
-        self.rt.0.io.borrow().sees_ahead()
+    /// Receives at most as many bytes as `buffer` has room for while the connection is spliced, as far as they have come; says how many.
+    pub fn recv_more(&self, buffer: &mut [u8]) -> usize {
+        self.rt.0.io.borrow_mut().recv_more(self.key, buffer)
     }
 
     /// Receives at most as many bytes as `buffer` has room for while the connection is spliced: what stands between two stretches that

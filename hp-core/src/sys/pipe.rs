@@ -73,6 +73,19 @@ impl Pipe {
         splice(socket, self.write.as_raw_fd(), bytes_max.min(room))
     }
 
+    /// Copies at most 4,096 bytes into the pipe, behind what is in it: all of them or none, pipe(7).
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room for all; `InvalidInput` for more bytes.
+    pub fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > libc::PIPE_BUF {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let (pipe, start, len) = (self.write.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: `start` and `len` are those of `bytes`, which outlives the call.
+        check_len(unsafe { libc::write(pipe, start, len) }).map(drop)
+    }
+
     /// Moves at most `bytes` out of the pipe to a non-blocking socket.
     ///
     /// # Errors

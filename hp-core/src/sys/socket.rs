@@ -7,7 +7,6 @@ use std::mem::{ManuallyDrop, size_of};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Binds and listens with `SO_REUSEADDR`, `SO_REUSEPORT` and `TCP_NODELAY` (which accepted sockets inherit).
@@ -224,64 +223,6 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     };
     check_long(result)
 }
-
-/// From now on a byte that the peer marks as urgent is a byte like any other, in its place (RFC 6093 §6). Else a receive, and a look
-/// ahead, leave out the one that is marked at that moment: what is counted at two moments would not be the same.
-///
-/// # Errors
-/// What `setsockopt(2)` answers.
-pub fn keep_urgent_inline(fd: RawFd) -> io::Result<()> {
-    with(fd, |socket| socket.set_out_of_band_inline(true))
-}
-
-/// Copies into `buffer` what stands `offset` bytes behind the next byte to be received, as far as it has come, and takes none of it
-/// (`SO_PEEK_OFF`, socket(7)). Bytes that were received in between do not move the offset: each call sets its own.
-///
-/// # Errors
-/// `WouldBlock` when nothing has come there; `EOPNOTSUPP` where [`peeks_at`] says so, or for an offset of 2 GiB and more.
-pub fn peek_at(fd: RawFd, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
-    let Ok(offset) = libc::c_int::try_from(offset) else {
-        return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-    };
-    set_peek_offset(fd, offset)?;
-    let (none, flags) = (
-        std::ptr::null::<libc::sockaddr>(),
-        libc::MSG_DONTWAIT | libc::MSG_PEEK,
-    );
-    // SAFETY: `buffer` is `buffer.len()` writable bytes for the duration of the call; the address is not asked for.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_recvfrom,
-            fd,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            flags,
-            none,
-            none,
-        )
-    };
-    check_long(result)
-}
-
-/// Whether the kernel looks behind the next byte of a TCP connection: Linux 6.9 and newer do. Asked once.
-#[must_use]
-pub fn peeks_at() -> bool {
-    *PEEKS_AT.get_or_init(|| {
-        let probe = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP));
-        probe.is_ok_and(|socket| set_peek_offset(socket.as_raw_fd(), 0).is_ok())
-    })
-}
-
-fn set_peek_offset(fd: RawFd, offset: libc::c_int) -> io::Result<()> {
-    let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
-    let value = (&raw const offset).cast();
-    // SAFETY: `offset` is one int, which the call reads.
-    let set = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, len) };
-    check(set).map(drop)
-}
-
-/// Whether the kernel does; it does not change.
-static PEEKS_AT: OnceLock<bool> = OnceLock::new();
 
 /// Drops up to `len` bytes that have come, of a TCP socket; 0 is the end of the peer's data. The kernel copies nothing
 /// (`MSG_TRUNC`, tcp(7)).

@@ -269,92 +269,60 @@ pub(crate) fn what_has_come_behind_a_splice_is_news(engine: Engine) {
     });
 }
 
-/// Looks at several places before each splice, and takes some bytes by a receive between two.
-pub(crate) fn what_is_seen_ahead_of_a_splice_is_what_comes_and_is_not_taken(engine: Engine) {
+/// Some bytes of each stretch are received and put into the pipe, and more is spliced behind them, until either brings nothing.
+pub(crate) fn what_is_put_into_a_pipe_stands_between_what_is_spliced(engine: Engine) {
     check(&options(engine), async |rt| {
         let (from, from_peer) = pair(&rt).await;
         let (to, to_peer) = pair(&rt).await;
-        if !from.sees_ahead() {
-            return; // Linux before 6.9.
-        }
         let text = Text(10);
+        let mut line = [0; 16];
+        assert_eq!(from.recv_more(&mut line), 0, "it receives");
         let says = peer::say(from_peer, text, LEN, 10);
         let hears = peer::hear(to_peer, text, 11);
-        let (mut at, mut seen_bytes, mut refused) = (0, 0, 0);
+        let (mut at, mut put, mut kept) = (0, 0, 0);
         while at < LEN {
-            let mut seen_next = 0;
-            let piped = from.splice_in_seen(|arrived| {
-                for offset in [70_000, 0, 5_000, 1, 300_000] {
-                    let mut seen = [0; 11];
-                    match arrived.peek(offset, &mut seen) {
-                        Ok(count) => {
-                            let begins = at + usize::try_from(offset).unwrap();
-                            assert_eq!(seen[..count], text.bytes(begins, count));
-                            seen_bytes += count;
-                            if offset == 5_000 {
-                                seen_next = count;
-                            }
-                        }
-                        Err(error) => {
-                            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                            refused += 1;
-                        }
-                    }
-                }
-                5_000
-            });
-            let mut piped = piped.await.unwrap().unwrap();
+            let left = (LEN - at).min(1_000);
+            let mut piped = from.splice_in(left).await.unwrap().unwrap();
             at += piped.len();
-            let is_next = piped.len() == 5_000;
-            to.splice_out(&mut piped).await.unwrap();
-            if is_next && seen_next > 0 {
-                let mut line = vec![0; seen_next];
-                from.recv_seen(&mut line).unwrap();
-                assert_eq!(line, text.bytes(at, seen_next));
-                to.write(&line).unwrap();
-                at += seen_next;
+            let mut behind = 0;
+            loop {
+                let wanted = (LEN - at).min(line.len());
+                behind = from.recv_more(&mut line[..wanted]);
+                assert_eq!(line[..behind], text.bytes(at, behind));
+                at += behind;
+                if behind == 0 || !piped.push(&line[..behind]) {
+                    break; // It is sent behind the pipe.
+                }
+                put += behind;
+                behind = 0;
+                at += from.splice_more(&mut piped, (LEN - at).min(20_000));
             }
+            to.splice_out(&mut piped).await.unwrap();
+            assert!(piped.is_empty() && !piped.push(b"it is somebody else's now"));
+            to.write(&line[..behind]).unwrap();
+            kept += behind;
         }
-        assert!(seen_bytes > 0 && refused > 0, "{seen_bytes} {refused}");
-        let mut nothing = [0; 1];
-        let error = from.recv_seen(&mut nothing).unwrap_err();
-        let nothing_is_there = [io::ErrorKind::WouldBlock, io::ErrorKind::UnexpectedEof];
-        assert!(nothing_is_there.contains(&error.kind()), "{error}");
+        assert!(put > 0, "{put} {kept}");
+        assert_eq!(from.recv_more(&mut line), 0);
         to.finish().await.unwrap();
         assert_eq!(hears.join().unwrap(), LEN);
         says.join().unwrap();
     });
 }
 
-/// Left out, it would move all behind it: what was seen there would not be what comes there.
-pub(crate) fn an_urgent_byte_that_is_kept_is_seen_and_received_in_its_place(engine: Engine) {
+/// The kernel tells of it only once.
+pub(crate) fn a_reset_found_without_a_wait_is_told_to_who_waits(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, peer) = pair(&rt).await;
-        if !conn.sees_ahead() {
-            return; // Linux before 6.9.
+        (&peer).write_all(b"content").unwrap();
+        assert_eq!(conn.splice_in(7).await.unwrap().unwrap().len(), 7);
+        peer::reset(peer);
+        let mut line = [0; 5];
+        while rt.precise_now() < rt.now() + Duration::from_millis(20) {
+            assert_eq!(conn.recv_more(&mut line), 0);
         }
-        conn.keep_urgent_inline().unwrap();
-        let peer = socket2::Socket::from(peer);
-        peer.send(b"before").unwrap();
-        peer.send_out_of_band(b"!").unwrap();
-        peer.send(b"behind").unwrap();
-        let (mut before, mut seen) = (0, [[0; 7]; 2]);
-        let error = loop {
-            let piped = conn.splice_in_seen(|arrived| {
-                for (offset, seen) in (6..8).zip(&mut seen) {
-                    let _not_yet = arrived.peek(offset - before, seen);
-                }
-                13
-            });
-            match piped.await {
-                Ok(piped) => before += piped.unwrap().len() as u64,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!((before, error.kind()), (6, io::ErrorKind::Unsupported));
-        assert_eq!(seen, [*b"!behind", *b"behind\0"]);
-        conn.end_splicing();
-        assert_eq!(exactly(&conn, 7).await, b"!behind");
+        let error = conn.splice_in(LEN).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 

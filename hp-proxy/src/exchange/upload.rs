@@ -123,7 +123,7 @@ async fn send(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let (mut client_pace, mut backend_pace) = ends.paces();
-    let mut detour = Detour::new(ends.worker.plan().limits.detour, client, coding);
+    let mut detour = Detour::new(ends.worker.plan().limits.detour, coding);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }

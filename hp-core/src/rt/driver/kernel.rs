@@ -113,33 +113,6 @@ impl Kernel {
         }
     }
 
-    /// See [`socket::peek_at`].
-    pub(crate) fn peek_at(&self, fd: RawFd, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Real => socket::peek_at(fd, offset, buffer),
-            #[cfg(feature = "sim")]
-            Self::Sim(kernel) => kernel.peek_at(fd, offset, buffer),
-        }
-    }
-
-    /// See [`socket::keep_urgent_inline`]. A simulated kernel has no urgent data.
-    pub(crate) fn keep_urgent_inline(&self, fd: RawFd) -> io::Result<()> {
-        match self {
-            Self::Real => socket::keep_urgent_inline(fd),
-            #[cfg(feature = "sim")]
-            Self::Sim(_) => Ok(()),
-        }
-    }
-
-    /// See [`socket::peeks_at`].
-    pub(crate) fn peeks_at(&self) -> bool {
-        match self {
-            Self::Real => socket::peeks_at(),
-            #[cfg(feature = "sim")]
-            Self::Sim(kernel) => kernel.peeks_at(),
-        }
-    }
-
     /// See [`socket::discard`].
     pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {
         match self {
@@ -346,6 +319,15 @@ pub(crate) enum Pipe {
 }
 
 impl Pipe {
+    /// See [`pipe::Pipe::push`].
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Real(pipe) => pipe.push(bytes),
+            #[cfg(feature = "sim")]
+            Self::Sim(pipe) => pipe.push(bytes),
+        }
+    }
+
     /// See [`pipe::Pipe::grow`]. Simulated ones stay small, so that content takes more turns.
     pub(crate) fn grow(&mut self) -> bool {
         match self {

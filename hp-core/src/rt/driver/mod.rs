@@ -45,7 +45,7 @@ pub(crate) use op::close::How;
 pub(crate) use op::park::ParkEvent;
 pub use op::park::Unparked;
 pub use op::recv::Rx;
-pub use op::splice::{Arrived, Piped};
+pub use op::splice::Piped;
 pub use uring::Features;
 
 /// One worker's sockets and timers.

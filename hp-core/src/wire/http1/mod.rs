@@ -7,7 +7,6 @@ pub mod encode;
 pub mod error;
 pub mod framing;
 pub mod head;
-pub mod lookahead;
 pub mod method;
 pub mod request;
 pub mod response;

@@ -10,7 +10,6 @@ use crate::rt::driver::slot::{ConnSlot, Intake, RxEnd};
 use crate::rt::driver::{Driver, Io, Kernel};
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -91,6 +90,19 @@ impl Piped {
         self.bytes == 0
     }
 
+    /// Puts bytes of ours behind what is in the pipe, all of them or none; says whether there was room. They are copied: what came with
+    /// them may be on pages that whoever sent it can still write to, these are not.
+    pub fn push(&mut self, bytes: &[u8]) -> bool {
+        let Some(pipe) = &mut self.pipe else {
+            return false;
+        };
+        let is_pushed = pipe.push(bytes).is_ok();
+        if is_pushed {
+            self.bytes += bytes.len();
+        }
+        is_pushed
+    }
+
     /// So many bytes were sent.
     fn advance(&mut self, count: usize) {
         self.bytes -= count.min(self.bytes);
@@ -110,31 +122,12 @@ impl Drop for Piped {
     }
 }
 
-/// What has come on a connection that is spliced.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrived<'a> {
-    kernel: &'a Kernel,
-    fd: RawFd,
-}
-
-impl Arrived<'_> {
-    /// Copies what stands so many bytes behind the next one, as far as it has come, and takes none of it; says how many bytes.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing has come there; `Unsupported` where the kernel does not look behind the next byte.
-    pub fn peek(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::Unsupported)?;
-        self.kernel.peek_at(self.fd, offset, buffer)
-    }
-}
-
 impl Io {
-    /// Moves what a connection has received into a pipe, at most as many bytes as `bytes_max` says when some are there; `None` after the
-    /// end of the peer's data.
+    /// Moves at most `bytes_max` of what a connection has received into a pipe; `None` after the end of the peer's data.
     pub(crate) fn poll_splice_in(
         &mut self,
         key: Key,
-        mut bytes_max: impl FnMut(Arrived<'_>) -> usize,
+        bytes_max: usize,
         cx: &Context<'_>,
     ) -> Poll<io::Result<Option<Piped>>> {
         if let Err(error) = self.begin_splicing(key) {
@@ -147,7 +140,7 @@ impl Io {
                 Ok(News::End) => return Poll::Ready(Ok(None)),
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            match self.fill_pipe(key, &mut bytes_max) {
+            match self.fill_pipe(key, bytes_max) {
                 Ok(None) => (),
                 filled => return Poll::Ready(filled),
             }
@@ -189,34 +182,29 @@ impl Io {
         }
     }
 
-    /// Receives bytes that [`Arrived::peek`] has shown, as many as the buffer has room for: they are there.
-    pub(crate) fn recv_seen(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<()> {
-        let Some(slot) = self.conns.get(key) else {
-            return Err(io::Error::from(io::ErrorKind::NotConnected));
+    /// Moves more of what has come on a connection that is spliced behind what is in a pipe, without a wait; says how many bytes, 0 where
+    /// there are none, or no room: whoever splices next finds out why.
+    pub(crate) fn splice_more(&mut self, key: Key, piped: &mut Piped, bytes_max: usize) -> usize {
+        let (Some(slot), Some(pipe)) = (self.conns.get_mut(key), &mut piped.pipe) else {
+            return 0;
         };
-        let mut taken = 0;
-        while taken < buffer.len() {
-            match self.kernel.recv(slot.fd, &mut buffer[taken..]) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-                Ok(count) => taken += count,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => (),
-                Err(error) => return Err(error),
+        let filled = self.kernel.fill_pipe(slot.fd, pipe, bytes_max);
+        let count = taken_now(slot, filled);
+        self.stats.splices += u64::from(count > 0);
+        piped.bytes += count;
+        count
+    }
+
+    /// Receives a few bytes of a connection that is spliced, without a wait; says how many, 0 where there are none: whoever waits for them
+    /// finds out why.
+    pub(crate) fn recv_more(&mut self, key: Key, buffer: &mut [u8]) -> usize {
+        match self.conns.get_mut(key) {
+            Some(slot) if slot.is_spliced() => {
+                let received = self.kernel.recv(slot.fd, buffer);
+                taken_now(slot, received)
             }
+            _ => 0,
         }
-        Ok(())
-    }
-
-    /// Counts a byte that is marked as urgent as one of those that come, from now on.
-    pub(crate) fn keep_urgent_inline(&self, key: Key) -> io::Result<()> {
-        match self.conns.get(key) {
-            Some(slot) => self.kernel.keep_urgent_inline(slot.fd),
-            None => Err(io::Error::from(io::ErrorKind::NotConnected)),
-        }
-    }
-
-    /// Whether [`Arrived::peek`] works here.
-    pub(crate) fn sees_ahead(&self) -> bool {
-        self.kernel.peeks_at()
     }
 
     /// Waits until there is something to be had of a spliced connection.
@@ -331,11 +319,7 @@ impl Io {
     }
 
     /// One attempt to fill a pipe; nothing came of it when the slot knows why.
-    fn fill_pipe(
-        &mut self,
-        key: Key,
-        bytes_max: &mut impl FnMut(Arrived<'_>) -> usize,
-    ) -> io::Result<Option<Piped>> {
+    fn fill_pipe(&mut self, key: Key, bytes_max: usize) -> io::Result<Option<Piped>> {
         let Some(mut pipe) = self.pipes.borrow_mut().take(&self.kernel) else {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         };
@@ -343,9 +327,7 @@ impl Io {
             .conns
             .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
-        let (kernel, fd) = (&self.kernel, slot.fd);
-        let bytes_max = bytes_max(Arrived { kernel, fd });
-        let filled = kernel.fill_pipe(fd, &mut pipe, bytes_max);
+        let filled = self.kernel.fill_pipe(slot.fd, &mut pipe, bytes_max);
         if let Ok(bytes @ 1..) = filled {
             self.stats.splices += 1;
             slot.intake = Intake::Spliced { was_empty: false };
@@ -396,6 +378,21 @@ impl Io {
             remember(&mut slot.tx_waker, cx.waker());
         }
         Poll::Pending
+    }
+}
+
+/// How much an attempt without a wait has brought. What the kernel tells only once is remembered; that nothing is there it says again.
+fn taken_now(slot: &mut ConnSlot, tried: io::Result<usize>) -> usize {
+    match tried.map_err(|error| error.raw_os_error()) {
+        Ok(0) | Err(Some(libc::EAGAIN | libc::EINTR)) => 0,
+        Ok(count) => {
+            slot.intake = Intake::Spliced { was_empty: false };
+            count
+        }
+        Err(errno) => {
+            slot.end_rx(RxEnd::Failed(errno.unwrap_or(libc::EIO)));
+            0
+        }
     }
 }
 

@@ -124,32 +124,6 @@ impl Fabric {
         result
     }
 
-    /// Copies what stands behind the first `offset` bytes of what has come.
-    pub(super) fn peek_at(
-        &mut self,
-        host: HostId,
-        fd: i32,
-        offset: usize,
-        buffer: &mut [u8],
-    ) -> Answer<usize> {
-        self.charge();
-        if !self.hosts[host].peeks_at {
-            return Err(libc::EOPNOTSUPP);
-        }
-        let key = self.at(host, fd)?;
-        let conn = self.conn_mut(key).ok_or(libc::ENOTCONN)?;
-        let behind = conn.inbox.iter().skip(offset);
-        let len = buffer
-            .iter_mut()
-            .zip(behind)
-            .map(|(place, byte)| *place = *byte)
-            .count();
-        if len == 0 {
-            return Err(libc::EAGAIN);
-        }
-        Ok(len)
-    }
-
     fn note_received(&mut self, key: Key, result: Answer<usize>) {
         let word = match result {
             Ok(len) => len as u64,

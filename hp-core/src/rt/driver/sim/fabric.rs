@@ -72,10 +72,8 @@ pub(super) struct Host {
     pub(super) is_spared: bool,
     /// Bytes that each new socket of it takes in either direction.
     pub(super) buffer_bytes: usize,
-    /// What each of its pipes holds at most. Not drawn, too.
+    /// What each of its pipes holds at most. Not drawn: other choices stay as they were.
     pub(super) pipe_bytes: usize,
-    /// Its kernel looks behind the next byte of a connection. Not drawn: other choices stay as they were.
-    pub(super) peeks_at: bool,
 }
 
 /// One direction between two hosts as it is now.
@@ -152,7 +150,6 @@ impl Fabric {
         }
         let is_odd = !(self.seed / 2 + self.hosts.len() as u64).is_multiple_of(2);
         let pipe_bytes = PIPE_BYTES[usize::from(is_odd)];
-        let peeks_at = !(self.seed / 3 + self.hosts.len() as u64).is_multiple_of(3);
         self.hosts.push(Host {
             addr,
             calls: Calls::default(),
@@ -161,7 +158,6 @@ impl Fabric {
             is_spared: false,
             buffer_bytes: BUFFER_BYTES,
             pipe_bytes,
-            peeks_at,
         });
         self.hosts.len() - 1
     }

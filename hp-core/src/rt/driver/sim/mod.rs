@@ -140,18 +140,9 @@ impl SimKernel {
         self.answer(|fabric, host| fabric.recv(host, fd, buffer))
     }
 
-    pub(crate) fn peek_at(&self, fd: RawFd, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
-        self.answer(|fabric, host| fabric.peek_at(host, fd, offset, buffer))
-    }
-
     /// What a pipe holds.
     pub(crate) fn pipe_bytes(&self) -> usize {
         self.lock().hosts[self.host].pipe_bytes
-    }
-
-    /// A third of all hosts has a kernel that does not, as those before Linux 6.9.
-    pub(crate) fn peeks_at(&self) -> bool {
-        self.lock().hosts[self.host].peeks_at
     }
 
     pub(crate) fn discard(&self, fd: RawFd, len: usize) -> io::Result<usize> {

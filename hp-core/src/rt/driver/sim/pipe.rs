@@ -20,17 +20,31 @@ impl SimPipe {
         }
     }
 
-    /// Fills it when it is empty.
+    /// Moves what has come behind what is in it.
     pub(crate) fn fill_from(
         &mut self,
         kernel: &SimKernel,
         fd: RawFd,
         bytes_max: usize,
     ) -> io::Result<usize> {
-        self.held.resize(bytes_max.min(self.bytes_max), 0);
-        let filled = kernel.recv(fd, &mut self.held);
-        self.held.truncate(*filled.as_ref().unwrap_or(&0));
+        let before = self.held.len();
+        let count = bytes_max.min(self.bytes_max.saturating_sub(before));
+        if count == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        self.held.resize(before + count, 0);
+        let filled = kernel.recv(fd, &mut self.held[before..]);
+        self.held.truncate(before + *filled.as_ref().unwrap_or(&0));
         filled
+    }
+
+    /// Copies bytes into it, all or none.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.held.len() + bytes.len() > self.bytes_max {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Sends what the socket takes.
