@@ -426,6 +426,12 @@ impl Rt {
         })
     }
 
+    /// Has what is known of a parked connection come from memory, for whoever will take it back soon.
+    #[inline]
+    pub fn bring_near(&self, key: ParkKey) {
+        self.0.io.borrow().bring_near(key.0);
+    }
+
     /// Takes a parked connection back; `None` when it came back by itself meanwhile, or is gone.
     #[must_use]
     pub fn unpark(&self, key: ParkKey) -> Option<Conn> {
