@@ -134,6 +134,7 @@ macro_rules! stamp {
                     a_splice_to_a_peer_that_does_not_read_goes_on_where_it_was_left,
                     an_urgent_byte_is_left_to_a_receive,
                     what_has_come_behind_a_splice_is_news,
+                    a_receive_goes_on_behind_an_urgent_byte,
                     what_is_put_into_a_pipe_stands_between_what_is_spliced,
                     a_reset_found_without_a_wait_is_told_to_who_waits;
                 closing:

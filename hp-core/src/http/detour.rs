@@ -2,6 +2,8 @@
 
 use super::body::{BodySource, Way};
 use super::sink::{BodyCoding, BodySink};
+use crate::rt::Engine;
+use crate::rt::net::Conn;
 
 /// From which lengths on it pays, in bytes; at least one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +12,8 @@ pub struct DetourLimits {
     pub content_bytes_min: u64,
     /// Of a chunk, as much as is still to come of it.
     pub chunk_bytes_min: u64,
-    /// The same within long content, and of each chunk behind it that goes with it.
-    pub next_chunk_bytes_min: u64,
+    /// On a ring the same within long content, and of each chunk behind it that goes with it.
+    pub ring_chunk_bytes_min: u64,
 }
 
 /// The way that one message's content takes.
@@ -23,7 +25,8 @@ pub struct DetourLimits {
 #[derive(Debug)]
 pub struct Detour {
     limits: DetourLimits,
-    coding: BodyCoding,
+    /// Of a chunk within long content.
+    next_bytes_min: u64,
     state: State,
 }
 
@@ -36,12 +39,17 @@ enum State {
 }
 
 impl Detour {
-    /// Content of which nothing is known but how it is framed for the next hop.
+    /// Content of which nothing is known but where it comes from, and how it is framed for the next hop.
     #[must_use]
-    pub const fn new(limits: DetourLimits, coding: BodyCoding) -> Self {
+    pub fn new(limits: DetourLimits, from: &Conn, coding: BodyCoding) -> Self {
+        let is_ring = from.rt().engine() == Engine::Uring;
+        let next_bytes_min = match coding {
+            BodyCoding::Chunked if is_ring => limits.ring_chunk_bytes_min,
+            BodyCoding::Chunked | BodyCoding::Plain => limits.chunk_bytes_min,
+        };
         Self {
             limits,
-            coding,
+            next_bytes_min,
             state: State::Off,
         }
     }
@@ -63,8 +71,8 @@ impl Detour {
             return self.limits.content_bytes_min;
         }
         let is_long = source.passed_in_chunks() >= self.limits.content_bytes_min;
-        if is_long && self.coding == BodyCoding::Chunked {
-            self.limits.next_chunk_bytes_min
+        if is_long {
+            self.next_bytes_min
         } else {
             self.limits.chunk_bytes_min
         }
@@ -75,7 +83,7 @@ impl Detour {
     pub fn way(&self, sink: &BodySink<'_>) -> Way {
         Way {
             chunk_left: sink.chunk_left(),
-            next_bytes_min: self.limits.next_chunk_bytes_min,
+            next_bytes_min: self.next_bytes_min,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::rt::net::Conn;
 use crate::wire::http1::chunked::{
     CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
 };
+use crate::wire::http1::framing::BodyFraming;
 use std::io::{self, IoSlice};
 
 /// How a body is framed for the next hop.
@@ -18,6 +19,17 @@ pub enum BodyCoding {
     Plain,
     /// In chunks.
     Chunked,
+}
+
+impl BodyCoding {
+    /// That of a request, which the next hop gets framed as it came.
+    #[must_use]
+    pub fn of(framing: BodyFraming) -> Self {
+        match framing {
+            BodyFraming::Chunked => Self::Chunked,
+            BodyFraming::Empty | BodyFraming::Length(_) => Self::Plain,
+        }
+    }
 }
 
 /// A message being sent: small pieces gather behind the head, large ones leave uncopied.

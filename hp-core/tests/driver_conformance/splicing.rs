@@ -252,6 +252,19 @@ pub(crate) fn an_urgent_byte_is_left_to_a_receive(engine: Engine) {
     });
 }
 
+/// A receive stops before it, and no edge tells of what is behind it.
+pub(crate) fn a_receive_goes_on_behind_an_urgent_byte(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, peer) = pair(&rt).await;
+        let peer = socket2::Socket::from(peer);
+        assert!(once(conn.recv()).await.is_none());
+        peer.send(b"before").unwrap();
+        peer.send_out_of_band(b"!").unwrap();
+        peer.send(b"behind").unwrap();
+        assert_eq!(exactly(&conn, 12).await, b"beforebehind");
+    });
+}
+
 pub(crate) fn what_has_come_behind_a_splice_is_news(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, peer) = pair(&rt).await;
@@ -284,19 +297,17 @@ pub(crate) fn what_is_put_into_a_pipe_stands_between_what_is_spliced(engine: Eng
             let left = (LEN - at).min(1_000);
             let mut piped = from.splice_in(left).await.unwrap().unwrap();
             at += piped.len();
-            let mut behind = 0;
-            loop {
+            let behind = loop {
                 let wanted = (LEN - at).min(line.len());
-                behind = from.recv_more(&mut line[..wanted]);
+                let behind = from.recv_more(&mut line[..wanted]);
                 assert_eq!(line[..behind], text.bytes(at, behind));
                 at += behind;
                 if behind == 0 || !piped.push(&line[..behind]) {
-                    break; // It is sent behind the pipe.
+                    break behind; // It is sent behind the pipe.
                 }
                 put += behind;
-                behind = 0;
                 at += from.splice_more(&mut piped, (LEN - at).min(20_000));
-            }
+            };
             to.splice_out(&mut piped).await.unwrap();
             assert!(piped.is_empty() && !piped.push(b"it is somebody else's now"));
             to.write(&line[..behind]).unwrap();

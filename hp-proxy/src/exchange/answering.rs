@@ -292,7 +292,7 @@ impl Answering<'_> {
         let mut backend_pace = Pace::of_pauses(body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
         let limits = self.worker.plan().limits.detour;
-        let mut detour = Detour::new(limits, delivery.coding);
+        let mut detour = Detour::new(limits, self.backend, delivery.coding);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
         if source.is_ended() {

@@ -152,10 +152,7 @@ impl Gathering {
                 method_is_connect: false,
                 upgrade_requested: false,
             },
-            coding: match facts.framing {
-                BodyFraming::Chunked => BodyCoding::Chunked,
-                BodyFraming::Empty | BodyFraming::Length(_) => BodyCoding::Plain,
-            },
+            coding: BodyCoding::of(facts.framing),
             head: marked(head),
             body: Vec::new(),
             body_bytes_max: mirror.body_bytes_max as usize,

@@ -116,14 +116,11 @@ async fn send(
     framing: BodyFraming,
 ) -> Result<Uploaded, Failure> {
     let (client, backend, progress) = (ends.client, ends.backend, ends.progress);
-    let coding = match framing {
-        BodyFraming::Chunked => BodyCoding::Chunked,
-        BodyFraming::Empty | BodyFraming::Length(_) => BodyCoding::Plain,
-    };
+    let coding = BodyCoding::of(framing);
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let (mut client_pace, mut backend_pace) = ends.paces();
-    let mut detour = Detour::new(ends.worker.plan().limits.detour, coding);
+    let mut detour = Detour::new(ends.worker.plan().limits.detour, client, coding);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }
@@ -159,17 +156,17 @@ async fn send(
             backend.set_deadline(None);
         }
         if !detour.takes(&source) || ends.copy.is_wanted() {
-            let receiving = client_pace.receive(&mut source, reader, client);
-            receiving.await.map_err(of_client)?;
+            let received = client_pace.receive(&mut source, reader, client).await;
+            received.map_err(of_client)?;
             continue;
         }
         let way = detour.way(&sink);
-        let splicing = client_pace.splice(&mut source, (reader, client), way);
+        let splicing = client_pace.splice(&mut source, (&mut *reader, client), way);
         let Some(past) = splicing.await.map_err(of_client)? else {
             continue;
         };
-        let past = (past, source.plain_left());
-        if !pipe(ends, &mut sink, past, &mut backend_pace).await? {
+        let follows = source.plain_left();
+        if !pipe(ends, &mut sink, (past, follows), &mut backend_pace).await? {
             return Ok(Uploaded::Refused);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::recv::remember;
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{ConnSlot, Peer, Phase, RxEnd};
+use crate::rt::driver::slot::{ConnSlot, Peer, Phase, Readiness, RxEnd};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
@@ -144,7 +144,10 @@ impl Io {
                 if let Some(stamps) = &mut self.stamps {
                     stamps.note_received(key, self.kernel.now());
                 }
-                slot.readiness.readable = count == len || slot.readiness.hung_up;
+                let Readiness {
+                    hung_up, urgent, ..
+                } = slot.readiness;
+                slot.readiness.readable = count == len || hung_up || urgent;
                 self.note_discarded(key, u32::try_from(count).unwrap_or(u32::MAX));
             }
             Err(error) => match error.raw_os_error() {

@@ -2,7 +2,7 @@
 
 use crate::base::slab::Key;
 use crate::rt::buf::{Group, Lent};
-use crate::rt::driver::slot::{ConnSlot, Phase, RxEnd};
+use crate::rt::driver::slot::{ConnSlot, Phase, Readiness, RxEnd};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::plant::{Plant, is_planted};
@@ -206,7 +206,10 @@ impl Io {
                     stamps.note_received(key, self.kernel.now());
                 }
                 slot.note_read(lent.len(), self.pool.buffer_bytes(group) as usize);
-                slot.readiness.readable = is_full || slot.readiness.hung_up;
+                let Readiness {
+                    hung_up, urgent, ..
+                } = slot.readiness;
+                slot.readiness.readable = is_full || hung_up || urgent;
                 slot.rx.push(lent);
             }
             Some(Err(error)) => match error.raw_os_error() {
