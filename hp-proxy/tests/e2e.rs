@@ -153,6 +153,7 @@ macro_rules! stamp {
                     answers_without_content_have_none_whatever_their_length_says,
                     post_by_length_streams_both_ways,
                     chunks_stream_both_ways_without_extensions_and_with_trailers,
+                    a_client_that_writes_over_what_it_has_sent_moves_no_line,
                     a_request_cut_at_every_byte_arrives_whole,
                     a_response_cut_at_every_byte_arrives_whole,
                     a_hundred_pipelined_requests_are_answered_in_order,

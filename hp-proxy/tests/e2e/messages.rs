@@ -2,6 +2,8 @@
 
 use crate::Engine;
 use crate::support::{Backend, GET, Message, OK, Peer, Proxy};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::FileExt;
 
 const CHUNKED: &str =
     "5;name=value\r\nhello\r\n6;q=\"a;b\"\r\n world\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\n\r\n";
@@ -92,6 +94,37 @@ pub(crate) fn chunks_stream_both_ways_without_extensions_and_with_trailers(engin
         assert_eq!(message.body, b"hello world");
         assert_eq!(message.trailers, "X-Sum: 7\r\n");
     }
+}
+
+/// What a splice moves is on pages that a client of the same host can still write to, if it has sent them from a file. Those of a line must not be.
+pub(crate) fn a_client_that_writes_over_what_it_has_sent_moves_no_line(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let mut file = tempfile::tempfile().unwrap();
+    let in_file = [
+        "a".repeat(1_000),
+        "\r\n8000\r\n".to_owned(),
+        "b".repeat(0x8000),
+    ]
+    .concat();
+    file.write_all(in_file.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n";
+    let mut client = proxy.asked([head, &"a".repeat(199_000)].concat());
+    io::copy(&mut file, &mut client.stream()).unwrap(); // By sendfile(2).
+    let mut upstream = backend.accept();
+    let head = upstream.until("\r\n\r\n");
+    let begun = upstream.exactly("30d40\r\n".len() + 199_000);
+    upstream.waits_for(in_file.len());
+    file.write_all_at(b"\r\n0\r\n\r\nGET /", 1_000).unwrap();
+    client.send("\r\n0\r\n\r\n");
+    let rest = upstream.until("0\r\n\r\n");
+    assert!(head.contains("chunked"));
+    assert!(begun.starts_with(b"30d40\r\naaa"));
+    assert_eq!(rest.len(), in_file.len() + "\r\n0\r\n\r\n".len());
+    assert_eq!(&rest[1_000..1_008], "\r\n8000\r\n");
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
 }
 
 pub(crate) fn a_request_cut_at_every_byte_arrives_whole(engine: Engine) {

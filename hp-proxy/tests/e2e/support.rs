@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No wait takes longer unless something is wrong.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -482,6 +482,16 @@ impl Peer {
                 return String::from_utf8(self.take(at + end.len())).unwrap();
             }
             self.fill();
+        }
+    }
+
+    /// Until the kernel has so many bytes that nobody has read.
+    pub(crate) fn waits_for(&self, count: usize) {
+        assert_eq!(self.held, b"");
+        let (begun, mut space) = (Instant::now(), vec![0; count]);
+        while self.stream.peek(&mut space).unwrap() < count {
+            assert!(begun.elapsed() < BOUND);
+            std::thread::yield_now();
         }
     }
 
