@@ -186,7 +186,6 @@ macro_rules! stamp {
                     a_dropped_listener_closes_what_nobody_claimed;
                 tasks:
                     a_panic_costs_its_own_connection_which_is_reset,
-                    who_hears_from_whom_we_dialled_runs_before_who_hears_from_who_dialled_us,
                     a_flood_starves_nobody,
                     a_task_that_always_finds_data_lets_others_run,
                     a_wake_made_while_leaving_the_loop_is_kept,

@@ -56,9 +56,6 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Bytes of a place, without what its occupant has elsewhere.
-    pub const PLACE_BYTES: usize = size_of::<Entry<T>>();
-
     /// An empty table; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
@@ -77,7 +74,7 @@ impl<T> Slab<T> {
         Places {
             occupied: self.len as usize,
             reserved: self.entries.capacity(),
-            bytes_each: Self::PLACE_BYTES,
+            bytes_each: size_of::<Entry<T>>(),
         }
     }
 
@@ -242,7 +239,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Where a place lies in memory, [`Slab::PLACE_BYTES`] long, for whoever wants it brought near; null when there is no such place.
+    /// Where a place lies in memory, for whoever wants it brought near; null when there is no such place.
     #[must_use]
     pub fn address_of(&self, index: u32) -> *const u8 {
         self.entries

@@ -17,7 +17,7 @@ use crate::base::slab::Places;
 use crate::base::slab::{Key, Slab};
 #[cfg(feature = "sim")]
 use crate::base::sync::lines::unseen;
-use crate::sys::cpu::{prefetch, prefetch_all};
+use crate::sys::cpu::prefetch;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -313,7 +313,7 @@ impl Rt {
             let tasks = executor.tasks.borrow();
             woken
                 .iter()
-                .for_each(|id| prefetch_all(tasks.address_of(id.index), Slab::<Task>::PLACE_BYTES));
+                .for_each(|id| prefetch(tasks.address_of(id.index), 1));
         }
         let mut tasks = executor.tasks.borrow_mut();
         let mut queue = executor.queue.borrow_mut();
@@ -358,6 +358,11 @@ impl Rt {
         let executor = &self.0.executor;
         let (mut future, waker) = {
             let mut tasks = executor.tasks.borrow_mut();
+            // While this task talks to the kernel, the next one's memory can already be on its way.
+            let next = executor.queue.borrow().front().copied();
+            if let Some(future) = next.and_then(|next| tasks.get(next)?.future.as_ref()) {
+                prefetch_future(&**future);
+            }
             let Some(task) = tasks.get_mut(key) else {
                 return;
             };
@@ -365,14 +370,7 @@ impl Rt {
             let Some(future) = task.future.take() else {
                 return;
             };
-            let waker = task.waker.clone();
-            prefetch_rest(&*future);
-            // While this task talks to the kernel, the next one's memory can already be on its way.
-            let next = executor.queue.borrow().front().copied();
-            if let Some(future) = next.and_then(|next| tasks.get(next)?.future.as_ref()) {
-                prefetch_future(&**future);
-            }
-            (future, waker)
+            (future, task.waker.clone())
         };
         #[cfg(feature = "sim")]
         executor.polls.set(executor.polls.get() + 1);
@@ -452,30 +450,18 @@ fn drop_caught<T>(owned: T, panics: &Cell<u64>) {
 fn prefetch_future(future: &dyn Future<Output = ()>) {
     let start = std::ptr::from_ref(future).cast::<u8>();
     prefetch(start, FUTURE_LINES);
-    prefetch(last_line(start, size_of_val(future)), 1);
+    prefetch(ending(start, size_of_val(future)), FUTURE_END_LINES);
 }
 
-/// The lines behind those, which a request comes to later: asked for when the first ones have come, for there is no room for all at once.
-fn prefetch_rest(future: &dyn Future<Output = ()>) {
-    if size_of_val(future) > FUTURE_LINES * LINE_BYTES {
-        let start = std::ptr::from_ref(future).cast::<u8>();
-        prefetch(
-            start.wrapping_add(FUTURE_LINES * LINE_BYTES),
-            FUTURE_REST_LINES,
-        );
-    }
-}
-
-/// Where the last line begins of what is so long.
-fn last_line(start: *const u8, bytes: usize) -> *const u8 {
+/// Where the last lines begin of what is so long.
+fn ending(start: *const u8, bytes: usize) -> *const u8 {
     let last = start.wrapping_add(bytes.saturating_sub(1));
-    last.wrapping_sub(last.addr() % LINE_BYTES)
+    last.wrapping_sub(last.addr() % LINE_BYTES + (FUTURE_END_LINES - 1) * LINE_BYTES)
 }
 
-/// As many as processors fetch at once.
+/// As many as processors fetch at once, and nearly all that is touched.
 const FUTURE_LINES: usize = 16;
-/// Up to here a small request and its answer are led.
-const FUTURE_REST_LINES: usize = 6;
+const FUTURE_END_LINES: usize = 2;
 const LINE_BYTES: usize = 64;
 const ROOT_INDEX: u32 = TASKS_MAX - 1;
 /// Tasks polled in one turn at most: those that are ready wait no longer than that for the kernel.
@@ -503,16 +489,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_of_a_task_is_that_with_its_last_byte() {
+    fn the_last_lines_of_a_task_are_those_with_its_last_byte_and_the_ones_before_it() {
         let room = [0_u64; 512]; // Two lines more than is looked at.
         let base = room.as_ptr().cast::<u8>();
         for offset in (128..256).step_by(8) {
             for bytes in [1, 8, 64, 400, 2144, 3304] {
                 let start = base.wrapping_add(offset);
                 let last = start.addr() + bytes - 1;
-                let line = last_line(start, bytes).addr();
-                assert_eq!(line % LINE_BYTES, 0);
-                assert!((line..line + LINE_BYTES).contains(&last));
+                let first = ending(start, bytes).addr();
+                assert_eq!(first % LINE_BYTES, 0);
+                assert_eq!((last - first) / LINE_BYTES, FUTURE_END_LINES - 1);
             }
         }
     }

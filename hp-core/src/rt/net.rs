@@ -284,12 +284,6 @@ impl Conn {
         self.rt.0.io.borrow_mut().received(self.key)
     }
 
-    /// Has what the runtime knows of this connection come from memory, for whoever will write to it soon and has something else to do first.
-    #[inline]
-    pub fn bring_near(&self) {
-        self.rt.0.io.borrow().bring_near(self.key);
-    }
-
     /// The peer's address; none has a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
@@ -424,12 +418,6 @@ impl Rt {
             rt: self.clone(),
             key,
         })
-    }
-
-    /// Has what is known of a parked connection come from memory, for whoever will take it back soon.
-    #[inline]
-    pub fn bring_near(&self, key: ParkKey) {
-        self.0.io.borrow().bring_near(key.0);
     }
 
     /// Takes a parked connection back; `None` when it came back by itself meanwhile, or is gone.

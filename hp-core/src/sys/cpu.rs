@@ -66,22 +66,8 @@ pub fn prefetch(start: *const u8, lines: usize) {
     let _: (*const u8, usize) = (start, lines);
 }
 
+#[cfg(target_arch = "x86_64")]
 const CACHE_LINE_BYTES: usize = 64;
-
-/// The same for all lines that so many bytes may lie in, wherever in a line they begin. The number does not depend on where: a loop that is
-/// not unrolled costs more than the line that may be too many.
-#[inline]
-pub fn prefetch_all(start: *const u8, bytes: usize) {
-    prefetch(first_line(start), lines_of(bytes));
-}
-
-fn first_line(start: *const u8) -> *const u8 {
-    start.wrapping_sub(start.addr() % CACHE_LINE_BYTES)
-}
-
-const fn lines_of(bytes: usize) -> usize {
-    (bytes + CACHE_LINE_BYTES - 1).div_ceil(CACHE_LINE_BYTES)
-}
 
 fn empty_set() -> libc::cpu_set_t {
     // SAFETY: cpu_set_t is an array of integers, for which all zeroes is a value.
@@ -91,22 +77,6 @@ fn empty_set() -> libc::cpu_set_t {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Slots of 184 bytes were asked for by three lines from their first byte, and lie in four wherever they begin more than 8 bytes
-    /// into a line.
-    #[test]
-    fn what_begins_within_a_line_is_asked_for_to_its_last_byte() {
-        for place in 0..CACHE_LINE_BYTES {
-            let start = std::ptr::without_provenance::<u8>(0x1000 + place);
-            for bytes in [1, 8, 56, 64, 184] {
-                let first = first_line(start).addr();
-                assert_eq!(first, 0x1000, "{place}");
-                let needed = (place + bytes).div_ceil(CACHE_LINE_BYTES);
-                let spare = lines_of(bytes).checked_sub(needed);
-                assert!(spare.is_some_and(|spare| spare <= 1), "{bytes} at {place}");
-            }
-        }
-    }
 
     #[test]
     fn a_thread_may_be_pinned_to_a_cpu_it_may_use_and_to_no_other() {

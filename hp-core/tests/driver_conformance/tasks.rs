@@ -38,30 +38,6 @@ pub(crate) fn a_panic_costs_its_own_connection_which_is_reset(engine: Engine) {
     });
 }
 
-/// As a proxy's requests and answers are: what came for both in one turn runs one kind after the other.
-pub(crate) fn who_hears_from_whom_we_dialled_runs_before_who_hears_from_who_dialled_us(
-    engine: Engine,
-) {
-    check(&options(engine), async |rt| {
-        let (listener, addr) = listener(&rt);
-        let dialled = Rc::new(rt.connect(addr, soon(&rt)).await.unwrap());
-        let accepted = Rc::new(listener.accept().await.unwrap());
-        let ran = Rc::new(RefCell::new(Vec::new()));
-        for (name, conn) in [("accepted", &accepted), ("dialled", &dialled)] {
-            let (conn, ran) = (Rc::clone(conn), Rc::clone(&ran));
-            rt.spawn(async move {
-                assert_eq!(exactly(&conn, 1).await, b"x");
-                ran.borrow_mut().push(name);
-            });
-        }
-        rt.yield_now().await; // Both wait now.
-        dialled.write(b"x").unwrap();
-        accepted.write(b"x").unwrap();
-        until(&rt, || ran.borrow().len() == 2).await;
-        assert_eq!(*ran.borrow(), ["dialled", "accepted"]);
-    });
-}
-
 pub(crate) fn a_flood_starves_nobody(engine: Engine) {
     const ROUNDS: u32 = 200;
     for options in [options(engine), tiny(engine)] {

@@ -225,6 +225,9 @@ impl Answering<'_> {
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> Delivered {
+        if let Some(delivered) = self.deliver_at_once(facts, reader, out) {
+            return delivered;
+        }
         // A future that `race` is given by value is in there twice.
         let delivering = pin!(self.deliver(facts, reader, out));
         match race(delivering, self.client.failure()).await {
@@ -238,9 +241,9 @@ impl Answering<'_> {
 
     /// The same as [`Answering::deliver`] for an answer that is here whole and small, as most are; `None` where it is not, and
     /// nothing was done then. What the client's socket does not take at once stays queued.
-    pub(super) fn deliver_at_once(
+    fn deliver_at_once(
         &self,
-        facts: ResponseFacts,
+        facts: &ResponseFacts,
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> Option<Delivered> {
@@ -353,7 +356,6 @@ impl Answering<'_> {
 
     /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it.
     fn parse(&self, reader: &mut Reader, out: &mut Vec<u8>) -> Result<Parsed, Failure> {
-        self.client.bring_near(); // It has waited as long as the backend took.
         let mut scratch = HeaderScratch::new();
         let limits = &self.worker.plan().limits.head;
         let request = &self.request.facts;

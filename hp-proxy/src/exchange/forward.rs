@@ -18,7 +18,6 @@ use hp_core::http::tunnel::{self, TunnelEnd};
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::plant::{Plant, is_planted};
-use hp_core::sys::cpu::prefetch_all;
 use hp_core::wire::http1::framing::{
     BodyFraming, ConnSide, MessageEnd, NoReuse, ResponseFraming, Reuse, ReuseFacts, reusable,
 };
@@ -61,10 +60,6 @@ pub(super) async fn exchange(
             None => without_content(worker, client, request, (head, &mut out)).await,
         }
     };
-    // The next head is given the buffer that this answer was just written into, and the one after that the other, which nobody has touched
-    // since the request left.
-    prefetch_all(head.as_ptr(), SMALL_HEAD_BYTES);
-    worker.give_scratch(std::mem::take(head));
     worker.give_scratch(out);
     match answered {
         Ok(after) => after,
@@ -128,18 +123,21 @@ async fn without_content(
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, (lease, reader), out));
         }
-        let at_once = answering.deliver_at_once(begun.facts, &mut reader, out);
-        if let Some(delivered) = at_once {
-            let end = End::of_sent((lease, reader), begun, delivered);
-            return Ok(finish(worker, (client, request), end));
-        }
-        // A copy for those who wait: its place in the task is behind all that they need, far from what others touch.
-        let awaited = begun;
         let delivered = answering
-            .deliver_watching(&awaited.facts, &mut reader, out)
+            .deliver_watching(&begun.facts, &mut reader, out)
             .await;
-        let end = End::of_sent((lease, reader), awaited, delivered);
-        return Ok(finish(worker, (client, request), end));
+        return Ok(finish(
+            worker,
+            (client, request),
+            End {
+                lease,
+                reader,
+                begun,
+                delivered,
+                is_whole: true,
+                is_understood: true,
+            },
+        ));
     }
 }
 
@@ -334,18 +332,6 @@ pub(super) fn count(worker: &Generation, delivered: Delivered) {
 }
 
 impl End {
-    /// Of a request that was sent whole with its head.
-    fn of_sent((lease, reader): (Lease, Reader), begun: Begun, delivered: Delivered) -> Self {
-        Self {
-            lease,
-            reader,
-            begun,
-            delivered,
-            is_whole: true,
-            is_understood: true,
-        }
-    }
-
     /// How far an answer was read on its connection.
     #[inline]
     pub(super) fn of_answer(delivered: Delivered, begun: &Begun) -> MessageEnd {
@@ -529,6 +515,3 @@ pub(super) async fn relay(worker: &Worker, client: &mut Client, joined: Joined) 
         }
     }
 }
-
-/// Most heads of requests without content are no longer.
-const SMALL_HEAD_BYTES: usize = 192;

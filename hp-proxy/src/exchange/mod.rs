@@ -61,25 +61,6 @@ struct Client {
     joined: Option<Box<forward::Joined>>,
 }
 
-impl Client {
-    /// One that has sent nothing yet. Apart from what awaits its requests, which would have room for all that is used here.
-    fn new(worker: &Worker, conn: Conn, listener: ListenerId) -> Self {
-        let peer = conn.peer_addr();
-        let mut lines = worker.take_scratch();
-        let client = Self {
-            conn,
-            listener,
-            reader: Reader::new(),
-            peer,
-            origin: OriginLines::of(peer, &mut lines),
-            host: KnownAuthority::new(),
-            joined: None,
-        };
-        worker.give_scratch(lines);
-        client
-    }
-}
-
 /// What becomes of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
@@ -114,7 +95,18 @@ pub(crate) async fn serve(
     listener: ListenerId,
     is_new: bool,
 ) -> Served {
-    let mut client = Client::new(worker, conn, listener);
+    let peer = conn.peer_addr();
+    let mut lines = worker.take_scratch();
+    let mut client = Client {
+        conn,
+        listener,
+        reader: Reader::new(),
+        peer,
+        origin: OriginLines::of(peer, &mut lines),
+        host: KnownAuthority::new(),
+        joined: None,
+    };
+    worker.give_scratch(lines);
     let mut generation = worker.current();
     let mut is_first = is_new;
     loop {

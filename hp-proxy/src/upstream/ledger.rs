@@ -268,11 +268,6 @@ impl Ledger {
         Some(idle)
     }
 
-    /// What [`Ledger::take_idle`] would give next.
-    pub(super) fn next_idle(&self, endpoint: usize) -> Option<&Idle> {
-        self.endpoints[endpoint].idle.back()
-    }
-
     /// The pick was used.
     #[inline]
     pub(super) fn commit(&mut self, endpoint: usize, now: Instant) {

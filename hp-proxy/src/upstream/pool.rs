@@ -227,14 +227,7 @@ impl Upstream {
     #[must_use]
     pub fn take_kept(self: &Rc<Self>, aim: Aim) -> Option<Lease> {
         let now = self.rt.now();
-        let (endpoint, mut idle) = self.books.with(|ledger| {
-            let taken = ledger.take_kept(aim, now)?;
-            // Most likely the next request's: what is known of it can come meanwhile.
-            if let Some(Idle::Parked(key, _)) = ledger.next_idle(taken.0) {
-                self.rt.bring_near(*key);
-            }
-            Some(taken)
-        })?;
+        let (endpoint, mut idle) = self.books.with(|ledger| ledger.take_kept(aim, now))?;
         loop {
             if let Some(kept) = self.revive(endpoint, idle) {
                 // Only a turn that was used is over.

@@ -22,7 +22,6 @@ use crate::rt::buf::Pool;
 use crate::rt::task::Remote;
 use crate::rt::time::Instant;
 use crate::rt::timer::Wheel;
-use crate::sys::cpu::prefetch_all;
 pub(crate) use kernel::Kernel;
 pub use kernel::{File, FilePart, Socket};
 use op::discard::Discards;
@@ -64,8 +63,6 @@ pub(crate) struct Io {
     budget: u32,
     outbox: Outbox,
     discards: Discards,
-    /// Who is woken behind all others at the end of the exchange with the kernel.
-    later: Vec<Waker>,
     pipes: Rc<RefCell<Pipes>>,
     /// Kept for who asked.
     stamps: Option<Stamps>,
@@ -178,7 +175,6 @@ impl Io {
             budget: BUDGET,
             outbox: Outbox::default(),
             discards: Discards::default(),
-            later: Vec::new(),
             pipes,
             stamps: None,
             stats: Stats::default(),
@@ -219,12 +215,10 @@ impl Io {
     /// Only when the engine itself is broken; the worker cannot go on.
     pub(crate) fn turn(&mut self, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
         self.stats.turns += 1;
-        let exchanged = match self.driver {
+        match self.driver {
             Driver::Uring(_) => uring::turn(self, wait, remote),
             Driver::Poll(_) => poll::turn(self, wait, remote),
-        };
-        self.later.drain(..).for_each(Waker::wake);
-        exchanged
+        }
     }
 
     /// Sets the turn's clock and fires at most `limit` timers whose time has come.
@@ -325,12 +319,6 @@ impl Io {
         self.insert(fd, Phase::Open, peer, ready)
     }
 
-    /// Has what is known of a connection come.
-    #[inline]
-    pub(crate) fn bring_near(&self, key: Key) {
-        bring_near(&self.conns, key.index);
-    }
-
     /// The peer's address.
     pub(crate) fn peer(&self, key: Key) -> Option<SocketAddr> {
         self.conns.get(key)?.peer.addr()
@@ -385,12 +373,6 @@ impl Io {
         }
         Ok(key)
     }
-}
-
-/// Has a slot come, all of it, if there is one at that place.
-#[inline]
-fn bring_near(conns: &Slab<ConnSlot>, place: u32) {
-    prefetch_all(conns.address_of(place), Slab::<ConnSlot>::PLACE_BYTES);
 }
 
 /// Operations that one poll of a task may complete at once.

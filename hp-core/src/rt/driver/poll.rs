@@ -6,15 +6,15 @@
 
 use super::Io;
 use super::Kernel;
-use super::bring_near;
 #[cfg(feature = "sim")]
 use super::sim::SimPoller;
-use super::slot::{ConnSlot, ListenerSlot, Phase};
+use super::slot::{ConnSlot, ListenerSlot, Phase, SLOT_LINES};
 use super::token::{NO_KEY, Token};
 use crate::base::slab::{Key, Slab};
 use crate::rt::Engine;
 use crate::rt::buf::Group;
 use crate::rt::task::Remote;
+use crate::sys::cpu::prefetch;
 use crate::sys::epoll::{Epoll, Readiness};
 use crate::sys::ppoll::{Interest, Ppoll};
 use std::collections::VecDeque;
@@ -242,7 +242,10 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     // Their slots are far apart and cold: asked for together, they come together.
     for position in 0..poll.poller.ready_len() {
         if let Some(token) = poll.poller.token_at(position) {
-            bring_near(&io.conns, Token::from_bits(token).index());
+            prefetch(
+                io.conns.address_of(Token::from_bits(token).index()),
+                SLOT_LINES,
+            );
         }
     }
     for position in 0..poll.poller.ready_len() {

@@ -96,8 +96,6 @@ pub(crate) struct ConnSlot {
     pub(crate) timer: Option<(TimerKey, Instant)>,
     pub(crate) timed_out: bool,
     pub(crate) peer: Peer,
-    /// This side opened it.
-    pub(crate) is_dialled: bool,
     pub(crate) readiness: Readiness,
     pub(crate) kernel: Kernel,
     /// Full buffers received in a row; enough of them earn the large ones, and then it is how many receives more may be small.
@@ -196,7 +194,6 @@ impl ConnSlot {
             timer: None,
             timed_out: false,
             peer: Peer::new(peer),
-            is_dialled: phase == Phase::Connecting,
             readiness: Readiness::default(),
             kernel: Kernel::default(),
             full_reads: 0,
@@ -576,6 +573,8 @@ impl ListenerSlot {
 
 /// An idle connection is this, an armed timer, and what the kernel has.
 const _: () = assert!(size_of::<ConnSlot>() <= 176);
+/// Cache lines of a connection's slot.
+pub(crate) const SLOT_LINES: usize = size_of::<ConnSlot>().div_ceil(64);
 /// Segments that one send names at most.
 pub(crate) const FRONT_MAX: usize = 16;
 const FULL_READS_FOR_BULK: u8 = 4;

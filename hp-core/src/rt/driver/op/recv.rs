@@ -247,8 +247,6 @@ impl Io {
         };
         match slot.phase {
             Phase::Parked { .. } if slot.has_news() => self.unpark_with_news(key),
-            // Answers first, then requests: the code of either runs many times in a row while it is in the cache.
-            Phase::Open if !slot.is_dialled => self.later.extend(slot.rx_waker.take()),
             Phase::Open | Phase::Connecting => wake(&mut slot.rx_waker),
             // Readiness was reported and nothing was found, or there was no buffer to find it with: it stays where it is.
             Phase::Parked { .. } | Phase::Closing => (),

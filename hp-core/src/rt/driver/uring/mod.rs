@@ -11,13 +11,14 @@ use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
 use crate::rt::buf::{Group, Pool};
-use crate::rt::driver::bring_near;
 use crate::rt::driver::op::accept::is_passing;
 use crate::rt::driver::op::recv::wake;
+use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::task::Remote;
 use crate::rt::time::Instant;
+use crate::sys::cpu::prefetch;
 use crate::sys::ring::{Completion, RecvEntry};
 use buffers::Buffers;
 use ring::Ring;
@@ -234,7 +235,11 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     let count = uring.completions.len().min(SPREAD_MAX);
     for completion in uring.completions.range(..count) {
         // Slots are far apart and cold: asked for together, they come together.
-        bring_near(&io.conns, Token::from_bits(completion.user_data).index());
+        prefetch(
+            io.conns
+                .address_of(Token::from_bits(completion.user_data).index()),
+            SLOT_LINES,
+        );
     }
     for _ in 0..count {
         let Driver::Uring(uring) = &mut io.driver else {
