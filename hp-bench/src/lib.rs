@@ -98,6 +98,7 @@ pub fn run(plan: &Plan) -> Result<Run, RunError> {
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
     heap::keep_tables_apart();
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
+    let _as_it_grows = limits::make_room_for_files(); // Else some connections wait while it does.
     let called_wall_ns = clock::wall_ns();
     let addr = choose(plan)?;
     let options = WorkersOptions {

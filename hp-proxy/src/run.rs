@@ -79,6 +79,10 @@ pub fn run(mut plan: Plan, source: Source, program: Program) -> Result<(), RunEr
             "hp-proxy: cannot raise the limit of open files: {error}"
         )),
     }
+    match limits::make_room_for_files() {
+        Ok(()) => (),
+        Err(_little_memory) => (), // It grows as it must, and connections wait meanwhile.
+    }
     let notify = Notify::from_environment().map_err(RunError::Record)?;
     let mut arrival = Arrival::from_environment().map_err(RunError::Inherited)?;
     arrival.state.keep_via(&mut plan.forwarding);

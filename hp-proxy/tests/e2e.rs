@@ -230,6 +230,7 @@ macro_rules! stamp {
                     a_port_in_use_is_one_line_and_exit_one,
                     misuse_is_exit_two_and_an_unknown_name_exit_one,
                     sigterm_finishes_what_is_in_flight_and_closes_what_idles,
+                    the_table_of_descriptors_does_not_grow_while_clients_come,
                     the_totals_are_one_write,
                     a_program_goes_on_when_the_reader_of_its_log_has_left,
                     a_drain_that_takes_too_long_cuts_what_is_left,

@@ -55,6 +55,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         Signals::block(&[Signal::Terminate, Signal::Interrupt]).map_err(RunError::Signals)?;
     heap::keep_tables_apart();
     let _as_it_was = limits::raise_open_files(); // With the old limit fewer connections fit.
+    let _as_it_grows = limits::make_room_for_files(); // Else some connections wait while it does.
     let (addr, sockets) =
         listen(options).map_err(|cause| RunError::Listen(options.listen, cause))?;
     let workers = WorkersOptions {

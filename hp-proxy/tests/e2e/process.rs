@@ -217,6 +217,23 @@ pub(crate) fn connections_are_shared_evenly_by_two_workers(engine: Engine) {
     }
 }
 
+/// While the table of descriptors grows, the kernel holds up whoever needs a descriptor of a process with threads: for milliseconds, and
+/// for seconds where every CPU is busy. In one upgrade half of the clients were not answered for 20 seconds.
+pub(crate) fn the_table_of_descriptors_does_not_grow_while_clients_come(engine: Engine) {
+    let name = engine.flag().trim_start_matches("--engine ");
+    let text = format!(
+        "workers = 2\nengine = \"{name}\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+         [[route]]\nanswer = {{ status = 204 }}\n"
+    );
+    let proxy = Proxy::start_from_file_as_it_is(engine, &text);
+    let places = proxy.descriptor_places();
+    let mut clients: Vec<Peer> = (0..300).map(|_| proxy.asked(GET)).collect();
+    for client in &mut clients {
+        assert_eq!(client.response().status(), 204);
+    }
+    assert_eq!(proxy.descriptor_places(), places);
+}
+
 /// A datagram for each write: what came in pieces would mix with the words of a successor, which has the same stderr.
 pub(crate) fn the_totals_are_one_write(engine: Engine) {
     let (log, stderr) = UnixDatagram::pair().unwrap();

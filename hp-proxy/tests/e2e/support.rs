@@ -245,8 +245,18 @@ impl Proxy {
 
     /// Kilobytes of memory that are the program's own.
     pub(crate) fn memory_kb(&self) -> u64 {
+        self.status_of("RssAnon:")
+    }
+
+    /// Places in the program's table of descriptors, used or not.
+    pub(crate) fn descriptor_places(&self) -> u64 {
+        self.status_of("FDSize:")
+    }
+
+    /// A number that the kernel tells of the program, by its name in proc_pid_status(5).
+    fn status_of(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let number = line.unwrap().split_whitespace().nth(1);
         number.unwrap().parse().unwrap()
     }
