@@ -82,6 +82,7 @@ macro_rules! facts {
         $($(
             #[test]
             fn $fact() {
+                crate::support::make_room();
                 crate::$subject::$fact($engine);
             }
         )+)+

@@ -4,11 +4,13 @@
 //! has a bound, after which the test fails.
 
 use crate::Engine;
+use hp_core::sys::limits;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -269,6 +271,16 @@ impl Drop for Proxy {
             Err(_gone) => (), // It ended before.
         }
     }
+}
+
+/// Makes room for the connections of all tests, before any of them waits for something: they share a table of descriptors, and on a busy machine
+/// its growth has held up a test's backend for longer than [`BOUND`].
+pub(crate) fn make_room() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        limits::raise_open_files().unwrap();
+        limits::make_room_for_files().unwrap();
+    });
 }
 
 /// Sends a signal to a process.

@@ -2,7 +2,6 @@
 
 use crate::Engine;
 use crate::support::{BOUND, Backend, GET, OK, Peer, Proxy, refusing};
-use hp_core::sys::limits;
 use socket2::Socket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -27,7 +26,6 @@ fn exchange(client: &mut Peer, upstream: &mut Peer) {
 }
 
 pub(crate) fn five_hundred_and_twelve_kept_clients_never_reconnect(engine: Engine) {
-    limits::raise_open_files().unwrap();
     let backend = Backend::new();
     let proxy = Proxy::start(
         engine,
