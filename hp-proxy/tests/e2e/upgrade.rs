@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +116,8 @@ impl Line {
 /// A process that another one has started to replace itself; killed when dropped.
 pub(crate) struct Successor {
     pub(crate) process: u32,
+    /// When it began: at the end its number may be that of another test's.
+    begun: Option<String>,
 }
 
 impl Successor {
@@ -122,22 +125,46 @@ impl Successor {
     pub(crate) fn told_by(line: &str) -> Self {
         let (_, number) = line.rsplit_once(' ').unwrap();
         let process = number.parse().unwrap();
-        Self { process }
+        let begun = begun(process);
+        Self { process, begun }
     }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        let environment = fs::read(format!("/proc/{}/environ", self.process));
-        let environment = environment.unwrap_or_default();
-        let name = b"HP_PROXY_UPGRADE_FD";
-        if environment.windows(name.len()).any(|part| part == name) {
+        if self.begun.is_some() && self.begun == begun(self.process) {
             let kill = format!("kill -KILL {}", self.process);
             match Command::new("sh").args(["-c", &kill]).status() {
                 Ok(_) | Err(_) => (), // It has ended meanwhile.
             }
         }
     }
+}
+
+/// When a process, or a thread, of a number began, in ticks of the machine's life (proc_pid_stat(5)).
+fn begun(number: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let (_, after_name) = line.rsplit_once(") ")?;
+    after_name.split(' ').nth(19).map(str::to_owned)
+}
+
+/// Numbers are given out again within minutes where tests start many threads, and successors of other tests have the same environment.
+#[test]
+fn who_has_got_the_number_of_a_successor_is_not_killed_in_its_place() {
+    let start = || {
+        let mut cat = Command::new("cat");
+        cat.env("HP_PROXY_UPGRADE_FD", "3").stdin(Stdio::piped());
+        cat.spawn().unwrap()
+    };
+    let mut other = start();
+    drop(Successor {
+        process: other.id(),
+        begun: Some(String::from("0")),
+    });
+    assert!(other.wait().unwrap().success(), "it ends with its input");
+    let mut successor = start();
+    drop(Successor::told_by(&format!("process {}", successor.id())));
+    assert_eq!(successor.wait().unwrap().signal(), Some(9));
 }
 
 /// A backend that answers whatever it is asked until the tests end.
