@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "the island where system calls are made")]
 
 pub mod arena;
+pub mod child;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;

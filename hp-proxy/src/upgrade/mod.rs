@@ -28,6 +28,7 @@ use handover::Progress;
 use hp_core::obs::notice::say;
 use hp_core::rt::mesh::Mesh;
 use hp_core::sys::clock;
+use std::process::Child;
 use std::time::Duration;
 use successor::Successor;
 
@@ -38,6 +39,8 @@ pub(crate) struct Upgrades {
     /// What a successor is told; whoever has something to pass on keeps it up to date here.
     pub(crate) state: State,
     under_way: Option<Successor>,
+    /// One that was given up, was killed, and has not ended.
+    unended: Option<Child>,
 }
 
 /// What came of looking.
@@ -60,6 +63,7 @@ impl Upgrades {
             program,
             state,
             under_way: None,
+            unended: None,
         }
     }
 
@@ -76,6 +80,11 @@ impl Upgrades {
             let process = successor.process();
             return Err(format!(
                 "no upgrade: one is under way already, to process {process}"
+            ));
+        }
+        if let Some(process) = self.unended() {
+            return Err(format!(
+                "no upgrade: process {process}, which was given up, has not ended"
             ));
         }
         if std::process::id() == FIRST_PROCESS {
@@ -116,12 +125,26 @@ impl Upgrades {
 
     /// Ends the one under way, and accepts again; gives the line that tells it.
     pub(crate) fn give_up(&mut self, mesh: &Mesh<Message>, why: &str) -> Option<String> {
-        let mut successor = self.under_way.take()?;
-        successor.give_up(mesh);
+        let successor = self.under_way.take()?;
         let process = successor.process();
-        let line = format!("the upgrade to process {process} failed: {why}");
+        self.unended = successor.give_up(mesh);
+        let unended = match &self.unended {
+            Some(_) => "; it was killed, and has not ended",
+            None => "",
+        };
+        let line = format!("the upgrade to process {process} failed: {why}{unended}");
         say(format_args!("hp-proxy: {line}"));
         Some(line)
+    }
+
+    /// Who was given up and has not ended; reaps it if it has.
+    fn unended(&mut self) -> Option<u32> {
+        let child = self.unended.as_mut()?;
+        if let Ok(None) = child.try_wait() {
+            return Some(child.id());
+        }
+        self.unended = None;
+        None
     }
 }
 

@@ -12,12 +12,13 @@ use crate::listening::Listening;
 use crate::shared::Message;
 use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::Socket;
-use hp_core::sys::rights;
+use hp_core::sys::{child, rights};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 /// A process that has been started to replace this one.
 #[derive(Debug)]
@@ -111,19 +112,23 @@ impl Successor {
         }
     }
 
-    /// Ends it, and has the workers accept again.
-    pub(super) fn give_up(&mut self, mesh: &Mesh<Message>) {
-        self.end();
+    /// Ends it, and has the workers accept again; gives it back where it has not ended.
+    pub(super) fn give_up(mut self, mesh: &Mesh<Message>) -> Option<Child> {
+        let status = self.end();
         self.handover.roll_back(mesh);
+        status.is_none().then_some(self.child)
     }
 
-    /// How it ended: by itself, or now.
+    /// How it ended: by itself, or now. `None`: the kernel has not let it, and nobody waits for that, for it runs no code of its own
+    /// any more, and connections wait for us.
     fn end(&mut self) -> Option<ExitStatus> {
         match self.child.kill() {
             Ok(()) => (),
             Err(_gone) => (), // It was waited for already.
         }
-        self.child.wait().ok()
+        child::wait_within(&mut self.child, ENDS_WITHIN)
+            .ok()
+            .flatten()
     }
 }
 
@@ -209,6 +214,9 @@ fn told(status: ExitStatus) -> String {
     }
 }
 
+/// How long a process that was killed is waited for, by a thread that answers signals meanwhile no sooner.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
     use super::super::inheritance::Inheritance;
@@ -218,7 +226,6 @@ mod tests {
     use crate::shared::SharedPlan;
     use hp_core::rt::mesh::{Mailbox, WorkerId};
     use std::sync::mpsc::Sender;
-    use std::time::Duration;
 
     /// The running process, and both sides of its conversation with a process that does nothing by itself.
     struct Lab {
@@ -384,6 +391,24 @@ mod tests {
         assert!(told.unwrap().ends_with("failed: why not"));
         assert!(lab.resumes());
         assert_eq!(lab.upgrades.give_up(&lab.mesh, "again"), None);
+    }
+
+    #[test]
+    fn nobody_is_started_while_one_that_was_given_up_has_not_ended() {
+        let mut lab = Lab::new(u64::MAX);
+        lab.upgrades.give_up(&lab.mesh, "why not").unwrap();
+        assert!(lab.upgrades.unended.is_none());
+        let child = Command::new("sleep").arg("3600").spawn().unwrap();
+        let child = lab.upgrades.unended.insert(child);
+        let refused = format!("process {}, which was given up, has not ended", child.id());
+        let told = lab.upgrades.begin(&lab.listening, Duration::ZERO);
+        assert!(told.unwrap_err().contains(&refused));
+        let child = lab.upgrades.unended.as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let told = lab.upgrades.begin(&lab.listening, Duration::ZERO);
+        assert!(told.unwrap_err().contains("it is not known where"));
+        assert!(lab.upgrades.unended.is_none());
     }
 
     #[test]
