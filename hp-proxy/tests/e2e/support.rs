@@ -176,9 +176,14 @@ impl Proxy {
 
     /// The next line of stderr that contains `part`.
     pub(crate) fn says(&self, part: &str) -> String {
+        self.says_within(part, BOUND)
+    }
+
+    /// The same where each line may take so long.
+    pub(crate) fn says_within(&self, part: &str, bound: Duration) -> String {
         let mut others = Vec::new();
         loop {
-            let line = self.stderr.recv_timeout(BOUND);
+            let line = self.stderr.recv_timeout(bound);
             let line = line
                 .unwrap_or_else(|error| panic!("{error}: no line has {part:?}, but {others:#?}"));
             if line.contains(part) {
