@@ -3,6 +3,7 @@
 use crate::rt::net::{Conn, Lent, Rx};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::{forget, replace};
 use std::task::{Context, Poll};
 
 /// Received bytes that the protocol has not consumed.
@@ -166,7 +167,8 @@ impl Reader {
     #[inline]
     pub fn push(&mut self, lent: Lent) {
         match &mut self.held {
-            Held::Nothing => self.held = Held::Lent(lent),
+            // To drop nothing would be a call.
+            Held::Nothing => forget(replace(&mut self.held, Held::Lent(lent))),
             Held::Lent(_) | Held::Copied { .. } => self.push_behind(&lent),
         }
     }

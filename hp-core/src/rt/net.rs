@@ -95,7 +95,7 @@ impl Conn {
     /// `BrokenPipe`, `ConnectionReset` and their like, from then on for good. A failure at the end of the turn is told by
     /// the next call, receiving included.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write_vectored(&[IoSlice::new(bytes)])
+        self.rt.0.io.borrow_mut().write(self.key, bytes)
     }
 
     /// The same for several pieces, which leave in one segment where they fit.
@@ -103,7 +103,7 @@ impl Conn {
     /// # Errors
     /// As [`Conn::write`].
     pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
-        self.rt.0.io.borrow_mut().write(self.key, pieces)
+        self.rt.0.io.borrow_mut().write_vectored(self.key, pieces)
     }
 
     /// Sends received bytes on; what the socket does not take is kept where it is, uncopied.

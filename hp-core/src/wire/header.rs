@@ -246,10 +246,12 @@ impl<'h, 'b> Fields<'h, 'b> {
         }
     }
 
-    /// The values of every field of this kind, in order.
+    /// The values of every field of this kind, in order; costs one bit test where there is none.
     #[inline]
     pub fn all(&self, kind: FieldName) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
+        let count = if self.has(kind) { self.len() } else { 0 };
         self.iter()
+            .take(count)
             .filter(move |field| field.0 == kind)
             .map(|field| field.2)
     }
@@ -326,6 +328,10 @@ fn pick<const LEN: usize>(name: &[u8], candidates: &[(&[u8; LEN], FieldName)]) -
         return FieldName::Other;
     };
     for (candidate, kind) in candidates {
+        // Most names are none of ours, and differ from them in their first letter.
+        if name[0].to_ascii_lowercase() != candidate[0] {
+            continue;
+        }
         // No branch within: the compiler turns the loop of known length into a few wide operations.
         let mut difference = 0;
         for (byte, lower) in name.iter().zip(*candidate) {

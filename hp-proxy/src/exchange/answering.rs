@@ -21,7 +21,7 @@ use hp_core::wire::http1::response::{ResponseFacts, is_switch_to_requested, pars
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// One exchange's two ends while the answer comes.
@@ -83,16 +83,54 @@ impl Answering<'_> {
     ///
     /// # Errors
     /// [`Failure`]; nothing of a final answer was sent then.
-    pub(super) async fn head(
+    pub(super) fn head(
         &self,
         reader: &mut Reader,
         out: &mut Vec<u8>,
-    ) -> Result<Begun, Failure> {
-        let limits = &self.worker.plan().limits.head;
-        let mut scan: Option<HeadScan> = None;
-        let mut interim = Interims::default();
+    ) -> impl Future<Output = Result<Begun, Failure>> {
+        let mut awaited = Awaited::default();
+        self.watched(poll_fn(move |cx| {
+            self.poll_head(&mut awaited, (reader, out), cx)
+        }))
+    }
+
+    /// The same as [`Answering::head`], and notices a client that leaves meanwhile.
+    ///
+    /// # Errors
+    /// As [`Answering::head`]; [`Failure::ClientGone`].
+    #[inline]
+    pub(super) fn head_watching(
+        &self,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+    ) -> impl Future<Output = Result<Begun, Failure>> {
+        let mut awaited = Awaited::default();
+        self.watched(poll_fn(move |cx| {
+            if let Poll::Ready(received) = self.poll_head(&mut awaited, (reader, out), cx) {
+                return Poll::Ready(received);
+            }
+            self.client.poll_failure(cx).map(|_reset| {
+                enter(Table::Exchange, "Awaiting", "client leaves");
+                Err(Failure::ClientGone)
+            })
+        }))
+    }
+
+    #[inline]
+    fn watched<F: Future>(&self, waiting: F) -> impl Future<Output = F::Output> {
+        let begins = (Table::Exchange, "Awaiting", "drain begins");
+        watch(begins, move || self.worker.is_draining(), waiting)
+    }
+
+    /// Not a future of futures: most heads come whole with the first bytes, for which one look before and one after is all.
+    fn poll_head(
+        &self,
+        Awaited { scan, interim }: &mut Awaited,
+        (reader, out): (&mut Reader, &mut Vec<u8>),
+        cx: &Context<'_>,
+    ) -> Poll<Result<Begun, Failure>> {
         loop {
-            let may_be_whole = match &mut scan {
+            let may_be_whole = match scan {
                 None => !reader.is_empty(),
                 Some(scan) => scan.complete(reader.bytes()),
             };
@@ -100,27 +138,25 @@ impl Answering<'_> {
                 match self.parse(reader, out)? {
                     Parsed::Final(begun) => {
                         self.progress.is_answered.set(true);
-                        return Ok(begun);
+                        return Poll::Ready(Ok(begun));
                     }
                     Parsed::Interim => {
-                        scan = None;
+                        *scan = None;
                         interim.admit(out.len())?;
                         self.pass_interim(out)?;
                         continue;
                     }
                     Parsed::Partial => {
-                        let mut searched = HeadScan::new(limits);
+                        let mut searched = HeadScan::new(&self.worker.plan().limits.head);
                         searched.complete(reader.bytes());
-                        scan = Some(searched);
+                        *scan = Some(searched);
                     }
                 }
             }
             self.progress.is_begun.set(!reader.is_empty());
             let is_begun = !reader.is_empty() || interim.count > 0;
             enter(Table::Exchange, "Awaiting", "what is awaited");
-            let begins = (Table::Exchange, "Awaiting", "drain begins");
-            let filling = reader.fill(self.backend);
-            let failure = match watch(begins, || self.worker.is_draining(), filling).await {
+            let failure = match ready!(reader.poll_fill(self.backend, cx)) {
                 Ok(Filled::More) if is_begun => continue,
                 Ok(Filled::More) => match self.check_asked() {
                     Ok(()) => continue,
@@ -135,7 +171,7 @@ impl Answering<'_> {
                 _ => "backend leaves or fails",
             };
             enter(Table::Exchange, "Awaiting", event);
-            return Err(failure);
+            return Poll::Ready(Err(failure));
         }
     }
 
@@ -157,30 +193,6 @@ impl Answering<'_> {
         let is_unsent = self.progress.left(self.backend.unsent()) == 0;
         self.backend.withdraw();
         Failure::Unasked { is_unsent }
-    }
-
-    /// The same as [`Answering::head`], and notices a client that leaves meanwhile.
-    ///
-    /// # Errors
-    /// As [`Answering::head`]; [`Failure::ClientGone`].
-    #[inline]
-    pub(super) async fn head_watching(
-        &self,
-        reader: &mut Reader,
-        out: &mut Vec<u8>,
-    ) -> Result<Begun, Failure> {
-        // Not by `race`, into which the future would be moved.
-        let mut head = pin!(self.head(reader, out));
-        poll_fn(|cx| {
-            if let Poll::Ready(received) = head.as_mut().poll(cx) {
-                return Poll::Ready(received);
-            }
-            self.client.poll_failure(cx).map(|_reset| {
-                enter(Table::Exchange, "Awaiting", "client leaves");
-                Err(Failure::ClientGone)
-            })
-        })
-        .await
     }
 
     /// The same as [`Answering::head`], and says 100 in the backend's stead when it has not done so for a while.
@@ -354,7 +366,9 @@ impl Answering<'_> {
         (!is_uploaded.get()).then(|| (given.get(), self.backend.unacknowledged()))
     }
 
-    /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it.
+    /// Reads what has come; writes a whole head as the client shall see it into `out`, and consumes it. Apart, for whoever has its large
+    /// frame pays for that with every look.
+    #[inline(never)]
     fn parse(&self, reader: &mut Reader, out: &mut Vec<u8>) -> Result<Parsed, Failure> {
         let mut scratch = HeaderScratch::new();
         let limits = &self.worker.plan().limits.head;
@@ -423,6 +437,14 @@ impl Answering<'_> {
         out.clear();
         sent.map_err(|_gone| Failure::ClientGone)
     }
+}
+
+/// A head that has not come whole.
+#[derive(Debug, Default)]
+struct Awaited {
+    /// How far it was searched for its end, once a part of it was there.
+    scan: Option<HeadScan>,
+    interim: Interims,
 }
 
 /// The interim answers to one request.

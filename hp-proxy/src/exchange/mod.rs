@@ -33,15 +33,17 @@ use hp_core::http::message::{Filled, Reader};
 use hp_core::http::pace::Pace;
 use hp_core::rt::lifecycle::{Table, enter, watch};
 use hp_core::rt::net::{Conn, Rx};
-use hp_core::rt::race::{First, race};
 use hp_core::wire::forwarding::OriginLines;
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::head::HeadScan;
 use hp_core::wire::uri::KnownAuthority;
 use request::{Prepared, Request};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 /// A client's connection and what it has sent.
@@ -198,71 +200,109 @@ enum NoRequest {
 
 /// Receives a head; gives what the backend will be sent, in a buffer that an idle connection does not own, and with it the request, in
 /// `place`. A request begins under the newest plan.
-async fn receive_request(
+fn receive_request(
     (whose, generation): (&Worker, &mut Rc<Generation>),
     (client, is_first): (&mut Client, bool),
     place: &mut Option<Request>,
-) -> Result<Vec<u8>, NoRequest> {
-    let mut scan: Option<HeadScan> = None;
-    let mut is_timed = is_first || !client.reader.is_empty();
+) -> impl Future<Output = Result<Vec<u8>, NoRequest>> {
+    let is_timed = is_first || !client.reader.is_empty();
     let timeout = if is_timed {
         generation.plan().timeouts.head
     } else {
         generation.idle_grace()
     };
     client.conn.set_deadline(Some(whose.rt().now() + timeout));
-    loop {
-        let is_begun = scan.is_none() && !client.reader.is_empty();
-        if is_begun && generation.is_outdated() {
-            whose.refresh(generation, client.listener);
+    // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served. So
+    // does the want of threads, after the first request.
+    let may_end = client.reader.is_empty() && !whose.closes_idle();
+    let mut leaving = may_end.then(|| whose.shall_leave(is_first));
+    let mut coming = Coming {
+        scan: None,
+        is_timed,
+    };
+    let begins = (Table::Exchange, "ReadingHead", "drain begins");
+    // Not a future of futures: most heads come whole with the first bytes.
+    let receiving = poll_fn(move |cx| {
+        loop {
+            if let Some(taken) = coming.take((whose, generation), client, place) {
+                return Poll::Ready(taken);
+            }
+            enter(Table::Exchange, "ReadingHead", "what is awaited");
+            match client.reader.poll_fill(&client.conn, cx) {
+                Poll::Ready(filled) => {
+                    leaving = None;
+                    if let Some(why) = without_bytes(&filled, client, is_first) {
+                        return Poll::Ready(Err(why));
+                    }
+                }
+                Poll::Pending => {
+                    let Some(leaving) = &mut leaving else {
+                        return Poll::Pending;
+                    };
+                    ready!(Pin::new(leaving).poll(cx));
+                    enter(Table::Drain, whose.row_of_drain(), "an idle connection");
+                    return Poll::Ready(Err(NoRequest::Gone));
+                }
+            }
         }
-        let worker: &Generation = generation;
-        let may_be_whole = match &mut scan {
+    });
+    watch(begins, || whose.is_draining(), receiving)
+}
+
+/// How far the head of a request has come.
+struct Coming {
+    /// How far it was searched for its end, once it turned out not to be whole.
+    scan: Option<HeadScan>,
+    /// It has its deadline.
+    is_timed: bool,
+}
+
+impl Coming {
+    /// Takes the request if it is there whole.
+    #[inline]
+    fn take(
+        &mut self,
+        (whose, generation): (&Worker, &mut Rc<Generation>),
+        client: &mut Client,
+        place: &mut Option<Request>,
+    ) -> Option<Result<Vec<u8>, NoRequest>> {
+        let may_be_whole = match &mut self.scan {
             None => !client.reader.is_empty(),
             Some(scan) => scan.complete(client.reader.bytes()),
         };
-        if may_be_whole {
-            let mut head = worker.take_scratch();
-            match request::prepare(worker, client, place, &mut head) {
-                Ok(Prepared::Whole) => return Ok(head),
-                Ok(Prepared::Partial) => {
-                    worker.give_scratch(head);
-                    let mut searched = HeadScan::new(&worker.plan().limits.head);
-                    searched.complete(client.reader.bytes());
-                    scan = Some(searched);
-                    // Only now: most heads come whole, and need no deadline of their own.
-                    if !is_timed {
-                        is_timed = true;
-                        let deadline = worker.rt().now() + worker.plan().timeouts.head;
-                        client.conn.set_deadline(Some(deadline));
-                    }
-                }
-                Err(error) => {
-                    worker.give_scratch(head);
-                    return Err(NoRequest::Refused(error));
-                }
+        if !may_be_whole {
+            return None;
+        }
+        if self.scan.is_none() && generation.is_outdated() {
+            whose.refresh(generation, client.listener);
+        }
+        let worker: &Generation = generation;
+        let mut head = worker.take_scratch();
+        let prepared = request::prepare(worker, client, place, &mut head);
+        if let Ok(Prepared::Whole) = prepared {
+            return Some(Ok(head));
+        }
+        worker.give_scratch(head);
+        match prepared {
+            Err(error) => Some(Err(NoRequest::Refused(error))),
+            Ok(Prepared::Whole | Prepared::Partial) => {
+                self.note_part(worker, client);
+                None
             }
         }
-        // A drain ends the wait for a request that has not begun. What it finds accepted but not read is still served. So
-        // does the want of threads, after the first request.
-        let may_end = client.reader.is_empty() && !worker.closes_idle();
-        enter(Table::Exchange, "ReadingHead", "what is awaited");
-        let begins = (Table::Exchange, "ReadingHead", "drain begins");
-        let filling = client.reader.fill(&client.conn);
-        let filling = watch(begins, || worker.is_draining(), filling);
-        let filled = if may_end {
-            match race(filling, worker.shall_leave(is_first)).await {
-                First::One(filled) => filled,
-                First::Other(()) => {
-                    enter(Table::Drain, worker.row_of_drain(), "an idle connection");
-                    return Err(NoRequest::Gone);
-                }
-            }
-        } else {
-            filling.await
-        };
-        if let Some(why) = without_bytes(&filled, client, is_first) {
-            return Err(why);
+    }
+
+    /// The rest is yet to come.
+    #[cold]
+    fn note_part(&mut self, worker: &Generation, client: &Client) {
+        let mut searched = HeadScan::new(&worker.plan().limits.head);
+        searched.complete(client.reader.bytes());
+        self.scan = Some(searched);
+        // Only now: most heads come whole, and need no deadline of their own.
+        if !self.is_timed {
+            self.is_timed = true;
+            let deadline = worker.rt().now() + worker.plan().timeouts.head;
+            client.conn.set_deadline(Some(deadline));
         }
     }
 }

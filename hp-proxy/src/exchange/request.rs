@@ -12,7 +12,7 @@ use crate::shared::Generation;
 use hp_core::rt::net::Conn;
 use hp_core::wire::forwarding::{self, Hop, OriginLines};
 use hp_core::wire::header::FieldName;
-use hp_core::wire::http1::encode;
+use hp_core::wire::http1::encode::{self, Lines};
 use hp_core::wire::http1::error::RequestError;
 use hp_core::wire::http1::framing::BodyFraming;
 use hp_core::wire::http1::head::{HeaderScratch, Parse, Version};
@@ -143,9 +143,15 @@ impl Sender<'_> {
 
     /// Writes the head as it came.
     pub(super) fn encode_head(&self, head: &RequestHead<'_, '_>, client: &Conn, out: &mut Vec<u8>) {
-        encode::request_line(out, head.method, head.target.path_and_query());
-        encode_host(head, client, out);
-        self.encode_fields(head, |_name| false, out);
+        let lines = match head.written_line_and_host() {
+            Some(len) => Lines::beginning(head.received, len),
+            None => {
+                encode::request_line(out, head.method, head.target.path_and_query());
+                encode_host(head, client, out);
+                Lines::beginning(head.received, 0)
+            }
+        };
+        self.encode_fields(head, |_name| false, lines, out);
         self.encode_rest(head, out);
         encode::end_of_head(out);
     }
@@ -170,18 +176,20 @@ impl Sender<'_> {
                 out.extend_from_slice(b"\r\n");
             }
         }
-        self.encode_fields(head, |name| changes.removes(name), out);
+        let lines = Lines::beginning(head.received, 0);
+        self.encode_fields(head, |name| changes.removes(name), lines, out);
         encode_added(changes, values, out);
         self.encode_rest(head, out);
         encode::end_of_head(out);
     }
 
-    /// Writes the fields that travel on, but for those that the route removes.
+    /// Writes the fields that travel on behind the lines that do, but for those that the route removes.
     #[inline]
     fn encode_fields(
         &self,
         head: &RequestHead<'_, '_>,
         is_removed: impl Fn(&str) -> bool,
+        mut lines: Lines<'_>,
         out: &mut Vec<u8>,
     ) {
         let is_trace = head.method == Method::Trace;
@@ -194,9 +202,10 @@ impl Sender<'_> {
                 kind => !is_replaced(kind),
             };
             if is_passed && !is_removed(name) {
-                encode::field(out, name, value);
+                lines.pass(name, value, out);
             }
         }
+        lines.write(out);
     }
 
     /// Writes what the proxy says itself: framing, what is asked of the next hop, and who asks.

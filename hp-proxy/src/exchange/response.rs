@@ -7,7 +7,7 @@ use crate::shared::Generation;
 use hp_core::http::sink::BodyCoding;
 use hp_core::rt::net::ConnName;
 use hp_core::wire::header::{FieldName, Fields};
-use hp_core::wire::http1::encode;
+use hp_core::wire::http1::encode::{self, Lines};
 use hp_core::wire::http1::framing::ResponseFraming;
 use hp_core::wire::http1::head::Version;
 use hp_core::wire::http1::request::RequestFacts;
@@ -52,13 +52,13 @@ pub(super) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Appends the fields of the answer, with what its route changes, and the cookie that its upstream gives.
+    /// Appends the status line and the fields of the answer, with what its route changes, and the cookie that its upstream gives.
     #[inline]
-    fn encode_fields(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    fn encode_lines(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         if self.chosen.changes_answer {
             self.encode_changed(head, out);
         } else {
-            encode_fields(self.worker, head, out);
+            encode_lines(self.worker, head, out);
         }
     }
 
@@ -66,13 +66,9 @@ impl Origin<'_> {
     fn encode_changed(&self, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         let plan = self.worker.plan();
         let Some(route) = plan.routes.get(self.chosen.route.0 as usize) else {
-            return; // Never: it was chosen.
+            return encode_lines(self.worker, head, out); // Never: it was chosen.
         };
-        for (_, name, value) in head.fields.end_to_end() {
-            if !route.response.removes(name) {
-                encode::field(out, name, value);
-            }
-        }
+        encode_passed(head, |name| route.response.removes(name), out);
         let upstream = plan.upstreams.get(self.chosen.upstream as usize);
         let client = self.worker.rt().peer_addr_of(self.client);
         let client = client.map(|peer| peer.ip().to_canonical());
@@ -117,8 +113,7 @@ pub(super) fn encode_final(
     (delivery, keep): (Delivery, bool),
     out: &mut Vec<u8>,
 ) {
-    encode::status_line(out, head.status, head.reason);
-    origin.encode_fields(head, out);
+    origin.encode_lines(head, out);
     if !head.fields.has(FieldName::Date) {
         out.extend_from_slice(&origin.worker.date_line()); // RFC 9110 §6.6.1: when it was received.
     }
@@ -143,15 +138,13 @@ pub(super) fn encode_final(
 
 /// Appends the head of an interim answer, 100 or 103 for instance.
 pub(super) fn encode_interim(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
-    encode::status_line(out, head.status, head.reason);
-    encode_fields(worker, head, out);
+    encode_lines(worker, head, out);
     encode::end_of_head(out);
 }
 
 /// Appends the head after which the connection is a tunnel.
 pub(super) fn encode_switch(origin: Origin<'_>, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
-    encode::status_line(out, head.status, head.reason);
-    origin.encode_fields(head, out);
+    origin.encode_lines(head, out);
     encode_upgrade(head, out);
     encode::end_of_head(out);
 }
@@ -164,11 +157,31 @@ fn encode_upgrade(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn encode_fields(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
-    for (_, name, value) in head.fields.end_to_end() {
-        encode::field(out, name, value);
-    }
+fn encode_lines(worker: &Generation, head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    encode_passed(head, |_name| false, out);
     out.extend_from_slice(worker.plan().forwarding.via.line(head.version));
+}
+
+/// Appends the status line, and the fields that travel on.
+#[inline]
+fn encode_passed(
+    head: &ResponseHead<'_, '_>,
+    is_removed: impl Fn(&str) -> bool,
+    out: &mut Vec<u8>,
+) {
+    let mut lines = match head.written_line() {
+        Some(len) => Lines::beginning(head.received, len),
+        None => {
+            encode::status_line(out, head.status, head.reason);
+            Lines::beginning(head.received, 0)
+        }
+    };
+    for (_, name, value) in head.fields.end_to_end() {
+        if !is_removed(name) {
+            lines.pass(name, value, out);
+        }
+    }
+    lines.write(out);
 }
 
 /// Says which trailers may follow the chunks, as the sender said it. RFC 9110 §6.6.2.

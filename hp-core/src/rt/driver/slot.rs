@@ -303,20 +303,11 @@ impl ConnSlot {
 
     /// The row in `docs/lifecycle/operation.md` of what is furthest from being free.
     pub(crate) const fn op_row(&self) -> &'static str {
-        match (self.phase, self.kernel) {
-            (Phase::Closing, _) => "Leaving",
-            (_, Kernel { starved: true, .. }) => "Starved",
-            (
-                _,
-                Kernel {
-                    recv_armed: true, ..
-                }
-                | Kernel {
-                    poll_armed: true, ..
-                },
-            ) => "Armed",
-            _ => "Free",
+        let is_leaving = matches!(self.phase, Phase::Closing);
+        if self.kernel.poll_armed && !self.kernel.starved && !is_leaving {
+            return "Armed";
         }
+        self.recv_row()
     }
 
     /// The error that a future gets for an errno.
@@ -346,6 +337,10 @@ impl RxQueue {
     /// buffers.
     #[inline]
     pub(crate) fn push(&mut self, lent: Lent) {
+        if self.first.is_none() && !lent.is_scarce() {
+            self.first = Some(lent); // Nearly always.
+            return;
+        }
         if let Some(first) = &mut self.first {
             let rest = self.rest.as_mut().and_then(|rest| rest.back_mut());
             let last = rest.unwrap_or(first);

@@ -65,7 +65,7 @@ impl Rt {
         if !io.is_open(to.0) {
             return Err(io::Error::from(io::ErrorKind::NotConnected));
         }
-        io.write(to.0, pieces)
+        io.write_vectored(to.0, pieces)
     }
 
     /// Whether bytes, the end or an error wait to be received by whoever owns the connection.

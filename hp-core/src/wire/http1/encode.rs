@@ -3,6 +3,7 @@
 //! Every text given here is already legal: parsed, or our own. Nothing is escaped and nothing is
 //! allocated but the growth of the buffer.
 
+use super::head::offset_in;
 use super::method::Method;
 
 /// Appends `METHOD SP target SP HTTP/1.1 CRLF`.
@@ -61,12 +62,91 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Lines of a received head on their way into the next one. Those that came as we would write them are copied in one piece, as many as
+/// follow each other: nearly all do.
+///
+/// ```text
+/// received  │ GET / HTTP/1.1 │ Host: a │ Accept: b │ Connection: close │ X:c │ Y: d │
+///            start ─────────────────────────── end                            a new start
+/// ```
+#[derive(Debug)]
+pub struct Lines<'b> {
+    received: &'b [u8],
+    /// `start <= end <= received.len()`; what lies between them is passed on and not written yet.
+    start: usize,
+    end: usize,
+}
+
+impl<'b> Lines<'b> {
+    /// `received` is a head, of which the first `len` bytes are whole lines that travel on as they came.
+    #[must_use]
+    #[inline]
+    pub fn beginning(received: &'b [u8], len: usize) -> Self {
+        Self {
+            received,
+            start: 0,
+            end: len,
+        }
+    }
+
+    /// Passes a field of the head on, as [`field`] would write it.
+    #[inline]
+    pub fn pass(&mut self, name: &str, value: &[u8], out: &mut Vec<u8>) {
+        let at = offset_in(self.received, name.as_bytes());
+        let end = written_end(self.received, name, value);
+        if at != self.end || end.is_none() {
+            self.write(out);
+            self.start = at;
+        }
+        match end {
+            Some(end) => self.end = end,
+            None => {
+                field(out, name, value);
+                (self.start, self.end) = (0, 0);
+            }
+        }
+    }
+
+    /// Appends what was passed on so far. To be called before anything else is appended, and at the end.
+    #[inline]
+    pub fn write(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.received.get(self.start..self.end).unwrap_or_default());
+        self.start = self.end;
+    }
+}
+
+/// Where the line of a field ends in the head that it came with; `None` unless it stands there as [`field`] writes it.
+#[inline]
+pub(super) fn written_end(received: &[u8], name: &str, value: &[u8]) -> Option<usize> {
+    let name_end = offset_in(received, name.as_bytes()).checked_add(name.len())?;
+    let value_at = offset_in(received, value);
+    let value_end = value_at.checked_add(value.len())?;
+    let is_written = received.get(name_end..value_at) == Some(b": ".as_slice())
+        && received.get(value_end..)?.starts_with(b"\r\n");
+    is_written.then_some(value_end + 2)
+}
+
 /// Appends `Content-Length`. RFC 9110 §8.6.
 #[inline]
 pub fn content_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(decimal(length, &mut [0; DECIMAL_BYTES_MAX]));
-    out.extend_from_slice(b"\r\n");
+    const NAME: &[u8] = b"Content-Length: ";
+    const CRLF_AT: usize = NAME.len() + DECIMAL_BYTES_MAX;
+    // Made from its end to its beginning, and appended whole.
+    let mut line = [b'\n'; CRLF_AT + 2];
+    line[CRLF_AT] = b'\r';
+    let mut start = CRLF_AT;
+    let mut left = length;
+    while start > NAME.len() {
+        start -= 1;
+        line[start] = digit(left);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    start -= NAME.len();
+    line[start..start + NAME.len()].copy_from_slice(NAME);
+    out.extend_from_slice(&line[start..]);
 }
 
 /// Appends `Transfer-Encoding: chunked`. RFC 9112 §6.1.
@@ -85,7 +165,7 @@ pub fn decimal(mut value: u64, space: &mut [u8; DECIMAL_BYTES_MAX]) -> &[u8] {
     let mut start = space.len();
     for slot in space.iter_mut().rev() {
         start -= 1;
-        *slot = DIGITS[usize::from(u8::try_from(value % 10).unwrap_or_default())];
+        *slot = digit(value);
         value /= 10;
         if value == 0 {
             break;
@@ -132,7 +212,11 @@ pub fn reason_phrase(status: u16) -> &'static str {
 /// Room for the digits of any `u64`.
 pub const DECIMAL_BYTES_MAX: usize = 20;
 
-const DIGITS: &[u8; 10] = b"0123456789";
+/// The last one of a number.
+#[inline]
+fn digit(value: u64) -> u8 {
+    b'0' + u8::try_from(value % 10).unwrap_or_default()
+}
 
 fn client_error_phrase(status: u16) -> &'static str {
     match status {
@@ -206,9 +290,46 @@ mod tests {
     fn fields_are_one_line_each() {
         check(|out| field(out, "A", b"b c"), "A: b c\r\n");
         check(|out| field(out, "A", b""), "A: \r\n");
-        check(|out| content_length(out, 1024), "Content-Length: 1024\r\n");
+        for length in [0, 9, 10, 1024, u64::MAX] {
+            let line = format!("Content-Length: {length}\r\n");
+            check(|out| content_length(out, length), &line);
+        }
         check(transfer_encoding_chunked, "Transfer-Encoding: chunked\r\n");
         check(end_of_head, "\r\n");
+    }
+
+    #[test]
+    fn lines_that_came_as_they_are_written_are_copied_and_others_are_written_anew() {
+        let received = b"GET / HTTP/1.1\r\nHost: a\r\nB: c\r\nD:e\r\nF: \r\nG: h \r\nI:  j\r\nK: l\r\nM: n\r\n\r\n";
+        let mut space = [httparse::EMPTY_HEADER; 16];
+        let mut head = httparse::Request::new(&mut space);
+        assert!(head.parse(received).unwrap().is_complete());
+        let line = "GET / HTTP/1.1\r\n";
+        // Every choice of those that travel on, as one by one they would be written.
+        for choice in 0..1_u32 << head.headers.len() {
+            let (mut copied, mut written) = (Vec::new(), line.as_bytes().to_vec());
+            let mut lines = Lines::beginning(received, line.len());
+            for (place, header) in head.headers.iter().enumerate() {
+                if choice & 1 << place != 0 {
+                    lines.pass(header.name, header.value, &mut copied);
+                    field(&mut written, header.name, header.value);
+                }
+            }
+            lines.write(&mut copied);
+            assert_eq!(copied, written, "{choice:b}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_another_head_is_written_anew() {
+        check(
+            |out| {
+                let mut lines = Lines::beginning(b"A: b\r\n\r\n", 6);
+                lines.pass("A", b"b", out);
+                lines.write(out);
+            },
+            "A: b\r\nA: b\r\n",
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! httparse splits the lines; everything it is lenient about is refused here. Knows nothing about
 //! routes, nor about what the proxy adds.
 
+use super::encode;
 use super::error::{HeadError, RequestError};
 use super::framing::{self, BodyFraming};
 use super::head::{self, HeadLimits, HeaderScratch, Parse, PartialLine, Version};
@@ -25,6 +26,8 @@ pub struct RequestHead<'h, 'b> {
     pub version: Version,
     /// The field lines.
     pub fields: Fields<'h, 'b>,
+    /// The head itself, without a leading empty line.
+    pub received: &'b [u8],
     /// Length in bytes, a leading empty line and the blank line included: the body begins there.
     pub head_bytes: usize,
     /// What the exchange has to obey, free of borrows.
@@ -133,9 +136,30 @@ fn parse<'h, 'b>(
         authority,
         version,
         fields,
+        received: message,
         head_bytes,
         facts,
     }))
+}
+
+impl RequestHead<'_, '_> {
+    /// How many bytes of the head, from its beginning, are the request line and Host as we write them; `None` where they came in any
+    /// other way.
+    #[must_use]
+    #[inline]
+    pub fn written_line_and_host(&self) -> Option<usize> {
+        // Any other form of a target is written in another one. Between its parts a line has one space each.
+        let (Version::Http11, Target::Origin(target)) = (self.version, self.target) else {
+            return None;
+        };
+        let line_bytes = self.method.as_str().len() + target.len() + "  HTTP/1.1\r\n".len();
+        let (kind, name, value) = self.fields.iter().next()?;
+        let is_written = kind == FieldName::Host
+            && name == "Host"
+            && head::offset_in(self.received, name.as_bytes()) == line_bytes;
+        let end = encode::written_end(self.received, name, value)?;
+        is_written.then_some(end)
+    }
 }
 
 #[inline]

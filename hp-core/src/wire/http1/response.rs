@@ -20,6 +20,8 @@ pub struct ResponseHead<'h, 'b> {
     pub reason: &'b [u8],
     /// The field lines.
     pub fields: Fields<'h, 'b>,
+    /// The head itself.
+    pub received: &'b [u8],
     /// Length in bytes, the blank line included: the body, or the next head, begins there.
     pub head_bytes: usize,
     /// What the exchange has to obey, free of borrows.
@@ -95,9 +97,23 @@ pub fn parse_response<'h, 'b>(
         status,
         reason,
         fields,
+        received: message,
         head_bytes,
         facts,
     }))
+}
+
+impl ResponseHead<'_, '_> {
+    /// How many bytes of the head, from its beginning, are the status line as we write it; `None` where it came in any other way.
+    #[must_use]
+    #[inline]
+    pub fn written_line(&self) -> Option<usize> {
+        // A reason that is not empty stands behind one space, and ends with its line.
+        let is_written = self.version == Version::Http11
+            && !self.reason.is_empty()
+            && head::offset_in(self.received, self.reason) == REASON_AT;
+        is_written.then_some(REASON_AT + self.reason.len() + "\r\n".len())
+    }
 }
 
 /// Tells whether every protocol that a 101 switches to is one that the request named, in the lines of its head as it was sent.

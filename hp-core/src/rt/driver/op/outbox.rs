@@ -45,10 +45,8 @@ struct Parcel {
 impl Outbox {
     /// Appends bytes for a connection; says whether the outbox is to be emptied now.
     #[inline]
-    pub(super) fn post(&mut self, to: Key, segments: &[IoSlice<'_>]) -> Full {
-        for segment in segments {
-            self.bytes.extend_from_slice(segment);
-        }
+    pub(super) fn post(&mut self, to: Key, bytes: &[u8]) -> Full {
+        self.bytes.extend_from_slice(bytes);
         let end = self.bytes.len();
         match self.letters.last_mut() {
             Some(last) if last.to == to => last.end = end,
@@ -145,10 +143,10 @@ impl Io {
         let slot = self.sending(key)?;
         let is_behind_others = !slot.tx.is_empty() || (slot.has_letter && !slot.gathers);
         if is_behind_others || bytes.is_empty() {
-            return self.write(key, &[IoSlice::new(bytes)]);
+            return self.write(key, bytes);
         }
         let Some(gathered) = self.outbox.gather(key, bytes) else {
-            return self.write(key, &[IoSlice::new(bytes)]);
+            return self.write(key, bytes);
         };
         if let Some(slot) = self.conns.get_mut(key) {
             (slot.has_letter, slot.gathers) = (true, true);

@@ -16,9 +16,23 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 impl Io {
-    /// Sends segments in order: small ones at the end of the turn, else at once. Copies what the socket does not take.
+    /// Sends bytes: few at the end of the turn, else at once. Copies what the socket does not take.
     #[inline]
-    pub(crate) fn write(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
+        let slot = self.sending(key)?;
+        let is_small = (1..=PIECE_BYTES_MAX).contains(&bytes.len());
+        if !is_small || !slot.tx.is_empty() || slot.gathers {
+            return self.write_vectored(key, &[IoSlice::new(bytes)]);
+        }
+        slot.has_letter = true;
+        if self.outbox.post(key, bytes) == Full::Yes {
+            self.empty_outbox();
+        }
+        Ok(())
+    }
+
+    /// The same for several segments, in their order.
+    pub(crate) fn write_vectored(&mut self, key: Key, segments: &[IoSlice<'_>]) -> io::Result<()> {
         let slot = self.sending(key)?;
         let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
         if bytes > PIECE_BYTES_MAX || !slot.tx.is_empty() || slot.gathers {
@@ -27,7 +41,11 @@ impl Io {
         }
         if bytes > 0 {
             slot.has_letter = true;
-            if self.outbox.post(key, segments) == Full::Yes {
+            let mut full = Full::No;
+            for segment in segments {
+                full = self.outbox.post(key, segment);
+            }
+            if full == Full::Yes {
                 self.empty_outbox();
             }
         }

@@ -38,7 +38,7 @@ impl Io {
         mut part: FilePart,
     ) -> io::Result<()> {
         if part.left == 0 {
-            return self.write(key, &[IoSlice::new(head)]); // Nothing follows for which the kernel could wait.
+            return self.write(key, head); // Nothing follows for which the kernel could wait.
         }
         self.send_letter(key);
         let is_empty = self.sending(key)?.tx.is_empty();
