@@ -162,6 +162,7 @@ macro_rules! stamp {
                     a_deadline_taken_back_never_comes,
                     data_that_came_before_the_deadline_is_delivered_after_it,
                     data_noticed_together_with_the_deadline_is_delivered,
+                    data_noticed_together_with_the_deadline_is_delivered_in_large_buffers,
                     a_connection_goes_on_with_a_new_deadline,
                     a_flush_ends_at_its_deadline,
                     sleeps_end_in_the_order_of_their_deadlines;

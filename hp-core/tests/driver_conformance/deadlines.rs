@@ -2,12 +2,12 @@
 
 use crate::closing::FullListener;
 use crate::lab::{Chance, PATIENCE, check, exactly, goes_quiet, once, options, pair, soon, until};
-use hp_core::rt::net::listen;
+use hp_core::rt::net::{Conn, listen};
 use hp_core::rt::race::join;
 use hp_core::rt::{Engine, Instant, Rt};
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,8 +91,10 @@ pub(crate) fn a_deadline_taken_back_never_comes(engine: Engine) {
 /// Whether a receive had been tried before made a difference, and so did a worker that was held up.
 pub(crate) fn data_that_came_before_the_deadline_is_delivered_after_it(engine: Engine) {
     check(&options(engine), async |rt| {
-        for (armed, held_up) in [(true, false), (false, false), (true, true), (false, true)] {
+        let ways = [(true, false), (false, false), (true, true), (false, true)];
+        for ((armed, held_up), much) in ways.into_iter().flat_map(|way| [(way, 0), (way, MUCH)]) {
             let (conn, mut peer) = pair(&rt).await;
+            hear(&conn, &mut peer, much).await;
             if armed {
                 assert!(once(conn.recv()).await.is_none());
             }
@@ -113,8 +115,20 @@ pub(crate) fn data_that_came_before_the_deadline_is_delivered_after_it(engine: E
 /// A worker that was held up finds data and deadline in the same turn. The readiness engine had not read yet and let the
 /// deadline win.
 pub(crate) fn data_noticed_together_with_the_deadline_is_delivered(engine: Engine) {
+    check_noticed_together(engine, 0);
+}
+
+/// A ring polls for those and receives by a call, which let the deadline win.
+pub(crate) fn data_noticed_together_with_the_deadline_is_delivered_in_large_buffers(
+    engine: Engine,
+) {
+    check_noticed_together(engine, MUCH);
+}
+
+fn check_noticed_together(engine: Engine, heard_before: usize) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
+        hear(&conn, &mut peer, heard_before).await;
         let deadline = after(&rt, 5);
         conn.set_deadline(Some(deadline));
         let came = Rc::new(RefCell::new(None));
@@ -195,3 +209,12 @@ fn check_timed_out(rt: &Rt, error: &io::Error, deadline: Instant) {
     let now = rt.precise_now();
     assert!(now >= deadline, "{:?} too early", deadline - now);
 }
+
+/// Receives so much first.
+async fn hear(conn: &Conn, peer: &mut TcpStream, bytes: usize) {
+    peer.write_all(&vec![0; bytes]).unwrap();
+    exactly(conn, bytes).await;
+}
+
+/// After this what comes is received into large buffers.
+const MUCH: usize = 64 * 1024;

@@ -172,6 +172,11 @@ impl Kernel {
         self.recv_armed || self.starved
     }
 
+    /// The same where it takes bytes, and does not only tell of them.
+    pub(crate) fn takes_bytes(self) -> bool {
+        self.starved || (self.recv_armed && !self.is_poll)
+    }
+
     /// Whether a completion is still owed, so that the slot cannot be freed.
     pub(crate) fn is_busy(self) -> bool {
         self.recv_armed || self.poll_armed

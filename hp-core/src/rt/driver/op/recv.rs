@@ -162,6 +162,7 @@ impl Io {
             return;
         }
         match &mut self.driver {
+            Driver::Uring(_) if slot.is_bulk() => self.recv_by_call(key),
             Driver::Uring(uring) => uring.arm_recv(key, slot),
             Driver::Poll(_) => {
                 slot.note_receive(); // An edge tells of what comes from here on.
@@ -172,7 +173,29 @@ impl Io {
         }
     }
 
-    /// A readiness engine's receive: one attempt, into the buffer that was returned last.
+    /// A ring's receive into a large buffer: by a call once there is something to be had, of which a poll in the ring tells. A ring would fill a buffer for
+    /// each connection before the first is sent on, and walk through all of them.
+    fn recv_by_call(&mut self, key: Key) {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return;
+        };
+        enter(Table::Operation, slot.recv_row(), "somebody arms it");
+        if slot.kernel.is_receiving() {
+            return;
+        }
+        if slot.readiness.readable {
+            slot.note_receive();
+            self.try_recv(key);
+        }
+        if let (Some(slot), Driver::Uring(uring)) = (self.conns.get_mut(key), &mut self.driver)
+            && !slot.has_news()
+            && !slot.kernel.starved
+        {
+            uring.arm_readable(key, slot);
+        }
+    }
+
+    /// A receive by a call: one attempt, into the buffer that was returned last.
     pub(in crate::rt::driver) fn try_recv(&mut self, key: Key) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
@@ -195,8 +218,10 @@ impl Io {
             None => {
                 self.stats.buffer_shortages += 1;
                 let waits_already = std::mem::replace(&mut slot.kernel.starved, true);
-                if let (Driver::Poll(poll), false) = (&mut self.driver, waits_already) {
-                    poll.starve(key, group);
+                match &mut self.driver {
+                    _ if waits_already => (),
+                    Driver::Poll(poll) => poll.starve(key, group),
+                    Driver::Uring(uring) => uring.starve_of_bulk(key),
                 }
             }
             Some(Ok(None)) => slot.end_rx(slot.end_of_data()),

@@ -354,7 +354,7 @@ impl Io {
         if slot.is_spliced() {
             return Ok(());
         }
-        let is_received = !slot.rx.is_empty() || slot.kernel.is_receiving();
+        let is_received = !slot.rx.is_empty() || slot.kernel.takes_bytes();
         if is_received || self.pipes.borrow().held == PIPES_MAX {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }

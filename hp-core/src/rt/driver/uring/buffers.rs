@@ -1,4 +1,4 @@
-//! One group's buffers as the kernel takes them.
+//! The small buffers as the kernel takes them. Large ones are filled by calls.
 #![expect(unsafe_code, reason = "lends memory to the kernel")]
 
 use super::ring::Ring;
@@ -17,7 +17,6 @@ use std::rc::Rc;
 /// number is the cache footprint. Beyond the base number, buffers join only while receives find none.
 pub(super) struct Buffers {
     queue: Queue,
-    group: Group,
     reserve: Vec<u16>,
     /// How many buffers the kernel may still take.
     provided: usize,
@@ -35,18 +34,17 @@ enum Queue {
 }
 
 impl Buffers {
-    /// Registers the group's queue and fills it with the base number of buffers.
-    pub(super) fn register(ring: &Ring, pool: &Rc<Pool>, group: Group) -> io::Result<Self> {
-        let capacity = pool.max(group).next_power_of_two().min(32_768);
+    /// Registers the queue and fills it with the base number of buffers.
+    pub(super) fn register(ring: &Ring, pool: &Rc<Pool>) -> io::Result<Self> {
+        let capacity = pool.max(GROUP).next_power_of_two().min(32_768);
         let queue = match ring {
-            Ring::Real(ring) => Queue::Real(BufferRing::register(ring, group_id(group), capacity)?),
+            Ring::Real(ring) => Queue::Real(BufferRing::register(ring, GROUP_ID, capacity)?),
             #[cfg(feature = "sim")]
-            Ring::Sim(ring) => Queue::Sim(ring.provided(group_id(group))),
+            Ring::Sim(ring) => Queue::Sim(ring.provided(GROUP_ID)),
         };
         let reserve = Vec::new();
         let mut buffers = Self {
             queue,
-            group,
             reserve,
             provided: 0,
             starved: VecDeque::new(),
@@ -60,14 +58,14 @@ impl Buffers {
     pub(super) fn refill(&mut self, pool: &Rc<Pool>) {
         let is_short = !self.starved.is_empty();
         let provided_before = self.provided;
-        if is_short && self.reserve.is_empty() && pool.free_len(self.group) == 0 {
-            match pool.grow(self.group) {
+        if is_short && self.reserve.is_empty() && pool.free_len(GROUP) == 0 {
+            match pool.grow(GROUP) {
                 Ok(_grown) => (),
                 Err(_no_memory) => (), // As at the bound: receives wait for a buffer to return.
             }
         }
-        while let Some(id) = pool.pop_free(self.group) {
-            if id >= pool.base(self.group) && !is_short {
+        while let Some(id) = pool.pop_free(GROUP) {
+            if id >= pool.base(GROUP) && !is_short {
                 self.reserve.push(id);
                 continue;
             }
@@ -106,7 +104,7 @@ impl Buffers {
 
     /// The handle of a buffer that a completion names.
     pub(super) fn taken(&mut self, pool: &Rc<Pool>, id: u16, len: u32) -> Lent {
-        let Some(lent) = pool.claim(self.group, id, len) else {
+        let Some(lent) = pool.claim(GROUP, id, len) else {
             // Two owners of one buffer: memory is or will be corrupt, so no request may be answered from it.
             give_up(id)
         };
@@ -115,8 +113,8 @@ impl Buffers {
     }
 
     fn provide(&mut self, pool: &Rc<Pool>, id: u16) {
-        let start = pool.address(self.group, id);
-        let len = pool.buffer_bytes(self.group);
+        let start = pool.address(GROUP, id);
+        let len = pool.buffer_bytes(GROUP);
         match &mut self.queue {
             // SAFETY: the id came off the free list, so no handle names the buffer until `taken` makes one from a
             // completion; the pool stays mapped until after the ring (see the order of fields in `Uring`), and holds at
@@ -124,7 +122,7 @@ impl Buffers {
             Queue::Real(queue) => unsafe { queue.provide(start, len, id) },
             #[cfg(feature = "sim")]
             Queue::Sim(queue) => {
-                let spare = pool.spare(self.group, id);
+                let spare = pool.spare(GROUP, id);
                 queue.borrow_mut().push_back(spare);
             }
         }
@@ -145,10 +143,6 @@ fn give_up(id: u16) -> ! {
     std::process::abort()
 }
 
-/// The number by which receives name a group.
-pub(super) fn group_id(group: Group) -> u16 {
-    match group {
-        Group::Head => 0,
-        Group::Bulk => 1,
-    }
-}
+/// The group whose buffers these are, and the number by which receives name it.
+const GROUP: Group = Group::Head;
+pub(super) const GROUP_ID: u16 = 0;

@@ -34,7 +34,8 @@ pub use probe::Features;
 pub(super) struct Uring {
     ring: Ring,
     head: Buffers,
-    bulk: Buffers,
+    /// Who waits for a large buffer, which are filled by calls.
+    starved_of_bulk: VecDeque<Key>,
     features: Features,
     /// Reaped and not spread yet.
     completions: VecDeque<Completion>,
@@ -71,13 +72,12 @@ impl Uring {
             },
         };
         let ring = Ring::new(kernel, options.ring_entries, options.ring_completions)?;
-        let head = Buffers::register(&ring, pool, Group::Head)?;
-        let bulk = Buffers::register(&ring, pool, Group::Bulk)?;
+        let head = Buffers::register(&ring, pool)?;
         let bell = remote.bell().as_raw();
         Ok(Self {
             ring,
             head,
-            bulk,
+            starved_of_bulk: VecDeque::new(),
             features,
             completions: VecDeque::new(),
             reaped_at: Instant::NEVER,
@@ -100,30 +100,22 @@ impl Uring {
         self.features
     }
 
-    /// Arms a receive unless one is armed already.
+    /// Arms a receive into small buffers unless one is armed already.
     pub(super) fn arm_recv(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
         if slot.kernel.is_receiving() {
             return;
         }
-        let group = if slot.is_bulk() {
-            Group::Bulk
-        } else {
-            Group::Head
-        };
-        let multishot = group == Group::Head && self.features.capped_multishot;
         let entry = RecvEntry {
             fd: slot.fd,
-            group: buffers::group_id(group),
-            multishot_bytes_max: multishot.then_some(MULTISHOT_BYTES_MAX),
+            group: buffers::GROUP_ID,
+            multishot_bytes_max: self
+                .features
+                .capped_multishot
+                .then_some(MULTISHOT_BYTES_MAX),
             poll_first: !slot.kernel.nonempty,
         };
-        let kind = if group == Group::Bulk {
-            RECV_BULK
-        } else {
-            RECV_HEAD
-        };
-        self.ring.recv(entry, Token::new(kind, key).bits());
+        self.ring.recv(entry, Token::new(RECV, key).bits());
         slot.kernel.recv_armed = true;
         slot.kernel.is_first = true;
     }
@@ -134,7 +126,7 @@ impl Uring {
         if slot.kernel.is_receiving() {
             return;
         }
-        let token = Token::new(RECV_HEAD, key);
+        let token = Token::new(RECV, key);
         let poll_first = !slot.kernel.nonempty;
         self.ring.discard(slot.fd, len, poll_first, token.bits());
         slot.kernel.recv_armed = true;
@@ -183,15 +175,9 @@ impl Uring {
                     Token::new(CANCEL, key).bits(),
                 );
             }
-            // Only one of them is armed; another cancel finds nothing, which is harmless.
-            self.ring.cancel(
-                Token::new(RECV_HEAD, key).bits(),
-                Token::new(CANCEL, key).bits(),
-            );
-            self.ring.cancel(
-                Token::new(RECV_BULK, key).bits(),
-                Token::new(CANCEL, key).bits(),
-            );
+            // Where a poll is armed this finds nothing, which is harmless.
+            self.ring
+                .cancel(Token::new(RECV, key).bits(), Token::new(CANCEL, key).bits());
         }
         if slot.kernel.poll_armed {
             self.ring.cancel(
@@ -201,18 +187,19 @@ impl Uring {
         }
     }
 
-    fn buffers(&mut self, group: Group) -> &mut Buffers {
-        match group {
-            Group::Head => &mut self.head,
-            Group::Bulk => &mut self.bulk,
-        }
+    /// This connection is received from again once a large buffer is free.
+    pub(super) fn starve_of_bulk(&mut self, key: Key) {
+        self.starved_of_bulk.push_back(key);
     }
 }
 
 /// See [`Io::turn`].
 pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::Result<()> {
-    return_buffers(io, Group::Head);
-    return_buffers(io, Group::Bulk);
+    let wait = if return_buffers(io) {
+        Some(Duration::ZERO)
+    } else {
+        wait
+    };
     let Driver::Uring(uring) = &mut io.driver else {
         unreachable!("the caller matched the engine")
     };
@@ -253,43 +240,62 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
     Ok(())
 }
 
-/// Gives returned buffers to the kernel, and arms again what had found none.
+/// Gives returned buffers to the kernel, and arms again what had found none; says whether anybody has news by that.
 ///
 /// The measure is what the kernel has, not what it was just given: a receive that waited may be gone by now, or may have
 /// met the peer's end and taken no buffer, and then the next one's turn has come without any buffer returning.
-fn return_buffers(io: &mut Io, group: Group) {
+fn return_buffers(io: &mut Io) -> bool {
+    let mut has_news = false;
     let Driver::Uring(uring) = &mut io.driver else {
-        return;
+        return has_news;
     };
-    let buffers = uring.buffers(group);
-    buffers.refill(&io.pool);
-    let mut room = buffers.provided();
-    while room > 0 {
-        let Some(key) = uring.buffers(group).next_starved() else {
-            return;
-        };
-        let Some(slot) = io.conns.get_mut(key) else {
-            continue;
-        };
-        slot.kernel.starved = false;
-        if slot.phase != Phase::Closing && slot.rx_end.is_none() {
-            enter(
-                Table::Operation,
-                "Starved",
-                "a buffer comes back to the pool",
-            );
-            uring.arm_recv(key, slot);
-            room -= 1;
-        }
+    uring.head.refill(&io.pool);
+    let mut room = uring.head.provided();
+    while room > 0
+        && let Driver::Uring(uring) = &mut io.driver
+        && let Some(key) = uring.head.next_starved()
+    {
+        room -= usize::from(arm_again(io, key, &mut has_news));
     }
+    for _ in 0..io.pool.free_len(Group::Bulk) {
+        let Driver::Uring(uring) = &mut io.driver else {
+            break;
+        };
+        let Some(key) = uring.starved_of_bulk.pop_front() else {
+            break;
+        };
+        arm_again(io, key, &mut has_news);
+    }
+    has_news
+}
+
+/// Arms what had found no buffer, into one of the size that the connection has earned by now; says whether it still wants any.
+fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return false;
+    };
+    slot.kernel.starved = false;
+    if slot.phase == Phase::Closing || slot.rx_end.is_some() {
+        return false;
+    }
+    enter(
+        Table::Operation,
+        "Starved",
+        "a buffer comes back to the pool",
+    );
+    io.arm_recv(key);
+    if io.conns.get(key).is_some_and(ConnSlot::has_news) {
+        io.announce_rx(key);
+        *has_news = true;
+    }
+    true
 }
 
 fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
     let token = Token::from_bits(completion.user_data);
     let conn = || token.key_in(&io.conns);
     match token.kind() {
-        RECV_HEAD => received(io, conn(), completion, Group::Head),
-        RECV_BULK => received(io, conn(), completion, Group::Bulk),
+        RECV => received(io, conn(), completion),
         WRITABLE => {
             if let Some(key) = conn() {
                 became_writable(io, key, completion.result);
@@ -311,7 +317,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
     }
 }
 
-fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group) {
+fn received(io: &mut Io, key: Option<Key>, completion: Completion) {
     let len = u32::try_from(completion.result).unwrap_or(0);
     let Driver::Uring(uring) = &io.driver else {
         unreachable!("completions come from a ring")
@@ -321,7 +327,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         let Driver::Uring(uring) = &mut io.driver else {
             unreachable!("completions come from a ring")
         };
-        uring.buffers(group).taken(&io.pool, id, len)
+        uring.head.taken(&io.pool, id, len)
     });
     let Some(key) = key else { return }; // Cannot be: a slot lives until its last completion. The buffer returns.
     let Some(slot) = io.conns.get_mut(key) else {
@@ -346,7 +352,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
             match lent {
                 Some(lent) => {
                     enter(Table::Connection, slot.phase.row(), "bytes arrive");
-                    slot.note_read(lent.len(), io.pool.buffer_bytes(group) as usize);
+                    slot.note_read(lent.len(), io.pool.buffer_bytes(Group::Head) as usize);
                     slot.rx.push(lent);
                 }
                 // Only a discard takes no buffer; who parked the connection meanwhile waits for what follows.
@@ -365,7 +371,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
         _ if slot.rx_end.is_some() => (), // The end that was found first stays.
         0 => slot.end_rx(slot.end_of_data()),
         error => match -error {
-            libc::ENOBUFS => return found_no_buffer(io, key, group),
+            libc::ENOBUFS => return found_no_buffer(io, key),
             libc::ECANCELED | libc::EINTR | libc::EAGAIN if !completion.more => {
                 return ended_without_news(io, key);
             }
@@ -377,7 +383,7 @@ fn received(io: &mut Io, key: Option<Key>, completion: Completion, group: Group)
 
 /// A receive has ended for want of a buffer; it is armed again when one comes back.
 #[cold]
-fn found_no_buffer(io: &mut Io, key: Key, group: Group) {
+fn found_no_buffer(io: &mut Io, key: Key) {
     io.stats.buffer_shortages += 1;
     if let Some(slot) = io.conns.get_mut(key) {
         slot.kernel.starved = true;
@@ -386,7 +392,7 @@ fn found_no_buffer(io: &mut Io, key: Key, group: Group) {
         }
     }
     if let Driver::Uring(uring) = &mut io.driver {
-        uring.buffers(group).starve(key);
+        uring.head.starve(key);
     }
 }
 
@@ -433,10 +439,9 @@ fn became_readable(io: &mut Io, key: Key) {
     };
     enter(Table::Operation, slot.recv_row(), "the final answer");
     (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
-    if slot.is_spliced() {
-        slot.readiness.readable = true;
-    } else if matches!(slot.phase, Phase::Parked { .. }) {
-        io.arm_recv(key); // Splicing has ended meanwhile, and nobody is there whom this could wake.
+    slot.readiness.readable = slot.is_spliced() || slot.is_bulk();
+    if !slot.is_spliced() && matches!(slot.phase, Phase::Parked { .. }) {
+        io.arm_recv(key); // Nobody is there whom this could wake.
     }
     io.announce_rx(key);
     io.free_if_quiet(key);
@@ -502,9 +507,8 @@ const fn answer(completion: &Completion) -> &'static str {
     }
 }
 
-/// A receive into a head buffer, or into none at all: at most one of them is armed.
-const RECV_HEAD: u8 = 1;
-const RECV_BULK: u8 = 2;
+/// A receive into a small buffer, or into none at all: at most one of them is armed.
+const RECV: u8 = 1;
 const WRITABLE: u8 = 3;
 const ACCEPT: u8 = 4;
 const BELL: u8 = 5;
