@@ -3,9 +3,10 @@
 //! Holds at most one receive buffer. Knows no policy and no deadline of its own: the connection carries its own.
 
 use super::chunks::Chunks;
-use super::message::{Filled, Piece, Reader};
+use super::message::{Filled, Part, Piece, Reader};
 use super::past::Past;
 use crate::rt::net::Conn;
+use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{BYTES_BETWEEN_MAX, ChunkEvent};
 use crate::wire::http1::error::ChunkError;
 use crate::wire::http1::framing::{BodyFraming, ResponseFraming};
@@ -39,8 +40,8 @@ pub enum BodyError {
 /// Where content goes that takes the detour.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
-    /// What the chunk that was begun at the next hop still has to get; `None` where none was, or content has no chunks there.
-    pub chunk_left: Option<u64>,
+    /// Where the next hop is in the chunks; `None` where it gets none.
+    pub hop: Option<Standing>,
     /// How much content each chunk has at least that goes with one before it, in bytes.
     pub next_bytes_min: u64,
 }
@@ -119,7 +120,6 @@ impl BodySource {
                 match event {
                     ChunkEvent::Data(range) => {
                         reader.consume(range.start);
-                        chunks.passed += range.len() as u64;
                         Ok(Some(reader.take(range.len())))
                     }
                     ChunkEvent::NeedMore | ChunkEvent::End => {
@@ -129,6 +129,24 @@ impl BodySource {
                 }
             }
         }
+    }
+
+    /// Takes the next part, for a next hop that is there in the chunks, or gets none: with the lines as they came where those are as ours would be.
+    /// `None` as for [`BodySource::take_received`].
+    ///
+    /// # Errors
+    /// [`BodyError::Chunk`].
+    pub fn take_part(
+        &mut self,
+        reader: &mut Reader,
+        hop: Option<Standing>,
+    ) -> Result<Option<Part>, BodyError> {
+        if let (Self::Chunked(chunks), Some(hop)) = (&mut *self, hop)
+            && let Some(part) = chunks.take_verbatim(reader, hop)
+        {
+            return Ok(Some(part));
+        }
+        Ok(self.take_received(reader)?.map(Part::Content))
     }
 
     /// Receives more; the end of the peer's data ends a body that lasts until then.
@@ -160,7 +178,7 @@ impl BodySource {
         let left = self.plain_left();
         let spliced = match self {
             _ if left == 0 => self.read_between(conn).await,
-            Self::Chunked(chunks) if way.chunk_left == Some(left) => {
+            Self::Chunked(chunks) if way.hop == Some(Standing::Within(left)) => {
                 match chunks.splice(conn, way.next_bytes_min).await {
                     Ok(past) => past.map(Spliced::Content).ok_or(BodyError::Truncated),
                     Err(error) => Err(error),
@@ -224,7 +242,7 @@ impl BodySource {
                     *self = Self::Ended;
                 }
             }
-            Self::Chunked(chunks) => chunks.pass(count),
+            Self::Chunked(chunks) => chunks.decoder.pass(count),
             Self::UntilClose | Self::Ended => (),
         }
     }
@@ -236,15 +254,6 @@ impl BodySource {
             Self::Length(left) => *left,
             Self::Chunked(chunks) => chunks.decoder.data_left(),
             Self::UntilClose | Self::Ended => 0,
-        }
-    }
-
-    /// How much content in chunks went on so far; 0 where it is in none.
-    #[must_use]
-    pub fn passed_in_chunks(&self) -> u64 {
-        match self {
-            Self::Chunked(chunks) => chunks.passed,
-            Self::Length(_) | Self::UntilClose | Self::Ended => 0,
         }
     }
 

@@ -1,8 +1,10 @@
 //! A body in chunks being received, and moved on in pipes with lines of ours between its chunks.
 
 use super::body::BodyError;
+use super::message::{Part, Reader};
 use super::past::{Past, Tail};
 use crate::rt::net::{Conn, Piped};
+use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{
     CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
 };
@@ -11,15 +13,18 @@ use crate::wire::http1::chunked::{
 #[derive(Debug, Default)]
 pub struct Chunks {
     pub(super) decoder: ChunkedDecoder,
-    /// Content that went on so far.
-    pub(super) passed: u64,
 }
 
 impl Chunks {
-    /// Takes note of content that goes on.
-    pub(super) fn pass(&mut self, count: u64) {
-        self.decoder.pass(count);
-        self.passed += count;
+    /// Takes what has come as far as it may go on with its lines, to a hop that stands so.
+    pub(super) fn take_verbatim(&mut self, reader: &mut Reader, hop: Standing) -> Option<Part> {
+        let found = self.decoder.verbatim(reader.bytes(), hop)?;
+        reader.consume(found.range.start);
+        Some(Part::Verbatim {
+            piece: reader.take(found.range.len()),
+            content: found.content,
+            after: found.after,
+        })
     }
 
     /// Moves more into a pipe within a chunk, and behind it the chunks that have come, up to one of less content than `content_min`; `None`
@@ -39,7 +44,7 @@ impl Chunks {
             return Ok(None);
         };
         let mut content = piped.len() as u64;
-        self.pass(content);
+        self.decoder.pass(content);
         let mut tail = None;
         let mut lines = 0;
         while self.decoder.data_left() == 0 && lines < LINES_MAX && piped.len() < PIPED_BYTES {
@@ -59,7 +64,7 @@ impl Chunks {
             let room = PIPED_BYTES.saturating_sub(piped.len());
             let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
             let more = conn.splice_more(&mut piped, bytes_max) as u64;
-            self.pass(more);
+            self.decoder.pass(more);
             content += more;
         }
         Ok(Some(Past::in_chunks(piped, content, tail)))
@@ -84,7 +89,6 @@ impl Chunks {
                 .map_err(BodyError::Chunk)?;
             match event {
                 ChunkEvent::Data(range) => {
-                    self.passed += range.len() as u64;
                     return Ok(Some(Tail::of(&buffer[range])));
                 }
                 ChunkEvent::NeedMore if self.decoder.data_left() > 0 => {

@@ -1,19 +1,15 @@
 //! Whether content goes past our memory: asked before each wait for more of it.
 
 use super::body::{BodySource, Way};
-use super::sink::{BodyCoding, BodySink};
-use crate::rt::Engine;
-use crate::rt::net::Conn;
+use super::sink::BodySink;
 
 /// From which lengths on it pays, in bytes; at least one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetourLimits {
-    /// Of content of a known length, as much as is still to come; and of content in chunks, as much as has gone on: it is long, then.
+    /// Of content of a known length, as much as is still to come.
     pub content_bytes_min: u64,
-    /// Of a chunk, as much as is still to come of it.
+    /// Of a chunk, as much as is still to come of it; of each chunk behind it that goes with it, all of it.
     pub chunk_bytes_min: u64,
-    /// On a ring the same within long content, and of each chunk behind it that goes with it.
-    pub ring_chunk_bytes_min: u64,
 }
 
 /// The way that one message's content takes.
@@ -25,8 +21,6 @@ pub struct DetourLimits {
 #[derive(Debug)]
 pub struct Detour {
     limits: DetourLimits,
-    /// Of a chunk within long content.
-    next_bytes_min: u64,
     state: State,
 }
 
@@ -39,17 +33,11 @@ enum State {
 }
 
 impl Detour {
-    /// Content of which nothing is known but where it comes from, and how it is framed for the next hop.
+    /// Content of which nothing is known yet.
     #[must_use]
-    pub fn new(limits: DetourLimits, from: &Conn, coding: BodyCoding) -> Self {
-        let is_ring = from.rt().engine() == Engine::Uring;
-        let next_bytes_min = match coding {
-            BodyCoding::Chunked if is_ring => limits.ring_chunk_bytes_min,
-            BodyCoding::Chunked | BodyCoding::Plain => limits.chunk_bytes_min,
-        };
+    pub fn new(limits: DetourLimits) -> Self {
         Self {
             limits,
-            next_bytes_min,
             state: State::Off,
         }
     }
@@ -67,14 +55,10 @@ impl Detour {
     }
 
     fn bytes_min(&self, source: &BodySource) -> u64 {
-        if !source.is_chunked() {
-            return self.limits.content_bytes_min;
-        }
-        let is_long = source.passed_in_chunks() >= self.limits.content_bytes_min;
-        if is_long {
-            self.next_bytes_min
-        } else {
+        if source.is_chunked() {
             self.limits.chunk_bytes_min
+        } else {
+            self.limits.content_bytes_min
         }
     }
 
@@ -82,8 +66,8 @@ impl Detour {
     #[must_use]
     pub fn way(&self, sink: &BodySink<'_>) -> Way {
         Way {
-            chunk_left: sink.chunk_left(),
-            next_bytes_min: self.next_bytes_min,
+            hop: sink.hop(),
+            next_bytes_min: self.limits.chunk_bytes_min,
         }
     }
 }

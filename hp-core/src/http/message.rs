@@ -1,6 +1,7 @@
 //! A view over what a connection has received: contiguous where a head needs it, uncopied where it may be.
 
 use crate::rt::net::{Conn, Lent, Rx};
+use crate::wire::http1::chunked::verbatim::Standing;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::{forget, replace};
@@ -208,6 +209,33 @@ impl std::ops::Deref for Piece {
         match self {
             Self::Lent(lent) => lent,
             Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// A part of a body that was received, to be sent on.
+#[derive(Debug)]
+pub enum Part {
+    /// Content, taken out of its framing.
+    Content(Piece),
+    /// A stretch of a chunked body with its lines, for a next hop that stands where it begins.
+    Verbatim {
+        /// As it was received.
+        piece: Piece,
+        /// How much of it is content, in bytes.
+        content: u64,
+        /// Where the next hop stands behind it.
+        after: Standing,
+    },
+}
+
+impl Part {
+    /// How much content that is, in bytes.
+    #[must_use]
+    pub fn content_bytes(&self) -> u64 {
+        match self {
+            Self::Content(piece) => piece.len() as u64,
+            Self::Verbatim { content, .. } => *content,
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Holds what is too small to be sent by itself, and what the destination's socket did not take. Knows no policy and no deadline of its own:
 //! the connection carries its own.
 
-use super::message::Piece;
+use super::message::Part;
 use super::past::{Past, Shape};
 use crate::rt::net::Conn;
+use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{
     CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, chunk_size_line, last_chunk_with_trailers,
 };
@@ -38,8 +39,8 @@ pub struct BodySink<'a> {
     conn: &'a Conn,
     gathered: &'a mut Vec<u8>,
     coding: BodyCoding,
-    /// What the chunk that was begun still has to get; `Some(0)`: its end. Without the coding never anything.
-    chunk_left: Option<u64>,
+    /// Where the next hop is in the chunks; without the coding always between two.
+    hop: Standing,
     /// Bytes that the connection was given, the head's included.
     written: u64,
 }
@@ -51,7 +52,7 @@ impl<'a> BodySink<'a> {
             conn,
             gathered,
             coding,
-            chunk_left: None,
+            hop: Standing::Between,
             written: 0,
         }
     }
@@ -62,16 +63,22 @@ impl<'a> BodySink<'a> {
         self.written
     }
 
-    /// Adds a piece of content, directly behind which follows so much more; sends unless it is small.
+    /// Adds a part of the body, directly behind which follows so much more content; sends unless it is small.
     ///
     /// # Errors
     /// As [`Conn::write`].
-    pub fn put(&mut self, piece: Piece, follows: u64) -> io::Result<()> {
-        if piece.is_empty() {
-            return Ok(()); // An empty chunk would end the body.
-        }
-        self.begin_chunk(piece.len(), follows);
-        let after = self.take_chunk_end();
+    pub fn put(&mut self, part: Part, follows: u64) -> io::Result<()> {
+        let (piece, after) = match part {
+            Part::Content(piece) if piece.is_empty() => return Ok(()), // An empty chunk would end the body.
+            Part::Content(piece) => {
+                self.begin_chunk(piece.len(), follows);
+                (piece, self.take_chunk_end())
+            }
+            Part::Verbatim { piece, after, .. } => {
+                self.hop = after;
+                (piece, &[][..])
+            }
+        };
         if piece.len() <= COPY_MAX {
             self.gathered.extend_from_slice(&piece);
             self.gathered.extend_from_slice(after);
@@ -114,9 +121,9 @@ impl<'a> BodySink<'a> {
         }
         match &past.shape {
             Shape::Plain => (),
-            Shape::Chunks(None) => self.chunk_left = Some(follows),
+            Shape::Chunks(None) => self.hop = Standing::Within(follows),
             Shape::Chunks(Some(tail)) => {
-                self.chunk_left = Some(0);
+                self.hop = Standing::Within(0);
                 self.begin_chunk(tail.bytes().len(), follows);
                 self.gathered.extend_from_slice(tail.bytes());
             }
@@ -124,10 +131,10 @@ impl<'a> BodySink<'a> {
         Ok(())
     }
 
-    /// What the chunk that was begun still has to get.
+    /// Where the next hop is in the chunks; `None` where it gets none.
     #[must_use]
-    pub fn chunk_left(&self) -> Option<u64> {
-        self.chunk_left
+    pub fn hop(&self) -> Option<Standing> {
+        (self.coding == BodyCoding::Chunked).then_some(self.hop)
     }
 
     /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun.
@@ -136,7 +143,10 @@ impl<'a> BodySink<'a> {
             return;
         }
         self.end_chunk();
-        let left = self.chunk_left.unwrap_or_else(|| {
+        let left = if let Standing::Within(left) = self.hop {
+            left
+        } else {
+            debug_assert_eq!(self.hop, Standing::Between, "nothing is behind the end");
             let mut space = [0; CHUNK_SIZE_LINE_MAX];
             let whole = (len as u64).saturating_add(follows);
             let size = match usize::try_from(whole) {
@@ -146,9 +156,9 @@ impl<'a> BodySink<'a> {
             self.gathered
                 .extend_from_slice(chunk_size_line(&mut space, size));
             size as u64
-        });
+        };
         debug_assert!(len as u64 <= left, "what follows was told before");
-        self.chunk_left = Some(left.saturating_sub(len as u64));
+        self.hop = Standing::Within(left.saturating_sub(len as u64));
     }
 
     /// Gathers the end of a chunk that has all of its content.
@@ -159,19 +169,20 @@ impl<'a> BodySink<'a> {
 
     /// What stands behind a chunk that has all of its content; nothing where none has.
     fn take_chunk_end(&mut self) -> &'static [u8] {
-        match self.chunk_left.take_if(|left| *left == 0) {
-            Some(_) => CHUNK_END,
-            None => &[],
+        if self.hop != Standing::Within(0) {
+            return &[];
         }
+        self.hop = Standing::Between;
+        CHUNK_END
     }
 
-    /// Ends the content.
+    /// Ends the content, unless its end went with a part of it.
     ///
     /// # Errors
     /// As [`Conn::write`].
     pub fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
         self.end_chunk();
-        if self.coding == BodyCoding::Chunked {
+        if self.coding == BodyCoding::Chunked && self.hop != Standing::Ended {
             last_chunk_with_trailers(self.gathered, trailers);
         }
         self.push()

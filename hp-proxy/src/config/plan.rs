@@ -568,7 +568,6 @@ impl Default for Limits {
             detour: DetourLimits {
                 content_bytes_min: 96 * 1024,
                 chunk_bytes_min: 32 * 1024,
-                ring_chunk_bytes_min: 8 * 1024,
             },
         }
     }

@@ -306,16 +306,15 @@ impl Answering<'_> {
         // A backend may have little to say for hours: events, for instance.
         let mut backend_pace = Pace::of_pauses(body_timeout);
         let delivery = Delivery::of(self.request.facts.version, facts.framing);
-        let limits = self.worker.plan().limits.detour;
-        let mut detour = Detour::new(limits, self.backend, delivery.coding);
+        let mut detour = Detour::new(self.worker.plan().limits.detour);
         let mut source = BodySource::from(facts.framing);
         let mut sink = BodySink::new(self.client, out, delivery.coding);
         if source.is_ended() {
             sink.push()?; // No content: the head is all.
         } else {
             loop {
-                while let Some(piece) = source.take_received(reader)? {
-                    sink.put(piece, source.plain_left())?;
+                while let Some(part) = source.take_part(reader, sink.hop())? {
+                    sink.put(part, source.plain_left())?;
                     if self.client.queued() > 0 {
                         reader.detach_if_scarce();
                         client_pace.drain(self.client).await?;

@@ -15,7 +15,7 @@ use crate::mirrors::Place;
 use crate::shared::Generation;
 use crate::upstream::{Aim, Lease};
 use hp_core::http::body::BodySource;
-use hp_core::http::message::{Filled, Piece, Reader};
+use hp_core::http::message::{Filled, Part, Piece, Reader};
 use hp_core::http::sink::{BodyCoding, BodySink};
 use hp_core::rt::net::Conn;
 use hp_core::wire::http1::framing::{
@@ -201,7 +201,7 @@ async fn try_exchange(copy: Gathering) -> Option<()> {
     let head_bytes = head.len() as u64;
     let mut sink = BodySink::new(conn, &mut head, coding);
     let sent = sink
-        .put(Piece::Copied(body), 0)
+        .put(Part::Content(Piece::Copied(body)), 0)
         .and_then(|()| sink.end(&trailers));
     let behind_head = sink.written().saturating_sub(head_bytes);
     let mut reader = Reader::new();

@@ -6,13 +6,14 @@ use super::progress::{Expectation, Progress};
 use crate::shared::Generation;
 use hp_core::http::body::{BodyError, BodySource};
 use hp_core::http::detour::Detour;
-use hp_core::http::message::Reader;
+use hp_core::http::message::{Part, Reader};
 use hp_core::http::pace::Pace;
 use hp_core::http::past::Past;
 use hp_core::http::sink::{BodyCoding, BodySink};
 use hp_core::rt::Instant;
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
+use hp_core::wire::http1::chunked::verbatim::Standing;
 use hp_core::wire::http1::framing::BodyFraming;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -44,15 +45,26 @@ pub(super) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// Takes note of a piece of content that has come, and of how much is known to follow.
-    #[inline]
-    fn note(&self, piece: &[u8], follows: u64) -> Result<(), Failure> {
-        self.count(piece.len() as u64, follows)?;
-        self.copy.add(piece);
-        Ok(())
+    /// Takes the next part of the content that has come; takes note of it, and of how much is known to follow. Lines between chunks are not for
+    /// who wants a copy.
+    fn take(
+        &self,
+        source: &mut BodySource,
+        reader: &mut Reader,
+        hop: Option<Standing>,
+    ) -> Result<Option<Part>, Failure> {
+        let hop = hop.filter(|_| !self.copy.is_wanted());
+        let Some(part) = source.take_part(reader, hop).map_err(of_client)? else {
+            return Ok(None);
+        };
+        self.count(part.content_bytes(), source.plain_left())?;
+        if let Part::Content(piece) = &part {
+            self.copy.add(piece);
+        }
+        Ok(Some(part))
     }
 
-    /// The same for content that nobody can have a copy of.
+    /// Takes note of content that has come, and of how much is known to follow.
     #[inline]
     fn count(&self, bytes: u64, follows: u64) -> Result<(), Failure> {
         let taken = self.progress.given.get() + bytes;
@@ -120,16 +132,14 @@ async fn send(
     let mut source = BodySource::from(framing);
     let mut sink = BodySink::new(backend, gathered, coding);
     let (mut client_pace, mut backend_pace) = ends.paces();
-    let mut detour = Detour::new(ends.worker.plan().limits.detour, client, coding);
+    let mut detour = Detour::new(ends.worker.plan().limits.detour);
     if progress.is_awaited() && !reader.is_empty() {
         progress.expectation.set(Expectation::Nothing); // The content comes unasked.
     }
     enter(Table::Exchange, "Sending", "what is awaited");
     loop {
-        while let Some(piece) = source.take_received(reader).map_err(of_client)? {
-            let follows = source.plain_left();
-            ends.note(&piece, follows)?;
-            if sink.put(piece, follows).is_err() {
+        while let Some(part) = ends.take(&mut source, reader, sink.hop())? {
+            if sink.put(part, source.plain_left()).is_err() {
                 return Ok(Uploaded::Refused);
             }
             progress.written.set(sink.written());

@@ -182,7 +182,6 @@ pub(crate) fn detour(seed: u64) -> DetourLimits {
     DetourLimits {
         content_bytes_min: bytes_min,
         chunk_bytes_min: bytes_min,
-        ring_chunk_bytes_min: bytes_min,
     }
 }
 

@@ -3,6 +3,8 @@
 //! The decoder takes bytes in any pieces and keeps none of them but the trailers. Extensions are
 //! checked, bounded and dropped. Knows nothing about who sent the body or who gets it.
 
+pub mod verbatim;
+
 use std::ops::Range;
 
 use super::error::ChunkError;
