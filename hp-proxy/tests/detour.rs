@@ -37,6 +37,7 @@ facts! {
     a_client_that_does_not_read_a_long_answer_is_given_up,
     a_mirror_has_the_whole_of_a_long_upload,
     chunks_that_came_together_leave_together,
+    the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone,
 }
 
 fn long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
@@ -250,6 +251,30 @@ fn chunks_that_came_together_leave_together(face: Face) {
         let sends: u64 = lab.proxy.rts.iter().map(|rt| rt.stats().sends).sum();
         assert!(sends < CHUNKS as u64 / 2, "{said:?}: {sends} sends");
     }
+}
+
+/// Behind a chunk that went past us came the line of one of more than 16 MiB, and nothing with it: it went on as the last chunk, and what
+/// followed it as the next request.
+fn the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone(face: Face) {
+    let lab = Lab::new(1, face, &Profile::calm(), "");
+    let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+    left.set(1);
+    lab.clients.spawn(async move {
+        let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+        let pause = async || rt.sleep(Duration::from_millis(100)).await;
+        let head = format!("POST /1 HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n10000\r\n");
+        conn.write(head.as_bytes()).unwrap();
+        pause().await;
+        conn.write(&content(20_000)).unwrap();
+        pause().await;
+        conn.write(&[&content(0x10000 - 20_000)[..], b"\r\n1000001\r\n"].concat())
+            .unwrap();
+        pause().await;
+        assert!(!conn.has_news(), "there is no answer to a part of a body");
+        conn.reset();
+        left.set(0);
+    });
+    lab.run_to_end();
 }
 
 fn a_mirror_has_the_whole_of_a_long_upload(face: Face) {

@@ -137,7 +137,8 @@ impl<'a> BodySink<'a> {
         (self.coding == BodyCoding::Chunked).then_some(self.hop)
     }
 
-    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun.
+    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun. No content, of a chunk that is too long to be
+    /// announced, begins none: its line would be that of the last one.
     fn begin_chunk(&mut self, len: usize, follows: u64) {
         if self.coding == BodyCoding::Plain {
             return;
@@ -151,6 +152,7 @@ impl<'a> BodySink<'a> {
             let whole = (len as u64).saturating_add(follows);
             let size = match usize::try_from(whole) {
                 Ok(whole) if whole <= CHUNK_BYTES_MAX => whole,
+                _ if len == 0 => return,
                 _ => len,
             };
             self.gathered

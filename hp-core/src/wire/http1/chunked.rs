@@ -247,11 +247,12 @@ impl Default for ChunkedDecoder {
 
 /// Writes the line that comes before `len` bytes of content and their CRLF ([`CHUNK_END`]).
 ///
-/// A `len` of 0 would end the body: that is [`LAST_CHUNK`] or [`last_chunk_with_trailers`], so the
-/// caller sends nothing for it.
+/// # Panics
+/// When `len` is 0. That would end the body, which is [`LAST_CHUNK`] or [`last_chunk_with_trailers`]: whoever reads on would take
+/// content for the next message.
 #[must_use]
 pub fn chunk_size_line(space: &mut [u8; CHUNK_SIZE_LINE_MAX], len: usize) -> &[u8] {
-    debug_assert!(len > 0, "an empty chunk is the last one");
+    assert!(len > 0, "an empty chunk is the last one");
     let mut rest = len;
     let mut start = CHUNK_SIZE_LINE_MAX - CHUNK_END.len();
     space[start..].copy_from_slice(CHUNK_END);

@@ -269,7 +269,7 @@ fn return_buffers(io: &mut Io) -> bool {
     has_news
 }
 
-/// Arms what had found no buffer, into one of the size that the connection has earned by now; says whether it still wants any.
+/// Arms what had found no buffer, into one of the size that the connection has earned by now; says whether that is a small one.
 fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
     let Some(slot) = io.conns.get_mut(key) else {
         return false;
@@ -283,12 +283,13 @@ fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
         "Starved",
         "a buffer comes back to the pool",
     );
+    let takes_small = !slot.is_bulk();
     io.arm_recv(key);
     if io.conns.get(key).is_some_and(ConnSlot::has_news) {
         io.announce_rx(key);
         *has_news = true;
     }
-    true
+    takes_small
 }
 
 fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
