@@ -88,10 +88,7 @@ impl Answering<'_> {
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> impl Future<Output = Result<Begun, Failure>> {
-        let mut awaited = Awaited::default();
-        self.watched(poll_fn(move |cx| {
-            self.poll_head(&mut awaited, (reader, out), cx)
-        }))
+        self.head_or(reader, out, |_cx| Poll::Pending)
     }
 
     /// The same as [`Answering::head`], and notices a client that leaves meanwhile.
@@ -104,21 +101,30 @@ impl Answering<'_> {
         reader: &mut Reader,
         out: &mut Vec<u8>,
     ) -> impl Future<Output = Result<Begun, Failure>> {
-        let mut awaited = Awaited::default();
-        self.watched(poll_fn(move |cx| {
-            if let Poll::Ready(received) = self.poll_head(&mut awaited, (reader, out), cx) {
-                return Poll::Ready(received);
-            }
+        self.head_or(reader, out, |cx| {
             self.client.poll_failure(cx).map(|_reset| {
                 enter(Table::Exchange, "Awaiting", "client leaves");
-                Err(Failure::ClientGone)
+                Failure::ClientGone
             })
-        }))
+        })
     }
 
+    /// The head, or what is looked at as long as it has not come.
     #[inline]
-    fn watched<F: Future>(&self, waiting: F) -> impl Future<Output = F::Output> {
+    fn head_or(
+        &self,
+        reader: &mut Reader,
+        out: &mut Vec<u8>,
+        mut failure: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
+    ) -> impl Future<Output = Result<Begun, Failure>> {
+        let mut awaited = Awaited::default();
         let begins = (Table::Exchange, "Awaiting", "drain begins");
+        let waiting = poll_fn(
+            move |cx| match self.poll_head(&mut awaited, (reader, out), cx) {
+                Poll::Ready(received) => Poll::Ready(received),
+                Poll::Pending => failure(cx).map(Err),
+            },
+        );
         watch(begins, move || self.worker.is_draining(), waiting)
     }
 

@@ -101,12 +101,7 @@ impl ChunkedDecoder {
             return;
         };
         debug_assert!(count <= left, "a chunk has no more than it says");
-        let left = left.saturating_sub(count);
-        self.state = if left == 0 {
-            State::DataCr
-        } else {
-            State::Data { left }
-        };
+        self.state = State::with_content(left.saturating_sub(count));
     }
 
     /// How many bytes come in any case before there is content again, or before the trailers; 0 in content, in an extension, and from the
@@ -350,6 +345,16 @@ enum State {
     TrailerLf,
     End,
     Failed(ChunkError),
+}
+
+impl State {
+    /// In a chunk of which so much content is still to come.
+    fn with_content(left: u64) -> Self {
+        match left {
+            0 => Self::DataCr,
+            left => Self::Data { left },
+        }
+    }
 }
 
 fn step_size(size: u64, digits: u8, byte: u8) -> Result<State, ChunkError> {

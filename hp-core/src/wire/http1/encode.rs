@@ -134,17 +134,7 @@ pub fn content_length(out: &mut Vec<u8>, length: u64) {
     // Made from its end to its beginning, and appended whole.
     let mut line = [b'\n'; CRLF_AT + 2];
     line[CRLF_AT] = b'\r';
-    let mut start = CRLF_AT;
-    let mut left = length;
-    while start > NAME.len() {
-        start -= 1;
-        line[start] = digit(left);
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    start -= NAME.len();
+    let start = digits_at_end(length, &mut line[NAME.len()..CRLF_AT]); // As far before the digits as there is room for the name.
     line[start..start + NAME.len()].copy_from_slice(NAME);
     out.extend_from_slice(&line[start..]);
 }
@@ -161,16 +151,8 @@ pub fn end_of_head(out: &mut Vec<u8>) {
 
 /// Writes `value` in decimal to the end of `space` and returns the digits.
 #[must_use]
-pub fn decimal(mut value: u64, space: &mut [u8; DECIMAL_BYTES_MAX]) -> &[u8] {
-    let mut start = space.len();
-    for slot in space.iter_mut().rev() {
-        start -= 1;
-        *slot = digit(value);
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
+pub fn decimal(value: u64, space: &mut [u8; DECIMAL_BYTES_MAX]) -> &[u8] {
+    let start = digits_at_end(value, space);
     &space[start..]
 }
 
@@ -212,10 +194,19 @@ pub fn reason_phrase(status: u16) -> &'static str {
 /// Room for the digits of any `u64`.
 pub const DECIMAL_BYTES_MAX: usize = 20;
 
-/// The last one of a number.
+/// Writes a number to the end of `space`, and says where it begins there.
 #[inline]
-fn digit(value: u64) -> u8 {
-    b'0' + u8::try_from(value % 10).unwrap_or_default()
+fn digits_at_end(mut value: u64, space: &mut [u8]) -> usize {
+    let mut start = space.len();
+    for slot in space.iter_mut().rev() {
+        start -= 1;
+        *slot = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    start
 }
 
 fn client_error_phrase(status: u16) -> &'static str {

@@ -83,11 +83,8 @@ impl ChunkedDecoder {
         match self.state {
             State::Data { left } if !input.is_empty() => {
                 let len = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-                let state = match left.saturating_sub(len as u64) {
-                    0 => State::DataCr,
-                    left => State::Data { left },
-                };
-                Some((state, len))
+                let left = left.saturating_sub(len as u64);
+                Some((State::with_content(left), len))
             }
             State::DataCr if input.starts_with(CHUNK_END) => {
                 Some((State::Size { size: 0, digits: 0 }, CHUNK_END.len()))
