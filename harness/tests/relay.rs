@@ -8,45 +8,60 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use hp_core::sys::{limits, socket};
 
+/// A running relay.
+struct Relay {
+    process: Child,
+    addr: SocketAddr,
+}
+
+impl Relay {
+    fn start(backend: &str, flags: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_hp-relay"))
+            .args(["--listen", "127.0.0.1:0", "--backend", backend])
+            .args(flags.split(' '))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stderr.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let addr = line.trim().strip_prefix("listening on ").unwrap();
+        let addr = addr.parse().unwrap();
+        Self { process, addr }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
 /// A running relay with the backend that it leads to.
 struct Lab {
-    relay: Child,
-    addr: SocketAddr,
+    relay: Relay,
     backend: TcpListener,
 }
 
 impl Lab {
     fn start(flags: &str) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut relay = Command::new(env!("CARGO_BIN_EXE_hp-relay"))
-            .args(["--listen", "127.0.0.1:0", "--backend"])
-            .arg(backend.local_addr().unwrap().to_string())
-            .args(flags.split(' '))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(relay.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let addr = line.trim().strip_prefix("listening on ").unwrap();
-        let addr = addr.parse().unwrap();
-        Self {
-            relay,
-            addr,
-            backend,
-        }
+        let relay = Relay::start(&backend.local_addr().unwrap().to_string(), flags);
+        Self { relay, backend }
     }
 
     /// A client's connection, and the one that the relay made for it.
     fn pair(&self) -> (TcpStream, TcpStream) {
-        let client = TcpStream::connect(self.addr).unwrap();
+        let client = TcpStream::connect(self.relay.addr).unwrap();
         let (backend, _) = self.backend.accept().unwrap();
         for end in [&client, &backend] {
             end.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -57,7 +72,8 @@ impl Lab {
 
     /// Most memory that the relay ever had, in KiB.
     fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.relay.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.relay.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         line.unwrap()
             .split_whitespace()
@@ -69,29 +85,29 @@ impl Lab {
 
     /// How many descriptors the relay has open.
     fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.relay.id()))
+        std::fs::read_dir(format!("/proc/{}/fd", self.relay.process.id()))
             .unwrap()
             .count()
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.relay.kill().unwrap();
-        self.relay.wait().unwrap();
+/// Proves a fact on every way that bytes can go.
+fn check(fact: impl Fn(&Lab)) {
+    for flags in variants() {
+        fact(&Lab::start(flags));
     }
 }
 
-/// Proves a fact on every way that bytes can go.
-fn check(fact: impl Fn(&Lab)) {
+/// The flags of every such way that this kernel has.
+fn variants() -> impl Iterator<Item = &'static str> {
     let without_uring = std::env::var("HP_WITHOUT_URING").as_deref() == Ok("1");
-    for flags in VARIANTS {
-        if without_uring && flags.contains("uring") {
+    VARIANTS.into_iter().filter(move |flags| {
+        let is_there = !without_uring || !flags.contains("uring");
+        if !is_there {
             eprintln!("NOT PROVEN (HP_WITHOUT_URING=1): {flags}");
-            continue;
         }
-        fact(&Lab::start(flags));
-    }
+        is_there
+    })
 }
 
 #[test]
@@ -105,6 +121,29 @@ fn bytes_arrive_exactly_in_both_directions_at_once() {
             assert_eq!(hear(&backend, 1), LEN);
         });
     });
+}
+
+#[test]
+fn a_backend_behind_a_unix_socket_hears_and_says_the_same() {
+    for flags in variants() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let relay = Relay::start(&format!("unix:{}", path.display()), flags);
+        let echo = thread::spawn(move || {
+            let (mut from, _) = listener.accept().unwrap();
+            let mut to = from.try_clone().unwrap();
+            io::copy(&mut from, &mut to).unwrap();
+            to.shutdown(Shutdown::Write).unwrap();
+        });
+        let client = TcpStream::connect(relay.addr).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| say(&client, 1, LEN));
+            assert_eq!(hear(&client, 1), LEN, "{flags}");
+        });
+        echo.join().unwrap();
+    }
 }
 
 #[test]
@@ -138,7 +177,7 @@ fn a_backend_that_refuses_ends_the_client_with_a_reset() {
     let lab = Lab::start("--engine epoll");
     // Who was shut down listens no more, and keeps its port from others.
     socket::shutdown_both(lab.backend.as_raw_fd()).unwrap();
-    let client = TcpStream::connect(lab.addr).unwrap();
+    let client = TcpStream::connect(lab.relay.addr).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let error = (&client).read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -213,7 +252,7 @@ fn a_thousand_connections_at_once_each_get_their_own_bytes_back() {
 #[test]
 fn misuse_is_exit_code_2_and_an_address_in_use_is_1() {
     let lab = Lab::start("--engine epoll");
-    let listen = lab.addr.to_string();
+    let listen = lab.relay.addr.to_string();
     for (words, code, part) in [
         (["--engine", "threads"], 2, "write auto, uring or epoll"),
         (["--listen", listen.as_str()], 1, "choose another --listen"),

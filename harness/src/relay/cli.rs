@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::Parser;
 use hp_bench::cli::Stop;
 use hp_core::rt::Engine;
+use hp_core::rt::net::Address;
 
 /// What to relay, and with how much of the machine.
 #[derive(Clone, Debug, Eq, Parser, PartialEq)]
@@ -15,9 +16,9 @@ pub struct Options {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where each client's connection goes on
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9001")]
-    pub backend: SocketAddr,
+    /// Where each client's connection goes on; unix:PATH is a Unix socket
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9001", value_parser = parse_backend)]
+    pub backend: Address,
 
     /// How the kernel is asked: auto, uring or epoll
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = parse_engine)]
@@ -39,6 +40,16 @@ pub struct Options {
 /// [`Stop`] where there is nothing to relay.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, Stop> {
     Options::try_parse_from(words).map_err(|error| Stop::of(&error, "hp-relay"))
+}
+
+fn parse_backend(text: &str) -> Result<Address, String> {
+    match Address::parse_unix(text) {
+        Some(unix) => unix.map_err(|error| error.to_string()),
+        None => text
+            .parse()
+            .map(Address::Tcp)
+            .map_err(|_error| "write an address and a port, or unix:PATH".to_owned()),
+    }
 }
 
 fn parse_engine(text: &str) -> Result<Engine, String> {
@@ -71,12 +82,14 @@ mod tests {
             "hp-relay --listen [::1]:0 --backend 127.0.0.1:2 --engine epoll --splice --workers 3";
         let options = words(line).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:0");
-        assert_eq!(options.backend.port(), 2);
+        assert_eq!(options.backend.to_string(), "127.0.0.1:2");
         assert_eq!(
             (options.engine, options.splice, options.workers),
             (Engine::Epoll, true, 3)
         );
         assert_eq!(words("hp-relay").unwrap().workers, 1);
+        let local = words("hp-relay --backend unix:/a").unwrap();
+        assert_eq!(local.backend, Address::Unix("/a".into()));
     }
 
     #[test]
@@ -87,7 +100,11 @@ mod tests {
                 "write auto, uring or epoll; see hp-relay --help",
             ),
             ("hp-relay --workers 0", "0 is not in 1..=1024"),
-            ("hp-relay --backend localhost", "--backend <IP:PORT>"),
+            (
+                "hp-relay --backend localhost",
+                "write an address and a port",
+            ),
+            ("hp-relay --backend unix:", "1 to 107 bytes"),
             ("hp-relay --fast", "--fast"),
         ] {
             match words(line) {

@@ -13,11 +13,12 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hp_bench::cli::Stop;
 use hp_core::obs::notice::say;
-use hp_core::rt::net::{self, Conn, Listener, Socket};
+use hp_core::rt::net::{self, Address, Conn, Listener, Socket};
 use hp_core::rt::worker::{self, Context, Pin, WorkerId, Workers, WorkersError, WorkersOptions};
 use hp_core::rt::{Rt, RtOptions};
 use hp_core::sys::signal::{Signal, Signals};
@@ -68,11 +69,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         name: "hp-relay",
     };
     let route = Route {
-        backend: options.backend,
+        backend: options.backend.clone(),
         splice: options.splice,
     };
-    let workers =
-        worker::start(&workers, move |context| work(context, route)).map_err(RunError::Workers)?;
+    let workers = worker::start(&workers, move |context| work(context, route.clone()))
+        .map_err(RunError::Workers)?;
     for (id, socket) in (0..).map(WorkerId).zip(sockets) {
         tell(&workers, id, Order::Serve(socket));
     }
@@ -127,9 +128,9 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// Where bytes go, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Route {
-    backend: SocketAddr,
+    backend: Address,
     splice: bool,
 }
 
@@ -147,24 +148,24 @@ async fn work(context: Context<Order>, route: Route) -> io::Result<()> {
     let listener = context.rt.listener(socket)?;
     context
         .rt
-        .spawn(accept(context.rt.clone(), listener, route));
+        .spawn(accept(context.rt.clone(), listener, Rc::new(route)));
     while !matches!(context.mailbox.recv().await, Order::End) {}
     Ok(())
 }
 
-async fn accept(rt: Rt, listener: Listener, route: Route) {
+async fn accept(rt: Rt, listener: Listener, route: Rc<Route>) {
     loop {
         match listener.accept().await {
-            Ok(client) => rt.spawn(serve(rt.clone(), client, route)),
+            Ok(client) => rt.spawn(serve(rt.clone(), client, Rc::clone(&route))),
             // At a limit of the process or the machine: those who wait are taken when it passes.
             Err(_at_limit) => rt.sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn serve(rt: Rt, client: Conn, route: Route) {
+async fn serve(rt: Rt, client: Conn, route: Rc<Route>) {
     let deadline = rt.now() + CONNECT_TIMEOUT;
-    let Ok(backend) = rt.connect(route.backend, deadline).await else {
+    let Ok(backend) = rt.connect_to(&route.backend, deadline).await else {
         return client.reset(); // A FIN would say that there was an answer, and that it was empty.
     };
     let ended = if route.splice {
