@@ -14,7 +14,8 @@
 //! In arguments, environment and templates `{listen}` `{host}` `{port}` say where it listens, `{backend}`
 //! `{backend_host}` `{backend_port}` where its first backend does, `{backends}` all of them with commas; `{workers}`,
 //! `{engine}`, `{body}`, `{connections_max}` (what the limit of descriptors leaves at two for each), `{turn}` (0, and 1 after each
-//! second reload) and `{dir}`, a folder of its own, are the rest. A doubled brace is a brace.
+//! second reload) and `{dir}`, a folder of its own, are the rest. `{socket}` is the name of a Unix socket in that folder, and
+//! `{backend_socket}` the first backend's. A doubled brace is a brace.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -32,6 +32,8 @@ pub struct Server {
     pub addr: SocketAddr,
     /// All addresses on which it does, at least that one.
     pub addrs: Vec<SocketAddr>,
+    /// The Unix socket on which it listens as well, where its arguments say so.
+    pub socket: PathBuf,
     /// The files that were made for it, as rendered: name and text.
     pub files: Vec<(String, String)>,
     /// Those of them that a reload changes: path, and the texts that take turns.
@@ -115,10 +117,12 @@ impl Topology {
                         .iter()
                         .flat_map(|backend| backend.addrs.clone())
                         .collect();
+                    let socket = backends.first().map(|backend| backend.socket.clone());
                     let order = |number| Order {
                         subject,
                         name: &name,
                         backends: &addrs,
+                        backend_socket: socket.as_deref(),
                         body_bytes: load.body_bytes,
                         flags: if subject.role == Role::Backend {
                             &load.backend_flags
@@ -187,6 +191,7 @@ impl Topology {
                     subject,
                     name: &name,
                     backends: &[],
+                    backend_socket: None,
                     body_bytes: behind.body_bytes,
                     flags: &behind.flags,
                     seat,
@@ -308,6 +313,8 @@ struct Order<'a> {
     subject: &'a Subject,
     name: &'a Name,
     backends: &'a [SocketAddr],
+    /// The Unix socket of the first of them.
+    backend_socket: Option<&'a Path>,
     body_bytes: u64,
     flags: &'a [String],
     seat: Seat,
@@ -400,6 +407,7 @@ fn start(starter: Starter<'_>, order: &Order<'_>) -> Result<Server, Error> {
         process,
         addr: *addrs.first().expect("a server listens somewhere"),
         addrs,
+        socket: socket_in(&folder),
         files,
         turning,
         reload: subject.reload.clone(),
@@ -466,11 +474,13 @@ pub fn wire_of(starter: Starter<'_>, name: &Name) -> Result<Option<Wire>, Error>
     if subject.role == Role::Backend {
         return Ok(None);
     }
-    let recorder = Recorder::bind().map_err(Error::Wire)?;
+    let socket = starter.scratch.join(WIRE_SOCKET);
+    let recorder = Recorder::bind(&socket).map_err(Error::Wire)?;
     let order = Order {
         subject,
         name,
         backends: &[recorder.addr()],
+        backend_socket: Some(&socket),
         body_bytes: 0,
         flags: &[],
         seat: Seat::Free,
@@ -515,13 +525,27 @@ fn values(order: &Order<'_>, folder: &Path) -> Result<Values, Error> {
                 .unwrap_or_default(),
         ),
         ("backends", backends.join(",")),
+        (
+            "backend_socket",
+            order.backend_socket.map(as_text).unwrap_or_default(),
+        ),
         ("workers", order.name.workers.to_string()),
         ("connections_max", connections_max().to_string()),
         ("engine", order.subject.engine.clone()),
         ("body", order.body_bytes.to_string()),
-        ("dir", folder.display().to_string()),
+        ("dir", as_text(folder)),
+        ("socket", as_text(&socket_in(folder))),
         ("turn", "0".to_owned()),
     ]))
+}
+
+/// The name of a Unix socket in a server's folder.
+fn socket_in(folder: &Path) -> PathBuf {
+    folder.join("socket")
+}
+
+fn as_text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// For how many connections a peer may ask whose every connection is two descriptors, its client's and its backend's: more than any
@@ -552,6 +576,7 @@ const BACKEND_NUMBERS: usize = 10_000;
 const INSTANCE_NUMBERS: usize = 20_000;
 const PROCESSES_MAX: u32 = 64;
 const LISTENER_WORD: &str = "{listener}";
+const WIRE_SOCKET: &str = "wire.socket";
 const WIRE_NUMBER: usize = 100_000;
 
 #[cfg(test)]

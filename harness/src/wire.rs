@@ -3,7 +3,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{error, fmt, fs};
 
@@ -11,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// A backend that answers one request with [`ANSWER`] and keeps what came.
+/// A backend that answers one request with [`ANSWER`] and keeps what came, by TCP or by a Unix socket.
 #[derive(Debug)]
 pub struct Recorder {
     listener: TcpListener,
     addr: SocketAddr,
+    local: UnixListener,
+    path: PathBuf,
 }
 
 /// Both messages as one proxy wrote them.
@@ -45,7 +48,7 @@ pub struct WireError {
 }
 
 impl Recorder {
-    /// Listens on a free port of 127.0.0.1.
+    /// Listens on a free port of 127.0.0.1, and on a Unix socket of this name, which it removes at its end.
     ///
     /// # Errors
     /// [`WireError`] where the kernel refuses.
@@ -53,7 +56,7 @@ impl Recorder {
         clippy::disallowed_methods,
         reason = "the harness has no runtime; what it reads here is one message"
     )]
-    pub fn bind() -> Result<Self, WireError> {
+    pub fn bind(path: &Path) -> Result<Self, WireError> {
         let asked = SocketAddr::from(([127, 0, 0, 1], 0));
         let failed = |cause| WireError {
             step: "listening",
@@ -63,7 +66,15 @@ impl Recorder {
         let listener = TcpListener::bind(asked).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, addr })
+        let local = UnixListener::bind(path).map_err(failed)?;
+        local.set_nonblocking(true).map_err(failed)?;
+        let path = path.to_owned();
+        Ok(Self {
+            listener,
+            addr,
+            local,
+            path,
+        })
     }
 
     /// Where it listens.
@@ -96,22 +107,38 @@ impl Recorder {
             .map_err(failed("waiting for an answer"))
     }
 
+    /// Who has come, if anybody has.
+    fn accept(&self) -> io::Result<Option<Guest>> {
+        match self.listener.accept() {
+            Ok((guest, _addr)) => {
+                guest.set_nonblocking(true)?;
+                return Ok(Some(Guest::Remote(guest)));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            Err(error) => return Err(error),
+        }
+        match self.local.accept() {
+            Ok((guest, _addr)) => {
+                guest.set_nonblocking(true)?;
+                Ok(Some(Guest::Local(guest)))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn relay(&self, mut client: TcpStream, deadline: Instant) -> io::Result<Wire> {
-        let mut guests: Vec<(TcpStream, Vec<u8>)> = Vec::new();
+        let mut guests: Vec<(Guest, Vec<u8>)> = Vec::new();
         let mut asked = None;
         let mut to_client = Vec::new();
         loop {
             let mut moved = false;
-            match self.listener.accept() {
-                // A proxy may open more than it uses; more than a few is none of ours.
-                Ok((guest, _addr)) if guests.len() < GUESTS_MAX => {
-                    guest.set_nonblocking(true)?;
-                    guests.push((guest, Vec::new()));
-                    moved = true;
-                }
-                Ok((_guest, _addr)) => (), // It is closed by leaving it.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => (),
-                Err(error) => return Err(error),
+            // A proxy may open more than it uses; more than a few is none of ours, and closed by leaving it.
+            if let Some(guest) = self.accept()?
+                && guests.len() < GUESTS_MAX
+            {
+                guests.push((guest, Vec::new()));
+                moved = true;
             }
             if asked.is_none() {
                 for (guest, bytes) in &mut guests {
@@ -143,6 +170,44 @@ impl Recorder {
                 clock::pause(LOOK_INTERVAL);
             }
         }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        match fs::remove_file(&self.path) {
+            Ok(()) => (),
+            Err(_gone) => (), // Its folder may have gone before.
+        }
+    }
+}
+
+/// A connection of the proxy's.
+#[derive(Debug)]
+enum Guest {
+    Remote(TcpStream),
+    Local(UnixStream),
+}
+
+impl Read for Guest {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Remote(stream) => stream.read(space),
+            Self::Local(stream) => stream.read(space),
+        }
+    }
+}
+
+impl Write for Guest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Remote(stream) => stream.write(bytes),
+            Self::Local(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // Neither keeps anything back.
     }
 }
 
@@ -190,7 +255,7 @@ enum Taken {
 }
 
 /// Adds what has come; fails at more than [`WIRE_BYTES_MAX`].
-fn take(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Taken> {
+fn take(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<Taken> {
     let mut piece = [0; 4096];
     match stream.read(&mut piece) {
         Ok(0) => Ok(Taken::End),
@@ -242,14 +307,27 @@ const GUESTS_MAX: usize = 16;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the proxy of a test is a plain thread with plain sockets"
+)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    /// A recorder, and the folder of its socket.
+    fn recorder() -> (Recorder, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::bind(&folder.path().join("socket")).unwrap();
+        (recorder, folder)
+    }
+
     #[test]
     fn without_a_proxy_nothing_is_added() {
-        let recorder = Recorder::bind().unwrap();
+        let (recorder, _folder) = recorder();
         let wire = recorder.exchange(recorder.addr(), PATIENCE).unwrap();
         assert_eq!(wire.to_backend, request_to(recorder.addr()));
         assert_eq!(wire.to_client, ANSWER);
@@ -257,16 +335,36 @@ mod tests {
 
     #[test]
     fn a_recorder_answers_again() {
-        let recorder = Recorder::bind().unwrap();
+        let (recorder, _folder) = recorder();
         for _ in 0..3 {
             recorder.exchange(recorder.addr(), PATIENCE).unwrap();
         }
     }
 
     #[test]
+    fn a_proxy_may_come_by_the_unix_socket() {
+        let (recorder, folder) = recorder();
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = proxy.local_addr().unwrap();
+        let path = folder.path().join("socket");
+        let proxying = thread::spawn(move || {
+            let (mut client, _addr) = proxy.accept().unwrap();
+            let mut backend = UnixStream::connect(path).unwrap();
+            let mut request = vec![0; request_to(addr).len()];
+            client.read_exact(&mut request).unwrap();
+            backend.write_all(&request).unwrap();
+            io::copy(&mut backend.take(ANSWER.len() as u64), &mut client).unwrap();
+        });
+        let wire = recorder.exchange(addr, PATIENCE).unwrap();
+        assert_eq!(wire.to_backend, request_to(addr));
+        assert_eq!(wire.to_client, ANSWER);
+        proxying.join().unwrap();
+    }
+
+    #[test]
     fn a_proxy_that_is_not_there_is_named() {
-        let gone = Recorder::bind().unwrap().addr();
-        let recorder = Recorder::bind().unwrap();
+        let gone = recorder().0.addr();
+        let (recorder, _folder) = recorder();
         let error = recorder.exchange(gone, PATIENCE).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("{gone}: connecting failed")),
@@ -276,8 +374,8 @@ mod tests {
 
     #[test]
     fn a_silent_proxy_is_not_waited_for_without_end() {
-        let silent = Recorder::bind().unwrap();
-        let recorder = Recorder::bind().unwrap();
+        let (silent, _its_folder) = recorder();
+        let (recorder, _folder) = recorder();
         let error = recorder
             .exchange(silent.addr(), Duration::from_millis(20))
             .unwrap_err();

@@ -155,7 +155,8 @@ fn every_installed_peer_forwards_a_request() {
             peers::version(&program, &subject.version).is_some(),
             "{name} tells no version"
         );
-        let recorder = Recorder::bind().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::bind(&folder.path().join("socket")).unwrap();
         let mut peer = start(&subject, &program, address(number), &[recorder.addr()]);
         let wire = first_exchange(&name, &mut peer, &recorder);
         let text = String::from_utf8(wire.to_backend).unwrap();
@@ -193,7 +194,8 @@ fn a_configuration_for_many_backends_is_accepted() {
         let Some(program) = program(&subject).filter(|_program| !is_one) else {
             continue;
         };
-        let recorder = Recorder::bind().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::bind(&folder.path().join("socket")).unwrap();
         // All of them are one listener, so that the first request is answered wherever it goes.
         let backends = [recorder.addr(); 3];
         let mut peer = start(&subject, &program, address(number), &backends);
