@@ -146,16 +146,16 @@ impl fmt::Display for Agreement {
         let lines = self.ratios.iter().map(|ratio| {
             let [first, second] = ratio.ratios.map(|ratio| format!("{ratio:.2}"));
             let word = match (ratio.of, ratio.is_far(), ratio.holds()) {
-                (Quantity::P99, ..) => "not judged",
                 (Quantity::Cost, true, _) => "FAR",
                 (Quantity::Cost, false, true) => "yes",
                 (Quantity::Cost, false, false) => "no",
+                (Quantity::P50 | Quantity::P99 | Quantity::P999, ..) => "not judged",
             };
             vec![
                 ratio.name.clone(),
                 match ratio.of {
                     Quantity::Cost => "cost".into(),
-                    Quantity::P99 => "p99".into(),
+                    of => of.title().into(),
                 },
                 first,
                 second,

@@ -78,6 +78,7 @@ pub fn tables(summary: &Summary) -> String {
             cost::matrix(workload),
             cost::table(workload, summary.drifts()),
             latency::table(workload),
+            latency::ratios(workload),
             special::memory(workload),
             special::extra(workload),
         ]
@@ -185,21 +186,18 @@ fn footnotes(workload: &Workload) -> String {
     for note in &workload.notes {
         put(&mut out, format_args!("\n- {note}\n"));
     }
-    for of in [Quantity::Cost, Quantity::P99] {
+    for of in Quantity::ALL {
         let rows = workload.rows.iter().flat_map(|row| {
             let of_row = row.noise.iter().filter(move |ratio| ratio.of == of);
             of_row.map(|ratio| format!("{}: {} {}", row.name, ratio.against, interval(ratio)))
         });
         let rows: Vec<String> = rows.collect();
         if !rows.is_empty() {
-            let what = match of {
-                Quantity::Cost => "CPU per request",
-                Quantity::P99 => "p99",
-            };
             put(
                 &mut out,
                 format_args!(
-                    "\nA/A, {what} of a second process of a subject by that of the first: {}.\n",
+                    "\nA/A, {} of a second process of a subject by that of the first: {}.\n",
+                    of.title(),
                     rows.join("; ")
                 ),
             );

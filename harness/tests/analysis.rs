@@ -289,6 +289,33 @@ fn a_late_client_claims_no_latency() {
     assert!(!page.contains("not published"), "{page}");
 }
 
+/// The line of the last table of `page` that has these two words first.
+fn last_line<'p>(page: &'p str, row: &str, subject: &str) -> &'p str {
+    let words = |line: &str| -> Vec<String> { line.split('|').map(|w| w.trim().into()).collect() };
+    let mut lines = page.lines().rev();
+    lines
+        .find(|line| words(line).get(1..3) == Some(&[row.to_owned(), subject.to_owned()]))
+        .unwrap()
+}
+
+#[test]
+fn a_ratio_of_latencies_claims_nothing_where_the_client_was_late_for_either_side() {
+    for late in ["nginx", "relay-uring"] {
+        let mut records = Made::default().records();
+        for record in of(&mut records, "r10000", late) {
+            record.verdict = Some(Limit::Client);
+        }
+        let page = page::tables(&summary(&records));
+        let nginx = last_line(&page, "r10000", "nginx");
+        assert!(nginx.contains("| (1.54 ["), "{late} was late: {nginx}");
+        let claims = nginx.matches("higher").count();
+        assert_eq!(claims, if late == "nginx" { 0 } else { 3 }, "{nginx}");
+        let punctual = last_line(&page, "r10000", "hp-epoll");
+        let claims = punctual.matches("higher").count() + punctual.matches("tie").count();
+        assert_eq!(claims, if late == "nginx" { 6 } else { 3 }, "{punctual}");
+    }
+}
+
 #[test]
 fn a_client_that_missed_its_rate_publishes_no_latency() {
     let mut records = Made::default().records();

@@ -1,6 +1,6 @@
 //! Latency of loads at a rate, from the due moment.
 
-use super::{NONE, judged, limit, shown};
+use super::{NONE, interval, judged, limit, shown};
 use crate::label::RATE_KEPT;
 use crate::raw::Limit;
 use crate::summary::ratio::Quantity;
@@ -10,8 +10,6 @@ use crate::table::{self, Side};
 /// One line for each subject and rate; none where no load has a rate.
 pub(super) fn table(workload: &Workload) -> Option<String> {
     let rows = workload.rows.iter().filter(|row| row.is_paced());
-    let reference = workload.references.first()?;
-    let versus = format!("p99 vs {reference}");
     let head = [
         ("load", Side::Left),
         ("subject", Side::Left),
@@ -21,11 +19,10 @@ pub(super) fn table(workload: &Workload) -> Option<String> {
         ("p99.9 µs", Side::Right),
         ("max µs", Side::Right),
         ("p99 − direct's", Side::Right),
-        (versus.as_str(), Side::Left),
         ("limit", Side::Left),
     ];
     let lines: Vec<Vec<String>> = rows
-        .flat_map(|row| shown(row).map(|cell| line(row, cell, reference)))
+        .flat_map(|row| shown(row).map(|cell| line(row, cell)))
         .collect();
     if lines.is_empty() {
         return None;
@@ -42,27 +39,75 @@ pub(super) fn table(workload: &Workload) -> Option<String> {
     ))
 }
 
-fn line(row: &Row, cell: &Cell, reference: &str) -> Vec<String> {
+/// Each subject's latencies by those of the references, paired by round; none where no load has a rate.
+pub(super) fn ratios(workload: &Workload) -> Option<String> {
+    let titles: Vec<String> = by_reference(workload)
+        .map(|(of, reference)| format!("{} vs {reference}", of.title()))
+        .collect();
+    let mut head = vec![("load", Side::Left), ("subject", Side::Left)];
+    head.extend(titles.iter().map(|title| (title.as_str(), Side::Left)));
+    let rows = workload.rows.iter().filter(|row| row.is_paced());
+    let lines = rows.flat_map(|row| {
+        shown(row).map(|cell| {
+            let names = [row.name.clone(), cell.subject.clone()].into_iter();
+            let ratios = by_reference(workload).map(|(of, against)| versus(row, cell, of, against));
+            names.chain(ratios).collect()
+        })
+    });
+    let lines: Vec<Vec<String>> = lines.collect();
+    let is_known = |text: &String| text.contains('[');
+    let is_there = lines.iter().flatten().any(is_known);
+    is_there.then(|| {
+        format!(
+            "Latency by a reference's, paired by round, a fifth of the rounds trimmed at either end.\n\n{}",
+            table::render(&head, &lines)
+        )
+    })
+}
+
+/// What is compared, for each of the references.
+fn by_reference(workload: &Workload) -> impl Iterator<Item = (Quantity, &str)> {
+    let latencies = || Quantity::ALL.into_iter().filter(|of| *of != Quantity::Cost);
+    workload
+        .references
+        .iter()
+        .flat_map(move |name| latencies().map(move |of| (of, name.as_str())))
+}
+
+/// A ratio and what it allows to be said. Where the generator's own lateness is in one of both, it stands in parentheses and nothing is said.
+fn versus(row: &Row, cell: &Cell, of: Quantity, against: &str) -> String {
+    let is_published = |cell: &Cell| cell.published_latency(true).is_some();
+    let is_measured = |cell: &Cell| is_published(cell) || measured(row, cell).is_some();
+    let both = || std::iter::once(cell).chain(row.cell(against));
+    if cell.subject == against || both().all(is_published) {
+        return judged(cell, of, against);
+    }
+    match cell.ratio(of, against) {
+        Some(ratio) if both().all(is_measured) => format!("({})", interval(ratio)),
+        Some(_) | None => NONE.into(),
+    }
+}
+
+fn line(row: &Row, cell: &Cell) -> Vec<String> {
     let mut texts = vec![row.name.clone(), cell.subject.clone()];
     match (cell.failed, cell.published_latency(true)) {
         (true, _) => {
             texts.push("FAILED".into());
-            texts.extend(std::iter::repeat_n(NONE.to_owned(), 6));
+            texts.extend(std::iter::repeat_n(NONE.to_owned(), 5));
         }
         (false, None) => match measured(row, cell) {
             Some(latency) => {
                 texts.extend(quantiles(latency).map(|text| format!("({text})")));
-                texts.extend(std::iter::repeat_n(NONE.to_owned(), 2));
+                texts.push(NONE.to_owned());
             }
             None => {
                 texts.push(HIDDEN.into());
-                texts.extend(std::iter::repeat_n(NONE.to_owned(), 6));
+                texts.extend(std::iter::repeat_n(NONE.to_owned(), 5));
             }
         },
         (false, Some(latency)) => {
             texts.extend(quantiles(latency));
             texts.push(difference(row, cell, latency));
-            texts.push(judged(cell, Quantity::P99, reference));
         }
     }
     texts.push(limit(cell.limit).into());

@@ -282,5 +282,5 @@ fn per_response(document: &Document, sum: f64) -> Option<f64> {
 }
 
 const WORDS_CHARS_MAX: usize = 120;
-const SAMPLES_MIN: f64 = 10.0;
+pub(super) const SAMPLES_MIN: f64 = 10.0;
 const BULK_BYTES_MIN: u64 = 64 * 1024;

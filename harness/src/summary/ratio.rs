@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{cost_us, percentile_ns};
+use super::cell::{SAMPLES_MIN, cost_us, percentile_ns};
 use super::grid::{CellGrid, RowGrid};
 use super::rounded;
 use crate::raw::Record;
@@ -36,8 +36,12 @@ pub struct Ratio {
 pub enum Quantity {
     /// CPU time of the measured server per complete answer.
     Cost,
-    /// 99th percentile of the latency, of loads at a rate.
+    /// Median of the latency, of loads at a rate.
+    P50,
+    /// 99th percentile of the same.
     P99,
+    /// 99.9th percentile of the same.
+    P999,
 }
 
 /// What a ratio allows to be said.
@@ -74,8 +78,8 @@ impl Verdict {
         match (self, of) {
             (Self::Less, Quantity::Cost) => "cheaper",
             (Self::More, Quantity::Cost) => "dearer",
-            (Self::Less, Quantity::P99) => "lower",
-            (Self::More, Quantity::P99) => "higher",
+            (Self::Less, _) => "lower",
+            (Self::More, _) => "higher",
             (Self::Tie, _) => "tie",
             (Self::Unknown, _) => "no verdict",
         }
@@ -83,12 +87,35 @@ impl Verdict {
 }
 
 impl Quantity {
+    /// All of them, in the order of a page.
+    pub const ALL: [Self; 4] = [Self::Cost, Self::P50, Self::P99, Self::P999];
+
+    /// The words for it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Cost => "CPU per request",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+        }
+    }
+
     fn of(self, record: &Record) -> Option<f64> {
         match self {
             Self::Cost => cost_us(record),
-            Self::P99 => percentile_ns(record, "99").filter(|_nanos| record.params.rate.is_some()),
+            Self::P50 => latency_ns(record, 50.0, "50"),
+            Self::P99 => latency_ns(record, 99.0, "99"),
+            Self::P999 => latency_ns(record, 99.9, "99.9"),
         }
     }
+}
+
+/// A percentile of a load at a rate; none where too few answers of the visit lie behind it.
+fn latency_ns(record: &Record, percent: f64, name: &str) -> Option<f64> {
+    record.params.rate?;
+    let responses = record.load.as_ref()?.run.responses as f64;
+    let behind = responses * (100.0 - percent) / 100.0;
+    percentile_ns(record, name).filter(|_nanos| behind >= SAMPLES_MIN)
 }
 
 /// Each control of the row against what it is a second process of.
@@ -99,7 +126,7 @@ pub(super) fn noise(row: &RowGrid<'_>, resampler: &Resampler) -> Vec<Ratio> {
         let Some(own) = row.cell(own).filter(|own| !own.control) else {
             continue;
         };
-        for of in [Quantity::Cost, Quantity::P99] {
+        for of in Quantity::ALL {
             noise.extend(
                 paired(of, row, [control, own], resampler)
                     .map(|(interval, logs)| ratio(of, own.subject, interval, logs, None)),
@@ -122,7 +149,7 @@ pub(super) fn all(
         let Some(against) = row.cell(reference) else {
             continue;
         };
-        for of in [Quantity::Cost, Quantity::P99] {
+        for of in Quantity::ALL {
             let Some((interval, logs)) = paired(of, row, [cell, against], resampler) else {
                 continue;
             };
