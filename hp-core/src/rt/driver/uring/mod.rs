@@ -3,6 +3,7 @@
 //! The kernel writes to memory of ours in one case only: a receive fills a buffer that it took from a buffer ring.
 
 mod buffers;
+mod polls;
 mod probe;
 mod ring;
 
@@ -299,12 +300,12 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         RECV => received(io, conn(), completion),
         WRITABLE => {
             if let Some(key) = conn() {
-                became_writable(io, key, completion.result);
+                polls::became_writable(io, key, completion.result);
             }
         }
         READABLE => {
             if let Some(key) = conn() {
-                became_readable(io, key);
+                polls::became_readable(io, key);
             }
         }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
@@ -432,46 +433,6 @@ fn find_failure(io: &mut Io, key: Key) {
         Ok(()) => (),
         Err(error) => slot.end_rx(RxEnd::Failed(error.raw_os_error().unwrap_or(libc::EIO))),
     }
-}
-
-fn became_readable(io: &mut Io, key: Key) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    enter(Table::Operation, slot.recv_row(), "the final answer");
-    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
-    slot.readiness.readable = slot.is_spliced() || slot.is_bulk();
-    if !slot.is_spliced() && matches!(slot.phase, Phase::Parked { .. }) {
-        io.arm_recv(key); // Nobody is there whom this could wake.
-    }
-    io.announce_rx(key);
-    io.free_if_quiet(key);
-}
-
-fn became_writable(io: &mut Io, key: Key, result: i32) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    slot.kernel.poll_armed = false;
-    let row = match slot.phase {
-        Phase::Closing => "Leaving",
-        _ => "Armed",
-    };
-    enter(Table::Operation, row, "the final answer");
-    match slot.phase {
-        Phase::Closing => io.free_if_quiet(key),
-        Phase::Connecting if result < 0 => io.fail_connect(key, -result), // Not polled: nothing is known of the peer.
-        Phase::Connecting => {
-            slot.readiness.failed = tells_failure(result);
-            io.finish_connect(key);
-        }
-        Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
-    }
-}
-
-/// Whether the answer to a poll, in the bits of poll(2), says more than that there is room.
-fn tells_failure(result: i32) -> bool {
-    result & !i32::from(libc::POLLOUT) != 0
 }
 
 fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
