@@ -102,7 +102,7 @@ impl Io {
         if !slot.has_news() {
             self.arm_recv(key);
         }
-        // A readiness engine finds the failure behind bytes that nobody has taken; a ring's receive stays armed for it.
+        // A failure that was told is found behind bytes that nobody has taken; a ring's receive that is armed finds it by itself.
         while self.budget > 0 && self.conns.get(key).is_some_and(ConnSlot::hides_failure) {
             self.budget -= 1;
             if self
@@ -121,6 +121,9 @@ impl Io {
         let slot = self.conns.get_mut(key).expect("arming keeps the slot");
         if let Some(RxEnd::Failed(errno)) = slot.rx_end {
             return Poll::Ready(ConnSlot::error(errno));
+        }
+        if let Driver::Uring(uring) = &mut self.driver {
+            uring.arm_failure(key, slot);
         }
         remember(&mut slot.rx_waker, cx.waker());
         Poll::Pending

@@ -1,4 +1,4 @@
-//! The completion engine: receives, accepts and waits for room live in an io_uring; sends are calls (see `op::send`).
+//! The completion engine: receives, accepts and waits for room or a failure live in an io_uring; sends are calls (see `op::send`).
 //!
 //! The kernel writes to memory of ours in one case only: a receive fills a buffer that it took from a buffer ring.
 
@@ -155,6 +155,21 @@ impl Uring {
         }
     }
 
+    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. Once the peer's end or a failure
+    /// was told there is nothing left to wait for.
+    pub(super) fn arm_failure(&mut self, key: Key, slot: &mut ConnSlot) {
+        if slot.kernel.is_receiving() || slot.kernel.failure_armed || slot.is_spliced() {
+            return;
+        }
+        if slot.rx_end.is_some() || slot.readiness.hung_up {
+            return;
+        }
+        enter(Table::Operation, "Free", "somebody arms it");
+        self.ring
+            .poll_failure(slot.fd, Token::new(FAILURE, key).bits());
+        slot.kernel.failure_armed = true;
+    }
+
     pub(super) fn arm_accept(&mut self, key: Key, fd: RawFd) {
         self.ring
             .accept_multishot(fd, Token::new(ACCEPT, key).bits());
@@ -183,6 +198,12 @@ impl Uring {
         if slot.kernel.poll_armed {
             self.ring.cancel(
                 Token::new(WRITABLE, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            );
+        }
+        if slot.kernel.failure_armed {
+            self.ring.cancel(
+                Token::new(FAILURE, key).bits(),
                 Token::new(CANCEL, key).bits(),
             );
         }
@@ -306,6 +327,11 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         READABLE => {
             if let Some(key) = conn() {
                 polls::became_readable(io, key);
+            }
+        }
+        FAILURE => {
+            if let Some(key) = conn() {
+                polls::ended_or_failed(io, key, completion.result);
             }
         }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
@@ -476,6 +502,7 @@ const ACCEPT: u8 = 4;
 const BELL: u8 = 5;
 const CANCEL: u8 = 6;
 const READABLE: u8 = 7;
+const FAILURE: u8 = 8;
 /// Completions that one turn spreads at most.
 const SPREAD_MAX: usize = 32;
 /// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make
