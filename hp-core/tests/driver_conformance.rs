@@ -153,6 +153,7 @@ macro_rules! stamp {
                 failing:
                     a_failure_is_noticed_behind_unread_bytes_in_a_large_buffer,
                     a_failure_is_noticed_behind_more_than_is_received_ahead,
+                    a_failure_is_noticed_by_who_has_used_its_turn_up,
                     an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns,
                     a_connection_that_was_watched_is_released_when_it_idles,
                     a_connection_that_was_watched_is_parked_as_any_other,

@@ -1,12 +1,13 @@
 //! Whoever works on behalf of a peer learns that it has gone, whatever of it lies unread, and is told of nothing else.
 
 use crate::lab::{
-    PATIENCE, check, conns_fall_to, exactly, options, pair, soon, tiny, within_turns,
+    PATIENCE, check, conns_fall_to, exactly, once, options, pair, soon, tiny, within_turns,
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Rx, Unparked};
 use hp_core::rt::race::{First, race};
 use hp_core::rt::{Engine, Rt};
+use std::future::pending;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -36,6 +37,27 @@ pub(crate) fn a_failure_is_noticed_behind_more_than_is_received_ahead(engine: En
         }
         peer::reset(peer);
         check_noticed(&rt, &conn).await;
+    });
+}
+
+/// A task that had received as often as it may in one turn, and no more often, was not woken for what it then did not look for.
+pub(crate) fn a_failure_is_noticed_by_who_has_used_its_turn_up(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for received in RECEIVES_A_TURN - 1..=RECEIVES_A_TURN + 1 {
+            let mut busy = Vec::new();
+            for _ in 0..received {
+                let (conn, mut peer) = pair(&rt).await;
+                peer.write_all(b"x").unwrap();
+                busy.push((conn, peer));
+            }
+            let (conn, peer) = watched_over_unread(&rt, 0).await;
+            peer::reset(peer);
+            assert!(within_turns(&rt, 3, pending::<()>()).await.is_none()); // Everything is told by now.
+            for (conn, _peer) in &busy {
+                let _now_or_later = once(conn.recv()).await;
+            }
+            check_noticed(&rt, &conn).await;
+        }
     });
 }
 
@@ -140,9 +162,13 @@ async fn check_noticed(rt: &Rt, conn: &Conn) {
     let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
     let noticed = rt.timeout_at(bound, conn.failure()).await;
     let error = noticed.expect("the peer has gone and nobody was told");
+    // At the bound whoever waits looks once more, and would find it then.
+    assert!(rt.precise_now() < bound, "nobody was told, and looked");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
+/// What one poll of a task receives at most.
+const RECEIVES_A_TURN: usize = 64;
 const UNREAD: &[u8] = b"a pipelined request";
 /// After this what comes is received into large buffers.
 const MUCH: usize = 64 * 1024;
