@@ -23,6 +23,8 @@ mod deadlines;
 mod dialling;
 #[path = "driver_conformance/discarding.rs"]
 mod discarding;
+#[path = "driver_conformance/failing.rs"]
+mod failing;
 #[path = "driver_conformance/lab.rs"]
 mod lab;
 #[path = "driver_conformance/listening.rs"]
@@ -148,6 +150,14 @@ macro_rules! stamp {
                     a_reset_is_seen_as_a_reset_and_not_as_an_end,
                     handles_may_outlive_the_shutdown,
                     shutting_down_with_everything_in_flight_leaves_nothing;
+                failing:
+                    a_failure_is_noticed_behind_unread_bytes_in_a_large_buffer,
+                    a_failure_is_noticed_behind_more_than_is_received_ahead,
+                    a_failure_is_noticed_by_who_has_used_its_turn_up,
+                    an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns,
+                    a_connection_that_was_watched_is_released_when_it_idles,
+                    a_connection_that_was_watched_is_parked_as_any_other,
+                    a_watched_connection_leaves_nothing_when_it_is_given_up;
                 releasing:
                     an_idle_connection_is_released_by_every_engine,
                     what_comes_as_a_connection_is_released_is_lost_to_nobody,

@@ -58,6 +58,7 @@ facts! {
     a_hundred_connections_share_few_buffers_and_a_tiny_ring of promises,
     a_panic_resets_its_own_connection of promises,
     a_failure_is_noticed_behind_bytes_that_nobody_takes of promises,
+    a_failure_is_noticed_behind_bytes_in_a_large_buffer_and_an_end_is_none of promises,
     a_failure_behind_many_bytes_is_found_without_taking_them_all of promises,
     an_accepted_connection_may_live_in_another_runtime of promises,
     a_connection_moves_again_and_again_and_loses_nothing of promises,

@@ -219,6 +219,7 @@ macro_rules! stamp {
                     a_reset_is_no_end_of_an_answer_that_lasts_until_the_end,
                     a_backend_that_stalls_in_a_body_cuts_the_answer,
                     a_client_that_leaves_while_it_waits_ends_the_backends_work,
+                    a_client_that_leaves_behind_an_unread_request_ends_the_backends_work,
                     a_client_that_leaves_in_its_body_ends_the_backends_work,
                     a_client_that_leaves_in_a_download_ends_the_backends_work,
                     a_client_that_has_said_all_still_gets_its_answer,

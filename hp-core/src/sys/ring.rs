@@ -138,6 +138,12 @@ impl Ring {
         self.poll(fd, libc::POLLIN, user_data);
     }
 
+    /// Waits once until the socket has failed or the peer has ended its side, whatever there is to be read. The kernel adds these
+    /// events to every poll, so there is none for a failure alone.
+    pub fn poll_failure(&mut self, fd: RawFd, user_data: u64) {
+        self.poll(fd, 0, user_data);
+    }
+
     /// Asks for the end of an operation; its own final completion decides whether that came in time.
     pub fn cancel(&mut self, target: u64, user_data: u64) {
         self.push(

@@ -2,8 +2,9 @@
 
 use super::check;
 use super::event::EventFd;
+use std::cell::OnceCell;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// The signals that the servers know.
@@ -25,6 +26,8 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     set: libc::sigset_t,
+    /// Made by the first wait that needs it.
+    descriptor: OnceCell<OwnedFd>,
 }
 
 impl Signals {
@@ -47,7 +50,10 @@ impl Signals {
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
-        Ok(Self { set })
+        Ok(Self {
+            set,
+            descriptor: OnceCell::new(),
+        })
     }
 
     /// Waits for one of the signals; blocks the calling thread.
@@ -76,7 +82,7 @@ impl Signals {
     /// As [`Signals::wait`].
     pub fn wait_for_or(&self, bell: &EventFd, timeout: Duration) -> io::Result<Option<Signal>> {
         match self.descriptor() {
-            Ok(signals) => wait_readable([signals.as_raw_fd(), bell.as_raw()], timeout)?,
+            Ok(signals) => wait_readable([signals, bell.as_raw()], timeout)?,
             // Without descriptors nobody is left waiting for long all the same.
             Err(_none_free) => return self.receive(Some(timeout.min(WITHOUT_BELL))),
         }
@@ -85,13 +91,17 @@ impl Signals {
     }
 
     /// A descriptor that is readable while one of the signals is pending.
-    fn descriptor(&self) -> io::Result<OwnedFd> {
+    fn descriptor(&self) -> io::Result<RawFd> {
+        if let Some(known) = self.descriptor.get() {
+            return Ok(known.as_raw_fd());
+        }
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         // SAFETY: the set is initialised.
         let fd = unsafe { libc::signalfd(-1, &raw const self.set, flags) };
         let fd = check(fd)?;
         // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(self.descriptor.get_or_init(|| owned).as_raw_fd())
     }
 
     fn receive(&self, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
@@ -151,5 +161,24 @@ fn signal(number: libc::c_int) -> Option<Signal> {
         libc::SIGUSR1 => Some(Signal::User1),
         libc::SIGUSR2 => Some(Signal::User2),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each look made one, and closed it again.
+    #[test]
+    fn a_descriptor_of_signals_is_made_once() {
+        let signals = Signals::block(&[Signal::User1]).unwrap();
+        let first = signals.descriptor().unwrap();
+        let bell = EventFd::new().unwrap();
+        bell.ring();
+        let heard = signals.wait_for_or(&bell, Duration::from_secs(60)).unwrap();
+        assert_eq!(heard, None);
+        let other = EventFd::new().unwrap(); // Whoever comes next gets the number of one that was closed.
+        assert_ne!(other.as_raw(), first);
+        assert_eq!(signals.descriptor().unwrap(), first);
     }
 }

@@ -347,17 +347,52 @@ pub(crate) fn a_failure_is_noticed_behind_bytes_that_nobody_takes(face: Face) {
     );
 }
 
-/// All of it was read, as much as the socket held, into buffers that others then wanted for.
+/// What a ring receives into large buffers it receives by calls: nothing that was armed would have told.
+pub(crate) fn a_failure_is_noticed_behind_bytes_in_a_large_buffer_and_an_end_is_none(face: Face) {
+    for leaves in [false, true] {
+        let scene = Scene::calm(1, face);
+        scene.play(
+            async move |conn| {
+                conn.write(&[7; LONG]).unwrap();
+                conn.flush().await.unwrap();
+                conn.rt().sleep(SECOND).await;
+                conn.write(b"nobody takes this").unwrap();
+                conn.flush().await.unwrap();
+                conn.rt().sleep(SECOND).await;
+                if leaves {
+                    return conn.reset();
+                }
+                conn.finish().await.unwrap();
+                assert_eq!(everything(&conn).await.unwrap(), b"answered");
+            },
+            async move |conn| {
+                let mut heard = 0;
+                while heard < LONG {
+                    heard += data(&conn).await.len();
+                }
+                let noticed = race(conn.failure(), conn.rt().sleep(SECOND * 10)).await;
+                assert_eq!(&*data(&conn).await, b"nobody takes this");
+                if leaves {
+                    let kind = io::ErrorKind::ConnectionReset;
+                    assert!(matches!(noticed, First::One(error) if error.kind() == kind));
+                    return;
+                }
+                assert!(matches!(noticed, First::Other(())));
+                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+                conn.write(b"answered").unwrap();
+                conn.finish().await.unwrap();
+            },
+        );
+    }
+}
+
+/// All of it was read, as much as the socket held, into buffers that others then wanted for. And a ring, which takes so much by itself and then no
+/// more, did not see the failure.
 pub(crate) fn a_failure_behind_many_bytes_is_found_without_taking_them_all(face: Face) {
-    // A ring takes so much by itself and then no more; where more is unread it cannot see the failure.
-    let len = match face {
-        Face::Readiness => 60_000,
-        Face::Completion => 12_000,
-    };
     let scene = Scene::calm(1, face);
     scene.play(
         async move |conn| {
-            conn.write(&vec![7; len]).unwrap();
+            conn.write(&[7; LONG]).unwrap();
             conn.flush().await.unwrap();
             conn.rt().sleep(SECOND).await;
             conn.reset();
@@ -492,6 +527,8 @@ fn travel(mut conn: Conn, next: Rt, trip: Rc<Trip>) {
     });
 }
 
+/// Enough for large buffers.
+const LONG: usize = 60_000;
 const TRIP_BYTES: u8 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello";
+const CHUNKED_POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const BY_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const BY_CHUNKS: &str =
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n";
@@ -83,6 +84,26 @@ pub(crate) fn a_client_that_leaves_while_it_waits_ends_the_backends_work(engine:
         upstream.sees_end();
     }
     proxy.counts_to("client aborts", 2);
+}
+
+/// After a long upload the connection is received from into large buffers, and a request that lay there unread hid the reset from a ring: the
+/// backend worked on, and the client's place was held, until the answer or its deadline.
+pub(crate) fn a_client_that_leaves_behind_an_unread_request_ends_the_backends_work(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "");
+    let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+    let mut client = proxy.asked(format!("{CHUNKED_POST}{}0\r\n\r\n", chunk.repeat(15)));
+    let (mut upstream, heard) = backend.request();
+    assert_eq!(heard.body.len(), 15 * 0x4000);
+    upstream.send(OK);
+    assert_eq!(client.response().body, b"hi");
+    client.send(GET);
+    upstream.request();
+    client.send(GET);
+    proxy.fence(); // It has the second one.
+    client.reset();
+    upstream.sees_end();
+    proxy.counts_to("client aborts", 1);
 }
 
 pub(crate) fn a_client_that_leaves_in_its_body_ends_the_backends_work(engine: Engine) {

@@ -154,6 +154,8 @@ pub(crate) struct Readiness {
 pub(crate) struct Kernel {
     pub(crate) recv_armed: bool,
     pub(crate) poll_armed: bool,
+    /// A wait for the socket's failure, which stays armed whatever is received meanwhile.
+    pub(crate) failure_armed: bool,
     /// What is armed in the receive's place takes no bytes, and tells that there are some.
     pub(crate) is_poll: bool,
     /// The last receive left data in the socket.
@@ -179,7 +181,7 @@ impl Kernel {
 
     /// Whether a completion is still owed, so that the slot cannot be freed.
     pub(crate) fn is_busy(self) -> bool {
-        self.recv_armed || self.poll_armed
+        self.recv_armed || self.poll_armed || self.failure_armed
     }
 }
 
@@ -268,12 +270,10 @@ impl ConnSlot {
         self.rx_end = Some(end);
     }
 
-    /// Whether reading on would find that the socket failed.
+    /// Whether reading on would find that the socket failed, and nothing in the kernel does so already.
     pub(crate) fn hides_failure(&self) -> bool {
-        let Readiness {
-            failed, readable, ..
-        } = self.readiness;
-        failed && readable && self.rx_end.is_none() && !self.kernel.starved
+        let is_told = self.readiness.failed && self.readiness.readable;
+        is_told && self.rx_end.is_none() && !self.kernel.is_receiving()
     }
 
     /// Whether a readiness engine has nothing to try before something more is reported. What was received may still be here.
@@ -309,7 +309,8 @@ impl ConnSlot {
     /// The row in `docs/lifecycle/operation.md` of what is furthest from being free.
     pub(crate) const fn op_row(&self) -> &'static str {
         let is_leaving = matches!(self.phase, Phase::Closing);
-        if self.kernel.poll_armed && !self.kernel.starved && !is_leaving {
+        let is_polled = self.kernel.poll_armed || self.kernel.failure_armed;
+        if is_polled && !self.kernel.starved && !is_leaving {
             return "Armed";
         }
         self.recv_row()

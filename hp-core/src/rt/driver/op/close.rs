@@ -83,7 +83,7 @@ impl Io {
             || slot.kernel.starved
             || slot.kernel.poll_armed;
         match &mut self.driver {
-            Driver::Uring(uring) if slot.kernel.recv_armed && !has_to_stay => {
+            Driver::Uring(uring) if slot.kernel.is_busy() && !has_to_stay => {
                 if !std::mem::replace(&mut slot.kernel.is_called_back, true) {
                     uring.cancel(key, slot);
                 }

@@ -102,25 +102,27 @@ impl Io {
         if !slot.has_news() {
             self.arm_recv(key);
         }
-        // A readiness engine finds the failure behind bytes that nobody has taken; a ring's receive stays armed for it.
-        while self.budget > 0 && self.conns.get(key).is_some_and(ConnSlot::hides_failure) {
+        // A failure that was told is found behind bytes that nobody has taken; a ring's receive that is armed finds it by itself.
+        while let Some(slot) = self.conns.get(key)
+            && slot.hides_failure()
+        {
+            if self.budget == 0 {
+                cx.waker().wake_by_ref(); // It was told once, and nothing else would bring anybody back to it.
+                break;
+            }
             self.budget -= 1;
-            if self
-                .conns
-                .get(key)
-                .is_some_and(|slot| slot.rx.len() >= UNREAD_MAX)
-            {
+            if slot.rx.len() >= UNREAD_MAX {
                 self.skip_to_failure(key);
                 break;
             }
             self.arm_recv(key);
-            if self.budget == 0 {
-                cx.waker().wake_by_ref();
-            }
         }
         let slot = self.conns.get_mut(key).expect("arming keeps the slot");
         if let Some(RxEnd::Failed(errno)) = slot.rx_end {
             return Poll::Ready(ConnSlot::error(errno));
+        }
+        if let Driver::Uring(uring) = &mut self.driver {
+            uring.arm_failure(key, slot);
         }
         remember(&mut slot.rx_waker, cx.waker());
         Poll::Pending

@@ -314,7 +314,8 @@ impl Io {
         }
         slot.intake = Intake::AfterSplice;
         if matches!(self.driver, Driver::Uring(_)) {
-            (slot.readiness.readable, slot.kernel.nonempty) = (false, false); // A receive finds out by itself.
+            // A receive finds out by itself, but for a failure, which is told once.
+            (slot.readiness.readable, slot.kernel.nonempty) = (slot.readiness.failed, false);
         }
     }
 

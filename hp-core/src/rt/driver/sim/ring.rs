@@ -64,6 +64,7 @@ enum Wish {
     Accept,
     Bell,
     Discard { len: u32 },
+    Failure,
     Readable,
     Recv { entry: RecvEntry, received: usize },
     Writable,
@@ -143,6 +144,10 @@ impl SimRing {
 
     pub(in crate::rt::driver) fn poll_readable(&mut self, fd: RawFd, user_data: u64) {
         self.arm(fd, user_data, Wish::Readable);
+    }
+
+    pub(in crate::rt::driver) fn poll_failure(&mut self, fd: RawFd, user_data: u64) {
+        self.arm(fd, user_data, Wish::Failure);
     }
 
     pub(in crate::rt::driver) fn poll_writable(&mut self, fd: RawFd, user_data: u64) {
@@ -255,6 +260,7 @@ impl SimRing {
             Wish::Bell => None,
             Wish::Accept
             | Wish::Discard { .. }
+            | Wish::Failure
             | Wish::Readable
             | Wish::Recv { .. }
             | Wish::Writable => match fabric.at(host, fd) {
@@ -297,6 +303,7 @@ impl SimRing {
             (Wish::Recv { entry, .. }, Some(socket)) => {
                 while self.attempt_recv(fabric, host, (op, socket), entry) {}
             }
+            (Wish::Failure, Some(socket)) => self.attempt_failure(fabric, host, op, socket),
             (Wish::Readable, Some(socket)) => self.attempt_readable(fabric, host, op, socket),
             (Wish::Writable, Some(socket)) => self.attempt_writable(fabric, host, op, socket),
             (Wish::Bell, _) | (_, None) => (),
@@ -334,6 +341,22 @@ impl SimRing {
         }
     }
 
+    /// As in Linux, every poll is told of the peer's end, too.
+    fn attempt_failure(&mut self, fabric: &mut Fabric, host: HostId, op: Key, socket: Key) {
+        let Some(known) = fabric.sockets.get(socket) else {
+            return;
+        };
+        let mask = known.mask();
+        let bits = event_bits([
+            (mask.ended, libc::POLLRDHUP),
+            (mask.hung_up, libc::POLLHUP),
+            (mask.error, libc::POLLERR),
+        ]);
+        if bits != 0 {
+            self.finish(fabric, host, op, bits);
+        }
+    }
+
     fn attempt_writable(&mut self, fabric: &mut Fabric, host: HostId, op: Key, socket: Key) {
         let Some(known) = fabric.sockets.get(socket) else {
             return;
@@ -344,13 +367,11 @@ impl SimRing {
         let mask = known.mask();
         let (is_ready, hung_up, error) = (mask.can_write(), mask.hung_up, mask.error);
         if is_ready || (is_open && fabric.strikes(host, Fault::SpuriousReadiness)) {
-            let facts = [
+            let bits = event_bits([
                 (true, libc::POLLOUT),
                 (hung_up, libc::POLLHUP),
                 (error, libc::POLLERR),
-            ];
-            let told = facts.iter().filter(|(is_true, _)| *is_true);
-            let bits = told.fold(0, |bits, (_, bit)| bits | i32::from(*bit));
+            ]);
             return self.finish(fabric, host, op, bits);
         }
         if let Some(conn) = fabric.conn_mut(socket) {
@@ -443,7 +464,9 @@ impl SimRing {
                 bytes_max.is_some_and(|bytes_max| *received < bytes_max as usize)
             }
             Wish::Accept => true,
-            Wish::Bell | Wish::Discard { .. } | Wish::Readable | Wish::Writable => false,
+            Wish::Bell | Wish::Discard { .. } | Wish::Failure | Wish::Readable | Wish::Writable => {
+                false
+            }
         };
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);
@@ -537,6 +560,12 @@ impl Drop for SimRing {
             self.forget(&mut fabric, op);
         }
     }
+}
+
+/// What poll(2) says for what is true.
+fn event_bits(facts: [(bool, libc::c_short); 3]) -> i32 {
+    let told = facts.iter().filter(|(is_true, _)| *is_true);
+    told.fold(0, |bits, (_, bit)| bits | i32::from(*bit))
 }
 
 /// Long enough for what is on its way to arrive first.

@@ -1,8 +1,9 @@
-//! The completion engine: receives, accepts and waits for room live in an io_uring; sends are calls (see `op::send`).
+//! The completion engine: receives, accepts and waits for room or a failure live in an io_uring; sends are calls (see `op::send`).
 //!
 //! The kernel writes to memory of ours in one case only: a receive fills a buffer that it took from a buffer ring.
 
 mod buffers;
+mod polls;
 mod probe;
 mod ring;
 
@@ -154,6 +155,21 @@ impl Uring {
         }
     }
 
+    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. Once the peer's end or a failure
+    /// was told there is nothing left to wait for.
+    pub(super) fn arm_failure(&mut self, key: Key, slot: &mut ConnSlot) {
+        if slot.kernel.is_receiving() || slot.kernel.failure_armed || slot.is_spliced() {
+            return;
+        }
+        if slot.rx_end.is_some() || slot.readiness.hung_up {
+            return;
+        }
+        enter(Table::Operation, "Free", "somebody arms it");
+        self.ring
+            .poll_failure(slot.fd, Token::new(FAILURE, key).bits());
+        slot.kernel.failure_armed = true;
+    }
+
     pub(super) fn arm_accept(&mut self, key: Key, fd: RawFd) {
         self.ring
             .accept_multishot(fd, Token::new(ACCEPT, key).bits());
@@ -182,6 +198,12 @@ impl Uring {
         if slot.kernel.poll_armed {
             self.ring.cancel(
                 Token::new(WRITABLE, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            );
+        }
+        if slot.kernel.failure_armed {
+            self.ring.cancel(
+                Token::new(FAILURE, key).bits(),
                 Token::new(CANCEL, key).bits(),
             );
         }
@@ -299,12 +321,17 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         RECV => received(io, conn(), completion),
         WRITABLE => {
             if let Some(key) = conn() {
-                became_writable(io, key, completion.result);
+                polls::became_writable(io, key, completion.result);
             }
         }
         READABLE => {
             if let Some(key) = conn() {
-                became_readable(io, key);
+                polls::became_readable(io, key);
+            }
+        }
+        FAILURE => {
+            if let Some(key) = conn() {
+                polls::ended_or_failed(io, key, completion.result);
             }
         }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
@@ -434,46 +461,6 @@ fn find_failure(io: &mut Io, key: Key) {
     }
 }
 
-fn became_readable(io: &mut Io, key: Key) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    enter(Table::Operation, slot.recv_row(), "the final answer");
-    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
-    slot.readiness.readable = slot.is_spliced() || slot.is_bulk();
-    if !slot.is_spliced() && matches!(slot.phase, Phase::Parked { .. }) {
-        io.arm_recv(key); // Nobody is there whom this could wake.
-    }
-    io.announce_rx(key);
-    io.free_if_quiet(key);
-}
-
-fn became_writable(io: &mut Io, key: Key, result: i32) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    slot.kernel.poll_armed = false;
-    let row = match slot.phase {
-        Phase::Closing => "Leaving",
-        _ => "Armed",
-    };
-    enter(Table::Operation, row, "the final answer");
-    match slot.phase {
-        Phase::Closing => io.free_if_quiet(key),
-        Phase::Connecting if result < 0 => io.fail_connect(key, -result), // Not polled: nothing is known of the peer.
-        Phase::Connecting => {
-            slot.readiness.failed = tells_failure(result);
-            io.finish_connect(key);
-        }
-        Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
-    }
-}
-
-/// Whether the answer to a poll, in the bits of poll(2), says more than that there is room.
-fn tells_failure(result: i32) -> bool {
-    result & !i32::from(libc::POLLOUT) != 0
-}
-
 fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     let Some(slot) = key.and_then(|key| io.listeners.get_mut(key)) else {
         return;
@@ -515,6 +502,7 @@ const ACCEPT: u8 = 4;
 const BELL: u8 = 5;
 const CANCEL: u8 = 6;
 const READABLE: u8 = 7;
+const FAILURE: u8 = 8;
 /// Completions that one turn spreads at most.
 const SPREAD_MAX: usize = 32;
 /// A multishot receive ends after this much and is armed again when its data is taken: the bound of what a peer can make

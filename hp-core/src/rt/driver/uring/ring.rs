@@ -70,6 +70,15 @@ impl Ring {
         }
     }
 
+    /// See [`ring::Ring::poll_failure`].
+    pub(super) fn poll_failure(&mut self, fd: RawFd, user_data: u64) {
+        match self {
+            Self::Real(ring) => ring.poll_failure(fd, user_data),
+            #[cfg(feature = "sim")]
+            Self::Sim(ring) => ring.poll_failure(fd, user_data),
+        }
+    }
+
     /// Waits once until the bell rings.
     pub(super) fn poll_bell(&mut self, bell: RawFd, user_data: u64) {
         match self {

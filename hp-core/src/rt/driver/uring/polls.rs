@@ -1,0 +1,69 @@
+//! What the polls in a ring tell: that a connection is readable, writable, or has ended or failed.
+
+use crate::base::slab::Key;
+use crate::rt::driver::Io;
+use crate::rt::driver::slot::Phase;
+use crate::rt::lifecycle::{Table, enter};
+
+/// There is something to be had, for whoever splices or receives by a call.
+pub(super) fn became_readable(io: &mut Io, key: Key) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    enter(Table::Operation, slot.recv_row(), "the final answer");
+    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
+    slot.readiness.readable = slot.is_spliced() || slot.is_bulk() || slot.readiness.failed;
+    if !slot.is_spliced() && matches!(slot.phase, Phase::Parked { .. }) {
+        io.arm_recv(key); // Nobody is there whom this could wake.
+    }
+    io.announce_rx(key);
+    io.free_if_quiet(key);
+}
+
+/// A wait for a failure is over. Whoever waits reads on as a readiness engine does, and so far, to find out what it was.
+pub(super) fn ended_or_failed(io: &mut Io, key: Key, result: i32) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    slot.kernel.failure_armed = false;
+    let row = match slot.phase {
+        Phase::Closing => "Leaving",
+        _ => "Armed",
+    };
+    enter(Table::Operation, row, "the final answer");
+    // Not where it was called back. The peer's end alone is no failure.
+    if result > 0 {
+        slot.readiness.hung_up = true;
+        slot.readiness.failed = result & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
+        slot.readiness.readable |= slot.readiness.failed;
+    }
+    io.announce_rx(key);
+    io.free_if_quiet(key);
+}
+
+/// There is room, or an attempt to connect has its outcome.
+pub(super) fn became_writable(io: &mut Io, key: Key, result: i32) {
+    let Some(slot) = io.conns.get_mut(key) else {
+        return;
+    };
+    slot.kernel.poll_armed = false;
+    let row = match slot.phase {
+        Phase::Closing => "Leaving",
+        _ => "Armed",
+    };
+    enter(Table::Operation, row, "the final answer");
+    match slot.phase {
+        Phase::Closing => io.free_if_quiet(key),
+        Phase::Connecting if result < 0 => io.fail_connect(key, -result), // Not polled: nothing is known of the peer.
+        Phase::Connecting => {
+            slot.readiness.failed = tells_failure(result);
+            io.finish_connect(key);
+        }
+        Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
+    }
+}
+
+/// Whether the answer to a poll, in the bits of poll(2), says more than that there is room.
+fn tells_failure(result: i32) -> bool {
+    result & !i32::from(libc::POLLOUT) != 0
+}

@@ -1,0 +1,174 @@
+//! Whoever works on behalf of a peer learns that it has gone, whatever of it lies unread, and is told of nothing else.
+
+use crate::lab::{
+    PATIENCE, check, conns_fall_to, exactly, once, options, pair, soon, tiny, within_turns,
+};
+use crate::peer::{self, Text};
+use hp_core::rt::net::{Conn, Rx, Unparked};
+use hp_core::rt::race::{First, race};
+use hp_core::rt::{Engine, Rt};
+use std::future::pending;
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// A ring receives into large buffers by calls, and while something was unread there was nothing in the ring that would have told.
+pub(crate) fn a_failure_is_noticed_behind_unread_bytes_in_a_large_buffer(engine: Engine) {
+    for options in [options(engine), tiny(engine)] {
+        check(&options, async |rt| {
+            let (conn, peer) = watched_over_unread(&rt, MUCH).await;
+            peer::reset(peer);
+            check_noticed(&rt, &conn).await;
+            assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
+            let error = conn.recv().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+}
+
+/// A ring's receive ends by itself after so much, and whoever has that unread armed no other one.
+pub(crate) fn a_failure_is_noticed_behind_more_than_is_received_ahead(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = pair(&rt).await;
+        for _ in 0..40 {
+            // Little at a time earns no large buffers.
+            peer.write_all(&[7; 1000]).unwrap();
+            assert!(within_turns(&rt, 3, conn.failure()).await.is_none());
+        }
+        peer::reset(peer);
+        check_noticed(&rt, &conn).await;
+    });
+}
+
+/// A task that had received as often as it may in one turn, and no more often, was not woken for what it then did not look for.
+pub(crate) fn a_failure_is_noticed_by_who_has_used_its_turn_up(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for received in RECEIVES_A_TURN - 1..=RECEIVES_A_TURN + 1 {
+            let mut busy = Vec::new();
+            for _ in 0..received {
+                let (conn, mut peer) = pair(&rt).await;
+                peer.write_all(b"x").unwrap();
+                busy.push((conn, peer));
+            }
+            let (conn, peer) = watched_over_unread(&rt, 0).await;
+            peer::reset(peer);
+            assert!(within_turns(&rt, 3, pending::<()>()).await.is_none()); // Everything is told by now.
+            for (conn, _peer) in &busy {
+                let _now_or_later = once(conn.recv()).await;
+            }
+            check_noticed(&rt, &conn).await;
+        }
+    });
+}
+
+/// Neither while it lies behind bytes, nor when both sides have said all: what is there unread can still be answered, or thrown away.
+pub(crate) fn an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for (much, has_finished) in [(0, false), (0, true), (MUCH, false), (MUCH, true)] {
+            let (conn, peer) = watched_over_unread(&rt, much).await;
+            if has_finished {
+                conn.finish().await.unwrap();
+            }
+            peer.shutdown(Shutdown::Write).unwrap();
+            let pause = || rt.sleep(Duration::from_millis(50));
+            let noticed = async || matches!(race(conn.failure(), pause()).await, First::One(_));
+            assert!(!noticed().await, "{much} {has_finished}");
+            let turns_before = rt.stats().turns;
+            assert!(!noticed().await, "{much} {has_finished}");
+            let turns = rt.stats().turns - turns_before;
+            assert!(turns < 10, "{turns} turns in 50 ms");
+            assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        }
+    });
+}
+
+/// The wait for its failure is called back with the receive.
+pub(crate) fn a_connection_that_was_watched_is_released_when_it_idles(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (conn, mut peer) = watched_over_unread(&rt, MUCH).await;
+        assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
+        let released = conn.release_idle().await.unwrap();
+        assert_eq!(rt.holdings().conns, 0);
+        let conn = rt.adopt_released(released).unwrap();
+        peer.write_all(b"meanwhile").unwrap();
+        assert_eq!(exactly(&conn, 9).await, b"meanwhile");
+    });
+}
+
+/// It returns with what comes next, and with the end where that comes.
+pub(crate) fn a_connection_that_was_watched_is_parked_as_any_other(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for leaves in [false, true] {
+            let (conn, mut peer) = watched_over_unread(&rt, MUCH).await;
+            assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
+            let _key = conn.park(1, soon(&rt));
+            assert!(within_turns(&rt, 5, rt.next_unparked()).await.is_none());
+            if leaves {
+                peer::reset(peer);
+            } else {
+                peer.write_all(b"more").unwrap();
+            }
+            let (conn, _tag, why) = rt.next_unparked().await;
+            assert_eq!(why, Unparked::News);
+            match conn.recv().await {
+                Ok(Rx::Data(lent)) => assert_eq!((&*lent, leaves), (&b"more"[..], false)),
+                Ok(Rx::Eof) => panic!("a reset is no end"),
+                Err(error) => {
+                    assert_eq!(
+                        (error.kind(), leaves),
+                        (io::ErrorKind::ConnectionReset, true)
+                    );
+                }
+            }
+        }
+    });
+}
+
+pub(crate) fn a_watched_connection_leaves_nothing_when_it_is_given_up(engine: Engine) {
+    for options in [options(engine), tiny(engine)] {
+        check(&options, async |rt| {
+            for give_up in [drop::<Conn>, Conn::close, Conn::reset] {
+                for leaves in [false, true] {
+                    let (conn, peer) = watched_over_unread(&rt, MUCH).await;
+                    let peer = if leaves {
+                        peer::reset(peer); // Perhaps told, perhaps on its way.
+                        None
+                    } else {
+                        Some(peer)
+                    };
+                    give_up(conn);
+                    conns_fall_to(&rt, 0).await;
+                    assert_eq!(rt.holdings().lent_buffers, 0);
+                    drop(peer);
+                }
+            }
+        });
+    }
+}
+
+/// A connection that heard so much before, and has something unread while somebody waits for its failure.
+async fn watched_over_unread(rt: &Rt, heard_before: usize) -> (Conn, TcpStream) {
+    let (conn, mut peer) = pair(rt).await;
+    peer.write_all(&Text(5).bytes(0, heard_before)).unwrap();
+    Text(5).check(0, &exactly(&conn, heard_before).await);
+    assert!(within_turns(rt, 10, conn.failure()).await.is_none());
+    peer.write_all(UNREAD).unwrap();
+    assert!(within_turns(rt, 10, conn.failure()).await.is_none());
+    (conn, peer)
+}
+
+async fn check_noticed(rt: &Rt, conn: &Conn) {
+    let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
+    let noticed = rt.timeout_at(bound, conn.failure()).await;
+    let error = noticed.expect("the peer has gone and nobody was told");
+    // At the bound whoever waits looks once more, and would find it then.
+    assert!(rt.precise_now() < bound, "nobody was told, and looked");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// What one poll of a task receives at most.
+const RECEIVES_A_TURN: usize = 64;
+const UNREAD: &[u8] = b"a pipelined request";
+/// After this what comes is received into large buffers.
+const MUCH: usize = 64 * 1024;
