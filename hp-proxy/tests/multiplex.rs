@@ -23,6 +23,7 @@ use std::time::Duration;
 facts! {
     many_clients_share_few_connections_and_most_sends_are_answers,
     nothing_is_shared_where_nobody_said_so,
+    a_backend_that_stands_still_at_times_is_no_reason_to_share_less,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -68,6 +69,20 @@ fn nothing_is_shared_where_nobody_said_so(face: Face) {
     lab.run_to_end();
     assert_eq!(lab.multiplexed(), 0);
     assert!(lab.sends() >= 2 * lab.answered(""));
+}
+
+/// Its pauses are not for what is shared: requests alone wait as long. Lanes were halved for them, again and again, until nearly nothing was shared.
+fn a_backend_that_stands_still_at_times_is_no_reason_to_share_less(face: Face) {
+    let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
+    lab.warm();
+    (0..128).for_each(|_| lab.ask("shaken", 100, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("shaken") > 128 * 50);
+    let before = (lab.answered("shaken"), lab.multiplexed());
+    lab.run_to_end();
+    let answers = lab.answered("shaken") - before.0;
+    let multiplexed = lab.multiplexed() - before.1;
+    assert!(lab.longest("shaken") > STILL, "it stood still");
+    assert!(multiplexed * 10 > answers * 9, "{multiplexed} of {answers}");
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -627,6 +642,7 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
         match kind {
             "post" => drop(inbox.exactly(4).await),
             "slow" => rt.sleep(SLOW).await,
+            "shaken" => rt.sleep_until(after_standing_still(rt.now())).await,
             "silent" => return rt.sleep(2 * RESPONSE_TIMEOUT).await,
             "vanish" => return,
             "head-with-content" | "too-long" | "half" => rt.sleep(BUSY).await,
@@ -651,6 +667,13 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             return; // What was not read resets the connection.
         }
     }
+}
+
+/// When a backend goes on that stands still for a while, once in so long.
+fn after_standing_still(now: Instant) -> Instant {
+    let pauses = (now - Instant::START).as_micros() / PERIOD.as_micros();
+    let pauses = u32::try_from(pauses).unwrap();
+    (Instant::START + PERIOD * pauses + STILL).max(now)
 }
 
 /// What a request of a kind is answered with, in pieces, and whether nothing follows.
@@ -783,6 +806,9 @@ const STALL: Duration = Duration::from_millis(50);
 /// Long enough for others to be sent behind, and too short to be late.
 const BUSY: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(500);
+/// Longer than an answer may take that is not late, and shorter than a stall; most of the time passes so.
+const STILL: Duration = Duration::from_millis(20);
+const PERIOD: Duration = Duration::from_millis(24);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// More than it takes to connect to the backend and to get an answer from it, there and back.
 const NETWORK: Duration = Duration::from_millis(10);

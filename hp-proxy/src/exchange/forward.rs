@@ -120,6 +120,9 @@ async fn without_content(
             }
         };
         lease.note_head();
+        if worker.multiplexes() {
+            mux::note_alone(request, &lease);
+        }
         if begun.facts.upgrade {
             return Ok(join_ends(worker, client, (lease, reader), out));
         }

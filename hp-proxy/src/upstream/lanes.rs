@@ -43,7 +43,7 @@ impl Upstream {
         let took = now - since;
         if let Some(bounds) = self.multiplex() {
             let lane = (place.endpoint, place.key);
-            self.lanes.borrow_mut().answer(lane, took, &bounds);
+            self.lanes.borrow_mut().answer(lane, (took, now), &bounds);
         } else {
             self.lanes.borrow_mut().leave(place.endpoint, place.key);
         }
@@ -54,6 +54,13 @@ impl Upstream {
             }
             ledger.leave_lane(place.endpoint);
         });
+    }
+
+    /// A request that might have gone on a lane was answered by an endpoint on a connection of its own, to which it was given at `since`.
+    pub(super) fn answer_alone(&self, endpoint: usize, since: Instant) {
+        let now = self.rt.now();
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.answer_alone(endpoint, (now - since, now));
     }
 
     /// A request leaves its lane without an answer from it.

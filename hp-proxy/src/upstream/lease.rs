@@ -136,6 +136,11 @@ impl Lease {
         }
     }
 
+    /// The same of a request that might have shared a connection: lanes are judged by it.
+    pub(crate) fn note_head_alone(&self) {
+        self.upstream.answer_alone(self.endpoint, self.since);
+    }
+
     #[inline(never)]
     fn observe(&self) {
         let now = self.upstream.rt.now();

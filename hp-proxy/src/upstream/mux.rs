@@ -5,7 +5,7 @@
 //! its answers come in time for (its depth), the next lane takes the rest, and an endpoint whose lanes stall gets none for a while.
 //!
 //! ```text
-//! depth    growing ─late answer→ halved ─as many answers in time→ + 1 … up to the bound
+//! depth    growing ─late answer→ halved ─answers to what was sent before→ judged again ─as many in time→ + 1 … up to the bound
 //! ```
 
 use hp_core::base::slab::Key;
@@ -37,6 +37,17 @@ struct OfEndpoint {
     barred_until: Option<Instant>,
     /// Lanes in a row that ended badly.
     bad_ends: u32,
+    alone: Alone,
+}
+
+/// How long requests like those on lanes take that have a connection of their own: what is no longer than that on a lane, nobody waits
+/// for because of the lane.
+#[derive(Clone, Copy, Debug)]
+struct Alone {
+    /// Follows the middle of them: a few that are long do not excuse a lane.
+    took: Duration,
+    /// It says nothing any more then.
+    holds_until: Instant,
 }
 
 /// `waiting <= depth <= depth_max`, but right after the depth was halved.
@@ -49,6 +60,8 @@ struct Lane {
     is_growing: bool,
     /// Answers since the depth was changed.
     answers_since: u32,
+    /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
+    unjudged: u32,
     answers: u64,
     /// The shortest time of late from a request to its answer, which is nobody's waiting.
     base: Duration,
@@ -132,6 +145,7 @@ impl Lanes {
                 depth: DEPTH_AT_FIRST.min(bounds.depth_max),
                 is_growing: true,
                 answers_since: 0,
+                unjudged: 0,
                 answers: 0,
                 base: Duration::MAX,
                 limit,
@@ -145,11 +159,22 @@ impl Lanes {
     pub(super) fn answer(
         &mut self,
         (endpoint, key): (usize, Key),
-        took: Duration,
+        (took, now): (Duration, Instant),
         bounds: &Bounds,
     ) {
-        if let Some(lane) = self.lane(endpoint, key) {
-            lane.answer(took, bounds);
+        let Some(of) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let alone = (now < of.alone.holds_until).then_some(of.alone.took);
+        if let Some(lane) = of.lanes.iter_mut().find(|lane| lane.key == key) {
+            lane.answer((took, alone), bounds);
+        }
+    }
+
+    /// A request that lanes were for was answered on a connection of its own, so long after it was sent.
+    pub(super) fn answer_alone(&mut self, endpoint: usize, (took, now): (Duration, Instant)) {
+        if let Some(of) = self.endpoints.get_mut(endpoint) {
+            of.alone.note(took, now);
         }
     }
 
@@ -157,6 +182,7 @@ impl Lanes {
     pub(super) fn leave(&mut self, endpoint: usize, key: Key) {
         if let Some(lane) = self.lane(endpoint, key) {
             lane.waiting = lane.waiting.saturating_sub(1);
+            lane.unjudged = lane.unjudged.min(lane.waiting);
         }
     }
 
@@ -238,7 +264,8 @@ impl Lane {
             && now < self.limit.ends_at
     }
 
-    fn answer(&mut self, took: Duration, bounds: &Bounds) {
+    /// Judges the depth by how long an answer took, and what takes that long alone, if that is known.
+    fn answer(&mut self, (took, alone): (Duration, Option<Duration>), bounds: &Bounds) {
         self.waiting = self.waiting.saturating_sub(1);
         self.answers += 1;
         self.answers_since = self.answers_since.saturating_add(1);
@@ -249,23 +276,55 @@ impl Lane {
         } else {
             self.base + waited / BASE_WEIGHT
         };
-        if waited > bounds.stall / STALL_SHARE {
+        let late = bounds.stall / STALL_SHARE;
+        let is_late = waited > late && alone.is_none_or(|alone| took > alone + late);
+        let costs_nothing = alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
+        if self.unjudged > 0 {
+            self.unjudged -= 1;
+        } else if is_late {
             self.is_growing = false;
             if self.answers_since >= self.depth {
                 self.depth = (self.depth / 2).max(1);
                 self.answers_since = 0;
+                self.unjudged = self.waiting;
             }
-        } else if self.is_growing || self.answers_since >= self.depth {
+        } else if self.is_growing || costs_nothing || self.answers_since >= self.depth {
             self.depth = (self.depth + 1).min(bounds.depth_max);
             self.answers_since = 0;
         }
     }
 }
 
+impl Alone {
+    fn note(&mut self, took: Duration, now: Instant) {
+        self.took = if now < self.holds_until {
+            let step = self.took / ALONE_STEP + Duration::from_micros(1);
+            took.clamp(self.took.saturating_sub(step), self.took + step)
+        } else {
+            took
+        };
+        self.holds_until = now + ALONE_HOLDS;
+    }
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self {
+            took: Duration::ZERO,
+            holds_until: Instant::START,
+        }
+    }
+}
+
 /// Before anything is known of how long answers take.
 const DEPTH_AT_FIRST: u32 = 8;
-/// An answer is late when it waited for more than this part of a stall.
+/// An answer is late when it waited for more than this part of a stall, and sharing costs nothing where it waited for less than this part
+/// of that.
 const STALL_SHARE: u32 = 4;
+/// One answer moves what is known of requests alone by this part of it at most.
+const ALONE_STEP: u32 = 8;
+/// Load changes within a second.
+const ALONE_HOLDS: Duration = Duration::from_secs(1);
 const BASE_WEIGHT: u32 = 1024;
 /// A lane that carried so many was of use.
 const ANSWERS_OF_A_GOOD_LANE: u64 = 64;
@@ -318,7 +377,7 @@ mod tests {
 
     fn answer_all(lanes: &mut Lanes, count: u32, took: Duration) {
         for _ in 0..count {
-            lanes.answer((1, key(0)), took, &BOUNDS);
+            lanes.answer((1, key(0)), (took, now()), &BOUNDS);
         }
     }
 
@@ -350,6 +409,94 @@ mod tests {
         assert_eq!(fill(&mut lanes), 1);
     }
 
+    /// One pause of a machine made all that a lane carried late. The first such answer halved it, and those behind, sent long before that,
+    /// halved it again and again, until nearly all requests had connections of their own.
+    #[test]
+    fn what_was_sent_before_a_lane_was_halved_does_not_halve_it_again() {
+        let mut lanes = with_lane(UNLIMITED);
+        let mut waiting = fill(&mut lanes);
+        answer_all(&mut lanes, waiting, FAST);
+        waiting = fill(&mut lanes);
+        answer_all(&mut lanes, waiting, LATE);
+        while lanes.endpoints[1].lanes[0].answers_since + 1 < BOUNDS.depth_max {
+            fill(&mut lanes);
+            answer_all(&mut lanes, 1, FAST);
+        }
+        fill(&mut lanes);
+        let full = lanes.endpoints[1].lanes[0].waiting;
+        assert_eq!(full, BOUNDS.depth_max);
+        answer_all(&mut lanes, full, LATE);
+        assert_eq!(fill(&mut lanes), full / 2);
+        answer_all(&mut lanes, full / 2, LATE);
+        assert_eq!(fill(&mut lanes), full / 4, "these were sent after that");
+    }
+
+    /// A server with too much to do keeps all waiting alike. Lanes were halved for it, and requests that went alone made it more.
+    #[test]
+    fn a_lane_whose_answers_take_as_long_alone_is_not_late() {
+        let mut lanes = with_lane(UNLIMITED);
+        let count = fill(&mut lanes);
+        answer_all(&mut lanes, count, FAST);
+        for _ in 0..100 {
+            lanes.answer_alone(1, (LATE, now()));
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, LATE + LATE / 2);
+        }
+        assert_eq!(fill(&mut lanes), BOUNDS.depth_max);
+    }
+
+    #[test]
+    fn a_lane_that_was_halved_grows_with_each_answer_that_comes_as_soon_as_alone() {
+        let check = |alone: Option<Duration>, expected: u32| {
+            let mut lanes = with_lane(UNLIMITED);
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, FAST);
+            fill(&mut lanes);
+            answer_all(&mut lanes, 2 * DEPTH_AT_FIRST, LATE);
+            if let Some(took) = alone {
+                lanes.answer_alone(1, (took, now()));
+            }
+            let count = fill(&mut lanes);
+            assert_eq!(count, DEPTH_AT_FIRST);
+            answer_all(&mut lanes, count, FAST * 2);
+            assert_eq!(fill(&mut lanes), expected);
+        };
+        check(None, DEPTH_AT_FIRST + 1);
+        check(Some(FAST), 2 * DEPTH_AT_FIRST);
+    }
+
+    #[test]
+    fn few_long_answers_alone_excuse_no_lane() {
+        let mut lanes = with_lane(UNLIMITED);
+        for _ in 0..100 {
+            lanes.answer_alone(1, (FAST, now()));
+        }
+        lanes.answer_alone(1, (10 * LATE, now()));
+        lanes.answer_alone(1, (10 * LATE, now()));
+        let count = fill(&mut lanes);
+        answer_all(&mut lanes, count, FAST);
+        let count = fill(&mut lanes);
+        answer_all(&mut lanes, count, LATE);
+        assert_eq!(fill(&mut lanes), count / 2);
+    }
+
+    #[test]
+    fn what_answers_alone_took_is_forgotten() {
+        let judged_after = |pause: Duration| {
+            let mut lanes = with_lane(UNLIMITED);
+            lanes.answer_alone(1, (LATE, now()));
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, FAST);
+            let count = fill(&mut lanes);
+            for _ in 0..count {
+                lanes.answer((1, key(0)), (LATE, now() + pause), &BOUNDS);
+            }
+            fill(&mut lanes) < count
+        };
+        assert!(!judged_after(ALONE_HOLDS / 2));
+        assert!(judged_after(ALONE_HOLDS));
+    }
+
     #[test]
     fn a_server_that_is_far_away_is_not_late() {
         let mut lanes = with_lane(UNLIMITED);
@@ -373,7 +520,7 @@ mod tests {
         assert!(lanes.wants(1, (&BOUNDS, None), now()));
         lanes.begin(1, (key(1), UNLIMITED), &BOUNDS);
         assert_eq!(lanes.enter(1, now()), Some(key(1)));
-        lanes.answer((1, key(0)), FAST, &BOUNDS);
+        lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
         assert_eq!(lanes.enter(1, now()), Some(key(0)));
         fill(&mut lanes);
         assert!(!lanes.wants(1, (&BOUNDS, None), now()), "there are two");
@@ -431,7 +578,7 @@ mod tests {
             let mut lanes = with_lane(UNLIMITED);
             for _ in 0..answers {
                 lanes.enter(1, now());
-                lanes.answer((1, key(0)), FAST, &BOUNDS);
+                lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
             }
             lanes.end((1, key(0)), end, now());
             lanes.wants(1, (&BOUNDS, None), now())
@@ -448,7 +595,7 @@ mod tests {
         assert_eq!(lanes.idle(), Some((1, key(0))));
         lanes.enter(1, now());
         assert_eq!(lanes.idle(), None);
-        lanes.answer((1, key(0)), FAST, &BOUNDS);
+        lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
         assert_eq!(lanes.idle(), Some((1, key(0))));
         lanes.close(1, key(0));
         assert_eq!(lanes.idle(), None);

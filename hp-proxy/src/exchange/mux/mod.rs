@@ -123,6 +123,13 @@ pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Le
     }
 }
 
+/// The answer to a request on a connection of its own has begun. Where that might have been a shared one, it tells what sharing costs.
+pub(super) fn note_alone(request: &Request, lease: &Lease) {
+    if may_share(request) {
+        lease.note_head_alone();
+    }
+}
+
 /// Whether a request may stand behind others: sending it twice does no harm, and its answer is all that is wanted. RFC 9112 §9.3.2. Nor may others stand
 /// behind HEAD: content that a server wrongly sends with the answer would be read as the next client's answer.
 fn may_share(request: &Request) -> bool {
