@@ -28,7 +28,7 @@ impl Chunks {
     }
 
     /// Moves more into a pipe within a chunk, and behind it the chunks that have come, up to one of less content than `content_min`; `None`
-    /// at the peer's end.
+    /// at the peer's end. Nothing may be left in the reader, which gets what is received with a line and does not go with it.
     ///
     /// ```text
     /// in the pipe   content  │ CRLF 4000 CRLF  abc │ content  │ CRLF 4000 CRLF  abc │ content
@@ -36,7 +36,7 @@ impl Chunks {
     /// ```
     pub(super) async fn splice(
         &mut self,
-        conn: &Conn,
+        (reader, conn): (&mut Reader, &Conn),
         content_min: u64,
     ) -> Result<Option<Past>, BodyError> {
         let left = usize::try_from(self.decoder.data_left()).unwrap_or(usize::MAX);
@@ -48,7 +48,7 @@ impl Chunks {
         let mut tail = None;
         let mut lines = 0;
         while self.decoder.data_left() == 0 && lines < LINES_MAX && piped.len() < PIPED_BYTES {
-            let Some(line) = self.take_line(conn)? else {
+            let Some(line) = self.take_line(reader, conn)? else {
                 break;
             };
             lines += 1;
@@ -58,7 +58,7 @@ impl Chunks {
                 tail = Some(line);
                 break;
             }
-            if left < content_min {
+            if left < content_min || !reader.is_empty() {
                 break;
             }
             let room = PIPED_BYTES.saturating_sub(piped.len());
@@ -70,23 +70,23 @@ impl Chunks {
         Ok(Some(Past::in_chunks(piped, content, tail)))
     }
 
-    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of content, no more than there are in any case; `None`
-    /// where it has not come whole.
-    fn take_line(&mut self, conn: &Conn) -> Result<Option<Tail>, BodyError> {
+    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of what follows: in one call, for most lines. Of that, content of
+    /// the chunk goes with the line, and all else to the reader. `None` where the line has not come whole.
+    fn take_line(&mut self, reader: &mut Reader, conn: &Conn) -> Result<Option<Tail>, BodyError> {
         let mut buffer = [0; LINE_READ_BYTES];
-        loop {
-            let wanted = self.decoder.bytes_sure().min(buffer.len());
-            let count = match wanted {
-                0 => 0, // Trailers, or an extension.
-                _ => conn.recv_more(&mut buffer[..wanted]),
-            };
+        // An extension or trailers are better received together with what follows.
+        while self.decoder.bytes_between() > 0 {
+            let count = conn.recv_more(&mut buffer);
             if count == 0 {
                 return Ok(None);
             }
-            let (_all, event) = self
+            let (read, event) = self
                 .decoder
                 .next(&buffer[..count])
                 .map_err(BodyError::Chunk)?;
+            if read < count {
+                reader.push_copy(&buffer[read..count]); // Of the next line already, or of what the peer sends behind the body.
+            }
             match event {
                 ChunkEvent::Data(range) => {
                     return Ok(Some(Tail::of(&buffer[range])));
@@ -97,6 +97,7 @@ impl Chunks {
                 ChunkEvent::NeedMore | ChunkEvent::End => (),
             }
         }
+        Ok(None)
     }
 }
 

@@ -77,7 +77,7 @@ impl Pace {
         loop {
             let begun = conn.rt().now();
             conn.set_deadline(Some(begun + self.left));
-            let spliced = source.splice(conn, way).await;
+            let spliced = source.splice((&mut *reader, conn), way).await;
             let moved = match &spliced {
                 Ok(Spliced::Content(past)) => past.piped.len(),
                 Ok(Spliced::Between(count)) => *count,
