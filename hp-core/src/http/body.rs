@@ -203,6 +203,29 @@ impl BodySource {
         }
     }
 
+    /// Moves the chunks that have come behind one into a pipe, where that one went past and nothing was sent behind it, without a wait; `None` where none has
+    /// come. Nothing that was received may be left, as in [`BodySource::splice`].
+    ///
+    /// # Errors
+    /// [`BodyError::Chunk`].
+    pub fn splice_at_once(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
+        let Self::Chunked(chunks) = self else {
+            return Ok(None);
+        };
+        if chunks.decoder.bytes_between() == 0 || way.hop != Some(Standing::Within(0)) {
+            return Ok(None);
+        }
+        let past = chunks.splice_at_once((reader, conn), way.next_bytes_min)?;
+        if self.plain_left() == 0 && self.bytes_between() == 0 {
+            conn.end_splicing(); // As above.
+        }
+        Ok(past)
+    }
+
     async fn fill_pipe(&mut self, conn: &Conn, left: u64) -> Result<Spliced, BodyError> {
         let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
         let Some(piped) = conn.splice_in(bytes_max).await? else {

@@ -2,7 +2,7 @@
 
 use super::body::BodyError;
 use super::message::{Part, Reader};
-use super::past::{Past, Tail};
+use super::past::{Past, Shape, Tail};
 use crate::rt::net::{Conn, Piped};
 use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{
@@ -40,34 +40,77 @@ impl Chunks {
         content_min: u64,
     ) -> Result<Option<Past>, BodyError> {
         let left = usize::try_from(self.decoder.data_left()).unwrap_or(usize::MAX);
-        let Some(mut piped) = conn.splice_in(left).await? else {
+        let Some(piped) = conn.splice_in(left).await? else {
             return Ok(None);
         };
-        let mut content = piped.len() as u64;
-        self.decoder.pass(content);
-        let mut tail = None;
+        self.decoder.pass(piped.len() as u64);
+        let past = Past::in_chunks(piped);
+        self.splice_behind(past, (reader, conn), content_min)
+            .map(Some)
+    }
+
+    /// The same behind a chunk that has all of its content, here and at the next hop, without a wait; `None` where no line has come.
+    pub(super) fn splice_at_once(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        content_min: u64,
+    ) -> Result<Option<Past>, BodyError> {
+        if !conn.splices_now() {
+            return Ok(None);
+        }
+        let Some(line) = self.take_line(reader, conn)? else {
+            return Ok(None);
+        };
+        let mut past = Past::in_chunks(conn.empty_pipe());
+        if self.splice_chunk(&mut past, line, (reader, conn), content_min) {
+            past = self.splice_behind(past, (reader, conn), content_min)?;
+        }
+        Ok(Some(past))
+    }
+
+    /// Moves the chunks that have come behind what a pipe has.
+    fn splice_behind(
+        &mut self,
+        mut past: Past,
+        (reader, conn): (&mut Reader, &Conn),
+        content_min: u64,
+    ) -> Result<Past, BodyError> {
         let mut lines = 0;
-        while self.decoder.data_left() == 0 && lines < LINES_MAX && piped.len() < PIPED_BYTES {
+        while self.decoder.data_left() == 0 && lines < LINES_MAX && past.piped.len() < PIPED_BYTES {
             let Some(line) = self.take_line(reader, conn)? else {
                 break;
             };
             lines += 1;
-            content += line.bytes().len() as u64;
-            let left = self.decoder.data_left();
-            if !push_line(&mut piped, &line, left) {
-                tail = Some(line);
+            if !self.splice_chunk(&mut past, line, (reader, conn), content_min) {
                 break;
             }
-            if left < content_min || !reader.is_empty() {
-                break;
-            }
-            let room = PIPED_BYTES.saturating_sub(piped.len());
-            let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
-            let more = conn.splice_more(&mut piped, bytes_max) as u64;
-            self.decoder.pass(more);
-            content += more;
         }
-        Ok(Some(Past::in_chunks(piped, content, tail)))
+        Ok(past)
+    }
+
+    /// Puts a line into a pipe, and behind it what has come of the chunk; says whether more may go behind that.
+    fn splice_chunk(
+        &mut self,
+        past: &mut Past,
+        line: Tail,
+        (reader, conn): (&Reader, &Conn),
+        content_min: u64,
+    ) -> bool {
+        past.content += line.bytes().len() as u64;
+        let left = self.decoder.data_left();
+        if !push_line(&mut past.piped, &line, left) {
+            past.shape = Shape::Chunks(Some(line));
+            return false;
+        }
+        if left < content_min || !reader.is_empty() {
+            return false;
+        }
+        let room = PIPED_BYTES.saturating_sub(past.piped.len());
+        let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
+        let more = conn.splice_more(&mut past.piped, bytes_max) as u64;
+        self.decoder.pass(more);
+        past.content += more;
+        true
     }
 
     /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of what follows: in one call, for most lines. Of that, content of
@@ -94,6 +137,7 @@ impl Chunks {
                 ChunkEvent::NeedMore if self.decoder.data_left() > 0 => {
                     return Ok(Some(Tail::of(&[])));
                 }
+                ChunkEvent::NeedMore if count < buffer.len() => return Ok(None), // There was no more.
                 ChunkEvent::NeedMore | ChunkEvent::End => (),
             }
         }

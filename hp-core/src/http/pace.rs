@@ -97,6 +97,23 @@ impl Pace {
         }
     }
 
+    /// The same without a wait: what has come behind a chunk that went past.
+    ///
+    /// # Errors
+    /// As [`BodySource::splice_at_once`].
+    pub fn splice_at_once(
+        &mut self,
+        source: &mut BodySource,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
+        let past = source.splice_at_once((reader, conn), way)?;
+        if let Some(past) = &past {
+            self.spend(Duration::ZERO, past.piped.len());
+        }
+        Ok(past)
+    }
+
     /// Waits until the peer has made room for everything that was sent.
     ///
     /// # Errors
