@@ -138,6 +138,7 @@ macro_rules! stamp {
                     what_has_come_behind_a_splice_is_news,
                     a_receive_goes_on_behind_an_urgent_byte,
                     what_is_put_into_a_pipe_stands_between_what_is_spliced,
+                    a_pipe_taken_empty_gets_what_has_come_or_goes_back,
                     a_reset_found_without_a_wait_is_told_to_who_waits;
                 closing:
                     every_armed_operation_ends_exactly_once,

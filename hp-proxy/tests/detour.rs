@@ -31,6 +31,7 @@ facts! {
     an_answer_in_the_middle_of_a_long_upload_arrives,
     an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows,
     what_follows_a_long_answer_unasked_answers_nobody,
+    what_stands_behind_the_last_chunk_is_the_next_request,
     a_long_answer_that_breaks_off_does_not_look_whole,
     a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole,
     a_long_answer_that_breaks_off_among_short_chunks_does_not_look_whole,
@@ -162,11 +163,7 @@ fn what_follows_a_long_answer_unasked_answers_nobody(face: Face) {
         let lab = Lab::new(seed, face, &Profile::calm(), "");
         for _ in 0..4 {
             let requests = (0..8).map(|at| {
-                let line = if at % 2 == 0 {
-                    "GET /surplus"
-                } else {
-                    "GET /10"
-                };
+                let line = ["GET /surplus", "GET /10", "GET /csurplus", "GET /10"][at % 4];
                 (line.to_owned(), 0)
             });
             lab.ask(requests.collect());
@@ -182,6 +179,37 @@ fn what_follows_a_long_answer_unasked_answers_nobody(face: Face) {
                 answer.head
             );
         }
+    }
+}
+
+/// It may be received with the line of the last chunk.
+fn what_stands_behind_the_last_chunk_is_the_next_request(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+        left.set(1);
+        lab.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            let lengths = [300_000, 65_536, 200_000];
+            let mut all = Vec::new();
+            for length in lengths {
+                let head = format!("POST /{length} HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n");
+                all.extend_from_slice(head.as_bytes());
+                all.extend_from_slice(&in_bare_chunks(&content(length)));
+            }
+            all.extend_from_slice(b"GET /10 HTTP/1.1\r\nHost: a\r\n\r\n");
+            conn.write(&all).unwrap();
+            let mut held = Vec::new();
+            for length in lengths {
+                let (_head, body) = messages::read(&conn, &mut held).await.unwrap();
+                let said = format!("POST /{length} {}", digest(&content(length)));
+                assert_eq!(body, said.as_bytes(), "seed {seed}");
+            }
+            let (_head, body) = messages::read(&conn, &mut held).await.unwrap();
+            assert_eq!(body, content(10), "seed {seed}");
+            left.set(0);
+        });
+        lab.run_to_end();
     }
 }
 
@@ -429,9 +457,12 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
         };
         let line = head.split(" HTTP").next().unwrap();
         let said = match line.strip_prefix("GET /") {
-            Some("surplus") => {
-                let more = messages::answer("200 OK", b"unasked");
-                [messages::answer("200 OK", &content(300_000)), more].concat()
+            Some(path @ ("surplus" | "csurplus")) => {
+                let whole = match path {
+                    "surplus" => messages::answer("200 OK", &content(300_000)),
+                    _ => [BARE_HEAD.as_bytes(), &in_bare_chunks(&content(300_000))].concat(),
+                };
+                [whole, messages::answer("200 OK", b"unasked")].concat()
             }
             Some(path @ ("broken" | "cbroken" | "sbroken")) => {
                 let whole = match path {
@@ -488,6 +519,14 @@ fn in_chunks(mut body: &[u8], sizes: &[usize]) -> Vec<u8> {
     out
 }
 
+/// Chunks of 64 KiB, and nothing in the lines that has not to be there.
+fn in_bare_chunks(body: &[u8]) -> Vec<u8> {
+    let mut out = in_chunks(body, &[65_536]);
+    out.truncate(out.len() - b"X-End: yes\r\n\r\n".len());
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// No two of its parts are alike, so that a byte in the wrong place is seen.
 fn content(length: usize) -> Vec<u8> {
     let words =
@@ -505,6 +544,7 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 const CHUNKED: &str = "Transfer-Encoding: chunked";
+const BARE_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 /// All too short to go past, and none so short that it is copied behind another.
 const EVEN: [usize; 1] = [4_000];
 const LONG: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];

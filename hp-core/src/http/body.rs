@@ -168,18 +168,22 @@ impl BodySource {
     }
 
     /// Moves more into a pipe, where what follows is content of a known length, or reads what stands between two chunks. Nothing that was
-    /// received may be left.
+    /// received may be left; what is received of lines and of what stands behind them, and does not go with the content, is there afterwards.
     ///
     /// Where the chunk at the next hop has just as much to come as this one, chunks behind it may go with it.
     ///
     /// # Errors
     /// As [`BodySource::receive`], [`BodyError::Chunk`].
-    pub async fn splice(&mut self, conn: &Conn, way: Way) -> Result<Spliced, BodyError> {
+    pub async fn splice(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Spliced, BodyError> {
         let left = self.plain_left();
         let spliced = match self {
             _ if left == 0 => self.read_between(conn).await,
             Self::Chunked(chunks) if way.hop == Some(Standing::Within(left)) => {
-                match chunks.splice(conn, way.next_bytes_min).await {
+                match chunks.splice((reader, conn), way.next_bytes_min).await {
                     Ok(past) => past.map(Spliced::Content).ok_or(BodyError::Truncated),
                     Err(error) => Err(error),
                 }
@@ -197,6 +201,29 @@ impl BodySource {
                 spliced
             }
         }
+    }
+
+    /// Moves the chunks that have come behind one into a pipe, where that one went past and nothing was sent behind it, without a wait; `None` where none has
+    /// come. Nothing that was received may be left, as in [`BodySource::splice`].
+    ///
+    /// # Errors
+    /// [`BodyError::Chunk`].
+    pub fn splice_at_once(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
+        let Self::Chunked(chunks) = self else {
+            return Ok(None);
+        };
+        if chunks.decoder.bytes_between() == 0 || way.hop != Some(Standing::Within(0)) {
+            return Ok(None);
+        }
+        let past = chunks.splice_at_once((reader, conn), way.next_bytes_min)?;
+        if self.plain_left() == 0 && self.bytes_between() == 0 {
+            conn.end_splicing(); // As above.
+        }
+        Ok(past)
     }
 
     async fn fill_pipe(&mut self, conn: &Conn, left: u64) -> Result<Spliced, BodyError> {

@@ -2,7 +2,7 @@
 
 use super::body::BodyError;
 use super::message::{Part, Reader};
-use super::past::{Past, Tail};
+use super::past::{Past, Shape, Tail};
 use crate::rt::net::{Conn, Piped};
 use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{
@@ -28,7 +28,7 @@ impl Chunks {
     }
 
     /// Moves more into a pipe within a chunk, and behind it the chunks that have come, up to one of less content than `content_min`; `None`
-    /// at the peer's end.
+    /// at the peer's end. Nothing may be left in the reader, which gets what is received with a line and does not go with it.
     ///
     /// ```text
     /// in the pipe   content  │ CRLF 4000 CRLF  abc │ content  │ CRLF 4000 CRLF  abc │ content
@@ -36,57 +36,100 @@ impl Chunks {
     /// ```
     pub(super) async fn splice(
         &mut self,
-        conn: &Conn,
+        (reader, conn): (&mut Reader, &Conn),
         content_min: u64,
     ) -> Result<Option<Past>, BodyError> {
         let left = usize::try_from(self.decoder.data_left()).unwrap_or(usize::MAX);
-        let Some(mut piped) = conn.splice_in(left).await? else {
+        let Some(piped) = conn.splice_in(left).await? else {
             return Ok(None);
         };
-        let mut content = piped.len() as u64;
-        self.decoder.pass(content);
-        let mut tail = None;
+        self.decoder.pass(piped.len() as u64);
+        let past = Past::in_chunks(piped);
+        self.splice_behind(past, (reader, conn), content_min)
+            .map(Some)
+    }
+
+    /// The same behind a chunk that has all of its content, here and at the next hop, without a wait; `None` where no line has come.
+    pub(super) fn splice_at_once(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        content_min: u64,
+    ) -> Result<Option<Past>, BodyError> {
+        if !conn.splices_now() {
+            return Ok(None);
+        }
+        let Some(line) = self.take_line(reader, conn)? else {
+            return Ok(None);
+        };
+        let mut past = Past::in_chunks(conn.empty_pipe());
+        if self.splice_chunk(&mut past, line, (reader, conn), content_min) {
+            past = self.splice_behind(past, (reader, conn), content_min)?;
+        }
+        Ok(Some(past))
+    }
+
+    /// Moves the chunks that have come behind what a pipe has.
+    fn splice_behind(
+        &mut self,
+        mut past: Past,
+        (reader, conn): (&mut Reader, &Conn),
+        content_min: u64,
+    ) -> Result<Past, BodyError> {
         let mut lines = 0;
-        while self.decoder.data_left() == 0 && lines < LINES_MAX && piped.len() < PIPED_BYTES {
-            let Some(line) = self.take_line(conn)? else {
+        while self.decoder.data_left() == 0 && lines < LINES_MAX && past.piped.len() < PIPED_BYTES {
+            let Some(line) = self.take_line(reader, conn)? else {
                 break;
             };
             lines += 1;
-            content += line.bytes().len() as u64;
-            let left = self.decoder.data_left();
-            if !push_line(&mut piped, &line, left) {
-                tail = Some(line);
+            if !self.splice_chunk(&mut past, line, (reader, conn), content_min) {
                 break;
             }
-            if left < content_min {
-                break;
-            }
-            let room = PIPED_BYTES.saturating_sub(piped.len());
-            let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
-            let more = conn.splice_more(&mut piped, bytes_max) as u64;
-            self.decoder.pass(more);
-            content += more;
         }
-        Ok(Some(Past::in_chunks(piped, content, tail)))
+        Ok(past)
     }
 
-    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of content, no more than there are in any case; `None`
-    /// where it has not come whole.
-    fn take_line(&mut self, conn: &Conn) -> Result<Option<Tail>, BodyError> {
+    /// Puts a line into a pipe, and behind it what has come of the chunk; says whether more may go behind that.
+    fn splice_chunk(
+        &mut self,
+        past: &mut Past,
+        line: Tail,
+        (reader, conn): (&Reader, &Conn),
+        content_min: u64,
+    ) -> bool {
+        past.content += line.bytes().len() as u64;
+        let left = self.decoder.data_left();
+        if !push_line(&mut past.piped, &line, left) {
+            past.shape = Shape::Chunks(Some(line));
+            return false;
+        }
+        if left < content_min || !reader.is_empty() {
+            return false;
+        }
+        let room = PIPED_BYTES.saturating_sub(past.piped.len());
+        let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
+        let more = conn.splice_more(&mut past.piped, bytes_max) as u64;
+        self.decoder.pass(more);
+        past.content += more;
+        true
+    }
+
+    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of what follows: in one call, for most lines. Of that, content of
+    /// the chunk goes with the line, and all else to the reader. `None` where the line has not come whole.
+    fn take_line(&mut self, reader: &mut Reader, conn: &Conn) -> Result<Option<Tail>, BodyError> {
         let mut buffer = [0; LINE_READ_BYTES];
-        loop {
-            let wanted = self.decoder.bytes_sure().min(buffer.len());
-            let count = match wanted {
-                0 => 0, // Trailers, or an extension.
-                _ => conn.recv_more(&mut buffer[..wanted]),
-            };
+        // An extension or trailers are better received together with what follows.
+        while self.decoder.bytes_between() > 0 {
+            let count = conn.recv_more(&mut buffer);
             if count == 0 {
                 return Ok(None);
             }
-            let (_all, event) = self
+            let (read, event) = self
                 .decoder
                 .next(&buffer[..count])
                 .map_err(BodyError::Chunk)?;
+            if read < count {
+                reader.push_copy(&buffer[read..count]); // Of the next line already, or of what the peer sends behind the body.
+            }
             match event {
                 ChunkEvent::Data(range) => {
                     return Ok(Some(Tail::of(&buffer[range])));
@@ -94,9 +137,11 @@ impl Chunks {
                 ChunkEvent::NeedMore if self.decoder.data_left() > 0 => {
                     return Ok(Some(Tail::of(&[])));
                 }
+                ChunkEvent::NeedMore if count < buffer.len() => return Ok(None), // There was no more.
                 ChunkEvent::NeedMore | ChunkEvent::End => (),
             }
         }
+        Ok(None)
     }
 }
 

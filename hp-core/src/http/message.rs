@@ -170,24 +170,29 @@ impl Reader {
         match &mut self.held {
             // To drop nothing would be a call.
             Held::Nothing => forget(replace(&mut self.held, Held::Lent(lent))),
-            Held::Lent(_) | Held::Copied { .. } => self.push_behind(&lent),
+            Held::Lent(_) | Held::Copied { .. } => self.push_copy(&lent),
         }
     }
 
+    /// Puts a copy of bytes, at least one, behind those that are there.
     #[cold]
-    fn push_behind(&mut self, lent: &Lent) {
+    pub(super) fn push_copy(&mut self, more: &[u8]) {
+        debug_assert!(!more.is_empty(), "a reader that holds something has bytes");
         match &mut self.held {
-            Held::Nothing => (), // Never: the caller has looked.
+            Held::Nothing => {
+                let (bytes, consumed) = (more.to_vec(), 0);
+                self.held = Held::Copied { bytes, consumed };
+            }
             Held::Lent(first) => {
-                let mut bytes = Vec::with_capacity((first.len() + lent.len()).next_power_of_two());
+                let mut bytes = Vec::with_capacity((first.len() + more.len()).next_power_of_two());
                 bytes.extend_from_slice(first);
-                bytes.extend_from_slice(lent);
+                bytes.extend_from_slice(more);
                 self.held = Held::Copied { bytes, consumed: 0 };
             }
             Held::Copied { bytes, consumed } => {
                 bytes.drain(..*consumed);
                 *consumed = 0;
-                bytes.extend_from_slice(lent);
+                bytes.extend_from_slice(more);
             }
         }
     }

@@ -77,7 +77,7 @@ impl Pace {
         loop {
             let begun = conn.rt().now();
             conn.set_deadline(Some(begun + self.left));
-            let spliced = source.splice(conn, way).await;
+            let spliced = source.splice((&mut *reader, conn), way).await;
             let moved = match &spliced {
                 Ok(Spliced::Content(past)) => past.piped.len(),
                 Ok(Spliced::Between(count)) => *count,
@@ -95,6 +95,23 @@ impl Pace {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The same without a wait: what has come behind a chunk that went past.
+    ///
+    /// # Errors
+    /// As [`BodySource::splice_at_once`].
+    pub fn splice_at_once(
+        &mut self,
+        source: &mut BodySource,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
+        let past = source.splice_at_once((reader, conn), way)?;
+        if let Some(past) = &past {
+            self.spend(Duration::ZERO, past.piped.len());
+        }
+        Ok(past)
     }
 
     /// Waits until the peer has made room for everything that was sent.

@@ -52,11 +52,12 @@ impl Past {
         }
     }
 
-    pub(super) fn in_chunks(piped: Piped, content: u64, tail: Option<Tail>) -> Self {
+    /// What comes behind it is still to be added.
+    pub(super) fn in_chunks(piped: Piped) -> Self {
         Self {
+            content: piped.len() as u64,
             piped,
-            content,
-            shape: Shape::Chunks(tail),
+            shape: Shape::Chunks(None),
         }
     }
 }

@@ -147,6 +147,18 @@ impl Conn {
         })
     }
 
+    /// Whether the connection is spliced, and it is not other tasks' turn first: asked before what has come is taken with no wait at all.
+    #[must_use]
+    pub fn splices_now(&self) -> bool {
+        self.rt.0.io.borrow_mut().splices_now(self.key)
+    }
+
+    /// A pipe with nothing in it, for [`Piped::push`] and [`Conn::splice_more`]; one that takes nothing where none is to be had.
+    #[must_use]
+    pub fn empty_pipe(&self) -> Piped {
+        self.rt.0.io.borrow().empty_pipe()
+    }
+
     /// Moves at most `bytes_max` more behind what was spliced, as far as it has come and there is room; says how many bytes.
     pub fn splice_more(&self, piped: &mut Piped, bytes_max: usize) -> usize {
         let mut io = self.rt.0.io.borrow_mut();

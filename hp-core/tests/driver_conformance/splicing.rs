@@ -321,6 +321,44 @@ pub(crate) fn what_is_put_into_a_pipe_stands_between_what_is_spliced(engine: Eng
     });
 }
 
+/// More of them than there are, and one by one more often than that.
+pub(crate) fn a_pipe_taken_empty_gets_what_has_come_or_goes_back(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (from, from_peer) = pair(&rt).await;
+        let (to, to_peer) = pair(&rt).await;
+        assert!(!from.splices_now(), "it receives");
+        let text = Text(12);
+        let says = peer::say(from_peer, text, LEN, 12);
+        let hears = peer::hear(to_peer, text, 13);
+        let (mut at, mut taken) = (0, 0);
+        while at < LEN {
+            let left = (LEN - at).min(5_000);
+            let mut piped = from.splice_in(left).await.unwrap().unwrap();
+            at += piped.len();
+            to.splice_out(&mut piped).await.unwrap();
+            if !from.splices_now() {
+                rt.yield_now().await; // It is the others' turn.
+                continue;
+            }
+            taken += 1;
+            let mut piped = from.empty_pipe();
+            assert!(piped.is_empty());
+            at += from.splice_more(&mut piped, (LEN - at).min(5_000));
+            to.splice_out(&mut piped).await.unwrap();
+            assert!(piped.is_empty());
+        }
+        assert!(taken > 200, "{taken}");
+        to.finish().await.unwrap();
+        assert_eq!(hears.join().unwrap(), LEN);
+        says.join().unwrap();
+        let mut held: Vec<_> = std::iter::repeat_with(|| from.empty_pipe())
+            .take(65)
+            .collect();
+        let taking = held.iter_mut().map(|piped| piped.push(b"a"));
+        assert_eq!(taking.filter(|taken| *taken).count(), 64);
+    });
+}
+
 /// The kernel tells of it only once.
 pub(crate) fn a_reset_found_without_a_wait_is_told_to_who_waits(engine: Engine) {
     check(&options(engine), async |rt| {

@@ -326,6 +326,13 @@ impl Answering<'_> {
                         client_pace.drain(self.client).await?;
                     }
                 }
+                // Before the end of the last chunk is sent by itself.
+                let (way, backend) = (detour.way(&sink), (&mut *reader, self.backend));
+                if let Some(past) = backend_pace.splice_at_once(&mut source, backend, way)? {
+                    sink.announce(&past, source.plain_left())?;
+                    client_pace.drain_pipe(self.client, past.piped).await?;
+                    continue;
+                }
                 if source.is_ended() {
                     break;
                 }

@@ -138,17 +138,18 @@ async fn send(
     }
     enter(Table::Exchange, "Sending", "what is awaited");
     loop {
-        while let Some(part) = ends.take(&mut source, reader, sink.hop())? {
-            if sink.put(part, source.plain_left()).is_err() {
+        if !put_received(ends, &mut source, reader, &mut sink, &mut backend_pace).await? {
+            return Ok(Uploaded::Refused);
+        }
+        // Before the end of the last chunk is sent by itself.
+        let way = detour.way(&sink);
+        let at_once = client_pace.splice_at_once(&mut source, (&mut *reader, client), way);
+        if let Some(past) = at_once.map_err(of_client)? {
+            let follows = source.plain_left();
+            if !pipe(ends, &mut sink, (past, follows), &mut backend_pace).await? {
                 return Ok(Uploaded::Refused);
             }
-            progress.written.set(sink.written());
-            if backend.queued() > 0 {
-                reader.detach_if_scarce();
-                if drain(ends, &mut backend_pace).await.is_err() {
-                    return Ok(Uploaded::Refused);
-                }
-            }
+            continue;
         }
         if source.is_ended() {
             break;
@@ -193,6 +194,29 @@ async fn send(
     }
     ends.copy.send(source.trailers());
     Ok(Uploaded::Whole)
+}
+
+/// Sends what was received of the content; says whether the backend takes it.
+async fn put_received(
+    ends: Ends<'_>,
+    source: &mut BodySource,
+    reader: &mut Reader,
+    sink: &mut BodySink<'_>,
+    pace: &mut Pace,
+) -> Result<bool, Failure> {
+    while let Some(part) = ends.take(source, reader, sink.hop())? {
+        if sink.put(part, source.plain_left()).is_err() {
+            return Ok(false);
+        }
+        ends.progress.written.set(sink.written());
+        if ends.backend.queued() > 0 {
+            reader.detach_if_scarce();
+            if drain(ends, pace).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Receives from a client that was not told yet to send its content. It is the backend's turn: that owes a word, and until then the

@@ -123,18 +123,6 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The same with content, as far as it is known by now that there is some: a size has digits, and what they say so far is the least that follows.
-    /// Whoever asks for no more than that never has a byte behind the body among them.
-    #[must_use]
-    pub fn bytes_sure(&self) -> usize {
-        let content = match self.state {
-            State::Size { size, .. } | State::SizeLf { size } => size,
-            _ => 0,
-        };
-        let content = usize::try_from(content).unwrap_or(usize::MAX);
-        self.bytes_between().saturating_add(content)
-    }
-
     /// Tells whether the body has ended; a connection that closes before truncates it.
     #[must_use]
     pub fn is_ended(&self) -> bool {
@@ -780,38 +768,6 @@ mod tests {
                     at += used;
                 }
                 assert_eq!((at, passed), (body.len(), content));
-            }
-        }
-    }
-
-    /// However much more is behind the body already: the beginning of somebody's next message, for instance.
-    #[test]
-    fn never_more_is_sure_than_the_body_has() {
-        for body in [
-            "3\r\nabc\r\n0\r\n\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-            "0\r\nA: b\r\n\r\n",
-            "0003;a=b\r\nabc\r\n10;c=\"d\"\r\n0123456789abcdef\r\n1\r\nx\r\n00\r\nA: b\r\n\r\n",
-            "00000000000000010\r\n", // Of a size that is refused.
-        ] {
-            for at_once in [1, 2, 5, 7, 16, 1000] {
-                let (mut decoder, mut at, mut content) = (ChunkedDecoder::new(), 0, 0);
-                while !decoder.is_ended() {
-                    let left = usize::try_from(decoder.data_left()).unwrap();
-                    let wanted = (decoder.bytes_sure() + left).clamp(1, at_once);
-                    assert!(at + wanted <= body.len(), "{body:?} at {at}");
-                    let Ok((used, event)) = decoder.next(&body.as_bytes()[at..at + wanted]) else {
-                        assert!(body.len() == 19, "{body:?} at {at}");
-                        break;
-                    };
-                    assert_eq!(used, wanted, "{body:?} at {at}: all of it in one go");
-                    if let ChunkEvent::Data(range) = event {
-                        content += range.len();
-                    }
-                    at += used;
-                }
-                assert!(at == body.len() || body.len() == 19, "{body:?}");
-                assert!([3, 1, 0, 20].contains(&content), "{body:?}");
             }
         }
     }

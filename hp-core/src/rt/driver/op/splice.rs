@@ -71,20 +71,20 @@ impl Pipes {
 /// Bytes that left one connection and are not in another one yet. Dropping it drops them.
 #[derive(Debug)]
 pub struct Piped {
-    /// Absent once it is empty.
+    /// Absent once it was emptied, and where there was none.
     pipe: Option<Pipe>,
     bytes: usize,
     pipes: Rc<RefCell<Pipes>>,
 }
 
 impl Piped {
-    /// How many bytes it has; at least one, unless they were sent.
+    /// How many bytes it has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Whether all of it was sent.
+    /// Whether nothing was put there, or all of it was sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
@@ -117,7 +117,12 @@ impl Piped {
 impl Drop for Piped {
     fn drop(&mut self) {
         if let Some(pipe) = self.pipe.take() {
-            self.pipes.borrow_mut().drop_held(pipe);
+            let mut pipes = self.pipes.borrow_mut();
+            if self.bytes == 0 {
+                pipes.put(pipe); // Nothing was put there.
+            } else {
+                pipes.drop_held(pipe);
+            }
         }
     }
 }
@@ -179,6 +184,22 @@ impl Io {
                     Err(error) => return Poll::Ready(Err(error)),
                 },
             }
+        }
+    }
+
+    /// Whether a connection is spliced, and it is the turn of whoever asks, who takes what has come now, without a wait.
+    pub(crate) fn splices_now(&mut self, key: Key) -> bool {
+        let now = self.budget > 0 && self.conns.get(key).is_some_and(ConnSlot::is_spliced);
+        self.budget -= u32::from(now);
+        now
+    }
+
+    /// A pipe with nothing in it; one that takes nothing where none is to be had.
+    pub(crate) fn empty_pipe(&self) -> Piped {
+        Piped {
+            pipe: self.pipes.borrow_mut().take(&self.kernel),
+            bytes: 0,
+            pipes: Rc::clone(&self.pipes),
         }
     }
 
@@ -267,7 +288,9 @@ impl Io {
             Poll::Ready(Ok(())) => (), // What was written before goes first.
             unsent => return unsent,
         }
-        while let Some(pipe) = &mut piped.pipe {
+        while piped.bytes > 0
+            && let Some(pipe) = &mut piped.pipe
+        {
             if self.waits_for_room(key) {
                 return self.wait_for_room(key, cx);
             }
