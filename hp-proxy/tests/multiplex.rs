@@ -24,6 +24,7 @@ facts! {
     many_clients_share_few_connections_and_most_sends_are_answers,
     nothing_is_shared_where_nobody_said_so,
     a_backend_that_stands_still_at_times_is_no_reason_to_share_less,
+    a_backend_that_closes_after_so_many_requests_is_asked_few_twice,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -83,6 +84,21 @@ fn a_backend_that_stands_still_at_times_is_no_reason_to_share_less(face: Face) {
     let multiplexed = lab.multiplexed() - before.1;
     assert!(lab.longest("shaken") > STILL, "it stood still");
     assert!(multiplexed * 10 > answers * 9, "{multiplexed} of {answers}");
+}
+
+/// nginx does after a thousand. Whatever was behind the last answer was sent again, for each connection anew.
+fn a_backend_that_closes_after_so_many_requests_is_asked_few_twice(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    (0..64).for_each(|_| lab.ask("worn", 200, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("worn") > 64 * 100);
+    let before = (lab.answered("worn"), lab.multiplexed(), lab.retries());
+    lab.run_to_end();
+    let answers = lab.answered("worn") - before.0;
+    let multiplexed = lab.multiplexed() - before.1;
+    let retries = lab.retries() - before.2;
+    assert!(multiplexed * 10 > answers * 8, "{multiplexed} of {answers}");
+    assert!(retries * 50 < answers, "{retries} for {answers}");
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -537,6 +553,10 @@ impl Lab {
         self.proxy.sum(|row| &row.multiplexed)
     }
 
+    fn retries(&self) -> u64 {
+        self.proxy.sum(|row| &row.retries)
+    }
+
     fn waiting(&self) -> u64 {
         self.proxy.sum(|row| &row.multiplexed_waiting)
     }
@@ -648,7 +668,8 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             "head-with-content" | "too-long" | "half" => rt.sleep(BUSY).await,
             _ => (),
         }
-        let (mut pieces, mut is_last) = pieces(kind, id);
+        let is_worn = kind == "worn" && seen.uses.borrow()[place] == USES_MAX;
+        let (mut pieces, mut is_last) = pieces(if is_worn { "close" } else { kind }, id);
         if kind == "half" && inbox.has_more().await {
             pieces.pop();
             is_last = true;
@@ -806,6 +827,8 @@ const STALL: Duration = Duration::from_millis(50);
 /// Long enough for others to be sent behind, and too short to be late.
 const BUSY: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(500);
+/// Requests after which a connection is worn.
+const USES_MAX: u32 = 400;
 /// Longer than an answer may take that is not late, and shorter than a stall; most of the time passes so.
 const STILL: Duration = Duration::from_millis(20);
 const PERIOD: Duration = Duration::from_millis(24);

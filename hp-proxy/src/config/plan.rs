@@ -344,7 +344,7 @@ impl From<OneRoute> for Plan {
 
 /// How far requests share connections where it is said that they do, and no more.
 pub const MULTIPLEX: mux::Bounds = mux::Bounds {
-    depth_max: 128,
+    depth_max: 512,
     lanes_max: 4,
     stall: Duration::from_millis(50),
 };

@@ -87,7 +87,8 @@ impl Upstream {
             return;
         };
         let lane = (place.key, limit);
-        self.lanes.borrow_mut().begin(place.endpoint, lane, &bounds);
+        let begins = (&bounds, self.rt.now());
+        self.lanes.borrow_mut().begin(place.endpoint, lane, begins);
         self.books.with(|ledger| ledger.begin_lane(place.endpoint));
     }
 

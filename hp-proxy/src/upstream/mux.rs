@@ -38,6 +38,16 @@ struct OfEndpoint {
     /// Lanes in a row that ended badly.
     bad_ends: u32,
     alone: Alone,
+    wear: Option<Wear>,
+}
+
+/// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane carries
+/// fewer, since what is behind the last answer is sent again.
+#[derive(Clone, Copy, Debug)]
+struct Wear {
+    uses_max: u32,
+    /// It may have been for another reason, so it is found out anew then.
+    holds_until: Instant,
 }
 
 /// How long requests like those on lanes take that have a connection of their own: what is no longer than that on a lane, nobody waits
@@ -131,14 +141,17 @@ impl Lanes {
     pub(super) fn begin(
         &mut self,
         endpoint: usize,
-        (key, limit): (Key, LaneLimit),
-        bounds: &Bounds,
+        (key, mut limit): (Key, LaneLimit),
+        (bounds, now): (&Bounds, Instant),
     ) {
         if self.endpoints.len() <= endpoint {
             self.endpoints
                 .resize_with(endpoint + 1, OfEndpoint::default);
         }
         if let Some(of) = self.endpoints.get_mut(endpoint) {
+            if let Some(wear) = of.wear.filter(|wear| now < wear.holds_until) {
+                limit.uses_left = limit.uses_left.min(wear.uses_max);
+            }
             of.lanes.push(Lane {
                 key,
                 waiting: 0,
@@ -227,6 +240,12 @@ impl Lanes {
             return;
         };
         let lane = of.lanes.remove(place);
+        if end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            of.wear = Some(Wear {
+                uses_max: u32::try_from(lane.answers - 1).unwrap_or(u32::MAX),
+                holds_until: now + WEAR_HOLDS,
+            });
+        }
         let is_bad = match end {
             LaneEnd::Idle | LaneEnd::Left => false,
             LaneEnd::Closed => lane.answers < ANSWERS_OF_A_GOOD_LANE,
@@ -241,10 +260,11 @@ impl Lanes {
         }
     }
 
-    /// A slot is another endpoint's by now: how lanes ended there says nothing of it.
-    pub(super) fn forget_bar(&mut self, endpoint: usize) {
+    /// A slot is another endpoint's by now: how lanes ended there, and what was slow, says nothing of it.
+    pub(super) fn forget_past(&mut self, endpoint: usize) {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             (of.barred_until, of.bad_ends) = (None, 0);
+            (of.alone, of.wear) = (Alone::default(), None);
         }
     }
 
@@ -328,6 +348,7 @@ const ALONE_HOLDS: Duration = Duration::from_secs(1);
 const BASE_WEIGHT: u32 = 1024;
 /// A lane that carried so many was of use.
 const ANSWERS_OF_A_GOOD_LANE: u64 = 64;
+const WEAR_HOLDS: Duration = Duration::from_secs(60);
 const BAR_MIN: Duration = Duration::from_secs(1);
 /// Up to 64 s.
 const BAR_DOUBLINGS_MAX: u32 = 6;
@@ -361,7 +382,7 @@ mod tests {
 
     fn with_lane(limit: LaneLimit) -> Lanes {
         let mut lanes = Lanes::default();
-        lanes.begin(1, (key(0), limit), &BOUNDS);
+        lanes.begin(1, (key(0), limit), (&BOUNDS, now()));
         lanes
     }
 
@@ -518,7 +539,7 @@ mod tests {
             assert_eq!(lanes.enter(1, now()), Some(key(0)));
         }
         assert!(lanes.wants(1, (&BOUNDS, None), now()));
-        lanes.begin(1, (key(1), UNLIMITED), &BOUNDS);
+        lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
         assert_eq!(lanes.enter(1, now()), Some(key(1)));
         lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
         assert_eq!(lanes.enter(1, now()), Some(key(0)));
@@ -557,12 +578,36 @@ mod tests {
     }
 
     #[test]
+    fn a_lane_carries_fewer_requests_than_its_endpoint_closes_after_for_a_while() {
+        let mut lanes = with_lane(UNLIMITED);
+        let carry = |lanes: &mut Lanes| {
+            let mut carried = 0;
+            while carried < 200 && lanes.enter(1, now()).is_some() {
+                lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
+                carried += 1;
+            }
+            carried
+        };
+        assert_eq!(carry(&mut lanes), 200);
+        lanes.end((1, key(0)), LaneEnd::Closed, now());
+        for (later, expected) in [(WEAR_HOLDS / 2, 199), (WEAR_HOLDS, 200)] {
+            let begins = (&BOUNDS, now() + later);
+            lanes.begin(1, (key(0), UNLIMITED), begins);
+            assert_eq!(carry(&mut lanes), expected);
+            lanes.end((1, key(0)), LaneEnd::Idle, now());
+        }
+        lanes.forget_past(1);
+        lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now()));
+        assert_eq!(carry(&mut lanes), 200, "another endpoint");
+    }
+
+    #[test]
     fn an_endpoint_whose_lanes_end_badly_is_left_alone_for_longer_each_time() {
         let mut lanes = Lanes::default();
         let mut now = now();
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
             assert!(lanes.wants(1, (&BOUNDS, None), now));
-            lanes.begin(1, (key(0), UNLIMITED), &BOUNDS);
+            lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now));
             lanes.end((1, key(0)), LaneEnd::Closed, now);
             let bar = Duration::from_secs(seconds);
             let before = Instant::from_nanos((now + bar).as_nanos() - 1);

@@ -172,7 +172,7 @@ impl Upstream {
         });
         let slots = was.iter().zip(&is).enumerate();
         let others = slots.filter(|(_, (was, is))| was != is);
-        others.for_each(|(slot, _)| self.lanes.borrow_mut().forget_bar(slot));
+        others.for_each(|(slot, _)| self.lanes.borrow_mut().forget_past(slot));
         self.close_all(closed);
     }
 

@@ -160,7 +160,7 @@ const MULTIPLEX: Shape = Shape {
         key(
             "depth",
             Kind::Count(1, 1024),
-            "128",
+            "512",
             "Requests that wait on one shared connection; fewer while answers are late.",
         ),
         key(
