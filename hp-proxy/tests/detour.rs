@@ -32,6 +32,7 @@ facts! {
     an_answer_in_the_middle_of_a_long_upload_arrives_though_a_reset_follows,
     what_follows_a_long_answer_unasked_answers_nobody,
     what_stands_behind_the_last_chunk_is_the_next_request,
+    a_connection_is_of_use_after_an_answer_whose_end_came_with_the_line_of_a_chunk,
     a_long_answer_that_breaks_off_does_not_look_whole,
     a_long_answer_that_breaks_off_in_a_chunk_does_not_look_whole,
     a_long_answer_that_breaks_off_among_short_chunks_does_not_look_whole,
@@ -195,7 +196,7 @@ fn what_stands_behind_the_last_chunk_is_the_next_request(face: Face) {
             for length in lengths {
                 let head = format!("POST /{length} HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n");
                 all.extend_from_slice(head.as_bytes());
-                all.extend_from_slice(&in_bare_chunks(&content(length)));
+                all.extend_from_slice(&in_bare_chunks(&content(length), 65_536));
             }
             all.extend_from_slice(b"GET /10 HTTP/1.1\r\nHost: a\r\n\r\n");
             conn.write(&all).unwrap();
@@ -210,6 +211,30 @@ fn what_stands_behind_the_last_chunk_is_the_next_request(face: Face) {
             left.set(0);
         });
         lab.run_to_end();
+    }
+}
+
+/// The end was copied then, and the connection, of which nothing was received into memory as long as chunks went past, went back as it was: nobody
+/// heard the next answer.
+fn a_connection_is_of_use_after_an_answer_whose_end_came_with_the_line_of_a_chunk(face: Face) {
+    for seed in 0..SEEDS {
+        let lab = Lab::new(seed, face, &Profile::calm(), "");
+        let requests = (0..8).map(|at| {
+            let line = ["GET /cend", "GET /10"][at % 2];
+            (line.to_owned(), 0)
+        });
+        lab.ask(requests.collect());
+        lab.run_to_end();
+        let heard = lab.heard.borrow();
+        assert_eq!(heard.len(), 8, "seed {seed}");
+        for ((line, _), answer) in &*heard {
+            let length = if line == "GET /10" { 10 } else { 300_000 };
+            assert!(
+                answer.body == content(length),
+                "seed {seed}: {line}: {}",
+                answer.head
+            );
+        }
     }
 }
 
@@ -460,9 +485,16 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             Some(path @ ("surplus" | "csurplus")) => {
                 let whole = match path {
                     "surplus" => messages::answer("200 OK", &content(300_000)),
-                    _ => [BARE_HEAD.as_bytes(), &in_bare_chunks(&content(300_000))].concat(),
+                    _ => {
+                        let body = in_bare_chunks(&content(300_000), 65_536);
+                        [BARE_HEAD.as_bytes(), &body].concat()
+                    }
                 };
                 [whole, messages::answer("200 OK", b"unasked")].concat()
+            }
+            Some("cend") => {
+                let body = in_bare_chunks(&content(300_000), 299_999);
+                [BARE_HEAD.as_bytes(), &body].concat()
             }
             Some(path @ ("broken" | "cbroken" | "sbroken")) => {
                 let whole = match path {
@@ -519,9 +551,9 @@ fn in_chunks(mut body: &[u8], sizes: &[usize]) -> Vec<u8> {
     out
 }
 
-/// Chunks of 64 KiB, and nothing in the lines that has not to be there.
-fn in_bare_chunks(body: &[u8]) -> Vec<u8> {
-    let mut out = in_chunks(body, &[65_536]);
+/// Chunks of one size, and nothing in the lines that has not to be there.
+fn in_bare_chunks(body: &[u8], size: usize) -> Vec<u8> {
+    let mut out = in_chunks(body, &[size]);
     out.truncate(out.len() - b"X-End: yes\r\n\r\n".len());
     out.extend_from_slice(b"\r\n");
     out

@@ -334,6 +334,8 @@ impl Answering<'_> {
                     continue;
                 }
                 if source.is_ended() {
+                    // Where the end was among what came with a line, chunks went past until here.
+                    self.backend.end_splicing();
                     break;
                 }
                 sink.push()?;
