@@ -5,7 +5,8 @@
 //! its answers come in time for (its depth), the next lane takes the rest, and an endpoint whose lanes stall gets none for a while.
 //!
 //! ```text
-//! depth    growing ─late answer→ halved ─answers to what was sent before→ judged again ─as many in time→ + 1 … up to the bound
+//! depth    growing ─late answer→ halved ─answers to what was sent before→ judged again ─as many in a row in time→ + 1 … up to the bound
+//!             └──────────────────────────────────── which took no longer than alone ─────────────────────────────────┘
 //! ```
 
 use hp_core::base::slab::Key;
@@ -54,7 +55,7 @@ struct Wear {
 /// for because of the lane.
 #[derive(Clone, Copy, Debug)]
 struct Alone {
-    /// Follows the middle of them: a few that are long do not excuse a lane.
+    /// Follows the shortest tenth of them: many that are long do not excuse that others wait behind such.
     took: Duration,
     /// It says nothing any more then.
     holds_until: Instant,
@@ -66,10 +67,14 @@ struct Lane {
     key: Key,
     waiting: u32,
     depth: u32,
-    /// No answer has been late as yet.
+    /// By one with each answer, until one is late.
     is_growing: bool,
-    /// Answers since the depth was changed.
-    answers_since: u32,
+    /// Answers since it was halved, late or not.
+    since_halved: u32,
+    /// Answers in a row that came in time.
+    in_time: u32,
+    /// As many of them were there when it grew last.
+    grown_at: u32,
     /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
     unjudged: u32,
     answers: u64,
@@ -157,7 +162,9 @@ impl Lanes {
                 waiting: 0,
                 depth: DEPTH_AT_FIRST.min(bounds.depth_max),
                 is_growing: true,
-                answers_since: 0,
+                since_halved: 0,
+                in_time: 0,
+                grown_at: 0,
                 unjudged: 0,
                 answers: 0,
                 base: Duration::MAX,
@@ -252,6 +259,9 @@ impl Lanes {
             LaneEnd::Stalled => true,
         };
         if is_bad {
+            if lane.answers >= STALL_WORTH * u64::from(lane.depth) {
+                of.bad_ends = 0;
+            }
             let bar = BAR_MIN.saturating_mul(1 << of.bad_ends.min(BAR_DOUBLINGS_MAX));
             of.barred_until = Some(now + bar);
             of.bad_ends = of.bad_ends.saturating_add(1);
@@ -288,7 +298,6 @@ impl Lane {
     fn answer(&mut self, (took, alone): (Duration, Option<Duration>), bounds: &Bounds) {
         self.waiting = self.waiting.saturating_sub(1);
         self.answers += 1;
-        self.answers_since = self.answers_since.saturating_add(1);
         let waited = took.saturating_sub(self.base);
         // A path that has become longer is learned slowly, so that waiting is not taken for it.
         self.base = if took < self.base {
@@ -296,21 +305,28 @@ impl Lane {
         } else {
             self.base + waited / BASE_WEIGHT
         };
-        let late = bounds.stall / STALL_SHARE;
-        let is_late = waited > late && alone.is_none_or(|alone| took > alone + late);
-        let costs_nothing = alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
         if self.unjudged > 0 {
             self.unjudged -= 1;
-        } else if is_late {
-            self.is_growing = false;
-            if self.answers_since >= self.depth {
+            return;
+        }
+        let late = bounds.stall / STALL_SHARE;
+        self.since_halved = self.since_halved.saturating_add(1);
+        if waited > late && alone.is_none_or(|alone| took > alone + late) {
+            (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
+            if self.since_halved >= self.depth {
                 self.depth = (self.depth / 2).max(1);
-                self.answers_since = 0;
+                self.since_halved = 0;
                 self.unjudged = self.waiting;
             }
-        } else if self.is_growing || costs_nothing || self.answers_since >= self.depth {
+            return;
+        }
+        self.in_time = self.in_time.saturating_add(1);
+        // What it was halved for is over when so many have come in time, and sharing costs nothing.
+        self.is_growing |= self.in_time >= self.depth.saturating_mul(LANES_IN_TIME)
+            && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
+        if self.is_growing || self.in_time - self.grown_at >= self.depth {
             self.depth = (self.depth + 1).min(bounds.depth_max);
-            self.answers_since = 0;
+            self.grown_at = self.in_time;
         }
     }
 }
@@ -318,8 +334,9 @@ impl Lane {
 impl Alone {
     fn note(&mut self, took: Duration, now: Instant) {
         self.took = if now < self.holds_until {
-            let step = self.took / ALONE_STEP + Duration::from_micros(1);
-            took.clamp(self.took.saturating_sub(step), self.took + step)
+            let up = self.took / ALONE_STEP_UP + Duration::from_micros(1);
+            let down = self.took / ALONE_STEP_DOWN;
+            took.clamp(self.took - down, self.took + up)
         } else {
             took
         };
@@ -341,13 +358,18 @@ const DEPTH_AT_FIRST: u32 = 8;
 /// An answer is late when it waited for more than this part of a stall, and sharing costs nothing where it waited for less than this part
 /// of that.
 const STALL_SHARE: u32 = 4;
-/// One answer moves what is known of requests alone by this part of it at most.
-const ALONE_STEP: u32 = 8;
+/// So many times what it takes has to come in time before a lane that was halved grows as fast as a new one.
+const LANES_IN_TIME: u32 = 4;
+/// One answer moves what is known of requests alone by this part of it at most: where one in ten is short, it stays short.
+const ALONE_STEP_UP: u32 = 32;
+const ALONE_STEP_DOWN: u32 = 4;
 /// Load changes within a second.
 const ALONE_HOLDS: Duration = Duration::from_secs(1);
 const BASE_WEIGHT: u32 = 1024;
 /// A lane that carried so many was of use.
 const ANSWERS_OF_A_GOOD_LANE: u64 = 64;
+/// A lane that carried so many times its depth repeats next to nothing by its stall.
+const STALL_WORTH: u64 = 32;
 const WEAR_HOLDS: Duration = Duration::from_secs(60);
 const BAR_MIN: Duration = Duration::from_secs(1);
 /// Up to 64 s.
@@ -439,7 +461,7 @@ mod tests {
         answer_all(&mut lanes, waiting, FAST);
         waiting = fill(&mut lanes);
         answer_all(&mut lanes, waiting, LATE);
-        while lanes.endpoints[1].lanes[0].answers_since + 1 < BOUNDS.depth_max {
+        while lanes.endpoints[1].lanes[0].depth < BOUNDS.depth_max {
             fill(&mut lanes);
             answer_all(&mut lanes, 1, FAST);
         }
@@ -467,23 +489,23 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_was_halved_grows_with_each_answer_that_comes_as_soon_as_alone() {
-        let check = |alone: Option<Duration>, expected: u32| {
+    fn a_lane_that_was_halved_grows_with_each_answer_once_many_in_a_row_came_as_soon_as_alone() {
+        let grown = |alone: Duration, lanes_full: u32| {
             let mut lanes = with_lane(UNLIMITED);
             let count = fill(&mut lanes);
             answer_all(&mut lanes, count, FAST);
             fill(&mut lanes);
             answer_all(&mut lanes, 2 * DEPTH_AT_FIRST, LATE);
-            if let Some(took) = alone {
-                lanes.answer_alone(1, (took, now()));
+            lanes.answer_alone(1, (alone, now()));
+            for _ in 0..lanes_full {
+                let count = fill(&mut lanes);
+                answer_all(&mut lanes, count, FAST * 5);
             }
-            let count = fill(&mut lanes);
-            assert_eq!(count, DEPTH_AT_FIRST);
-            answer_all(&mut lanes, count, FAST * 2);
-            assert_eq!(fill(&mut lanes), expected);
+            fill(&mut lanes) - DEPTH_AT_FIRST
         };
-        check(None, DEPTH_AT_FIRST + 1);
-        check(Some(FAST), 2 * DEPTH_AT_FIRST);
+        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [3, 3]);
+        assert_eq!(grown(FAST, 7), 7);
+        assert_eq!(grown(FAST * 5, 7), BOUNDS.depth_max - DEPTH_AT_FIRST);
     }
 
     #[test]
@@ -498,6 +520,45 @@ mod tests {
         answer_all(&mut lanes, count, FAST);
         let count = fill(&mut lanes);
         answer_all(&mut lanes, count, LATE);
+        assert_eq!(fill(&mut lanes), count / 2);
+    }
+
+    /// Each answer that was as fast as alone made a lane deeper and was the end of the count after which late ones halve it, so one in
+    /// ten requests of 40 ms kept all others waiting behind it.
+    #[test]
+    fn fast_answers_now_and_then_do_not_keep_a_lane_deep_whose_others_are_late() {
+        for late_in_ten in 1..=9 {
+            let mut lanes = with_lane(UNLIMITED);
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, FAST);
+            let mut depths = 0;
+            for _ in 0..1000 {
+                lanes.answer_alone(1, (FAST, now()));
+                for step in 0..10 {
+                    fill(&mut lanes);
+                    let took = if step < late_in_ten { LATE } else { FAST };
+                    answer_all(&mut lanes, 1, took);
+                    depths += lanes.endpoints[1].lanes[0].depth;
+                }
+            }
+            let depth = f64::from(depths) / 10_000.0;
+            assert!(depth < 10.0, "{late_in_ten} late in ten: {depth}");
+        }
+    }
+
+    /// More than half of what is asked takes long: that is no reason for the others to wait behind it.
+    #[test]
+    fn long_answers_alone_excuse_no_lane_while_some_are_short() {
+        let mut lanes = with_lane(UNLIMITED);
+        for _ in 0..100 {
+            for took in [FAST, LATE, LATE, LATE] {
+                lanes.answer_alone(1, (took, now()));
+            }
+        }
+        let count = fill(&mut lanes);
+        answer_all(&mut lanes, count, FAST);
+        let count = fill(&mut lanes);
+        answer_all(&mut lanes, count, LATE + LATE / 2);
         assert_eq!(fill(&mut lanes), count / 2);
     }
 
@@ -632,6 +693,31 @@ mod tests {
         assert!(!ends(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed));
         assert!(ends(0, LaneEnd::Idle) && ends(0, LaneEnd::Left));
         assert!(!ends(1000, LaneEnd::Stalled));
+    }
+
+    /// A backend that stands still for a moment every ten seconds shared nothing for a minute after the seventh time.
+    #[test]
+    fn a_stall_of_a_lane_that_carried_far_more_than_it_keeps_waiting_bars_its_endpoint_for_no_longer_than_the_first()
+     {
+        let bars = |answers: u32| {
+            let mut lanes = Lanes::default();
+            let mut start = now();
+            let mut bar = Duration::ZERO;
+            for _ in 0..7 {
+                lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, start));
+                for _ in 0..answers {
+                    lanes.enter(1, start);
+                    lanes.answer((1, key(0)), (FAST, start), &BOUNDS);
+                }
+                lanes.end((1, key(0)), LaneEnd::Stalled, start);
+                let until = lanes.endpoints[1].barred_until.expect("it stalled");
+                bar = Duration::from_nanos(until.as_nanos() - start.as_nanos());
+                start = until;
+            }
+            bar
+        };
+        assert_eq!(bars(32 * BOUNDS.depth_max), BAR_MIN);
+        assert_eq!(bars(BOUNDS.depth_max), BAR_MIN * 64);
     }
 
     #[test]
