@@ -322,7 +322,7 @@ impl Lane {
         }
         self.in_time = self.in_time.saturating_add(1);
         // What it was halved for is over when so many have come in time, and sharing costs nothing.
-        self.is_growing |= self.in_time >= self.depth.saturating_mul(LANES_IN_TIME)
+        self.is_growing |= self.in_time >= bounds.depth_max.saturating_mul(LANES_IN_TIME)
             && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
         if self.is_growing || self.in_time - self.grown_at >= self.depth {
             self.depth = (self.depth + 1).min(bounds.depth_max);
@@ -358,7 +358,8 @@ const DEPTH_AT_FIRST: u32 = 8;
 /// An answer is late when it waited for more than this part of a stall, and sharing costs nothing where it waited for less than this part
 /// of that.
 const STALL_SHARE: u32 = 4;
-/// So many times what it takes has to come in time before a lane that was halved grows as fast as a new one.
+/// So many times the bound of its depth has to come in time before a lane that was halved grows as fast as a new one: where one in fifty is
+/// slow, it would be deep again before the next one.
 const LANES_IN_TIME: u32 = 4;
 /// One answer moves what is known of requests alone by this part of it at most: where one in ten is short, it stays short.
 const ALONE_STEP_UP: u32 = 32;
@@ -504,8 +505,8 @@ mod tests {
             fill(&mut lanes) - DEPTH_AT_FIRST
         };
         assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [3, 3]);
-        assert_eq!(grown(FAST, 7), 7);
-        assert_eq!(grown(FAST * 5, 7), BOUNDS.depth_max - DEPTH_AT_FIRST);
+        assert_eq!(grown(FAST, 11), 11);
+        assert_eq!(grown(FAST * 5, 11), BOUNDS.depth_max - DEPTH_AT_FIRST);
     }
 
     #[test]
