@@ -106,6 +106,8 @@ pub(crate) struct ConnSlot {
     pub(crate) intake: Intake,
     /// A pipe is to be emptied into it as soon as there is room.
     pub(crate) pipe_waits: bool,
+    /// The peer was told that nothing more is sent.
+    pub(crate) is_finished: bool,
 }
 
 /// The address of the other end, in half the room of a `SocketAddr` where it is one of IPv4.
@@ -207,6 +209,7 @@ impl ConnSlot {
             gathers: false,
             intake: Intake::Received,
             pipe_waits: false,
+            is_finished: false,
         }
     }
 
@@ -256,6 +259,16 @@ impl ConnSlot {
         match self.tx_error() {
             None | Some(libc::EPIPE) => RxEnd::Eof, // EPIPE follows a FIN that was in order.
             Some(errno) => RxEnd::Failed(errno),
+        }
+    }
+
+    /// What the end of both directions means where no errno tells: that nobody is there any more, as the peer of a Unix socket leaves it when it closes;
+    /// and nothing where one of them was ended here.
+    pub(crate) fn end_of_both(&self) -> Option<RxEnd> {
+        match self.end_of_data() {
+            RxEnd::Eof if self.is_finished => None,
+            RxEnd::Eof => Some(RxEnd::Failed(libc::EPIPE)), // What a send would say.
+            failed @ RxEnd::Failed(_) => Some(failed),
         }
     }
 
