@@ -154,6 +154,7 @@ macro_rules! stamp {
                 failing:
                     a_failure_is_noticed_behind_unread_bytes_in_a_large_buffer,
                     a_failure_is_noticed_behind_more_than_is_received_ahead,
+                    a_failure_is_noticed_behind_an_end_behind_much_unread,
                     a_failure_is_noticed_by_who_has_used_its_turn_up,
                     an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns,
                     a_peer_of_a_unix_socket_that_has_closed_behind_much_unread_has_failed,

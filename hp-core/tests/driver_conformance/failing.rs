@@ -42,6 +42,25 @@ pub(crate) fn a_failure_is_noticed_behind_more_than_is_received_ahead(engine: En
     });
 }
 
+/// A ring was told of the peer's end, and then of nothing more.
+pub(crate) fn a_failure_is_noticed_behind_an_end_behind_much_unread(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for much in [0, MUCH] {
+            let (conn, mut peer) = pair(&rt).await;
+            peer.write_all(&Text(5).bytes(0, much)).unwrap();
+            Text(5).check(0, &exactly(&conn, much).await);
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer.write_all(&[7; BEHIND]).unwrap();
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer::reset(peer);
+            // Behind an end, Linux calls it so.
+            check_noticed_as(&rt, &conn, io::ErrorKind::BrokenPipe).await;
+        }
+    });
+}
+
 /// A task that had received as often as it may in one turn, and no more often, was not woken for what it then did not look for.
 pub(crate) fn a_failure_is_noticed_by_who_has_used_its_turn_up(engine: Engine) {
     check(&options(engine), async |rt| {
@@ -231,12 +250,16 @@ fn unix_pair(rt: &Rt) -> (Conn, UnixStream) {
 }
 
 async fn check_noticed(rt: &Rt, conn: &Conn) {
+    check_noticed_as(rt, conn, io::ErrorKind::ConnectionReset).await;
+}
+
+async fn check_noticed_as(rt: &Rt, conn: &Conn, kind: io::ErrorKind) {
     let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
     let noticed = rt.timeout_at(bound, conn.failure()).await;
     let error = noticed.expect("the peer has gone and nobody was told");
     // At the bound whoever waits looks once more, and would find it then.
     assert!(rt.precise_now() < bound, "nobody was told, and looked");
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), kind);
 }
 
 /// What one poll of a task receives at most.

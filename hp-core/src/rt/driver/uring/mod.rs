@@ -155,13 +155,13 @@ impl Uring {
         }
     }
 
-    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. Once the peer's end or a failure
-    /// was told there is nothing left to wait for.
+    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. That stays armed behind the peer's
+    /// end, as a failure may follow it.
     pub(super) fn arm_failure(&mut self, key: Key, slot: &mut ConnSlot) {
         if slot.kernel.is_receiving() || slot.kernel.failure_armed || slot.is_spliced() {
             return;
         }
-        if slot.rx_end.is_some() || slot.readiness.hung_up {
+        if slot.rx_end.is_some() {
             return;
         }
         enter(Table::Operation, "Free", "somebody arms it");
@@ -201,6 +201,11 @@ impl Uring {
                 Token::new(CANCEL, key).bits(),
             );
         }
+        self.cancel_failure(key, slot);
+    }
+
+    /// Asks for the end of the wait for a failure, which nothing else ends.
+    pub(super) fn cancel_failure(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.failure_armed {
             self.ring.cancel(
                 Token::new(FAILURE, key).bits(),
@@ -331,7 +336,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         }
         FAILURE => {
             if let Some(key) = conn() {
-                polls::ended_or_failed(io, key, completion.result);
+                polls::ended_or_failed(io, key, completion);
             }
         }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
