@@ -177,6 +177,8 @@ macro_rules! stamp {
                     data_that_came_before_the_deadline_is_delivered_after_it,
                     data_noticed_together_with_the_deadline_is_delivered,
                     data_noticed_together_with_the_deadline_is_delivered_in_large_buffers,
+                    data_of_many_noticed_together_with_the_deadline_is_delivered,
+                    data_that_came_while_others_were_told_is_delivered,
                     a_connection_goes_on_with_a_new_deadline,
                     a_flush_ends_at_its_deadline,
                     sleeps_end_in_the_order_of_their_deadlines;

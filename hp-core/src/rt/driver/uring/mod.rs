@@ -237,14 +237,11 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
         uring.bell_armed = true;
     }
     if uring.completions.is_empty() {
-        uring.ring.enter(wait)?;
-        if io.stamps.is_some() {
-            uring.reaped_at = io.kernel.now();
-        }
-        if uring.ring.reap(&mut uring.completions) {
-            io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
-        }
+        enter_and_reap(io, wait)?;
     }
+    let Driver::Uring(uring) = &mut io.driver else {
+        unreachable!("the caller matched the engine")
+    };
     // What one turn spreads, its tasks find warm; the rest waits for the next turn, which does not enter before.
     let count = uring.completions.len().min(SPREAD_MAX);
     for completion in uring.completions.range(..count) {
@@ -265,6 +262,58 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
         spread(io, completion, remote);
     }
     Ok(())
+}
+
+/// Hands over what was armed, waits at most `wait`, and takes what has completed.
+#[inline]
+fn enter_and_reap(io: &mut Io, wait: Option<Duration>) -> io::Result<()> {
+    let Driver::Uring(uring) = &mut io.driver else {
+        unreachable!("the caller matched the engine")
+    };
+    uring.ring.enter(wait)?;
+    if io.stamps.is_some() {
+        uring.reaped_at = io.kernel.now();
+    }
+    if uring.ring.reap(&mut uring.completions) {
+        io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
+    }
+    Ok(())
+}
+
+/// Takes what has completed by now behind what waits to be spread; says whether that is anything.
+#[cold]
+pub(super) fn brings_more(io: &mut Io) -> bool {
+    let waiting = |io: &Io| match &io.driver {
+        Driver::Uring(uring) => uring.completions.len(),
+        Driver::Poll(_) => 0,
+    };
+    let waited = waiting(io);
+    match enter_and_reap(io, Some(Duration::ZERO)) {
+        Ok(()) => waiting(io) > waited,
+        Err(_broken) => false, // The next turn meets it, too, and says so.
+    }
+}
+
+/// Spreads what has been received for one connection before what waits for others.
+#[cold]
+pub(super) fn spread_to(io: &mut Io, key: Key) {
+    let mut place = 0;
+    while let Driver::Uring(uring) = &mut io.driver
+        && let Some(completion) = uring.completions.get(place)
+    {
+        let token = Token::from_bits(completion.user_data);
+        if !matches!(token.kind(), RECV | READABLE) || token.key_in(&io.conns) != Some(key) {
+            place += 1;
+            continue;
+        }
+        let Some(completion) = uring.completions.remove(place) else {
+            return;
+        };
+        match token.kind() {
+            RECV => received::received(io, Some(key), completion),
+            _ => polls::became_readable(io, key),
+        }
+    }
 }
 
 /// Gives returned buffers to the kernel, and arms again what had found none; says whether anybody has news by that.
