@@ -154,8 +154,11 @@ macro_rules! stamp {
                 failing:
                     a_failure_is_noticed_behind_unread_bytes_in_a_large_buffer,
                     a_failure_is_noticed_behind_more_than_is_received_ahead,
+                    a_failure_is_noticed_behind_an_end_behind_much_unread,
                     a_failure_is_noticed_by_who_has_used_its_turn_up,
                     an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns,
+                    a_peer_of_a_unix_socket_that_has_closed_behind_much_unread_has_failed,
+                    an_end_of_both_sides_behind_much_unread_is_no_failure_and_costs_no_turns,
                     a_connection_that_was_watched_is_released_when_it_idles,
                     a_connection_that_was_watched_is_parked_as_any_other,
                     a_watched_connection_leaves_nothing_when_it_is_given_up;
@@ -174,6 +177,8 @@ macro_rules! stamp {
                     data_that_came_before_the_deadline_is_delivered_after_it,
                     data_noticed_together_with_the_deadline_is_delivered,
                     data_noticed_together_with_the_deadline_is_delivered_in_large_buffers,
+                    data_of_many_noticed_together_with_the_deadline_is_delivered,
+                    data_that_came_while_others_were_told_is_delivered,
                     a_connection_goes_on_with_a_new_deadline,
                     a_flush_ends_at_its_deadline,
                     sleeps_end_in_the_order_of_their_deadlines;

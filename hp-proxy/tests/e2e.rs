@@ -276,6 +276,7 @@ macro_rules! stamp {
                     the_file_of_the_process_names_who_is_in_charge;
                 unix:
                     requests_go_from_one_unix_socket_to_another,
+                    a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_backends_work,
                     a_backend_whose_name_is_gone_or_dead_is_502;
             }
         }

@@ -275,7 +275,7 @@ impl Conn {
     /// As [`Conn::flush`]; `NotConnected` when the peer has ended both directions.
     pub async fn finish(&self) -> io::Result<()> {
         self.flush().await?;
-        self.rt.0.io.borrow().shutdown_write(self.key)
+        self.rt.0.io.borrow_mut().shutdown_write(self.key)
     }
 
     /// Sets the point after which receiving and flushing end in `TimedOut`; moving it later costs one store.
@@ -334,7 +334,8 @@ impl Conn {
     }
 
     /// Waits until the connection fails: by a reset, not by bytes nor by the peer's FIN, which may only mean that it has
-    /// asked everything. For whoever works on behalf of this peer.
+    /// asked everything. For whoever works on behalf of this peer. The peer of a Unix socket that closes behind so much that not all of it is
+    /// taken off the socket has failed, too; where all is, that is an end.
     pub fn failure(&self) -> impl Future<Output = io::Error> + '_ {
         poll_fn(|cx| self.poll_failure(cx))
     }

@@ -138,10 +138,11 @@ impl Ring {
         self.poll(fd, libc::POLLIN, user_data);
     }
 
-    /// Waits once until the socket has failed or the peer has ended its side, whatever there is to be read. The kernel adds these
-    /// events to every poll, so there is none for a failure alone.
+    /// Tells each time that the socket has failed or the peer has ended its side, whatever there is to be read, and stays armed: the kernel adds
+    /// these events to every poll, so that there is none for a failure alone, and the end would use up one that is told once.
     pub fn poll_failure(&mut self, fd: RawFd, user_data: u64) {
-        self.poll(fd, 0, user_data);
+        let entry = opcode::PollAdd::new(Fd(fd), 0).multi(true).build();
+        self.push(entry.user_data(user_data));
     }
 
     /// Asks for the end of an operation; its own final completion decides whether that came in time.

@@ -146,6 +146,82 @@ fn check_noticed_together(engine: Engine, heard_before: usize) {
     });
 }
 
+/// A turn tells only so many of what came for them, and a ring looks for no more before all of these are told: the deadline struck the others, whose bytes had
+/// come, and were here.
+pub(crate) fn data_of_many_noticed_together_with_the_deadline_is_delivered(engine: Engine) {
+    for heard_before in [0, MUCH] {
+        check(&options(engine), async |rt| {
+            let mut peers = Vec::new();
+            let heard = Rc::new(RefCell::new(Vec::new()));
+            for _ in 0..MORE_THAN_A_TURN_TELLS {
+                let (conn, mut peer) = pair(&rt).await;
+                hear(&conn, &mut peer, heard_before).await;
+                let conn = Rc::new(conn);
+                let (waits, heard) = (Rc::clone(&conn), Rc::clone(&heard));
+                rt.spawn(async move {
+                    let got = waits.recv().await;
+                    heard
+                        .borrow_mut()
+                        .push(got.map(drop).map_err(|error| error.kind()));
+                });
+                peers.push((conn, peer));
+            }
+            rt.yield_now().await;
+            rt.yield_now().await; // All wait now.
+            let deadline = after(&rt, 5);
+            for (conn, peer) in &mut peers {
+                conn.set_deadline(Some(deadline));
+                peer.write_all(b"in time").unwrap();
+            }
+            while rt.precise_now() < deadline + Duration::from_millis(2) {}
+            until(&rt, || heard.borrow().len() == peers.len()).await;
+            assert_eq!(*heard.borrow(), vec![Ok(()); MORE_THAN_A_TURN_TELLS]);
+        });
+    }
+}
+
+/// The same where the bytes come, and the deadline passes, while the last of many others are told.
+pub(crate) fn data_that_came_while_others_were_told_is_delivered(engine: Engine) {
+    for heard_before in [0, MUCH] {
+        check(&options(engine), async |rt| {
+            let (conn, mut peer) = pair(&rt).await;
+            hear(&conn, &mut peer, heard_before).await;
+            conn.set_deadline(Some(soon(&rt)));
+            let conn = Rc::new(conn);
+            let came = Rc::new(RefCell::new(None));
+            let (waits, seen) = (Rc::clone(&conn), Rc::clone(&came));
+            rt.spawn(async move {
+                let got = waits.recv().await;
+                *seen.borrow_mut() = Some(got.map(drop).map_err(|error| error.kind()));
+            });
+            let holds_up = Rc::new(RefCell::new(Some((conn, peer))));
+            let mut others = Vec::new();
+            for _ in 0..MORE_THAN_A_TURN_TELLS {
+                let (other, other_peer) = pair(&rt).await;
+                others.push(other_peer);
+                let (rt2, holds_up) = (rt.clone(), Rc::clone(&holds_up));
+                rt.spawn(async move {
+                    other.recv().await.unwrap();
+                    let Some((conn, mut peer)) = holds_up.borrow_mut().take() else {
+                        return; // It was held up already.
+                    };
+                    let deadline = after(&rt2, 5);
+                    conn.set_deadline(Some(deadline));
+                    peer.write_all(b"in time").unwrap();
+                    while rt2.precise_now() < deadline + Duration::from_millis(2) {}
+                });
+            }
+            rt.yield_now().await;
+            rt.yield_now().await; // All wait now.
+            for other in &mut others {
+                other.write_all(b"x").unwrap();
+            }
+            until(&rt, || came.borrow().is_some()).await;
+            assert_eq!(*came.borrow(), Some(Ok(())));
+        });
+    }
+}
+
 pub(crate) fn a_connection_goes_on_with_a_new_deadline(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
@@ -216,5 +292,6 @@ async fn hear(conn: &Conn, peer: &mut TcpStream, bytes: usize) {
     exactly(conn, bytes).await;
 }
 
+const MORE_THAN_A_TURN_TELLS: usize = 100;
 /// After this what comes is received into large buffers.
 const MUCH: usize = 64 * 1024;

@@ -10,6 +10,8 @@ use hp_core::rt::{Engine, Rt};
 use std::future::pending;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A ring receives into large buffers by calls, and while something was unread there was nothing in the ring that would have told.
@@ -37,6 +39,25 @@ pub(crate) fn a_failure_is_noticed_behind_more_than_is_received_ahead(engine: En
         }
         peer::reset(peer);
         check_noticed(&rt, &conn).await;
+    });
+}
+
+/// A ring was told of the peer's end, and then of nothing more.
+pub(crate) fn a_failure_is_noticed_behind_an_end_behind_much_unread(engine: Engine) {
+    check(&options(engine), async |rt| {
+        for much in [0, MUCH] {
+            let (conn, mut peer) = pair(&rt).await;
+            peer.write_all(&Text(5).bytes(0, much)).unwrap();
+            Text(5).check(0, &exactly(&conn, much).await);
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer.write_all(&[7; BEHIND]).unwrap();
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+            peer::reset(peer);
+            // Behind an end, Linux calls it so.
+            check_noticed_as(&rt, &conn, io::ErrorKind::BrokenPipe).await;
+        }
     });
 }
 
@@ -81,6 +102,71 @@ pub(crate) fn an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns(engine
             assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
         }
     });
+}
+
+/// Of a Unix socket that its peer has closed there is no errno, and what was reported was thrown away for that: the engine that polls anew before each
+/// wait was told of it in every turn, at full speed, and on none of them was anybody else.
+pub(crate) fn a_peer_of_a_unix_socket_that_has_closed_behind_much_unread_has_failed(
+    engine: Engine,
+) {
+    for options in [options(engine), tiny(engine)] {
+        check(&options, async |rt| {
+            for much in [0, MUCH] {
+                let (conn, mut peer) = unix_pair(&rt);
+                peer.write_all(&Text(5).bytes(0, much)).unwrap();
+                Text(5).check(0, &exactly(&conn, much).await);
+                peer.write_all(&[7; BEHIND]).unwrap();
+                assert!(within_turns(&rt, 10, conn.failure()).await.is_none());
+                drop(peer);
+                let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
+                let turns_before = rt.stats().turns;
+                let noticed = rt.timeout_at(bound, conn.failure()).await;
+                let turns = rt.stats().turns - turns_before;
+                assert!(turns < 50, "{turns} turns, {noticed:?}");
+                let error = noticed.expect("the peer has gone and nobody was told");
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            }
+        });
+    }
+}
+
+/// What is reported then stays, too, and who goes on waiting must not be told of it again and again.
+pub(crate) fn an_end_of_both_sides_behind_much_unread_is_no_failure_and_costs_no_turns(
+    engine: Engine,
+) {
+    check(&options(engine), async |rt| {
+        for has_finished in [false, true] {
+            let (conn, mut peer) = unix_pair(&rt);
+            peer.write_all(&[7; BEHIND]).unwrap();
+            check_end_is_no_failure(&rt, &conn, has_finished, || {
+                peer.shutdown(Shutdown::Write).unwrap();
+            })
+            .await;
+            let (conn, mut peer) = pair(&rt).await;
+            peer.write_all(&[7; BEHIND]).unwrap();
+            check_end_is_no_failure(&rt, &conn, has_finished, || {
+                peer.shutdown(Shutdown::Write).unwrap();
+            })
+            .await;
+        }
+    });
+}
+
+async fn check_end_is_no_failure(rt: &Rt, conn: &Conn, has_finished: bool, end: impl FnOnce()) {
+    assert!(within_turns(rt, 10, conn.failure()).await.is_none());
+    if has_finished {
+        conn.finish().await.unwrap();
+    }
+    end();
+    let pause = || rt.sleep(Duration::from_millis(20));
+    let noticed = async || matches!(race(conn.failure(), pause()).await, First::One(_));
+    assert!(!noticed().await, "{has_finished}");
+    let turns_before = rt.stats().turns;
+    assert!(!noticed().await, "{has_finished}");
+    let turns = rt.stats().turns - turns_before;
+    assert!(turns < 10, "{turns} turns in 20 ms, {has_finished}");
+    assert_eq!(exactly(conn, BEHIND).await, [7; BEHIND]);
+    assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
 }
 
 /// The wait for its failure is called back with the receive.
@@ -158,17 +244,28 @@ async fn watched_over_unread(rt: &Rt, heard_before: usize) -> (Conn, TcpStream) 
     (conn, peer)
 }
 
+fn unix_pair(rt: &Rt) -> (Conn, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (rt.adopt(OwnedFd::from(ours)).unwrap(), theirs)
+}
+
 async fn check_noticed(rt: &Rt, conn: &Conn) {
+    check_noticed_as(rt, conn, io::ErrorKind::ConnectionReset).await;
+}
+
+async fn check_noticed_as(rt: &Rt, conn: &Conn, kind: io::ErrorKind) {
     let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
     let noticed = rt.timeout_at(bound, conn.failure()).await;
     let error = noticed.expect("the peer has gone and nobody was told");
     // At the bound whoever waits looks once more, and would find it then.
     assert!(rt.precise_now() < bound, "nobody was told, and looked");
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), kind);
 }
 
 /// What one poll of a task receives at most.
 const RECEIVES_A_TURN: usize = 64;
 const UNREAD: &[u8] = b"a pipelined request";
+/// More than is taken off a socket to find a failure behind it.
+const BEHIND: usize = 40_000;
 /// After this what comes is received into large buffers.
 const MUCH: usize = 64 * 1024;

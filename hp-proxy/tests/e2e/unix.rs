@@ -82,6 +82,32 @@ pub(crate) fn requests_go_from_one_unix_socket_to_another(engine: Engine) {
     assert_eq!(status.code(), Some(0));
 }
 
+/// On `--engine threads` the thread of such a client looked at its socket again and again until the answer came, at full speed; and on no engine was the
+/// backend's work ended, as it is where a client resets.
+pub(crate) fn a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_backends_work(
+    engine: Engine,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (
+        directory.path().join("front"),
+        directory.path().join("back"),
+    );
+    let backend = UnixListener::bind(&back).unwrap();
+    let proxy = start(engine, directory.path(), "");
+    let mut client = UnixStream::connect(&front).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (mut upstream, _addr) = backend.accept().unwrap();
+    until(&mut upstream, "\r\n\r\n");
+    client.write_all(&[b'a'; 40_000]).unwrap();
+    drop(client);
+    let mut rest = Vec::new();
+    upstream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+    proxy.counts_to("client aborts", 1);
+}
+
 pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
     let directory = tempfile::tempdir().unwrap();
     let (front, back) = (

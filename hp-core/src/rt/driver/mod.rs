@@ -6,6 +6,7 @@
 mod kernel;
 mod op;
 mod poll;
+mod queues;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod slot;

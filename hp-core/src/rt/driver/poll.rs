@@ -221,8 +221,9 @@ fn open_questions(slot: &ConnSlot) -> Option<Interest> {
         writable,
         hung_up: is_open && !slot.readiness.hung_up,
     };
-    // A failure is reported unasked, and stays: it would end every wait at once.
-    let may_fail = is_open && !slot.readiness.failed;
+    // A failure is reported unasked, and stays: it would end every wait at once. And so does the end of both directions, which is none.
+    let has_ended = slot.is_finished && slot.readiness.hung_up;
+    let may_fail = is_open && !slot.readiness.failed && !has_ended;
     (readable || writable || may_fail).then_some(interest)
 }
 

@@ -60,11 +60,15 @@ impl Io {
             ignore_gone(self.kernel.reset_on_close(slot.fd));
         }
         if slot.kernel.is_busy() {
-            if how == How::Graceful && !was_connecting {
-                // Sends FIN now and completes whatever the kernel holds.
+            let is_graceful = how == How::Graceful && !was_connecting;
+            if is_graceful {
+                // Sends FIN now and completes whatever the kernel holds, but for what tells each time.
                 ignore_gone(self.kernel.shutdown_both(slot.fd));
-            } else if let Driver::Uring(uring) = &mut self.driver {
-                uring.cancel(key, slot); // FIN before RST would make a truncated body look whole.
+            }
+            match &mut self.driver {
+                Driver::Uring(uring) if is_graceful => uring.cancel_failure(key, slot),
+                Driver::Uring(uring) => uring.cancel(key, slot), // FIN before RST would make a truncated body look whole.
+                Driver::Poll(_) => (),
             }
         }
         self.free_if_quiet(key);

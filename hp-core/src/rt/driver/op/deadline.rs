@@ -3,7 +3,7 @@
 use super::recv::wake;
 use crate::base::slab::Key;
 use crate::rt::driver::slot::Phase;
-use crate::rt::driver::{Driver, Io, TimerOwner};
+use crate::rt::driver::{Driver, Io, TimerOwner, uring};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
 use std::time::Duration;
@@ -86,22 +86,67 @@ impl Io {
         }
         match self.driver {
             Driver::Poll(_) => {
-                self.arm_recv(key); // Reads at once if there is something to read.
-                false
-            }
-            Driver::Uring(_) if slot.kernel.is_receiving() || !self.kernel.is_readable(slot.fd) => {
-                false
-            }
-            Driver::Uring(_) => {
-                let next_look = self.now + NEXT_LOOK; // Not now: a worker that was held up fires many ticks at once.
-                let timer = self.timers.insert(next_look, TimerOwner::Conn(key));
-                slot.timer = Some((timer, next_look));
+                slot.readiness.readable = true; // Perhaps it is, and its report waits behind those of others.
                 self.arm_recv(key);
-                true
+                false
             }
+            Driver::Uring(_) if slot.kernel.starved => false,
+            Driver::Uring(_) => match self.look_into_ring(key) {
+                Look::Over => false,
+                Look::NotOver => {
+                    self.arm_recv(key); // Large buffers are filled at once.
+                    self.looks_again(key)
+                }
+            },
         }
     }
+
+    /// Has what was armed just now come to its end before the deadline counts; says whether that takes a turn.
+    fn looks_again(&mut self, key: Key) -> bool {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return false;
+        };
+        if slot.has_news() {
+            return false;
+        }
+        let next_look = self.now + NEXT_LOOK; // Not now: a worker that was held up fires many ticks at once.
+        let timer = self.timers.insert(next_look, TimerOwner::Conn(key));
+        slot.timer = Some((timer, next_look));
+        true
+    }
+
+    /// Tells a connection what the ring has brought or can bring for it at once, which may wait behind the completions of others: a turn spreads only so
+    /// many, and the kernel, too, hands over only so many at a time.
+    fn look_into_ring(&mut self, key: Key) -> Look {
+        uring::spread_to(self, key);
+        for _ in 0..ENTERS_MAX {
+            let Some(slot) = self.conns.get(key) else {
+                return Look::Over;
+            };
+            if slot.has_news() || !self.kernel.is_readable(slot.fd) {
+                return Look::Over;
+            }
+            if !slot.kernel.recv_armed {
+                return Look::NotOver;
+            }
+            if !uring::brings_more(self) {
+                return Look::Over;
+            }
+            uring::spread_to(self, key);
+        }
+        Look::NotOver
+    }
+}
+
+/// What came of a look into a ring.
+enum Look {
+    /// What came for the connection is with it, or nothing did.
+    Over,
+    /// There is something in its socket.
+    NotOver,
 }
 
 /// Time enough for the kernel to hand over what it has.
 const NEXT_LOOK: Duration = Duration::from_millis(1);
+/// How often one look asks the kernel for more.
+const ENTERS_MAX: usize = 64;

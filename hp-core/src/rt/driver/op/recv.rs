@@ -135,7 +135,10 @@ impl Io {
             return;
         };
         match self.kernel.take_error(slot.fd) {
-            Ok(()) => slot.readiness.failed = false, // Both sides have ended in order.
+            Ok(()) => match slot.end_of_both() {
+                None => slot.readiness.failed = false, // In order.
+                Some(end) => slot.end_rx(end),
+            },
             Err(error) => slot.end_rx(RxEnd::Failed(error.raw_os_error().unwrap_or(libc::EIO))),
         }
     }

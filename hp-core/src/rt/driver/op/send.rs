@@ -8,7 +8,8 @@ use super::recv::{remember, wake};
 use super::send_file::Offered;
 use crate::base::slab::Key;
 use crate::rt::buf::Lent;
-use crate::rt::driver::slot::{ConnSlot, FRONT_MAX, Front};
+use crate::rt::driver::queues::{FRONT_MAX, Front};
+use crate::rt::driver::slot::ConnSlot;
 use crate::rt::driver::{Driver, FilePart, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::socket::SEGMENTS_MAX;
@@ -165,13 +166,15 @@ impl Io {
     }
 
     /// Sends FIN; everything queued must have been flushed.
-    pub(crate) fn shutdown_write(&self, key: Key) -> io::Result<()> {
+    pub(crate) fn shutdown_write(&mut self, key: Key) -> io::Result<()> {
         let slot = self
             .conns
-            .get(key)
+            .get_mut(key)
             .expect("a Conn's slot lives as long as the Conn");
         debug_assert!(slot.tx.is_empty());
-        self.kernel.shutdown_write(slot.fd)
+        self.kernel.shutdown_write(slot.fd)?;
+        slot.is_finished = true;
+        Ok(())
     }
 
     /// The socket takes bytes again: sends what waits, and tells the waiter when nothing does any more.

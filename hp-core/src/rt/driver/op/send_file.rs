@@ -4,7 +4,7 @@
 
 use super::send::Behind;
 use crate::base::slab::Key;
-use crate::rt::driver::slot::TxQueue;
+use crate::rt::driver::queues::TxQueue;
 use crate::rt::driver::{FilePart, Io};
 use std::io::{self, IoSlice};
 

@@ -63,10 +63,18 @@ struct Op {
 enum Wish {
     Accept,
     Bell,
-    Discard { len: u32 },
-    Failure,
+    Discard {
+        len: u32,
+    },
+    /// What was told.
+    Failure {
+        told: i32,
+    },
     Readable,
-    Recv { entry: RecvEntry, received: usize },
+    Recv {
+        entry: RecvEntry,
+        received: usize,
+    },
     Writable,
 }
 
@@ -147,7 +155,7 @@ impl SimRing {
     }
 
     pub(in crate::rt::driver) fn poll_failure(&mut self, fd: RawFd, user_data: u64) {
-        self.arm(fd, user_data, Wish::Failure);
+        self.arm(fd, user_data, Wish::Failure { told: 0 });
     }
 
     pub(in crate::rt::driver) fn poll_writable(&mut self, fd: RawFd, user_data: u64) {
@@ -260,7 +268,7 @@ impl SimRing {
             Wish::Bell => None,
             Wish::Accept
             | Wish::Discard { .. }
-            | Wish::Failure
+            | Wish::Failure { .. }
             | Wish::Readable
             | Wish::Recv { .. }
             | Wish::Writable => match fabric.at(host, fd) {
@@ -303,7 +311,7 @@ impl SimRing {
             (Wish::Recv { entry, .. }, Some(socket)) => {
                 while self.attempt_recv(fabric, host, (op, socket), entry) {}
             }
-            (Wish::Failure, Some(socket)) => self.attempt_failure(fabric, host, op, socket),
+            (Wish::Failure { .. }, Some(socket)) => self.attempt_failure(fabric, host, op, socket),
             (Wish::Readable, Some(socket)) => self.attempt_readable(fabric, host, op, socket),
             (Wish::Writable, Some(socket)) => self.attempt_writable(fabric, host, op, socket),
             (Wish::Bell, _) | (_, None) => (),
@@ -341,7 +349,7 @@ impl SimRing {
         }
     }
 
-    /// As in Linux, every poll is told of the peer's end, too.
+    /// As in Linux, every poll is told of the peer's end, too; one that stays armed, of what it was not told yet.
     fn attempt_failure(&mut self, fabric: &mut Fabric, host: HostId, op: Key, socket: Key) {
         let Some(known) = fabric.sockets.get(socket) else {
             return;
@@ -352,8 +360,13 @@ impl SimRing {
             (mask.hung_up, libc::POLLHUP),
             (mask.error, libc::POLLERR),
         ]);
-        if bits != 0 {
-            self.finish(fabric, host, op, bits);
+        let known = fabric.rings[self.id].ops.get(op);
+        let is_news = known.is_some_and(|known| match known.wish {
+            Wish::Failure { told } => bits & !told != 0,
+            _ => false,
+        });
+        if is_news {
+            self.post_one_of_many(fabric, host, op, bits, None);
         }
     }
 
@@ -464,9 +477,11 @@ impl SimRing {
                 bytes_max.is_some_and(|bytes_max| *received < bytes_max as usize)
             }
             Wish::Accept => true,
-            Wish::Bell | Wish::Discard { .. } | Wish::Failure | Wish::Readable | Wish::Writable => {
-                false
+            Wish::Failure { told } => {
+                *told = result;
+                true
             }
+            Wish::Bell | Wish::Discard { .. } | Wish::Readable | Wish::Writable => false,
         };
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);

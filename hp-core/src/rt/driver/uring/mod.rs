@@ -5,15 +5,15 @@
 mod buffers;
 mod polls;
 mod probe;
+mod received;
 mod ring;
 
-use super::slot::{self, ConnSlot, Phase, RxEnd};
+use super::slot::{ConnSlot, Phase};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
 use crate::rt::buf::{Group, Pool};
 use crate::rt::driver::op::accept::is_passing;
-use crate::rt::driver::op::recv::wake;
 use crate::rt::driver::slot::SLOT_LINES;
 use crate::rt::driver::token::{NO_KEY, Token};
 use crate::rt::lifecycle::{Table, enter};
@@ -155,13 +155,13 @@ impl Uring {
         }
     }
 
-    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. Once the peer's end or a failure
-    /// was told there is nothing left to wait for.
+    /// Waits for the socket's failure where no receive would tell of it, because what was received before is unread. That stays armed behind the peer's
+    /// end, as a failure may follow it.
     pub(super) fn arm_failure(&mut self, key: Key, slot: &mut ConnSlot) {
         if slot.kernel.is_receiving() || slot.kernel.failure_armed || slot.is_spliced() {
             return;
         }
-        if slot.rx_end.is_some() || slot.readiness.hung_up {
+        if slot.rx_end.is_some() {
             return;
         }
         enter(Table::Operation, "Free", "somebody arms it");
@@ -201,6 +201,11 @@ impl Uring {
                 Token::new(CANCEL, key).bits(),
             );
         }
+        self.cancel_failure(key, slot);
+    }
+
+    /// Asks for the end of the wait for a failure, which nothing else ends.
+    pub(super) fn cancel_failure(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.failure_armed {
             self.ring.cancel(
                 Token::new(FAILURE, key).bits(),
@@ -232,14 +237,11 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
         uring.bell_armed = true;
     }
     if uring.completions.is_empty() {
-        uring.ring.enter(wait)?;
-        if io.stamps.is_some() {
-            uring.reaped_at = io.kernel.now();
-        }
-        if uring.ring.reap(&mut uring.completions) {
-            io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
-        }
+        enter_and_reap(io, wait)?;
     }
+    let Driver::Uring(uring) = &mut io.driver else {
+        unreachable!("the caller matched the engine")
+    };
     // What one turn spreads, its tasks find warm; the rest waits for the next turn, which does not enter before.
     let count = uring.completions.len().min(SPREAD_MAX);
     for completion in uring.completions.range(..count) {
@@ -260,6 +262,58 @@ pub(super) fn turn(io: &mut Io, wait: Option<Duration>, remote: &Remote) -> io::
         spread(io, completion, remote);
     }
     Ok(())
+}
+
+/// Hands over what was armed, waits at most `wait`, and takes what has completed.
+#[inline]
+fn enter_and_reap(io: &mut Io, wait: Option<Duration>) -> io::Result<()> {
+    let Driver::Uring(uring) = &mut io.driver else {
+        unreachable!("the caller matched the engine")
+    };
+    uring.ring.enter(wait)?;
+    if io.stamps.is_some() {
+        uring.reaped_at = io.kernel.now();
+    }
+    if uring.ring.reap(&mut uring.completions) {
+        io.stats.completion_overflows += 1; // The next turn's enter moves what was kept back.
+    }
+    Ok(())
+}
+
+/// Takes what has completed by now behind what waits to be spread; says whether that is anything.
+#[cold]
+pub(super) fn brings_more(io: &mut Io) -> bool {
+    let waiting = |io: &Io| match &io.driver {
+        Driver::Uring(uring) => uring.completions.len(),
+        Driver::Poll(_) => 0,
+    };
+    let waited = waiting(io);
+    match enter_and_reap(io, Some(Duration::ZERO)) {
+        Ok(()) => waiting(io) > waited,
+        Err(_broken) => false, // The next turn meets it, too, and says so.
+    }
+}
+
+/// Spreads what has been received for one connection before what waits for others.
+#[cold]
+pub(super) fn spread_to(io: &mut Io, key: Key) {
+    let mut place = 0;
+    while let Driver::Uring(uring) = &mut io.driver
+        && let Some(completion) = uring.completions.get(place)
+    {
+        let token = Token::from_bits(completion.user_data);
+        if !matches!(token.kind(), RECV | READABLE) || token.key_in(&io.conns) != Some(key) {
+            place += 1;
+            continue;
+        }
+        let Some(completion) = uring.completions.remove(place) else {
+            return;
+        };
+        match token.kind() {
+            RECV => received::received(io, Some(key), completion),
+            _ => polls::became_readable(io, key),
+        }
+    }
 }
 
 /// Gives returned buffers to the kernel, and arms again what had found none; says whether anybody has news by that.
@@ -318,7 +372,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
     let token = Token::from_bits(completion.user_data);
     let conn = || token.key_in(&io.conns);
     match token.kind() {
-        RECV => received(io, conn(), completion),
+        RECV => received::received(io, conn(), completion),
         WRITABLE => {
             if let Some(key) = conn() {
                 polls::became_writable(io, key, completion.result);
@@ -331,7 +385,7 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
         }
         FAILURE => {
             if let Some(key) = conn() {
-                polls::ended_or_failed(io, key, completion.result);
+                polls::ended_or_failed(io, key, completion);
             }
         }
         ACCEPT => accepted(io, token.key_in(&io.listeners), completion),
@@ -342,122 +396,6 @@ fn spread(io: &mut Io, completion: Completion, remote: &Remote) {
             }
         }
         _ => (), // The answer to a cancel: the target's own last completion decides.
-    }
-}
-
-fn received(io: &mut Io, key: Option<Key>, completion: Completion) {
-    let len = u32::try_from(completion.result).unwrap_or(0);
-    let Driver::Uring(uring) = &io.driver else {
-        unreachable!("completions come from a ring")
-    };
-    let reaped_at = uring.reaped_at;
-    let lent = completion.buffer.map(|id| {
-        let Driver::Uring(uring) = &mut io.driver else {
-            unreachable!("completions come from a ring")
-        };
-        uring.head.taken(&io.pool, id, len)
-    });
-    let Some(key) = key else { return }; // Cannot be: a slot lives until its last completion. The buffer returns.
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    enter(Table::Operation, slot.recv_row(), answer(&completion));
-    let is_first = note_received(&mut slot.kernel, completion);
-    slot.note_receive();
-    if slot.phase == Phase::Closing {
-        if lent.is_some() {
-            enter(Table::Connection, "Closing", "bytes arrive");
-        }
-        drop(lent);
-        io.free_if_quiet(key);
-        return;
-    }
-    match completion.result {
-        1.. => {
-            if let Some(stamps) = &mut io.stamps {
-                stamps.note_received(key, reaped_at);
-            }
-            match lent {
-                Some(lent) => {
-                    enter(Table::Connection, slot.phase.row(), "bytes arrive");
-                    slot.note_read(lent.len(), io.pool.buffer_bytes(Group::Head) as usize);
-                    slot.rx.push(lent);
-                }
-                // Only a discard takes no buffer; who parked the connection meanwhile waits for what follows.
-                None => {
-                    let is_parked = matches!(slot.phase, Phase::Parked { .. });
-                    io.note_discarded(key, len);
-                    if is_parked {
-                        return io.arm_recv(key);
-                    }
-                }
-            }
-            if is_first && completion.more {
-                find_failure(io, key);
-            }
-        }
-        _ if slot.rx_end.is_some() => (), // The end that was found first stays.
-        0 => slot.end_rx(slot.end_of_data()),
-        error => match -error {
-            libc::ENOBUFS => return found_no_buffer(io, key),
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN if !completion.more => {
-                return ended_without_news(io, key);
-            }
-            errno => slot.end_rx(RxEnd::Failed(errno)),
-        },
-    }
-    io.announce_rx(key);
-}
-
-/// A receive has ended for want of a buffer; it is armed again when one comes back.
-#[cold]
-fn found_no_buffer(io: &mut Io, key: Key) {
-    io.stats.buffer_shortages += 1;
-    if let Some(slot) = io.conns.get_mut(key) {
-        slot.kernel.starved = true;
-        if slot.kernel.is_called_back {
-            wake(&mut slot.rx_waker); // It stays here, and whoever wanted it elsewhere is told.
-        }
-    }
-    if let Driver::Uring(uring) = &mut io.driver {
-        uring.head.starve(key);
-    }
-}
-
-/// A receive has ended and brought nothing; it is armed again for whoever still waits, and that is nobody who called it back.
-#[cold]
-fn ended_without_news(io: &mut Io, key: Key) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    if slot.kernel.is_called_back {
-        wake(&mut slot.rx_waker);
-    } else if slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. }) {
-        io.arm_recv(key);
-    }
-}
-
-/// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.
-fn note_received(kernel: &mut slot::Kernel, completion: Completion) -> bool {
-    kernel.recv_armed = completion.more;
-    kernel.nonempty = completion.nonempty;
-    // With more in the socket, the receive goes on to it, and to what is behind it.
-    let is_first = kernel.is_first && !completion.nonempty;
-    kernel.is_first &= completion.nonempty;
-    is_first
-}
-
-/// Looks for a reset behind the first bytes of a receive that goes on.
-///
-/// Bytes and a reset that are both there when a receive is armed are one event to the kernel. The receive takes the bytes, and unlike a
-/// FIN, the reset is no reason to it to try again: it waits for another event, which never comes.
-fn find_failure(io: &mut Io, key: Key) {
-    let Some(slot) = io.conns.get_mut(key) else {
-        return;
-    };
-    match io.kernel.take_error(slot.fd) {
-        Ok(()) => (),
-        Err(error) => slot.end_rx(RxEnd::Failed(error.raw_os_error().unwrap_or(libc::EIO))),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the polls in a ring tell: that a connection is readable, writable, or has ended or failed.
 
+use super::answer;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
 use crate::rt::driver::slot::Phase;
 use crate::rt::lifecycle::{Table, enter};
+use crate::sys::ring::Completion;
 
 /// There is something to be had, for whoever splices or receives by a call.
 pub(super) fn became_readable(io: &mut Io, key: Key) {
@@ -20,21 +22,21 @@ pub(super) fn became_readable(io: &mut Io, key: Key) {
     io.free_if_quiet(key);
 }
 
-/// A wait for a failure is over. Whoever waits reads on as a readiness engine does, and so far, to find out what it was.
-pub(super) fn ended_or_failed(io: &mut Io, key: Key, result: i32) {
+/// The peer has ended its side, or there is a failure. Whoever waits reads on as a readiness engine does, and so far, to find out what it was.
+pub(super) fn ended_or_failed(io: &mut Io, key: Key, completion: Completion) {
     let Some(slot) = io.conns.get_mut(key) else {
         return;
     };
-    slot.kernel.failure_armed = false;
+    slot.kernel.failure_armed = completion.more;
     let row = match slot.phase {
         Phase::Closing => "Leaving",
         _ => "Armed",
     };
-    enter(Table::Operation, row, "the final answer");
+    enter(Table::Operation, row, answer(&completion));
     // Not where it was called back. The peer's end alone is no failure.
-    if result > 0 {
+    if completion.result > 0 {
         slot.readiness.hung_up = true;
-        slot.readiness.failed = result & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
+        slot.readiness.failed |= completion.result & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
         slot.readiness.readable |= slot.readiness.failed;
     }
     io.announce_rx(key);
