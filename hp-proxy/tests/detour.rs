@@ -482,20 +482,6 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
         };
         let line = head.split(" HTTP").next().unwrap();
         let said = match line.strip_prefix("GET /") {
-            Some(path @ ("surplus" | "csurplus")) => {
-                let whole = match path {
-                    "surplus" => messages::answer("200 OK", &content(300_000)),
-                    _ => {
-                        let body = in_bare_chunks(&content(300_000), 65_536);
-                        [BARE_HEAD.as_bytes(), &body].concat()
-                    }
-                };
-                [whole, messages::answer("200 OK", b"unasked")].concat()
-            }
-            Some("cend") => {
-                let body = in_bare_chunks(&content(300_000), 299_999);
-                [BARE_HEAD.as_bytes(), &body].concat()
-            }
             Some(path @ ("broken" | "cbroken" | "sbroken")) => {
                 let whole = match path {
                     "broken" => messages::answer("200 OK", &content(400_000)),
@@ -506,15 +492,7 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let _gone = conn.flush().await;
                 return;
             }
-            Some(length) => {
-                let body = content(length.trim_start_matches(['c', 's', 'e']).parse().unwrap());
-                match length.as_bytes().first() {
-                    Some(b'c') => answer_in_chunks(&body, &LONG),
-                    Some(b's') => answer_in_chunks(&body, &SHORT),
-                    Some(b'e') => answer_in_chunks(&body, &EVEN),
-                    _ => messages::answer("200 OK", &body),
-                }
-            }
+            Some(asked) => content_asked(asked),
             None => {
                 let said =
                     messages::answer("200 OK", format!("{line} {}", digest(&body)).as_bytes());
@@ -526,6 +504,33 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             return;
         }
     }
+}
+
+/// Content of a length that is asked for, in the chunks that the letter before it names; or one of a few that are special.
+fn content_asked(asked: &str) -> Vec<u8> {
+    match asked {
+        "surplus" | "csurplus" => {
+            let long = content(300_000);
+            let whole = match asked {
+                "surplus" => messages::answer("200 OK", &long),
+                _ => answer_in_bare_chunks(&long, 65_536),
+            };
+            return [whole, messages::answer("200 OK", b"unasked")].concat();
+        }
+        "cend" => return answer_in_bare_chunks(&content(300_000), 299_999),
+        _ => (),
+    }
+    let body = content(asked.trim_start_matches(['c', 's', 'e']).parse().unwrap());
+    match asked.as_bytes().first() {
+        Some(b'c') => answer_in_chunks(&body, &LONG),
+        Some(b's') => answer_in_chunks(&body, &SHORT),
+        Some(b'e') => answer_in_chunks(&body, &EVEN),
+        _ => messages::answer("200 OK", &body),
+    }
+}
+
+fn answer_in_bare_chunks(body: &[u8], size: usize) -> Vec<u8> {
+    [BARE_HEAD.as_bytes(), &in_bare_chunks(body, size)].concat()
 }
 
 fn answer_in_chunks(body: &[u8], sizes: &[usize]) -> Vec<u8> {

@@ -76,29 +76,29 @@ fn nothing_is_shared_where_nobody_said_so(face: Face) {
 fn a_backend_that_stands_still_at_times_is_no_reason_to_share_less(face: Face) {
     let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
     lab.warm();
-    (0..128).for_each(|_| lab.ask("shaken", 100, Duration::from_micros(100)));
-    lab.run(&|| lab.answered("shaken") > 128 * 50);
+    (0..128).for_each(|_| lab.ask("shaken", 200, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("shaken") > 128 * 100);
     let before = (lab.answered("shaken"), lab.multiplexed());
     lab.run_to_end();
     let answers = lab.answered("shaken") - before.0;
     let multiplexed = lab.multiplexed() - before.1;
     assert!(lab.longest("shaken") > STILL, "it stood still");
-    assert!(multiplexed * 10 > answers * 9, "{multiplexed} of {answers}");
+    assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
 }
 
 /// nginx does after a thousand. Whatever was behind the last answer was sent again, for each connection anew.
 fn a_backend_that_closes_after_so_many_requests_is_asked_few_twice(face: Face) {
     let lab = Lab::new(face, "multiplex = true");
     lab.warm();
-    (0..64).for_each(|_| lab.ask("worn", 200, Duration::from_micros(100)));
-    lab.run(&|| lab.answered("worn") > 64 * 100);
+    (0..64).for_each(|_| lab.ask("worn", 1000, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("worn") > 64 * 500);
     let before = (lab.answered("worn"), lab.multiplexed(), lab.retries());
     lab.run_to_end();
     let answers = lab.answered("worn") - before.0;
     let multiplexed = lab.multiplexed() - before.1;
     let retries = lab.retries() - before.2;
     assert!(multiplexed * 10 > answers * 8, "{multiplexed} of {answers}");
-    assert!(retries * 50 < answers, "{retries} for {answers}");
+    assert!(retries * 200 < answers, "{retries} for {answers}");
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {

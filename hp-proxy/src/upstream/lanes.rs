@@ -58,9 +58,12 @@ impl Upstream {
 
     /// A request that might have gone on a lane was answered by an endpoint on a connection of its own, to which it was given at `since`.
     pub(super) fn answer_alone(&self, endpoint: usize, since: Instant) {
+        let Some(bounds) = self.multiplex() else {
+            return;
+        };
         let now = self.rt.now();
         let mut lanes = self.lanes.borrow_mut();
-        lanes.answer_alone(endpoint, (now - since, now));
+        lanes.answer_alone(endpoint, (now - since, now), &bounds);
     }
 
     /// A request leaves its lane without an answer from it.
@@ -69,15 +72,15 @@ impl Upstream {
         self.books.with(|ledger| ledger.leave_lane(place.endpoint));
     }
 
-    /// Whether a connection to an endpoint should become a lane, now that its exchange is over.
-    pub(crate) fn wants_lane(&self, endpoint: usize) -> bool {
+    /// Whether a connection to an endpoint should become a lane that has had so many exchanges.
+    fn wants_lane(&self, endpoint: usize, uses: u32) -> bool {
         let Some(bounds) = self.multiplex() else {
             return false;
         };
         let conns_max = self.books.with(|ledger| ledger.conns_for_lanes(endpoint));
         conns_max.is_some_and(|conns_max| {
             let lanes = self.lanes.borrow();
-            lanes.wants(endpoint, (&bounds, conns_max), self.rt.now())
+            lanes.wants(endpoint, (&bounds, conns_max), (uses, self.rt.now()))
         })
     }
 
@@ -135,6 +138,12 @@ impl Upstream {
 }
 
 impl Lease {
+    /// Whether the connection should be shared, now that its exchange is over.
+    pub(crate) fn wants_lane(&self) -> bool {
+        self.upstream()
+            .wants_lane(self.endpoint(), self.limit().uses)
+    }
+
     /// The exchange is over, and the connection is about to be shared: gives what it may still carry.
     pub(crate) fn become_lane(&mut self) -> LaneLimit {
         self.end_first();
@@ -187,18 +196,19 @@ mod tests {
         };
         let place = LanePlace { endpoint: 0, key };
         let limit = LaneLimit {
+            uses: 1,
             uses_left: 100,
             ends_at: Instant::NEVER,
         };
-        assert!(upstream.wants_lane(0));
+        assert!(upstream.wants_lane(0, 1));
         upstream.begin_lane(place, limit);
         upstream.end_lane(place, LaneEnd::Closed);
-        assert!(!upstream.wants_lane(0));
+        assert!(!upstream.wants_lane(0, 1));
         upstream.renew(&even, &identity(1), None, SETTINGS);
-        assert!(!upstream.wants_lane(0), "it is the same endpoint");
+        assert!(!upstream.wants_lane(0, 1), "it is the same endpoint");
         upstream.renew(&even, &identity(2), None, SETTINGS);
         assert_eq!(upstream.conns().len(), 1, "it has the slot of the other");
-        assert!(upstream.wants_lane(0));
+        assert!(upstream.wants_lane(0, 1));
         drop(upstream);
         rt.shut_down();
     }

@@ -184,6 +184,7 @@ impl Lease {
     /// What the connection may still carry after the exchange that is over.
     pub(super) fn limit(&self) -> LaneLimit {
         LaneLimit {
+            uses: self.life.uses().saturating_add(1),
             uses_left: self.life.uses_left().saturating_sub(1),
             ends_at: self.life.ends_at,
         }

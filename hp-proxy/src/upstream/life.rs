@@ -20,6 +20,8 @@ pub(super) struct Life {
     pub(super) ends_at: Instant,
     /// More than 4 billion exchanges end any connection.
     uses_left: u32,
+    /// Exchanges that it had.
+    uses: u32,
     /// Of an idle connection.
     pub(super) idle_since: Instant,
 }
@@ -38,6 +40,7 @@ impl Life {
                 0 => u32::MAX,
                 uses_max => uses_max,
             },
+            uses: 0,
             idle_since: now,
         }
     }
@@ -47,12 +50,22 @@ impl Life {
         self.uses_left
     }
 
+    /// Exchanges that it had.
+    pub(super) fn uses(self) -> u32 {
+        self.uses
+    }
+
     /// What is left after so many exchanges; `None` when nothing is.
     pub(super) fn after_uses(self, uses: u32, now: Instant) -> Option<Self> {
         let before = uses.checked_sub(1);
         before.map_or(Some(self), |before| {
             let uses_left = self.uses_left.saturating_sub(before);
-            Self { uses_left, ..self }.after_use(now)
+            let life = Self {
+                uses_left,
+                uses: self.uses.saturating_add(before),
+                ..self
+            };
+            life.after_use(now)
         })
     }
 
@@ -62,6 +75,7 @@ impl Life {
         let uses_left = self.uses_left.saturating_sub(1);
         (uses_left > 0 && now < self.ends_at).then_some(Self {
             uses_left,
+            uses: self.uses.saturating_add(1),
             idle_since: now,
             ..self
         })

@@ -42,11 +42,11 @@ struct OfEndpoint {
     wear: Option<Wear>,
 }
 
-/// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane carries
-/// fewer, since what is behind the last answer is sent again.
+/// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane ends
+/// before, since what is behind the last answer is sent again.
 #[derive(Clone, Copy, Debug)]
 struct Wear {
-    uses_max: u32,
+    uses: u32,
     /// It may have been for another reason, so it is found out anew then.
     holds_until: Instant,
 }
@@ -55,7 +55,10 @@ struct Wear {
 /// for because of the lane.
 #[derive(Clone, Copy, Debug)]
 struct Alone {
-    /// Follows the shortest tenth of them: many that are long do not excuse that others wait behind such.
+    /// The last ones, in turns.
+    recent: [Duration; ALONE_RECENT],
+    next: usize,
+    /// The shortest of them: where all are long at once, the endpoint is slow; where some are, those behind them wait for the lane.
     took: Duration,
     /// It says nothing any more then.
     holds_until: Instant,
@@ -75,6 +78,7 @@ struct Lane {
     in_time: u32,
     /// As many of them were there when it grew last.
     grown_at: u32,
+    halved: Option<Halved>,
     /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
     unjudged: u32,
     answers: u64,
@@ -85,9 +89,20 @@ struct Lane {
     is_closed: bool,
 }
 
+/// What it takes to take a halving back: requests alone, whose answers come after the one that was late on the lane, may have been as late.
+#[derive(Clone, Copy, Debug)]
+struct Halved {
+    took: Duration,
+    depth: u32,
+    is_growing: bool,
+    in_time: u32,
+}
+
 /// How long a connection may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LaneLimit {
+    /// Requests that it has carried before it was a lane.
+    pub(crate) uses: u32,
     /// Requests that it may still carry.
     pub(crate) uses_left: u32,
     /// When it is too old.
@@ -101,8 +116,10 @@ pub(crate) enum LaneEnd {
     Idle,
     /// With a client that left within its answer, behind which nobody waited: that is not the endpoint's doing.
     Left,
-    /// Its connection ended, or must not be used any more.
+    /// The endpoint closed its connection, or said that it takes no more on it.
     Closed,
+    /// Its connection must not be used any more, for a fault, or for a client that left while others waited.
+    Broken,
     /// An answer kept others waiting.
     Stalled,
 }
@@ -125,12 +142,12 @@ impl Lanes {
         Some(lane.key)
     }
 
-    /// Whether one more connection should become a lane. One connection is left to requests that share none.
+    /// Whether one more connection, which has carried so many requests, should become a lane. One connection is left to requests that share none.
     pub(super) fn wants(
         &self,
         endpoint: usize,
         (bounds, conns_max): (&Bounds, Option<u32>),
-        now: Instant,
+        (uses, now): (u32, Instant),
     ) -> bool {
         let Some(of) = self.endpoints.get(endpoint) else {
             return conns_max.is_none_or(|max| max > 1);
@@ -140,6 +157,7 @@ impl Lanes {
             && conns_max.is_none_or(|max| lanes + 1 < max)
             && of.barred_until.is_none_or(|until| until <= now)
             && !of.lanes.iter().any(|lane| lane.takes(now))
+            && u64::from(of.carries(uses, now)) >= ANSWERS_OF_A_GOOD_LANE / 2
     }
 
     /// A connection becomes a lane.
@@ -154,9 +172,10 @@ impl Lanes {
                 .resize_with(endpoint + 1, OfEndpoint::default);
         }
         if let Some(of) = self.endpoints.get_mut(endpoint) {
-            if let Some(wear) = of.wear.filter(|wear| now < wear.holds_until) {
-                limit.uses_left = limit.uses_left.min(wear.uses_max);
+            if of.wear.is_some_and(|wear| limit.uses > wear.uses) {
+                of.wear = None; // It is none, for this one outlived it.
             }
+            limit.uses_left = limit.uses_left.min(of.carries(limit.uses, now));
             of.lanes.push(Lane {
                 key,
                 waiting: 0,
@@ -165,6 +184,7 @@ impl Lanes {
                 since_halved: 0,
                 in_time: 0,
                 grown_at: 0,
+                halved: None,
                 unjudged: 0,
                 answers: 0,
                 base: Duration::MAX,
@@ -192,9 +212,17 @@ impl Lanes {
     }
 
     /// A request that lanes were for was answered on a connection of its own, so long after it was sent.
-    pub(super) fn answer_alone(&mut self, endpoint: usize, (took, now): (Duration, Instant)) {
+    pub(super) fn answer_alone(
+        &mut self,
+        endpoint: usize,
+        (took, now): (Duration, Instant),
+        bounds: &Bounds,
+    ) {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             of.alone.note(took, now);
+            for lane in &mut of.lanes {
+                lane.judge_again(of.alone.took, bounds.stall / STALL_SHARE);
+            }
         }
     }
 
@@ -247,15 +275,19 @@ impl Lanes {
             return;
         };
         let lane = of.lanes.remove(place);
+        let answers = u32::try_from(lane.answers).unwrap_or(u32::MAX);
+        let uses = lane.limit.uses.saturating_add(answers);
         if end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            // What was lost with the connection is not counted, so the most is nearest to it.
+            let known = of.wear.filter(|wear| now < wear.holds_until);
             of.wear = Some(Wear {
-                uses_max: u32::try_from(lane.answers - 1).unwrap_or(u32::MAX),
+                uses: known.map_or(uses, |wear| wear.uses.max(uses)),
                 holds_until: now + WEAR_HOLDS,
             });
         }
         let is_bad = match end {
             LaneEnd::Idle | LaneEnd::Left => false,
-            LaneEnd::Closed => lane.answers < ANSWERS_OF_A_GOOD_LANE,
+            LaneEnd::Closed | LaneEnd::Broken => u64::from(uses) < ANSWERS_OF_A_GOOD_LANE,
             LaneEnd::Stalled => true,
         };
         if is_bad {
@@ -285,6 +317,18 @@ impl Lanes {
     }
 }
 
+impl OfEndpoint {
+    /// How many requests a connection carries before it is worn that has carried so many.
+    fn carries(&self, uses: u32, now: Instant) -> u32 {
+        match self.wear {
+            Some(wear) if now < wear.holds_until && uses <= wear.uses => {
+                wear.uses.saturating_sub(uses.saturating_add(1))
+            }
+            _ => u32::MAX,
+        }
+    }
+}
+
 impl Lane {
     #[inline]
     fn takes(&self, now: Instant) -> bool {
@@ -305,22 +349,31 @@ impl Lane {
         } else {
             self.base + waited / BASE_WEIGHT
         };
+        let late = bounds.stall / STALL_SHARE;
         if self.unjudged > 0 {
             self.unjudged -= 1;
             return;
         }
-        let late = bounds.stall / STALL_SHARE;
         self.since_halved = self.since_halved.saturating_add(1);
         if waited > late && alone.is_none_or(|alone| took > alone + late) {
-            (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
             if self.since_halved >= self.depth {
+                self.halved = Some(Halved {
+                    took,
+                    depth: self.depth,
+                    is_growing: self.is_growing,
+                    in_time: self.in_time,
+                });
                 self.depth = (self.depth / 2).max(1);
                 self.since_halved = 0;
                 self.unjudged = self.waiting;
             }
+            (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
             return;
         }
         self.in_time = self.in_time.saturating_add(1);
+        if self.in_time >= self.depth {
+            self.halved = None; // What takes long alone now is another pause.
+        }
         // What it was halved for is over when so many have come in time, and sharing costs nothing.
         self.is_growing |= self.in_time >= bounds.depth_max.saturating_mul(LANES_IN_TIME)
             && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
@@ -329,17 +382,29 @@ impl Lane {
             self.grown_at = self.in_time;
         }
     }
+
+    /// A request alone took so long: what halved the lane may have been no more than that.
+    fn judge_again(&mut self, alone: Duration, late: Duration) {
+        if let Some(halved) = self.halved
+            && halved.took <= alone + late
+        {
+            self.depth = self.depth.max(halved.depth);
+            self.is_growing |= halved.is_growing;
+            self.in_time = self.in_time.saturating_add(halved.in_time);
+            self.grown_at = self.in_time;
+            self.halved = None;
+        }
+    }
 }
 
 impl Alone {
     fn note(&mut self, took: Duration, now: Instant) {
-        self.took = if now < self.holds_until {
-            let up = self.took / ALONE_STEP_UP + Duration::from_micros(1);
-            let down = self.took / ALONE_STEP_DOWN;
-            took.clamp(self.took - down, self.took + up)
-        } else {
-            took
-        };
+        if now >= self.holds_until {
+            self.recent = [Duration::ZERO; ALONE_RECENT]; // One says nothing of the next.
+        }
+        self.recent[self.next % ALONE_RECENT] = took;
+        self.next = self.next.wrapping_add(1);
+        self.took = self.recent.into_iter().min().unwrap_or_default();
         self.holds_until = now + ALONE_HOLDS;
     }
 }
@@ -347,6 +412,8 @@ impl Alone {
 impl Default for Alone {
     fn default() -> Self {
         Self {
+            recent: [Duration::ZERO; ALONE_RECENT],
+            next: 0,
             took: Duration::ZERO,
             holds_until: Instant::START,
         }
@@ -361,13 +428,12 @@ const STALL_SHARE: u32 = 4;
 /// So many times the bound of its depth has to come in time before a lane that was halved grows as fast as a new one: where one in fifty is
 /// slow, it would be deep again before the next one.
 const LANES_IN_TIME: u32 = 4;
-/// One answer moves what is known of requests alone by this part of it at most: where one in ten is short, it stays short.
-const ALONE_STEP_UP: u32 = 32;
-const ALONE_STEP_DOWN: u32 = 4;
+/// Where half of all requests are slow, all of so many are one time in 64.
+const ALONE_RECENT: usize = 6;
 /// Load changes within a second.
 const ALONE_HOLDS: Duration = Duration::from_secs(1);
 const BASE_WEIGHT: u32 = 1024;
-/// A lane that carried so many was of use.
+/// A lane that carried so many was of use, and so was a connection.
 const ANSWERS_OF_A_GOOD_LANE: u64 = 64;
 /// A lane that carried so many times its depth repeats next to nothing by its stall.
 const STALL_WORTH: u64 = 32;
@@ -386,6 +452,7 @@ mod tests {
         stall: Duration::from_millis(50),
     };
     const UNLIMITED: LaneLimit = LaneLimit {
+        uses: 1,
         uses_left: u32::MAX,
         ends_at: Instant::NEVER,
     };
@@ -422,6 +489,13 @@ mod tests {
     fn answer_all(lanes: &mut Lanes, count: u32, took: Duration) {
         for _ in 0..count {
             lanes.answer((1, key(0)), (took, now()), &BOUNDS);
+        }
+    }
+
+    /// As many as it takes to know how long requests alone wait.
+    fn alone(lanes: &mut Lanes, took: Duration) {
+        for _ in 0..ALONE_RECENT {
+            lanes.answer_alone(1, (took, now()), &BOUNDS);
         }
     }
 
@@ -482,22 +556,43 @@ mod tests {
         let count = fill(&mut lanes);
         answer_all(&mut lanes, count, FAST);
         for _ in 0..100 {
-            lanes.answer_alone(1, (LATE, now()));
+            alone(&mut lanes, LATE);
             let count = fill(&mut lanes);
             answer_all(&mut lanes, count, LATE + LATE / 2);
         }
         assert_eq!(fill(&mut lanes), BOUNDS.depth_max);
     }
 
+    /// Which of them is answered first after an endpoint stood still is chance.
+    #[test]
+    fn a_lane_is_not_halved_for_what_took_as_long_alone_at_the_same_time() {
+        let depth_after = |in_time: u32| {
+            let mut lanes = with_lane(UNLIMITED);
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, count, FAST);
+            let count = fill(&mut lanes);
+            answer_all(&mut lanes, 1, LATE);
+            answer_all(&mut lanes, count - 1, LATE);
+            for _ in 0..in_time {
+                lanes.enter(1, now());
+                answer_all(&mut lanes, 1, FAST);
+            }
+            alone(&mut lanes, LATE);
+            lanes.endpoints[1].lanes[0].depth
+        };
+        assert_eq!(depth_after(0), 2 * DEPTH_AT_FIRST);
+        assert!(depth_after(DEPTH_AT_FIRST) < 2 * DEPTH_AT_FIRST);
+    }
+
     #[test]
     fn a_lane_that_was_halved_grows_with_each_answer_once_many_in_a_row_came_as_soon_as_alone() {
-        let grown = |alone: Duration, lanes_full: u32| {
+        let grown = |took_alone: Duration, lanes_full: u32| {
             let mut lanes = with_lane(UNLIMITED);
             let count = fill(&mut lanes);
             answer_all(&mut lanes, count, FAST);
             fill(&mut lanes);
             answer_all(&mut lanes, 2 * DEPTH_AT_FIRST, LATE);
-            lanes.answer_alone(1, (alone, now()));
+            alone(&mut lanes, took_alone);
             for _ in 0..lanes_full {
                 let count = fill(&mut lanes);
                 answer_all(&mut lanes, count, FAST * 5);
@@ -512,11 +607,10 @@ mod tests {
     #[test]
     fn few_long_answers_alone_excuse_no_lane() {
         let mut lanes = with_lane(UNLIMITED);
-        for _ in 0..100 {
-            lanes.answer_alone(1, (FAST, now()));
+        alone(&mut lanes, FAST);
+        for _ in 0..ALONE_RECENT - 1 {
+            lanes.answer_alone(1, (10 * LATE, now()), &BOUNDS);
         }
-        lanes.answer_alone(1, (10 * LATE, now()));
-        lanes.answer_alone(1, (10 * LATE, now()));
         let count = fill(&mut lanes);
         answer_all(&mut lanes, count, FAST);
         let count = fill(&mut lanes);
@@ -534,7 +628,7 @@ mod tests {
             answer_all(&mut lanes, count, FAST);
             let mut depths = 0;
             for _ in 0..1000 {
-                lanes.answer_alone(1, (FAST, now()));
+                lanes.answer_alone(1, (FAST, now()), &BOUNDS);
                 for step in 0..10 {
                     fill(&mut lanes);
                     let took = if step < late_in_ten { LATE } else { FAST };
@@ -551,10 +645,8 @@ mod tests {
     #[test]
     fn long_answers_alone_excuse_no_lane_while_some_are_short() {
         let mut lanes = with_lane(UNLIMITED);
-        for _ in 0..100 {
-            for took in [FAST, LATE, LATE, LATE] {
-                lanes.answer_alone(1, (took, now()));
-            }
+        for took in [FAST, LATE, LATE, LATE].repeat(2) {
+            lanes.answer_alone(1, (took, now()), &BOUNDS);
         }
         let count = fill(&mut lanes);
         answer_all(&mut lanes, count, FAST);
@@ -567,7 +659,7 @@ mod tests {
     fn what_answers_alone_took_is_forgotten() {
         let judged_after = |pause: Duration| {
             let mut lanes = with_lane(UNLIMITED);
-            lanes.answer_alone(1, (LATE, now()));
+            alone(&mut lanes, LATE);
             let count = fill(&mut lanes);
             answer_all(&mut lanes, count, FAST);
             let count = fill(&mut lanes);
@@ -594,35 +686,39 @@ mod tests {
     fn the_first_lane_is_filled_before_the_next() {
         let mut lanes = with_lane(UNLIMITED);
         assert!(
-            !lanes.wants(1, (&BOUNDS, None), now()),
+            !lanes.wants(1, (&BOUNDS, None), (1, now())),
             "the first has room"
         );
         for _ in 0..DEPTH_AT_FIRST {
             assert_eq!(lanes.enter(1, now()), Some(key(0)));
         }
-        assert!(lanes.wants(1, (&BOUNDS, None), now()));
+        assert!(lanes.wants(1, (&BOUNDS, None), (1, now())));
         lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
         assert_eq!(lanes.enter(1, now()), Some(key(1)));
         lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
         assert_eq!(lanes.enter(1, now()), Some(key(0)));
         fill(&mut lanes);
-        assert!(!lanes.wants(1, (&BOUNDS, None), now()), "there are two");
+        assert!(
+            !lanes.wants(1, (&BOUNDS, None), (1, now())),
+            "there are two"
+        );
     }
 
     #[test]
     fn one_connection_is_left_to_requests_that_share_none() {
         let lanes = Lanes::default();
-        assert!(!lanes.wants(1, (&BOUNDS, Some(1)), now()));
-        assert!(lanes.wants(1, (&BOUNDS, Some(2)), now()));
+        assert!(!lanes.wants(1, (&BOUNDS, Some(1)), (1, now())));
+        assert!(lanes.wants(1, (&BOUNDS, Some(2)), (1, now())));
         let mut lanes = with_lane(UNLIMITED);
         fill(&mut lanes);
-        assert!(!lanes.wants(1, (&BOUNDS, Some(2)), now()));
-        assert!(lanes.wants(1, (&BOUNDS, Some(3)), now()));
+        assert!(!lanes.wants(1, (&BOUNDS, Some(2)), (1, now())));
+        assert!(lanes.wants(1, (&BOUNDS, Some(3)), (1, now())));
     }
 
     #[test]
     fn a_lane_carries_no_more_than_its_connection_may() {
         let limit = LaneLimit {
+            uses: 1,
             uses_left: 3,
             ends_at: Instant::NEVER,
         };
@@ -633,6 +729,7 @@ mod tests {
         answer_all(&mut lanes, 3, FAST);
         assert_eq!(fill(&mut lanes), 0);
         let limit = LaneLimit {
+            uses: 1,
             uses_left: 3,
             ends_at: now(),
         };
@@ -640,27 +737,65 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_carries_fewer_requests_than_its_endpoint_closes_after_for_a_while() {
-        let mut lanes = with_lane(UNLIMITED);
-        let carry = |lanes: &mut Lanes| {
+    fn lanes_end_before_their_endpoint_closes_the_connection_whatever_it_carried_before() {
+        const USES_MAX: u32 = 1000;
+        let mut lanes = Lanes::default();
+        let carries = |lanes: &mut Lanes, uses: u32, now: Instant| {
+            if !lanes.wants(1, (&BOUNDS, None), (uses, now)) {
+                return None;
+            }
+            let limit = LaneLimit { uses, ..UNLIMITED };
+            lanes.begin(1, (key(0), limit), (&BOUNDS, now));
             let mut carried = 0;
-            while carried < 200 && lanes.enter(1, now()).is_some() {
-                lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
+            while uses + carried < USES_MAX && lanes.enter(1, now).is_some() {
+                lanes.answer((1, key(0)), (FAST, now), &BOUNDS);
                 carried += 1;
             }
-            carried
+            let is_closed = uses + carried == USES_MAX;
+            let end = [LaneEnd::Idle, LaneEnd::Closed][usize::from(is_closed)];
+            lanes.end((1, key(0)), end, now);
+            Some((carried, end))
         };
-        assert_eq!(carry(&mut lanes), 200);
-        lanes.end((1, key(0)), LaneEnd::Closed, now());
-        for (later, expected) in [(WEAR_HOLDS / 2, 199), (WEAR_HOLDS, 200)] {
-            let begins = (&BOUNDS, now() + later);
-            lanes.begin(1, (key(0), UNLIMITED), begins);
-            assert_eq!(carry(&mut lanes), expected);
-            lanes.end((1, key(0)), LaneEnd::Idle, now());
+        assert_eq!(carries(&mut lanes, 1, now()), Some((999, LaneEnd::Closed)));
+        for uses in [1, 10, 500, 999 - 32] {
+            let carried = carries(&mut lanes, uses, now());
+            assert_eq!(carried, Some((999 - uses, LaneEnd::Idle)));
         }
+        for uses in [999 - 31, 999, 1000] {
+            assert_eq!(carries(&mut lanes, uses, now()), None, "it is worn");
+        }
+        let later = now() + WEAR_HOLDS;
+        assert_eq!(carries(&mut lanes, 1, later), Some((999, LaneEnd::Closed)));
         lanes.forget_past(1);
-        lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now()));
-        assert_eq!(carry(&mut lanes), 200, "another endpoint");
+        assert_eq!(carries(&mut lanes, 1, now()), Some((999, LaneEnd::Closed)));
+    }
+
+    /// An endpoint that was started anew has closed its connections before their time.
+    #[test]
+    fn a_wear_is_none_that_a_connection_outlives_and_none_that_a_client_causes() {
+        let after = |end: LaneEnd| {
+            let mut lanes = with_lane(UNLIMITED);
+            for _ in 0..100 {
+                lanes.enter(1, now());
+                lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
+            }
+            lanes.end((1, key(0)), end, now());
+            lanes
+        };
+        let wants = |lanes: &Lanes, uses: u32| lanes.wants(1, (&BOUNDS, None), (uses, now()));
+        for end in [LaneEnd::Broken, LaneEnd::Left, LaneEnd::Idle] {
+            assert!(wants(&after(end), 70));
+        }
+        let mut lanes = after(LaneEnd::Closed);
+        assert!(!wants(&lanes, 70) && !wants(&lanes, 101));
+        assert!(wants(&lanes, 102));
+        let outlived = LaneLimit {
+            uses: 102,
+            ..UNLIMITED
+        };
+        lanes.begin(1, (key(0), outlived), (&BOUNDS, now()));
+        lanes.end((1, key(0)), LaneEnd::Idle, now());
+        assert!(wants(&lanes, 70));
     }
 
     #[test]
@@ -668,13 +803,16 @@ mod tests {
         let mut lanes = Lanes::default();
         let mut now = now();
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert!(lanes.wants(1, (&BOUNDS, None), now));
+            assert!(lanes.wants(1, (&BOUNDS, None), (1, now)));
             lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now));
             lanes.end((1, key(0)), LaneEnd::Closed, now);
             let bar = Duration::from_secs(seconds);
             let before = Instant::from_nanos((now + bar).as_nanos() - 1);
-            assert!(!lanes.wants(1, (&BOUNDS, None), before));
-            assert!(lanes.wants(0, (&BOUNDS, None), before), "another endpoint");
+            assert!(!lanes.wants(1, (&BOUNDS, None), (1, before)));
+            assert!(
+                lanes.wants(0, (&BOUNDS, None), (1, before)),
+                "another endpoint"
+            );
             now = now + bar;
         }
     }
@@ -688,10 +826,13 @@ mod tests {
                 lanes.answer((1, key(0)), (FAST, now()), &BOUNDS);
             }
             lanes.end((1, key(0)), end, now());
-            lanes.wants(1, (&BOUNDS, None), now())
+            lanes.wants(1, (&BOUNDS, None), (1, now()))
         };
-        assert!(ends(ANSWERS_OF_A_GOOD_LANE, LaneEnd::Closed));
-        assert!(!ends(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed));
+        assert!(
+            ends(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed),
+            "with the one before"
+        );
+        assert!(!ends(ANSWERS_OF_A_GOOD_LANE - 2, LaneEnd::Closed));
         assert!(ends(0, LaneEnd::Idle) && ends(0, LaneEnd::Left));
         assert!(!ends(1000, LaneEnd::Stalled));
     }

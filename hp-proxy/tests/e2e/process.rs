@@ -60,7 +60,7 @@ fn check_closed(proxy: &Proxy) {
 
 pub(crate) fn sigterm_finishes_what_is_in_flight_and_closes_what_idles(engine: Engine) {
     let backend = Backend::new();
-    let mut proxy = Proxy::before(engine, &backend, "--response-timeout 1500ms");
+    let mut proxy = Proxy::before(engine, &backend, "--response-timeout 4s");
     let mut parked = proxy.asked(GET);
     let mut upstream = backend.answers(OK);
     assert_eq!(parked.response().body, b"hi");

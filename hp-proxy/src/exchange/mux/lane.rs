@@ -240,7 +240,7 @@ impl Lane {
                 }),
                 Hold::Lent => Poll::Pending,
                 Hold::Back(back) => {
-                    let back = std::mem::replace(back, Err(LaneEnd::Closed));
+                    let back = std::mem::replace(back, Err(LaneEnd::Broken));
                     Poll::Ready(Event::Back(back))
                 }
                 Hold::Gone => Poll::Ready(Event::Ended),
@@ -388,7 +388,7 @@ impl Lane {
     fn be_ended(&self, local: &Rc<Local>) -> Flow {
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         let is_followed = self.queue.borrow().len() > 1;
-        self.ending.set(self.ending.get().or(Some(LaneEnd::Closed)));
+        self.note_close();
         if has_begun && !is_followed && self.first().is_some() {
             return self.lend(local);
         }
@@ -437,6 +437,11 @@ impl Lane {
         Flow::On
     }
 
+    /// The backend takes no more on the connection.
+    pub(super) fn note_close(&self) {
+        self.ending.set(self.ending.get().or(Some(LaneEnd::Closed)));
+    }
+
     /// Nobody takes the answer to the first, and nobody knows where it ends.
     #[cold]
     fn abandon(&self, local: &Local, key: Key) -> Flow {
@@ -451,7 +456,10 @@ impl Lane {
     /// How the lane ends with its first: where others are sent again for it, the endpoint gets the next one after a while, whoever is to blame.
     fn judged(&self, end: LaneEnd) -> LaneEnd {
         let has_others = !self.queue.borrow().is_empty();
-        if has_others { LaneEnd::Closed } else { end }
+        match end {
+            LaneEnd::Left if has_others => LaneEnd::Broken,
+            end => end,
+        }
     }
 
     fn myself(&self, local: &Local) -> Option<Rc<Self>> {
@@ -497,7 +505,9 @@ impl Lane {
             let row = local.row();
             match end {
                 LaneEnd::Stalled => row.multiplexed_moved.add(1),
-                LaneEnd::Idle | LaneEnd::Left | LaneEnd::Closed => row.retries.add(1),
+                LaneEnd::Idle | LaneEnd::Left | LaneEnd::Closed | LaneEnd::Broken => {
+                    row.retries.add(1);
+                }
             }
             local.lanes().settle(key, Outcome::Again);
         }
@@ -557,12 +567,12 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let Self { local, lane } = self;
-        let end = lane.ending.get().unwrap_or(LaneEnd::Closed);
+        let end = lane.ending.get().unwrap_or(LaneEnd::Broken);
         lane.ending.set(Some(end));
         let lease = lane.hold.replace(Hold::Gone);
         let place = lane.place();
         let waiting = lane.queue.take();
-        lane.send_again(local, waiting, LaneEnd::Closed);
+        lane.send_again(local, waiting, LaneEnd::Broken);
         lane.upstream.end_lane(place, end);
         let kept = local.lanes().lanes().borrow_mut().remove(place.key);
         drop((lease, kept)); // Closing wakes others: nothing is borrowed by now.

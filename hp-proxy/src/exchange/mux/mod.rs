@@ -115,7 +115,7 @@ pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Le
     let is_lane = version == Version::Http11
         && may_share(request)
         && !worker.tells_all()
-        && lease.upstream().wants_lane(lease.endpoint());
+        && lease.wants_lane();
     if is_lane {
         Lane::begin(worker.local(), lease);
     } else {
@@ -200,6 +200,7 @@ async fn deliver(
     if is_followed && !begun.facts.keep_alive && !is_whole(&begun.facts, &reader) {
         out.clear(); // Nothing of it has gone to the client.
         worker.row().retries.add(1);
+        giving.close();
         return None;
     }
     lease.note_head();
@@ -226,6 +227,8 @@ async fn deliver(
             drop(lease);
             if delivered == Delivered::ClientGone {
                 giving.leave();
+            } else if !begun.facts.keep_alive {
+                giving.close();
             }
         }
     }

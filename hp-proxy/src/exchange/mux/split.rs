@@ -70,6 +70,7 @@ impl Lane {
                     used += length;
                     answers += 1;
                     if next == Next::Nothing {
+                        self.note_close();
                         return Split {
                             used,
                             answers,

@@ -236,6 +236,13 @@ impl Giving {
         }
     }
 
+    /// Gives none back: the endpoint takes no more on it.
+    pub(super) fn close(mut self) {
+        if let Some(lane) = self.0.take() {
+            lane.take_back(Err(LaneEnd::Closed));
+        }
+    }
+
     /// Gives none back: the client left within the answer, and what is still to come of that is nobody's.
     pub(super) fn leave(mut self) {
         if let Some(lane) = self.0.take() {
@@ -247,7 +254,7 @@ impl Giving {
 impl Drop for Giving {
     fn drop(&mut self) {
         if let Some(lane) = self.0.take() {
-            lane.take_back(Err(LaneEnd::Closed));
+            lane.take_back(Err(LaneEnd::Broken));
         }
     }
 }
