@@ -1,7 +1,7 @@
 //! The README's section about performance, made from the committed results between two comments.
 //!
-//! For each question of [`SHOWN`] the newest whole session that answers it is shown, with links to its page and raw file. One that asks
-//! in enough rounds to be sure goes before one that looks at everything in short. A
+//! For each question of [`SHOWN`] the newest whole session that answers it is shown, with links to its page and raw file. One that asks it of
+//! other programs beside ours goes before one that does not, and one in enough rounds to be sure before one that looks at everything in short. A
 //! session is whole when it came to its end, its sources were those of its commit, and its command line left nothing of the
 //! plan out. While no such session answers any, the section says so.
 
@@ -79,7 +79,10 @@ fn section(results: &Path, link: &str) -> Result<String, Error> {
             Some((entry, workload, tables(workload)?))
         });
         let mut answers: Vec<_> = answers.collect();
-        answers.sort_by_key(|(_, workload, _)| rounds(workload) < ROUNDS_SURE);
+        answers.sort_by_key(|(_, workload, _)| {
+            let is_unsure = rounds(workload) < ROUNDS_SURE;
+            (!is_beside_others(workload), is_unsure)
+        });
         if let Some((entry, workload, tables)) = answers.first() {
             let folder = format!("{link}/{}", entry.folder);
             parts.push(format!(
@@ -100,6 +103,12 @@ fn section(results: &Path, link: &str) -> Result<String, Error> {
 fn rounds(workload: &Workload) -> u32 {
     let cells = workload.rows.iter().flat_map(|row| &row.cells);
     cells.map(|cell| cell.rounds).max().unwrap_or(0)
+}
+
+/// Whether it has a program that is none of ours: people who choose one want to see it beside those.
+fn is_beside_others(workload: &Workload) -> bool {
+    let mut cells = workload.rows.iter().flat_map(|row| &row.cells);
+    cells.any(|cell| !OURS.iter().any(|prefix| cell.subject.starts_with(prefix)))
 }
 
 /// A workload as a reader of the README wants it: ratios of cost by load, latency at a rate, or memory.
@@ -126,6 +135,9 @@ pub const SHOWN: &[&str] = &["small", "body-64k", "churn", "latency", "idle"];
 
 /// Rounds from which on a ratio on a shared machine is good to some percent; the plan behind `make bench` makes more.
 const ROUNDS_SURE: u32 = 15;
+
+/// How the names of our own programs begin, and of what goes past all of them.
+const OURS: [&str; 4] = ["hp-", "relay-", "echo-", "direct"];
 
 /// Begins the section.
 pub const BEGIN: &str = "<!-- performance: written by `make bench-readme` -->";

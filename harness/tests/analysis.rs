@@ -885,6 +885,28 @@ fn a_newer_session_of_few_rounds_does_not_take_the_place_of_one_of_many() {
     assert!(text.contains(&small("1000-abc1234")), "{text}");
 }
 
+/// A newer session of our own programs took the place of the one that has nginx and HAProxy beside them.
+#[test]
+fn a_newer_session_of_our_own_programs_does_not_take_the_place_of_one_beside_others() {
+    let place = tempfile::tempdir().unwrap();
+    let results = place.path().join("results");
+    fs::create_dir_all(&results).unwrap();
+    session(&results, "1000-abc1234", &Made::default());
+    let ours = Made {
+        rounds: 15,
+        costs: vec![("direct", 0.5), ("relay-uring", 1.0), ("hp-uring", 1.16)],
+        ..Made::default()
+    };
+    let later = ("T10:00:00Z", "T11:00:00Z");
+    session_with(&results, "1100-def5678", &ours, &[later]);
+    index::regenerate(&results).unwrap();
+    let path = place.path().join("README.md");
+    fs::write(&path, format!("{}\n{}\n", readme::BEGIN, readme::END)).unwrap();
+    let text = readme::renewed(&path, &results).unwrap();
+    let small = "**Small requests on kept connections** ([tables and plots](results/2026-11-22-2cpu-made-linux6.18/1000-abc1234/README.md)";
+    assert!(text.contains(small), "{text}");
+}
+
 #[test]
 fn the_readme_shows_the_newest_whole_session_of_a_commit() {
     let place = tempfile::tempdir().unwrap();
