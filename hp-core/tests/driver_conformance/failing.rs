@@ -87,19 +87,8 @@ pub(crate) fn an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns(engine
     check(&options(engine), async |rt| {
         for (much, has_finished) in [(0, false), (0, true), (MUCH, false), (MUCH, true)] {
             let (conn, peer) = watched_over_unread(&rt, much).await;
-            if has_finished {
-                conn.finish().await.unwrap();
-            }
-            peer.shutdown(Shutdown::Write).unwrap();
-            let pause = || rt.sleep(Duration::from_millis(50));
-            let noticed = async || matches!(race(conn.failure(), pause()).await, First::One(_));
-            assert!(!noticed().await, "{much} {has_finished}");
-            let turns_before = rt.stats().turns;
-            assert!(!noticed().await, "{much} {has_finished}");
-            let turns = rt.stats().turns - turns_before;
-            assert!(turns < 10, "{turns} turns in 50 ms");
-            assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
-            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            let end = || peer.shutdown(Shutdown::Write).unwrap();
+            check_end_is_no_failure(&rt, (&conn, UNREAD), has_finished, end).await;
         }
     });
 }
@@ -138,34 +127,35 @@ pub(crate) fn an_end_of_both_sides_behind_much_unread_is_no_failure_and_costs_no
         for has_finished in [false, true] {
             let (conn, mut peer) = unix_pair(&rt);
             peer.write_all(&[7; BEHIND]).unwrap();
-            check_end_is_no_failure(&rt, &conn, has_finished, || {
-                peer.shutdown(Shutdown::Write).unwrap();
-            })
-            .await;
+            let end = || peer.shutdown(Shutdown::Write).unwrap();
+            check_end_is_no_failure(&rt, (&conn, &[7; BEHIND]), has_finished, end).await;
             let (conn, mut peer) = pair(&rt).await;
             peer.write_all(&[7; BEHIND]).unwrap();
-            check_end_is_no_failure(&rt, &conn, has_finished, || {
-                peer.shutdown(Shutdown::Write).unwrap();
-            })
-            .await;
+            let end = || peer.shutdown(Shutdown::Write).unwrap();
+            check_end_is_no_failure(&rt, (&conn, &[7; BEHIND]), has_finished, end).await;
         }
     });
 }
 
-async fn check_end_is_no_failure(rt: &Rt, conn: &Conn, has_finished: bool, end: impl FnOnce()) {
+async fn check_end_is_no_failure(
+    rt: &Rt,
+    (conn, unread): (&Conn, &[u8]),
+    has_finished: bool,
+    end: impl FnOnce(),
+) {
     assert!(within_turns(rt, 10, conn.failure()).await.is_none());
     if has_finished {
         conn.finish().await.unwrap();
     }
     end();
-    let pause = || rt.sleep(Duration::from_millis(20));
+    let pause = || rt.sleep(Duration::from_millis(50));
     let noticed = async || matches!(race(conn.failure(), pause()).await, First::One(_));
     assert!(!noticed().await, "{has_finished}");
     let turns_before = rt.stats().turns;
     assert!(!noticed().await, "{has_finished}");
     let turns = rt.stats().turns - turns_before;
-    assert!(turns < 10, "{turns} turns in 20 ms, {has_finished}");
-    assert_eq!(exactly(conn, BEHIND).await, [7; BEHIND]);
+    assert!(turns < 10, "{turns} turns in 50 ms, {has_finished}");
+    assert_eq!(exactly(conn, unread.len()).await, unread);
     assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
 }
 

@@ -334,9 +334,7 @@ pub(crate) fn a_failure_is_noticed_behind_bytes_that_nobody_takes(face: Face) {
     let scene = Scene::calm(1, face);
     scene.play(
         async |conn| {
-            conn.write(b"nobody takes this").unwrap();
-            conn.flush().await.unwrap();
-            conn.rt().sleep(SECOND).await;
+            say_and_wait(&conn, b"nobody takes this").await;
             conn.reset();
         },
         async |conn| {
@@ -353,12 +351,8 @@ pub(crate) fn a_failure_is_noticed_behind_bytes_in_a_large_buffer_and_an_end_is_
         let scene = Scene::calm(1, face);
         scene.play(
             async move |conn| {
-                conn.write(&[7; LONG]).unwrap();
-                conn.flush().await.unwrap();
-                conn.rt().sleep(SECOND).await;
-                conn.write(b"nobody takes this").unwrap();
-                conn.flush().await.unwrap();
-                conn.rt().sleep(SECOND).await;
+                say_and_wait(&conn, &[7; LONG]).await;
+                say_and_wait(&conn, b"nobody takes this").await;
                 if leaves {
                     return conn.reset();
                 }
@@ -392,9 +386,7 @@ pub(crate) fn a_failure_behind_many_bytes_is_found_without_taking_them_all(face:
     let scene = Scene::calm(1, face);
     scene.play(
         async move |conn| {
-            conn.write(&[7; LONG]).unwrap();
-            conn.flush().await.unwrap();
-            conn.rt().sleep(SECOND).await;
+            say_and_wait(&conn, &[7; LONG]).await;
             conn.reset();
         },
         async |conn| {
@@ -503,6 +495,13 @@ impl Trip {
     fn pause(&self) -> Duration {
         Duration::from_millis(self.chance.borrow_mut().below(4))
     }
+}
+
+/// Sends bytes, and a second later nothing else is on its way.
+async fn say_and_wait(conn: &Conn, bytes: &[u8]) {
+    conn.write(bytes).unwrap();
+    conn.flush().await.unwrap();
+    conn.rt().sleep(SECOND).await;
 }
 
 /// Receives for a moment, then has the other runtime go on; to the connection's end.

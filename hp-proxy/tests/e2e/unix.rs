@@ -18,6 +18,17 @@ fn until(stream: &mut UnixStream, end: &str) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// A client that has asked, and its request's way to the backend.
+fn asked(front: &Path, backend: &UnixListener) -> (UnixStream, UnixStream) {
+    let mut client = UnixStream::connect(front).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (mut upstream, _addr) = backend.accept().unwrap();
+    until(&mut upstream, "\r\n\r\n");
+    (client, upstream)
+}
+
 fn start(engine: Engine, directory: &Path, flags: &str) -> Proxy {
     let directory = directory.display();
     let flags = format!(
@@ -94,12 +105,7 @@ pub(crate) fn a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_
     );
     let backend = UnixListener::bind(&back).unwrap();
     let proxy = start(engine, directory.path(), "");
-    let mut client = UnixStream::connect(&front).unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
-    let (mut upstream, _addr) = backend.accept().unwrap();
-    until(&mut upstream, "\r\n\r\n");
+    let (mut client, mut upstream) = asked(&front, &backend);
     client.write_all(&[b'a'; 40_000]).unwrap();
     drop(client);
     let mut rest = Vec::new();
@@ -129,12 +135,7 @@ pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
     // And one that comes back is used.
     std::fs::remove_file(&back).unwrap();
     let backend = UnixListener::bind(&back).unwrap();
-    let mut client = UnixStream::connect(&front).unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
-    let (mut upstream, _addr) = backend.accept().unwrap();
-    until(&mut upstream, "\r\n\r\n");
+    let (mut client, mut upstream) = asked(&front, &backend);
     upstream
         .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
         .unwrap();
