@@ -62,6 +62,9 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
+        if slot.deadline == Instant::NEVER {
+            return; // It was parked, and has come back with what was found.
+        }
         slot.timed_out = true;
         enter(Table::Connection, slot.phase.row(), "the deadline passes");
         match slot.phase {
@@ -80,10 +83,25 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
         };
+        let is_looked_for = matches!(slot.phase, Phase::Open | Phase::Parked { .. });
         // Who splices looks by itself.
-        if slot.phase != Phase::Open || slot.has_news() || slot.is_spliced() {
+        if !is_looked_for || slot.has_news() || slot.is_spliced() {
             return false;
         }
+        let takes_a_turn = self.look_for_data(key);
+        if let Some(slot) = self.conns.get(key)
+            && matches!(slot.phase, Phase::Parked { .. })
+            && slot.has_news()
+        {
+            self.unpark_with_news(key);
+        }
+        takes_a_turn
+    }
+
+    fn look_for_data(&mut self, key: Key) -> bool {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return false;
+        };
         match self.driver {
             Driver::Poll(_) => {
                 slot.readiness.readable = true; // Perhaps it is, and its report waits behind those of others.
