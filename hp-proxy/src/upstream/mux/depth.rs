@@ -1,0 +1,448 @@
+//! How many requests may wait on one lane, judged by when its answers came. Pure: knows no lane's connection, and no clock.
+//!
+//! ```text
+//! depth    growing ─late answer→ halved ─answers to what was sent before→ judged again ─as many in a row in time→ + 1 … up to the bound
+//!             └──────────────────────────────────── which took no longer than alone ─────────────────────────────────┘
+//! ```
+
+use super::Bounds;
+use hp_core::rt::Instant;
+use std::time::Duration;
+
+/// `waiting <= most <= depth_max`, but right after the depth was halved.
+#[derive(Debug)]
+pub(super) struct Depth {
+    /// Requests on the lane.
+    waiting: u32,
+    /// Requests that may be there.
+    most: u32,
+    /// By one with each answer, until one is late.
+    is_growing: bool,
+    /// Answers since it was halved, late or not.
+    since_halved: u32,
+    /// Answers in a row that came in time.
+    in_time: u32,
+    /// As many of them were there when it grew last; `grown_at <= in_time`.
+    grown_at: u32,
+    halved: Option<Halved>,
+    /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
+    unjudged: u32,
+    /// The shortest time of late from a request to its answer, which is nobody's waiting.
+    base: Duration,
+}
+
+/// What it takes to take a halving back: requests alone, whose answers come after the one that was late on the lane, may have been as late.
+#[derive(Clone, Copy, Debug)]
+struct Halved {
+    took: Duration,
+    most: u32,
+    is_growing: bool,
+    in_time: u32,
+}
+
+/// How long requests like those on lanes take that have a connection of their own: what is no longer than that on a lane, nobody waits
+/// for because of the lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alone {
+    /// The last ones, in turns.
+    recent: [Duration; ALONE_RECENT],
+    next: usize,
+    /// The shortest of them: where all are long at once, the endpoint is slow; where some are, those behind them wait for the lane.
+    took: Duration,
+    /// It says nothing any more then.
+    holds_until: Instant,
+}
+
+impl Depth {
+    /// Of a lane of whose answers nothing is known.
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            waiting: 0,
+            most: DEPTH_AT_FIRST.min(bounds.depth_max),
+            is_growing: true,
+            since_halved: 0,
+            in_time: 0,
+            grown_at: 0,
+            halved: None,
+            unjudged: 0,
+            base: Duration::MAX,
+        }
+    }
+
+    /// A request comes to those that wait.
+    #[inline]
+    pub(super) fn enter(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// A request leaves without an answer.
+    pub(super) fn leave(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.unjudged = self.unjudged.min(self.waiting);
+    }
+
+    /// Judges the depth by how long an answer took, and what takes that long alone, if that is known.
+    pub(super) fn answer(&mut self, (took, alone): (Duration, Option<Duration>), bounds: &Bounds) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let waited = took.saturating_sub(self.base);
+        // A path that has become longer is learned slowly, so that waiting is not taken for it.
+        self.base = if took < self.base {
+            took
+        } else {
+            self.base + waited / BASE_WEIGHT
+        };
+        let late = late(bounds);
+        if self.unjudged > 0 {
+            self.unjudged -= 1;
+            return;
+        }
+        self.since_halved = self.since_halved.saturating_add(1);
+        if waited > late && alone.is_none_or(|alone| took > alone + late) {
+            if self.since_halved >= self.most {
+                self.halved = Some(Halved {
+                    took,
+                    most: self.most,
+                    is_growing: self.is_growing,
+                    in_time: self.in_time,
+                });
+                self.most = (self.most / 2).max(1);
+                self.since_halved = 0;
+                self.unjudged = self.waiting;
+            }
+            (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
+            return;
+        }
+        self.in_time = self.in_time.saturating_add(1);
+        if self.in_time >= self.most {
+            self.halved = None; // What takes long alone now is another pause.
+        }
+        // What it was halved for is over when so many have come in time, and sharing costs nothing.
+        self.is_growing |= self.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
+            && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
+        if self.is_growing || self.in_time - self.grown_at >= self.most {
+            self.most = (self.most + 1).min(bounds.depth_max);
+            self.grown_at = self.in_time;
+        }
+    }
+
+    /// A request alone took so long: what halved the lane may have been no more than that.
+    pub(super) fn judge_again(&mut self, alone: Duration, bounds: &Bounds) {
+        if let Some(halved) = self.halved
+            && halved.took <= alone + late(bounds)
+        {
+            self.most = self.most.max(halved.most);
+            self.is_growing |= halved.is_growing;
+            self.in_time = self.in_time.saturating_add(halved.in_time);
+            self.grown_at = self.in_time;
+            self.halved = None;
+        }
+    }
+
+    /// Whether one more may wait.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting < self.most
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// How many may wait.
+    pub(super) fn most(&self) -> u32 {
+        self.most
+    }
+}
+
+impl Alone {
+    /// A request was answered on a connection of its own after so long; gives the shortest of late.
+    pub(super) fn note(&mut self, took: Duration, now: Instant) -> Duration {
+        if now >= self.holds_until {
+            self.recent = [Duration::ZERO; ALONE_RECENT]; // One says nothing of the next.
+        }
+        self.recent[self.next % ALONE_RECENT] = took;
+        self.next = self.next.wrapping_add(1);
+        self.took = self.recent.into_iter().min().unwrap_or_default();
+        self.holds_until = now + ALONE_HOLDS;
+        self.took
+    }
+
+    /// How long they take, if that is known.
+    #[inline]
+    pub(super) fn took(&self, now: Instant) -> Option<Duration> {
+        (now < self.holds_until).then_some(self.took)
+    }
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self {
+            recent: [Duration::ZERO; ALONE_RECENT],
+            next: 0,
+            took: Duration::ZERO,
+            holds_until: Instant::START,
+        }
+    }
+}
+
+/// How long an answer may have waited for others before it is late.
+fn late(bounds: &Bounds) -> Duration {
+    bounds.stall / STALL_SHARE
+}
+
+/// Before anything is known of how long answers take.
+const DEPTH_AT_FIRST: u32 = 8;
+/// An answer is late when it waited for more than this part of a stall, and sharing costs nothing where it waited for less than this part
+/// of that.
+const STALL_SHARE: u32 = 4;
+/// So many times the bound of its depth has to come in time before a lane that was halved grows as fast as a new one: where one in fifty is
+/// slow, it would be deep again before the next one.
+const BOUNDS_IN_TIME: u32 = 4;
+/// Where half of all requests are slow, all of so many are one time in 64.
+const ALONE_RECENT: usize = 6;
+/// Load changes within a second.
+const ALONE_HOLDS: Duration = Duration::from_secs(1);
+const BASE_WEIGHT: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        depth_max: 32,
+        lanes_max: 2,
+        stall: Duration::from_millis(50),
+    };
+    const FAST: Duration = Duration::from_millis(1);
+    const LATE: Duration = Duration::from_millis(20);
+
+    /// A lane, and the requests beside it that have connections of their own.
+    struct Lane {
+        depth: Depth,
+        alone: Alone,
+    }
+
+    impl Lane {
+        fn new() -> Self {
+            Self {
+                depth: Depth::new(&BOUNDS),
+                alone: Alone::default(),
+            }
+        }
+
+        /// Puts as many requests on the lane as it takes; tells how many there were.
+        fn fill(&mut self) -> u32 {
+            let mut count = 0;
+            while self.depth.has_room() {
+                self.depth.enter();
+                count += 1;
+            }
+            count
+        }
+
+        fn answer(&mut self, count: u32, took: Duration) {
+            for _ in 0..count {
+                self.answer_at(took, Instant::START);
+            }
+        }
+
+        fn answer_at(&mut self, took: Duration, now: Instant) {
+            self.depth.answer((took, self.alone.took(now)), &BOUNDS);
+        }
+
+        /// As many as it takes to know how long requests alone wait.
+        fn alone(&mut self, took: Duration) {
+            for _ in 0..ALONE_RECENT {
+                self.one_alone(took);
+            }
+        }
+
+        fn one_alone(&mut self, took: Duration) {
+            let shortest = self.alone.note(took, Instant::START);
+            self.depth.judge_again(shortest, &BOUNDS);
+        }
+    }
+
+    #[test]
+    fn a_lane_grows_while_its_answers_come_in_time_and_no_further_than_its_bound() {
+        let mut lane = Lane::new();
+        assert_eq!(lane.fill(), DEPTH_AT_FIRST);
+        lane.answer(DEPTH_AT_FIRST, FAST);
+        assert_eq!(lane.fill(), 2 * DEPTH_AT_FIRST);
+        for _ in 0..10 {
+            let waiting = lane.depth.waiting;
+            lane.answer(waiting, FAST);
+            lane.fill();
+        }
+        assert_eq!(lane.depth.waiting, BOUNDS.depth_max);
+    }
+
+    #[test]
+    fn late_answers_halve_a_lane_down_to_one_request_at_a_time() {
+        let mut lane = Lane::new();
+        lane.fill();
+        lane.answer(1, FAST);
+        for _ in 0..100 {
+            lane.depth.enter();
+            lane.answer(1, LATE);
+        }
+        let waiting = lane.depth.waiting;
+        lane.answer(waiting, LATE);
+        assert_eq!(lane.fill(), 1);
+    }
+
+    /// One pause of a machine made all that a lane carried late. The first such answer halved it, and those behind, sent long before that,
+    /// halved it again and again, until nearly all requests had connections of their own.
+    #[test]
+    fn what_was_sent_before_a_lane_was_halved_does_not_halve_it_again() {
+        let mut lane = Lane::new();
+        let mut waiting = lane.fill();
+        lane.answer(waiting, FAST);
+        waiting = lane.fill();
+        lane.answer(waiting, LATE);
+        while lane.depth.most < BOUNDS.depth_max {
+            lane.fill();
+            lane.answer(1, FAST);
+        }
+        lane.fill();
+        let full = lane.depth.waiting;
+        assert_eq!(full, BOUNDS.depth_max);
+        lane.answer(full, LATE);
+        assert_eq!(lane.fill(), full / 2);
+        lane.answer(full / 2, LATE);
+        assert_eq!(lane.fill(), full / 4, "these were sent after that");
+    }
+
+    /// A server with too much to do keeps all waiting alike. Lanes were halved for it, and requests that went alone made it more.
+    #[test]
+    fn a_lane_whose_answers_take_as_long_alone_is_not_late() {
+        let mut lane = Lane::new();
+        let count = lane.fill();
+        lane.answer(count, FAST);
+        for _ in 0..100 {
+            lane.alone(LATE);
+            let count = lane.fill();
+            lane.answer(count, LATE + LATE / 2);
+        }
+        assert_eq!(lane.fill(), BOUNDS.depth_max);
+    }
+
+    /// Which of them is answered first after an endpoint stood still is chance.
+    #[test]
+    fn a_lane_is_not_halved_for_what_took_as_long_alone_at_the_same_time() {
+        let depth_after = |in_time: u32| {
+            let mut lane = Lane::new();
+            let count = lane.fill();
+            lane.answer(count, FAST);
+            let count = lane.fill();
+            lane.answer(1, LATE);
+            lane.answer(count - 1, LATE);
+            for _ in 0..in_time {
+                lane.depth.enter();
+                lane.answer(1, FAST);
+            }
+            lane.alone(LATE);
+            lane.depth.most
+        };
+        assert_eq!(depth_after(0), 2 * DEPTH_AT_FIRST);
+        assert!(depth_after(DEPTH_AT_FIRST) < 2 * DEPTH_AT_FIRST);
+    }
+
+    #[test]
+    fn a_lane_that_was_halved_grows_with_each_answer_once_many_in_a_row_came_as_soon_as_alone() {
+        let grown = |took_alone: Duration, lanes_full: u32| {
+            let mut lane = Lane::new();
+            let count = lane.fill();
+            lane.answer(count, FAST);
+            lane.fill();
+            lane.answer(2 * DEPTH_AT_FIRST, LATE);
+            lane.alone(took_alone);
+            for _ in 0..lanes_full {
+                let count = lane.fill();
+                lane.answer(count, FAST * 5);
+            }
+            lane.fill() - DEPTH_AT_FIRST
+        };
+        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [3, 3]);
+        assert_eq!(grown(FAST, 11), 11);
+        assert_eq!(grown(FAST * 5, 11), BOUNDS.depth_max - DEPTH_AT_FIRST);
+    }
+
+    #[test]
+    fn few_long_answers_alone_excuse_no_lane() {
+        let mut lane = Lane::new();
+        lane.alone(FAST);
+        for _ in 0..ALONE_RECENT - 1 {
+            lane.one_alone(10 * LATE);
+        }
+        let count = lane.fill();
+        lane.answer(count, FAST);
+        let count = lane.fill();
+        lane.answer(count, LATE);
+        assert_eq!(lane.fill(), count / 2);
+    }
+
+    /// Each answer that was as fast as alone made a lane deeper and was the end of the count after which late ones halve it, so one in
+    /// ten requests of 40 ms kept all others waiting behind it.
+    #[test]
+    fn fast_answers_now_and_then_do_not_keep_a_lane_deep_whose_others_are_late() {
+        for late_in_ten in 1..=9 {
+            let mut lane = Lane::new();
+            let count = lane.fill();
+            lane.answer(count, FAST);
+            let mut depths = 0;
+            for _ in 0..1000 {
+                lane.one_alone(FAST);
+                for step in 0..10 {
+                    lane.fill();
+                    let took = if step < late_in_ten { LATE } else { FAST };
+                    lane.answer(1, took);
+                    depths += lane.depth.most;
+                }
+            }
+            let depth = f64::from(depths) / 10_000.0;
+            assert!(depth < 10.0, "{late_in_ten} late in ten: {depth}");
+        }
+    }
+
+    /// More than half of what is asked takes long: that is no reason for the others to wait behind it.
+    #[test]
+    fn long_answers_alone_excuse_no_lane_while_some_are_short() {
+        let mut lane = Lane::new();
+        for took in [FAST, LATE, LATE, LATE].repeat(2) {
+            lane.one_alone(took);
+        }
+        let count = lane.fill();
+        lane.answer(count, FAST);
+        let count = lane.fill();
+        lane.answer(count, LATE + LATE / 2);
+        assert_eq!(lane.fill(), count / 2);
+    }
+
+    #[test]
+    fn what_answers_alone_took_is_forgotten() {
+        let judged_after = |pause: Duration| {
+            let mut lane = Lane::new();
+            lane.alone(LATE);
+            let count = lane.fill();
+            lane.answer(count, FAST);
+            let count = lane.fill();
+            for _ in 0..count {
+                lane.answer_at(LATE, Instant::START + pause);
+            }
+            lane.fill() < count
+        };
+        assert!(!judged_after(ALONE_HOLDS / 2));
+        assert!(judged_after(ALONE_HOLDS));
+    }
+
+    #[test]
+    fn a_server_that_is_far_away_is_not_late() {
+        let mut lane = Lane::new();
+        for _ in 0..100 {
+            let count = lane.fill();
+            lane.answer(count, Duration::from_millis(200));
+        }
+        assert_eq!(lane.fill(), BOUNDS.depth_max);
+    }
+}
