@@ -42,7 +42,7 @@ struct OfEndpoint {
 struct Lane {
     key: Key,
     depth: Depth,
-    /// Requests that were answered on it.
+    /// Answers that have begun on it.
     answers: u32,
     limit: LaneLimit,
     /// It takes no more.
@@ -138,17 +138,25 @@ impl Lanes {
     #[inline]
     pub(super) fn answer(
         &mut self,
-        (endpoint, key): (usize, Key),
+        lane: (usize, Key),
         (took, now): (Duration, Instant),
         bounds: &Bounds,
     ) {
-        let Some(of) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        let alone = of.alone.took(now);
-        if let Some(lane) = of.lanes.iter_mut().find(|lane| lane.key == key) {
-            lane.answers = lane.answers.saturating_add(1);
+        if let Some((lane, alone)) = self.answered(lane, now) {
             lane.depth.answer((took, alone), bounds);
+        }
+    }
+
+    /// The answer to the first request of a lane has begun, so long after that was sent, and an exchange passes it on: it is on the lane until
+    /// it leaves.
+    pub(super) fn begin_answer(
+        &mut self,
+        lane: (usize, Key),
+        (took, now): (Duration, Instant),
+        bounds: &Bounds,
+    ) {
+        if let Some((lane, alone)) = self.answered(lane, now) {
+            lane.depth.begin_answer((took, alone), bounds);
         }
     }
 
@@ -167,7 +175,7 @@ impl Lanes {
         }
     }
 
-    /// A request leaves its lane without an answer.
+    /// A request leaves its lane, without an answer or with the end of one that had begun.
     pub(super) fn leave(&mut self, endpoint: usize, key: Key) {
         if let Some(lane) = self.lane(endpoint, key) {
             lane.depth.leave();
@@ -228,6 +236,20 @@ impl Lanes {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             (of.past, of.alone) = (Past::default(), Alone::default());
         }
+    }
+
+    /// A lane with one more answer, and how long requests take alone.
+    #[inline]
+    fn answered(
+        &mut self,
+        (endpoint, key): (usize, Key),
+        now: Instant,
+    ) -> Option<(&mut Lane, Option<Duration>)> {
+        let of = self.endpoints.get_mut(endpoint)?;
+        let alone = of.alone.took(now);
+        let lane = of.lanes.iter_mut().find(|lane| lane.key == key)?;
+        lane.answers = lane.answers.saturating_add(1);
+        Some((lane, alone))
     }
 
     #[inline]

@@ -75,15 +75,31 @@ impl Depth {
         self.waiting += 1;
     }
 
-    /// A request leaves without an answer.
+    /// A request is not on the lane any more.
     pub(super) fn leave(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
         self.unjudged = self.unjudged.min(self.waiting);
     }
 
-    /// Judges the depth by how long an answer took, and what takes that long alone, if that is known.
-    pub(super) fn answer(&mut self, (took, alone): (Duration, Option<Duration>), bounds: &Bounds) {
-        self.waiting = self.waiting.saturating_sub(1);
+    /// The first request was answered after so long. Judges the depth by that, and by what takes that long alone, if that is known.
+    pub(super) fn answer(&mut self, took: (Duration, Option<Duration>), bounds: &Bounds) {
+        self.judge(took, bounds.depth_max, bounds);
+        self.leave();
+    }
+
+    /// The answer to the first request has begun after so long, and an exchange passes it on. Sharing gains little then, for each such answer is
+    /// waited for by two tasks, so it makes no lane deeper than a new one.
+    pub(super) fn begin_answer(&mut self, took: (Duration, Option<Duration>), bounds: &Bounds) {
+        let most_max = DEPTH_AT_FIRST.min(bounds.depth_max).max(self.most);
+        self.judge(took, most_max, bounds);
+    }
+
+    fn judge(
+        &mut self,
+        (took, alone): (Duration, Option<Duration>),
+        most_max: u32,
+        bounds: &Bounds,
+    ) {
         let waited = took.saturating_sub(self.base);
         // A path that has become longer is learned slowly, so that waiting is not taken for it.
         self.base = if took < self.base {
@@ -107,7 +123,7 @@ impl Depth {
                 });
                 self.most = (self.most / 2).max(1);
                 self.since_halved = 0;
-                self.unjudged = self.waiting;
+                self.unjudged = self.waiting.saturating_sub(1);
             }
             (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
             return;
@@ -120,7 +136,7 @@ impl Depth {
         self.is_growing |= self.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
             && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
         if self.is_growing || self.in_time - self.grown_at >= self.most {
-            self.most = (self.most + 1).min(bounds.depth_max);
+            self.most = (self.most + 1).min(most_max);
             self.grown_at = self.in_time;
         }
     }
@@ -444,5 +460,24 @@ mod tests {
             lane.answer(count, Duration::from_millis(200));
         }
         assert_eq!(lane.fill(), BOUNDS.depth_max);
+    }
+
+    /// With as deep lanes as other answers make, 512 clients of chunked ones had a p99 of 33 to 46 ms, which is 7 to 8 with these.
+    #[test]
+    fn answers_that_exchanges_pass_on_make_no_lane_deeper_than_a_new_one_and_halve_it() {
+        let mut lane = Lane::new();
+        let passed_on = |lane: &mut Lane, took: Duration| {
+            for _ in 0..100 {
+                lane.fill();
+                lane.depth.begin_answer((took, None), &BOUNDS);
+                lane.depth.leave();
+            }
+            lane.depth.most
+        };
+        assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
+        assert_eq!(passed_on(&mut lane, LATE), 1);
+        assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
+        lane.answer(1, FAST);
+        assert!(passed_on(&mut lane, FAST) >= DEPTH_AT_FIRST);
     }
 }

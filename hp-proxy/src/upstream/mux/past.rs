@@ -30,7 +30,7 @@ pub(super) struct Ended {
     pub(super) end: LaneEnd,
     /// Requests that its connection had carried before it was a lane.
     pub(super) uses: u32,
-    /// Requests that were answered on the lane.
+    /// Answers that began on the lane.
     pub(super) answers: u32,
     /// How many might have waited on it.
     pub(super) depth: u32,
