@@ -27,6 +27,7 @@ facts! {
     a_backend_that_closes_after_so_many_requests_is_asked_few_twice,
     a_backend_that_closes_after_so_many_chunked_answers_shares_as_well,
     chunked_answers_that_take_their_time_keep_few_waiting,
+    a_backend_that_closes_what_idles_shares_as_well,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -125,6 +126,20 @@ fn chunked_answers_that_take_their_time_keep_few_waiting(face: Face) {
     lab.run_to_end();
     let within = lab.share_within("busy-chunked", 4 * BUSY);
     assert!(within > 0.9, "{within}");
+}
+
+/// It has lost nothing by that, and was given no lane for a second, and for longer each time.
+fn a_backend_that_closes_what_idles_shares_as_well(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    for _ in 0..7 {
+        lab.ask("brief", 3, Duration::ZERO);
+        lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
+    }
+    lab.warm();
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed() - before, 5);
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -722,6 +737,8 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
         if conn.flush().await.is_err() || is_last {
             return; // What was not read resets the connection.
         }
+        let patience = (kind == "brief").then(|| rt.now() + BRIEF);
+        conn.set_deadline(patience);
     }
 }
 
@@ -861,6 +878,8 @@ const BOTH: &str = "endpoints = [\"10.0.1.1:8000\", \"10.0.1.1:8001\"]";
 const STALL: Duration = Duration::from_millis(50);
 /// Long enough for others to be sent behind, and too short to be late.
 const BUSY: Duration = Duration::from_millis(10);
+/// Shorter than a lane idles, and than a lane is kept from an endpoint.
+const BRIEF: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(500);
 /// Requests after which a connection is worn.
 const USES_MAX: u32 = 400;

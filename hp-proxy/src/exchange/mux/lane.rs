@@ -388,7 +388,11 @@ impl Lane {
     fn be_ended(&self, local: &Rc<Local>) -> Flow {
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         let is_followed = self.queue.borrow().len() > 1;
-        self.note_close();
+        if self.first().is_some() {
+            self.note_close();
+        } else {
+            self.note_end(LaneEnd::Idle); // Nobody has lost anything by it.
+        }
         if has_begun && !is_followed && self.first().is_some() {
             return self.lend(local);
         }
