@@ -7,7 +7,7 @@
 mod depth;
 mod past;
 
-use depth::{Alone, Depth};
+use depth::{Alone, Depth, Growth};
 use hp_core::base::slab::Key;
 use hp_core::rt::Instant;
 use past::{Ended, Past};
@@ -124,9 +124,10 @@ impl Lanes {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             of.past.begin(limit.uses);
             limit.uses_left = limit.uses_left.min(of.past.carries(limit.uses, now));
+            let depth = Depth::new(of.growth_at_first(now), bounds);
             of.lanes.push(Lane {
                 key,
-                depth: Depth::new(bounds),
+                depth,
                 answers: 0,
                 limit,
                 is_closed: false,
@@ -139,11 +140,11 @@ impl Lanes {
     pub(super) fn answer(
         &mut self,
         lane: (usize, Key),
-        (took, now): (Duration, Instant),
+        answer: (Duration, Instant),
         bounds: &Bounds,
     ) {
-        if let Some((lane, alone)) = self.answered(lane, now) {
-            lane.depth.answer((took, alone), bounds);
+        if let Some((lane, alone)) = self.answered(lane) {
+            lane.depth.answer(answer, alone, bounds);
         }
     }
 
@@ -152,11 +153,11 @@ impl Lanes {
     pub(super) fn begin_answer(
         &mut self,
         lane: (usize, Key),
-        (took, now): (Duration, Instant),
+        answer: (Duration, Instant),
         bounds: &Bounds,
     ) {
-        if let Some((lane, alone)) = self.answered(lane, now) {
-            lane.depth.begin_answer((took, alone), bounds);
+        if let Some((lane, alone)) = self.answered(lane) {
+            lane.depth.begin_answer(answer, alone, bounds);
         }
     }
 
@@ -168,9 +169,9 @@ impl Lanes {
         bounds: &Bounds,
     ) {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
-            let shortest = of.alone.note(took, now);
+            of.alone.note(took, now, bounds);
             for lane in &mut of.lanes {
-                lane.depth.judge_again(shortest, bounds);
+                lane.depth.judge_again(&of.alone, bounds);
             }
         }
     }
@@ -226,7 +227,7 @@ impl Lanes {
             end,
             uses: lane.limit.uses,
             answers: lane.answers,
-            depth: lane.depth.most(),
+            growth: lane.depth.growth(),
         };
         of.past.end(ended, now);
     }
@@ -238,24 +239,33 @@ impl Lanes {
         }
     }
 
-    /// A lane with one more answer, and how long requests take alone.
+    /// A lane with one more answer, and what is known of requests alone.
     #[inline]
-    fn answered(
-        &mut self,
-        (endpoint, key): (usize, Key),
-        now: Instant,
-    ) -> Option<(&mut Lane, Option<Duration>)> {
+    fn answered(&mut self, (endpoint, key): (usize, Key)) -> Option<(&mut Lane, &Alone)> {
         let of = self.endpoints.get_mut(endpoint)?;
-        let alone = of.alone.took(now);
         let lane = of.lanes.iter_mut().find(|lane| lane.key == key)?;
         lane.answers = lane.answers.saturating_add(1);
-        Some((lane, alone))
+        Some((lane, &of.alone))
     }
 
     #[inline]
     fn lane(&mut self, endpoint: usize, key: Key) -> Option<&mut Lane> {
         let lanes = &mut self.endpoints.get_mut(endpoint)?.lanes;
         lanes.iter_mut().find(|lane| lane.key == key)
+    }
+}
+
+impl OfEndpoint {
+    /// What its next lane begins with, if some of its requests are slow: they would be on that lane as well. The shallowest counts, or the last
+    /// where there is no lane.
+    fn growth_at_first(&self, now: Instant) -> Option<Growth> {
+        if self.lanes.is_empty() {
+            return self.past.growth(now);
+        }
+        let lanes = self.lanes.iter().map(|lane| lane.depth.growth());
+        lanes
+            .filter(|growth| growth.is_patient())
+            .min_by_key(|growth| growth.most())
     }
 }
 
@@ -284,6 +294,7 @@ mod tests {
         ends_at: Instant::NEVER,
     };
     const FAST: Duration = Duration::from_millis(1);
+    const LATE: Duration = Duration::from_millis(20);
 
     fn key(index: u32) -> Key {
         Key {
@@ -325,7 +336,7 @@ mod tests {
             !lanes.wants(1, (&BOUNDS, None), (1, now())),
             "the first has room"
         );
-        for _ in 0..lanes.endpoints[1].lanes[0].depth.most() {
+        for _ in 0..lanes.endpoints[1].lanes[0].depth.growth().most() {
             assert_eq!(lanes.enter(1, now()), Some(key(0)));
         }
         assert!(lanes.wants(1, (&BOUNDS, None), (1, now())));
@@ -447,5 +458,57 @@ mod tests {
         fill(&mut lanes);
         lanes.leave(1, key(0));
         assert_eq!(fill(&mut lanes), 1);
+    }
+
+    /// Each new lane grew with each answer until its first late one, and kept up to 512 requests waiting behind that: a backend that closes its
+    /// connections after 1,000 had one such lane after the other.
+    #[test]
+    fn a_lane_begins_with_what_the_last_one_or_the_shallowest_had_come_to() {
+        let mut lanes = with_lane(UNLIMITED);
+        let depth = |lanes: &Lanes, place: usize| lanes.endpoints[1].lanes[place].depth.growth();
+        let first = depth(&lanes, 0).most();
+        lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
+        assert_eq!(depth(&lanes, 1).most(), first);
+        answer(&mut lanes, (1, FAST));
+        answer(&mut lanes, (100, LATE));
+        assert_eq!(depth(&lanes, 0).most(), 1);
+        lanes.end((1, key(1)), LaneEnd::Idle, now());
+        lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
+        assert_eq!(depth(&lanes, 1).most(), first, "all may be slow");
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
+        lanes.end((1, key(1)), LaneEnd::Idle, now());
+        lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
+        assert_eq!(depth(&lanes, 1), depth(&lanes, 0));
+        let mut later = now();
+        for (after, most) in [(59, 1), (60, first)] {
+            lanes.end((1, key(1)), LaneEnd::Idle, later);
+            lanes.end((1, key(0)), LaneEnd::Idle, later);
+            later = later + Duration::from_secs(after);
+            lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, later));
+            assert_eq!(depth(&lanes, 0).most(), most);
+        }
+    }
+
+    #[test]
+    fn lanes_of_few_answers_grow_again_by_what_came_in_time_on_all_of_them() {
+        let mut lanes = with_lane(UNLIMITED);
+        answer(&mut lanes, (1, FAST));
+        answer(&mut lanes, (100, LATE));
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
+        assert!(lanes.endpoints[1].lanes[0].depth.growth().is_patient());
+        for _ in 0..3 * BOUNDS.depth_max {
+            lanes.end((1, key(0)), LaneEnd::Idle, now());
+            lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now()));
+            (0..10).for_each(|_| lanes.answer_alone(1, (FAST, now()), &BOUNDS));
+            answer(&mut lanes, (10, FAST));
+        }
+        assert!(!lanes.endpoints[1].lanes[0].depth.growth().is_patient());
+    }
+
+    fn answer(lanes: &mut Lanes, (count, took): (u32, Duration)) {
+        for _ in 0..count {
+            lanes.enter(1, now());
+            lanes.answer((1, key(0)), (took, now()), &BOUNDS);
+        }
     }
 }

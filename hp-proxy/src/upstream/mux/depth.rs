@@ -9,35 +9,43 @@ use super::Bounds;
 use hp_core::rt::Instant;
 use std::time::Duration;
 
-/// `waiting <= most <= depth_max`, but right after the depth was halved.
+/// `waiting <= growth.most <= depth_max`, but right after the depth was halved.
 #[derive(Debug)]
 pub(super) struct Depth {
     /// Requests on the lane.
     waiting: u32,
-    /// Requests that may be there.
-    most: u32,
-    /// By one with each answer, until one is late.
-    is_growing: bool,
+    growth: Growth,
     /// Answers since it was halved, late or not.
     since_halved: u32,
-    /// Answers in a row that came in time.
-    in_time: u32,
-    /// As many of them were there when it grew last; `grown_at <= in_time`.
+    /// So many had come in time in a row when it grew last; `grown_at <= growth.in_time`.
     grown_at: u32,
     halved: Option<Halved>,
+    /// What the last request alone took before it was halved, until the next one is answered.
+    before_halved: Option<Beside>,
     /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
     unjudged: u32,
     /// The shortest time of late from a request to its answer, which is nobody's waiting.
     base: Duration,
 }
 
+/// How deep a lane is, and how it becomes deeper; what one has come to, the next one of its endpoint begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Growth {
+    /// Requests that may be on the lane.
+    most: u32,
+    /// By one with each answer, until one is late.
+    is_growing: bool,
+    /// Otherwise by one when so many times `most` have come in time in a row: 1, or [`PATIENCE`] where some requests are slow.
+    patience: u32,
+    /// Answers in a row that came in time, those included of the lane that it goes on from.
+    in_time: u32,
+}
+
 /// What it takes to take a halving back: requests alone, whose answers come after the one that was late on the lane, may have been as late.
 #[derive(Clone, Copy, Debug)]
 struct Halved {
     took: Duration,
-    most: u32,
-    is_growing: bool,
-    in_time: u32,
+    growth: Growth,
 }
 
 /// How long requests like those on lanes take that have a connection of their own: what is no longer than that on a lane, nobody waits
@@ -49,21 +57,30 @@ pub(super) struct Alone {
     next: usize,
     /// The shortest of them: where all are long at once, the endpoint is slow; where some are, those behind them wait for the lane.
     took: Duration,
+    last: Beside,
     /// It says nothing any more then.
     holds_until: Instant,
 }
 
+/// What a request alone took, beside the shortest of late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Short,
+    Long,
+}
+
 impl Depth {
-    /// Of a lane of whose answers nothing is known.
-    pub(super) fn new(bounds: &Bounds) -> Self {
+    /// Of a lane of whose answers nothing is known but what another one had come to.
+    pub(super) fn new(other: Option<Growth>, bounds: &Bounds) -> Self {
+        let growth = other.unwrap_or_default();
+        let most = growth.most.min(DEPTH_AT_FIRST).min(bounds.depth_max);
         Self {
             waiting: 0,
-            most: DEPTH_AT_FIRST.min(bounds.depth_max),
-            is_growing: true,
+            growth: Growth { most, ..growth },
             since_halved: 0,
-            in_time: 0,
-            grown_at: 0,
+            grown_at: growth.in_time,
             halved: None,
+            before_halved: None,
             unjudged: 0,
             base: Duration::MAX,
         }
@@ -82,24 +99,30 @@ impl Depth {
     }
 
     /// The first request was answered after so long. Judges the depth by that, and by what takes that long alone, if that is known.
-    pub(super) fn answer(&mut self, took: (Duration, Option<Duration>), bounds: &Bounds) {
-        self.judge(took, bounds.depth_max, bounds);
+    pub(super) fn answer(&mut self, answer: (Duration, Instant), alone: &Alone, bounds: &Bounds) {
+        self.judge(answer, alone, (bounds.depth_max, bounds));
         self.leave();
     }
 
     /// The answer to the first request has begun after so long, and an exchange passes it on. Sharing gains little then, for each such answer is
     /// waited for by two tasks, so it makes no lane deeper than a new one.
-    pub(super) fn begin_answer(&mut self, took: (Duration, Option<Duration>), bounds: &Bounds) {
-        let most_max = DEPTH_AT_FIRST.min(bounds.depth_max).max(self.most);
-        self.judge(took, most_max, bounds);
+    pub(super) fn begin_answer(
+        &mut self,
+        answer: (Duration, Instant),
+        alone: &Alone,
+        bounds: &Bounds,
+    ) {
+        let most_max = DEPTH_AT_FIRST.min(bounds.depth_max).max(self.growth.most);
+        self.judge(answer, alone, (most_max, bounds));
     }
 
     fn judge(
         &mut self,
-        (took, alone): (Duration, Option<Duration>),
-        most_max: u32,
-        bounds: &Bounds,
+        (took, now): (Duration, Instant),
+        requests_alone: &Alone,
+        (most_max, bounds): (u32, &Bounds),
     ) {
+        let alone = requests_alone.took(now);
         let waited = took.saturating_sub(self.base);
         // A path that has become longer is learned slowly, so that waiting is not taken for it.
         self.base = if took < self.base {
@@ -114,42 +137,57 @@ impl Depth {
         }
         self.since_halved = self.since_halved.saturating_add(1);
         if waited > late && alone.is_none_or(|alone| took > alone + late) {
-            if self.since_halved >= self.most {
+            if self.since_halved >= self.growth.most {
                 self.halved = Some(Halved {
                     took,
-                    most: self.most,
-                    is_growing: self.is_growing,
-                    in_time: self.in_time,
+                    growth: self.growth,
                 });
-                self.most = (self.most / 2).max(1);
+                self.growth.most = (self.growth.most / 2).max(1);
+                self.before_halved = Some(requests_alone.last);
                 self.since_halved = 0;
                 self.unjudged = self.waiting.saturating_sub(1);
             }
-            (self.is_growing, self.in_time, self.grown_at) = (false, 0, 0);
+            self.growth.is_growing = false;
+            (self.growth.in_time, self.grown_at) = (0, 0);
             return;
         }
-        self.in_time = self.in_time.saturating_add(1);
-        if self.in_time >= self.most {
+        self.growth.in_time = self.growth.in_time.saturating_add(1);
+        if self.growth.in_time >= self.growth.most {
             self.halved = None; // What takes long alone now is another pause.
         }
         // What it was halved for is over when so many have come in time, and sharing costs nothing.
-        self.is_growing |= self.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
-            && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE);
-        if self.is_growing || self.in_time - self.grown_at >= self.most {
-            self.most = (self.most + 1).min(most_max);
-            self.grown_at = self.in_time;
+        if self.growth.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
+            && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE)
+        {
+            (self.growth.is_growing, self.growth.patience) = (true, 1);
+        }
+        let in_a_row = self.growth.in_time - self.grown_at;
+        if self.growth.is_growing
+            || in_a_row >= self.growth.most.saturating_mul(self.growth.patience)
+        {
+            self.growth.most = (self.growth.most + 1).min(most_max);
+            self.grown_at = self.growth.in_time;
         }
     }
 
-    /// A request alone took so long: what halved the lane may have been no more than that.
-    pub(super) fn judge_again(&mut self, alone: Duration, bounds: &Bounds) {
+    /// One more request was answered alone. What halved the lane may have been no more than took as long there; where those before and
+    /// behind it were short, some requests are slow, and not their endpoint.
+    pub(super) fn judge_again(&mut self, alone: &Alone, bounds: &Bounds) {
+        match self.before_halved.take().map(|before| (before, alone.last)) {
+            Some((Beside::Short, Beside::Short)) => self.growth.patience = PATIENCE,
+            Some((Beside::Long, Beside::Long)) => self.growth.patience = 1,
+            Some((Beside::Short, Beside::Long) | (Beside::Long, Beside::Short)) | None => (),
+        }
         if let Some(halved) = self.halved
-            && halved.took <= alone + late(bounds)
+            && halved.took <= alone.took + late(bounds)
         {
-            self.most = self.most.max(halved.most);
-            self.is_growing |= halved.is_growing;
-            self.in_time = self.in_time.saturating_add(halved.in_time);
-            self.grown_at = self.in_time;
+            self.growth = Growth {
+                most: self.growth.most.max(halved.growth.most),
+                is_growing: self.growth.is_growing | halved.growth.is_growing,
+                patience: halved.growth.patience,
+                in_time: self.growth.in_time.saturating_add(halved.growth.in_time),
+            };
+            self.grown_at = self.growth.in_time;
             self.halved = None;
         }
     }
@@ -157,30 +195,56 @@ impl Depth {
     /// Whether one more may wait.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.waiting < self.most
+        self.waiting < self.growth.most
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// How many may wait.
-    pub(super) fn most(&self) -> u32 {
+    /// What it has come to.
+    pub(super) fn growth(&self) -> Growth {
+        self.growth
+    }
+}
+
+impl Growth {
+    /// Whether some requests were slow that others on the lane waited for.
+    pub(super) fn is_patient(self) -> bool {
+        self.patience > 1
+    }
+
+    pub(super) fn most(self) -> u32 {
         self.most
     }
 }
 
+impl Default for Growth {
+    fn default() -> Self {
+        Self {
+            most: DEPTH_AT_FIRST,
+            is_growing: true,
+            patience: 1,
+            in_time: 0,
+        }
+    }
+}
+
 impl Alone {
-    /// A request was answered on a connection of its own after so long; gives the shortest of late.
-    pub(super) fn note(&mut self, took: Duration, now: Instant) -> Duration {
+    /// A request was answered on a connection of its own after so long.
+    pub(super) fn note(&mut self, took: Duration, now: Instant, bounds: &Bounds) {
         if now >= self.holds_until {
             self.recent = [Duration::ZERO; ALONE_RECENT]; // One says nothing of the next.
         }
         self.recent[self.next % ALONE_RECENT] = took;
         self.next = self.next.wrapping_add(1);
         self.took = self.recent.into_iter().min().unwrap_or_default();
+        self.last = if took > self.took + late(bounds) {
+            Beside::Long
+        } else {
+            Beside::Short
+        };
         self.holds_until = now + ALONE_HOLDS;
-        self.took
     }
 
     /// How long they take, if that is known.
@@ -196,6 +260,7 @@ impl Default for Alone {
             recent: [Duration::ZERO; ALONE_RECENT],
             next: 0,
             took: Duration::ZERO,
+            last: Beside::Short,
             holds_until: Instant::START,
         }
     }
@@ -214,6 +279,10 @@ const STALL_SHARE: u32 = 4;
 /// So many times the bound of its depth has to come in time before a lane that was halved grows as fast as a new one: where one in fifty is
 /// slow, it would be deep again before the next one.
 const BOUNDS_IN_TIME: u32 = 4;
+/// Where some requests are slow, what comes in time between two of them says little: with as many in a row as the lane was deep, one in fifty
+/// kept ten times as many waiting. With more patience a backend that stands still most of the time shares less, for what goes alone is not always
+/// there to tell of it.
+const PATIENCE: u32 = 12;
 /// Where half of all requests are slow, all of so many are one time in 64.
 const ALONE_RECENT: usize = 6;
 /// Load changes within a second.
@@ -241,7 +310,7 @@ mod tests {
     impl Lane {
         fn new() -> Self {
             Self {
-                depth: Depth::new(&BOUNDS),
+                depth: Depth::new(None, &BOUNDS),
                 alone: Alone::default(),
             }
         }
@@ -263,7 +332,7 @@ mod tests {
         }
 
         fn answer_at(&mut self, took: Duration, now: Instant) {
-            self.depth.answer((took, self.alone.took(now)), &BOUNDS);
+            self.depth.answer((took, now), &self.alone, &BOUNDS);
         }
 
         /// As many as it takes to know how long requests alone wait.
@@ -274,8 +343,8 @@ mod tests {
         }
 
         fn one_alone(&mut self, took: Duration) {
-            let shortest = self.alone.note(took, Instant::START);
-            self.depth.judge_again(shortest, &BOUNDS);
+            self.alone.note(took, Instant::START, &BOUNDS);
+            self.depth.judge_again(&self.alone, &BOUNDS);
         }
     }
 
@@ -316,7 +385,7 @@ mod tests {
         lane.answer(waiting, FAST);
         waiting = lane.fill();
         lane.answer(waiting, LATE);
-        while lane.depth.most < BOUNDS.depth_max {
+        while lane.depth.growth.most < BOUNDS.depth_max {
             lane.fill();
             lane.answer(1, FAST);
         }
@@ -358,7 +427,7 @@ mod tests {
                 lane.answer(1, FAST);
             }
             lane.alone(LATE);
-            lane.depth.most
+            lane.depth.growth.most
         };
         assert_eq!(depth_after(0), 2 * DEPTH_AT_FIRST);
         assert!(depth_after(DEPTH_AT_FIRST) < 2 * DEPTH_AT_FIRST);
@@ -379,9 +448,9 @@ mod tests {
             }
             lane.fill() - DEPTH_AT_FIRST
         };
-        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [3, 3]);
-        assert_eq!(grown(FAST, 11), 11);
-        assert_eq!(grown(FAST * 5, 11), BOUNDS.depth_max - DEPTH_AT_FIRST);
+        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [0, 0]);
+        assert_eq!(grown(FAST, 20), 1);
+        assert_eq!(grown(FAST * 5, 20), BOUNDS.depth_max - DEPTH_AT_FIRST);
     }
 
     #[test]
@@ -413,7 +482,7 @@ mod tests {
                     lane.fill();
                     let took = if step < late_in_ten { LATE } else { FAST };
                     lane.answer(1, took);
-                    depths += lane.depth.most;
+                    depths += lane.depth.growth.most;
                 }
             }
             let depth = f64::from(depths) / 10_000.0;
@@ -469,15 +538,54 @@ mod tests {
         let passed_on = |lane: &mut Lane, took: Duration| {
             for _ in 0..100 {
                 lane.fill();
-                lane.depth.begin_answer((took, None), &BOUNDS);
+                lane.depth
+                    .begin_answer((took, Instant::START), &lane.alone, &BOUNDS);
                 lane.depth.leave();
             }
-            lane.depth.most
+            lane.depth.growth.most
         };
         assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
         assert_eq!(passed_on(&mut lane, LATE), 1);
         assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
         lane.answer(1, FAST);
         assert!(passed_on(&mut lane, FAST) >= DEPTH_AT_FIRST);
+    }
+
+    /// One in fifty is slow. What came in time between two of them made a lane so deep that more than one in twenty waited for them.
+    #[test]
+    fn a_lane_is_patient_where_requests_alone_are_short_and_one_in_fifty_is_late() {
+        let mut lane = Lane::new();
+        let mut depths = 0;
+        for count in 0..10_000 {
+            lane.fill();
+            lane.one_alone(FAST);
+            let waits = lane.depth.waiting;
+            lane.answer(1, if count % 50 == 49 { LATE } else { FAST });
+            if count % 50 == 49 {
+                depths += waits;
+            }
+        }
+        let kept_waiting = f64::from(depths) / 10_000.0;
+        assert!(kept_waiting < 0.08, "{kept_waiting}");
+    }
+
+    #[test]
+    fn patience_ends_where_requests_alone_are_as_late() {
+        let patience_after = |before: Duration, behind: Duration| {
+            let mut lane = Lane::new();
+            lane.depth.growth.patience = PATIENCE / 2;
+            lane.alone(FAST);
+            lane.one_alone(before);
+            let count = lane.fill();
+            lane.answer(count, FAST);
+            let count = lane.fill();
+            lane.answer(count, LATE);
+            lane.one_alone(behind);
+            lane.depth.growth.patience
+        };
+        assert_eq!(patience_after(FAST, FAST), PATIENCE);
+        assert_eq!(patience_after(LATE, LATE), 1);
+        assert_eq!(patience_after(FAST, LATE), PATIENCE / 2);
+        assert_eq!(patience_after(LATE, FAST), PATIENCE / 2);
     }
 }

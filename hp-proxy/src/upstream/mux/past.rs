@@ -2,6 +2,7 @@
 //! lane. Pure: time is an argument.
 
 use super::LaneEnd;
+use super::depth::Growth;
 use hp_core::rt::Instant;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub(super) struct Past {
     /// Lanes in a row that ended badly.
     bad_ends: u32,
     wear: Option<Wear>,
+    /// What the last lane had come to, and until when that holds.
+    growth: Option<(Growth, Instant)>,
 }
 
 /// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane ends
@@ -32,8 +35,7 @@ pub(super) struct Ended {
     pub(super) uses: u32,
     /// Answers that began on the lane.
     pub(super) answers: u32,
-    /// How many might have waited on it.
-    pub(super) depth: u32,
+    pub(super) growth: Growth,
 }
 
 impl Past {
@@ -60,9 +62,18 @@ impl Past {
         }
     }
 
+    /// What the last lane had come to, if that was of late, and some requests were slow.
+    pub(super) fn growth(&self, now: Instant) -> Option<Growth> {
+        let known = self.growth.filter(|(_, holds_until)| now < *holds_until);
+        known
+            .map(|(growth, _)| growth)
+            .filter(|growth| growth.is_patient())
+    }
+
     /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, gets the next one after a while: that bounds
     /// how often requests are sent twice for it.
     pub(super) fn end(&mut self, lane: Ended, now: Instant) {
+        self.growth = Some((lane.growth, now + GROWTH_HOLDS));
         let uses = lane.uses.saturating_add(lane.answers);
         if lane.end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
             // What was lost with the connection is not counted, so the most is nearest to it.
@@ -78,7 +89,12 @@ impl Past {
             LaneEnd::Stalled => true,
         };
         if is_bad {
-            if lane.answers >= lane.depth.saturating_mul(ANSWERS_WORTH_A_REPETITION) {
+            if lane.answers
+                >= lane
+                    .growth
+                    .most()
+                    .saturating_mul(ANSWERS_WORTH_A_REPETITION)
+            {
                 self.bad_ends = 0;
             }
             let bar = BAR_MIN.saturating_mul(1 << self.bad_ends.min(BAR_DOUBLINGS_MAX));
@@ -94,6 +110,8 @@ impl Past {
 const ANSWERS_OF_A_GOOD_LANE: u32 = 64;
 /// However a lane ends, it is no worse than the first that ends badly where it has answered so many for each that is sent again for it.
 const ANSWERS_WORTH_A_REPETITION: u32 = 32;
+/// What was slow may be over, and a lane that began deep learns it anew.
+const GROWTH_HOLDS: Duration = Duration::from_secs(60);
 const WEAR_HOLDS: Duration = Duration::from_secs(60);
 const BAR_MIN: Duration = Duration::from_secs(1);
 /// Up to 64 s.
@@ -115,7 +133,7 @@ mod tests {
             end,
             uses: 1,
             answers,
-            depth: DEPTH,
+            growth: Growth::default(),
         }
     }
 
@@ -161,9 +179,8 @@ mod tests {
             }
             bar
         };
-        assert_eq!(bars(32 * DEPTH), BAR_MIN);
-        assert_eq!(bars(DEPTH), BAR_MIN * 64);
+        let depth = Growth::default().most();
+        assert_eq!(bars(32 * depth), BAR_MIN);
+        assert_eq!(bars(depth), BAR_MIN * 64);
     }
-
-    const DEPTH: u32 = 32;
 }
