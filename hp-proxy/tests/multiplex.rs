@@ -25,6 +25,9 @@ facts! {
     nothing_is_shared_where_nobody_said_so,
     a_backend_that_stands_still_at_times_is_no_reason_to_share_less,
     a_backend_that_closes_after_so_many_requests_is_asked_few_twice,
+    a_backend_that_closes_after_so_many_chunked_answers_shares_as_well,
+    chunked_answers_that_take_their_time_keep_few_waiting,
+    a_backend_that_closes_what_idles_shares_as_well,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -99,6 +102,44 @@ fn a_backend_that_closes_after_so_many_requests_is_asked_few_twice(face: Face) {
     let retries = lab.retries() - before.2;
     assert!(multiplexed * 10 > answers * 8, "{multiplexed} of {answers}");
     assert!(retries * 200 < answers, "{retries} for {answers}");
+}
+
+/// Answers that their exchanges pass on did not count for the lane: it ended as one that had been of no use, and its endpoint had none for a second,
+/// and for longer each time.
+fn a_backend_that_closes_after_so_many_chunked_answers_shares_as_well(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    (0..16).for_each(|_| lab.ask("worn-chunked", 1000, Duration::from_micros(100)));
+    lab.run(&|| lab.answered("worn-chunked") > 16 * 500);
+    let before = (lab.answered("worn-chunked"), lab.multiplexed());
+    lab.run_to_end();
+    let answers = lab.answered("worn-chunked") - before.0;
+    let multiplexed = lab.multiplexed() - before.1;
+    assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
+}
+
+/// Nor did they judge their lane's depth.
+fn chunked_answers_that_take_their_time_keep_few_waiting(face: Face) {
+    let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
+    lab.warm();
+    (0..8).for_each(|_| lab.ask("busy-chunked", 100, Duration::ZERO));
+    lab.run_to_end();
+    let within = lab.share_within("busy-chunked", 4 * BUSY);
+    assert!(within > 0.9, "{within}");
+}
+
+/// It has lost nothing by that, and was given no lane for a second, and for longer each time.
+fn a_backend_that_closes_what_idles_shares_as_well(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    for _ in 0..7 {
+        lab.ask("brief", 3, Duration::ZERO);
+        lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
+    }
+    lab.warm();
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed() - before, 5);
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -549,6 +590,13 @@ impl Lab {
             .unwrap_or_default()
     }
 
+    fn share_within(&self, kind: &str, time: Duration) -> f64 {
+        let heard = self.heard.borrow();
+        let took = &heard.took[kind];
+        let within = took.iter().filter(|took| **took <= time).count();
+        within as f64 / took.len() as f64
+    }
+
     fn multiplexed(&self) -> u64 {
         self.proxy.sum(|row| &row.multiplexed)
     }
@@ -665,11 +713,13 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             "shaken" => rt.sleep_until(after_standing_still(rt.now())).await,
             "silent" => return rt.sleep(2 * RESPONSE_TIMEOUT).await,
             "vanish" => return,
-            "head-with-content" | "too-long" | "half" => rt.sleep(BUSY).await,
+            "head-with-content" | "too-long" | "half" | "busy-chunked" => rt.sleep(BUSY).await,
             _ => (),
         }
-        let is_worn = kind == "worn" && seen.uses.borrow()[place] == USES_MAX;
-        let (mut pieces, mut is_last) = pieces(if is_worn { "close" } else { kind }, id);
+        let is_worn = kind.starts_with("worn") && seen.uses.borrow()[place] == USES_MAX;
+        let says_so = is_worn && kind == "worn";
+        let (mut pieces, mut is_last) = pieces(if says_so { "close" } else { kind }, id);
+        is_last |= is_worn;
         if kind == "half" && inbox.has_more().await {
             pieces.pop();
             is_last = true;
@@ -687,6 +737,8 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
         if conn.flush().await.is_err() || is_last {
             return; // What was not read resets the connection.
         }
+        let patience = (kind == "brief").then(|| rt.now() + BRIEF);
+        conn.set_deadline(patience);
     }
 }
 
@@ -723,7 +775,7 @@ fn pieces(kind: &str, id: &str) -> (Vec<String>, bool) {
             let fields = format!("Content-Length: {}\r\n", padded.len());
             (vec![head(&fields) + &padded], false)
         }
-        "chunked" => (vec![chunked], false),
+        "chunked" | "busy-chunked" | "worn-chunked" => (vec![chunked], false),
         "paused" => (cut(&chunked, &[chunked.len() - 5]), false),
         "interim" => {
             let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
@@ -826,6 +878,8 @@ const BOTH: &str = "endpoints = [\"10.0.1.1:8000\", \"10.0.1.1:8001\"]";
 const STALL: Duration = Duration::from_millis(50);
 /// Long enough for others to be sent behind, and too short to be late.
 const BUSY: Duration = Duration::from_millis(10);
+/// Shorter than a lane idles, and than a lane is kept from an endpoint.
+const BRIEF: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(500);
 /// Requests after which a connection is worn.
 const USES_MAX: u32 = 400;

@@ -56,6 +56,16 @@ impl Upstream {
         });
     }
 
+    /// The answer to the first request of a lane, which was sent at `since`, has begun, and an exchange passes the rest on.
+    pub(crate) fn begin_answer_on_lane(&self, place: LanePlace, since: Instant) {
+        if let Some(bounds) = self.multiplex() {
+            let now = self.rt.now();
+            let lane = (place.endpoint, place.key);
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.begin_answer(lane, (now - since, now), &bounds);
+        }
+    }
+
     /// A request that might have gone on a lane was answered by an endpoint on a connection of its own, to which it was given at `since`.
     pub(super) fn answer_alone(&self, endpoint: usize, since: Instant) {
         let Some(bounds) = self.multiplex() else {
@@ -66,7 +76,7 @@ impl Upstream {
         lanes.answer_alone(endpoint, (now - since, now), &bounds);
     }
 
-    /// A request leaves its lane without an answer from it.
+    /// A request leaves its lane, without an answer from it or with the end of one that an exchange passed on.
     pub(crate) fn leave_lane(&self, place: LanePlace) {
         self.lanes.borrow_mut().leave(place.endpoint, place.key);
         self.books.with(|ledger| ledger.leave_lane(place.endpoint));

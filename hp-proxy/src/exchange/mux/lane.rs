@@ -388,7 +388,11 @@ impl Lane {
     fn be_ended(&self, local: &Rc<Local>) -> Flow {
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         let is_followed = self.queue.borrow().len() > 1;
-        self.note_close();
+        if self.first().is_some() {
+            self.note_close();
+        } else {
+            self.note_end(LaneEnd::Idle); // Nobody has lost anything by it.
+        }
         if has_begun && !is_followed && self.first().is_some() {
             return self.lend(local);
         }
@@ -424,6 +428,7 @@ impl Lane {
         self.pop_first();
         local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
+        self.upstream.begin_answer_on_lane(self.place(), since);
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
         let loan = Loan {
@@ -439,7 +444,12 @@ impl Lane {
 
     /// The backend takes no more on the connection.
     pub(super) fn note_close(&self) {
-        self.ending.set(self.ending.get().or(Some(LaneEnd::Closed)));
+        self.note_end(LaneEnd::Closed);
+    }
+
+    /// The first reason is the one that it ends for.
+    fn note_end(&self, end: LaneEnd) {
+        self.ending.set(self.ending.get().or(Some(end)));
     }
 
     /// Nobody takes the answer to the first, and nobody knows where it ends.
@@ -448,8 +458,7 @@ impl Lane {
         self.pop_first();
         self.leave(local);
         local.lanes().settle(key, Outcome::Again); // It has left: its place is free now.
-        let end = self.judged(LaneEnd::Left);
-        self.ending.set(self.ending.get().or(Some(end)));
+        self.note_end(self.judged(LaneEnd::Left));
         Flow::End
     }
 
@@ -489,9 +498,7 @@ impl Lane {
 
     /// Takes no more; whoever waits behind the first is sent again, elsewhere.
     fn stop(&self, local: &Local, end: LaneEnd) {
-        if self.ending.get().is_none() {
-            self.ending.set(Some(end));
-        }
+        self.note_end(end);
         self.upstream.close_lane(self.place());
         let kept = usize::from(!self.is_lent()).min(self.queue.borrow().len());
         let behind = self.queue.borrow_mut().split_off(kept);

@@ -1,0 +1,186 @@
+//! What the lanes that an endpoint has had say of its next ones: after how many requests it closes a connection, and how long it gets no
+//! lane. Pure: time is an argument.
+
+use super::LaneEnd;
+use super::depth::Growth;
+use hp_core::rt::Instant;
+use std::time::Duration;
+
+/// How an endpoint's lanes have ended.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// No lane begins before.
+    barred_until: Option<Instant>,
+    /// Lanes in a row that ended badly.
+    bad_ends: u32,
+    wear: Option<Wear>,
+    /// What the last lane had come to, and until when that holds.
+    growth: Option<(Growth, Instant)>,
+}
+
+/// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane ends
+/// before, since what is behind the last answer is sent again.
+#[derive(Clone, Copy, Debug)]
+struct Wear {
+    uses: u32,
+    /// It may have been for another reason, so it is found out anew then.
+    holds_until: Instant,
+}
+
+/// A lane that is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) end: LaneEnd,
+    /// Requests that its connection had carried before it was a lane.
+    pub(super) uses: u32,
+    /// Answers that began on the lane.
+    pub(super) answers: u32,
+    pub(super) growth: Growth,
+}
+
+impl Past {
+    /// Whether a connection that has carried so many requests is worth a lane.
+    pub(super) fn allows(&self, uses: u32, now: Instant) -> bool {
+        self.barred_until.is_none_or(|until| until <= now)
+            && self.carries(uses, now) >= ANSWERS_OF_A_GOOD_LANE / 2
+    }
+
+    /// How many more requests a connection that has carried so many carries before it is worn.
+    pub(super) fn carries(&self, uses: u32, now: Instant) -> u32 {
+        match self.wear {
+            Some(wear) if now < wear.holds_until && uses <= wear.uses => {
+                wear.uses.saturating_sub(uses.saturating_add(1))
+            }
+            _ => u32::MAX,
+        }
+    }
+
+    /// A connection that has carried so many requests becomes a lane.
+    pub(super) fn begin(&mut self, uses: u32) {
+        if self.wear.is_some_and(|wear| uses > wear.uses) {
+            self.wear = None; // It is none, for this one outlived it.
+        }
+    }
+
+    /// What the last lane had come to, if that was of late, and some requests were slow.
+    pub(super) fn growth(&self, now: Instant) -> Option<Growth> {
+        let known = self.growth.filter(|(_, holds_until)| now < *holds_until);
+        known
+            .map(|(growth, _)| growth)
+            .filter(|growth| growth.is_patient())
+    }
+
+    /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, gets the next one after a while: that bounds
+    /// how often requests are sent twice for it.
+    pub(super) fn end(&mut self, lane: Ended, now: Instant) {
+        self.growth = Some((lane.growth, now + GROWTH_HOLDS));
+        let uses = lane.uses.saturating_add(lane.answers);
+        if lane.end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            // What was lost with the connection is not counted, so the most is nearest to it.
+            let known = self.wear.filter(|wear| now < wear.holds_until);
+            self.wear = Some(Wear {
+                uses: known.map_or(uses, |wear| wear.uses.max(uses)),
+                holds_until: now + WEAR_HOLDS,
+            });
+        }
+        let is_bad = match lane.end {
+            LaneEnd::Idle | LaneEnd::Left => false,
+            LaneEnd::Closed | LaneEnd::Broken => uses < ANSWERS_OF_A_GOOD_LANE,
+            LaneEnd::Stalled => true,
+        };
+        if is_bad {
+            if lane.answers
+                >= lane
+                    .growth
+                    .most()
+                    .saturating_mul(ANSWERS_WORTH_A_REPETITION)
+            {
+                self.bad_ends = 0;
+            }
+            let bar = BAR_MIN.saturating_mul(1 << self.bad_ends.min(BAR_DOUBLINGS_MAX));
+            self.barred_until = Some(now + bar);
+            self.bad_ends = self.bad_ends.saturating_add(1);
+        } else if lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+            (self.barred_until, self.bad_ends) = (None, 0);
+        }
+    }
+}
+
+/// A lane that carried so many was of use, and so was a connection.
+const ANSWERS_OF_A_GOOD_LANE: u32 = 64;
+/// However a lane ends, it is no worse than the first that ends badly where it has answered so many for each that is sent again for it.
+const ANSWERS_WORTH_A_REPETITION: u32 = 32;
+/// What was slow may be over, and a lane that began deep learns it anew.
+const GROWTH_HOLDS: Duration = Duration::from_secs(60);
+const WEAR_HOLDS: Duration = Duration::from_secs(60);
+const BAR_MIN: Duration = Duration::from_secs(1);
+/// Up to 64 s.
+const BAR_DOUBLINGS_MAX: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The past of an endpoint whose first lane ended so, behind so many answers on a connection that had carried one request before.
+    fn after(answers: u32, end: LaneEnd) -> Past {
+        let mut past = Past::default();
+        past.end(lane(answers, end), Instant::START);
+        past
+    }
+
+    fn lane(answers: u32, end: LaneEnd) -> Ended {
+        Ended {
+            end,
+            uses: 1,
+            answers,
+            growth: Growth::default(),
+        }
+    }
+
+    /// An endpoint that was started anew has closed its connections before their time.
+    #[test]
+    fn a_wear_is_none_that_a_connection_outlives_and_none_that_a_client_causes() {
+        let allows = |past: &Past, uses: u32| past.allows(uses, Instant::START);
+        for end in [LaneEnd::Broken, LaneEnd::Left, LaneEnd::Idle] {
+            assert!(allows(&after(100, end), 70));
+        }
+        let mut past = after(100, LaneEnd::Closed);
+        assert!(!allows(&past, 70) && !allows(&past, 101));
+        assert!(allows(&past, 102));
+        past.begin(102);
+        assert!(allows(&past, 70));
+    }
+
+    #[test]
+    fn a_lane_that_was_of_use_may_end_in_order_and_a_stall_is_never_good() {
+        let may_end = |answers: u32, end: LaneEnd| after(answers, end).allows(1, Instant::START);
+        assert!(
+            may_end(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed),
+            "with the one before"
+        );
+        assert!(!may_end(ANSWERS_OF_A_GOOD_LANE - 2, LaneEnd::Closed));
+        assert!(may_end(0, LaneEnd::Idle) && may_end(0, LaneEnd::Left));
+        assert!(!may_end(1000, LaneEnd::Stalled));
+    }
+
+    /// A backend that stands still for a moment every ten seconds shared nothing for a minute after the seventh time.
+    #[test]
+    fn a_stall_of_a_lane_that_carried_far_more_than_it_keeps_waiting_bars_its_endpoint_for_no_longer_than_the_first()
+     {
+        let bars = |answers: u32| {
+            let mut past = Past::default();
+            let mut start = Instant::START;
+            let mut bar = Duration::ZERO;
+            for _ in 0..7 {
+                past.end(lane(answers, LaneEnd::Stalled), start);
+                let until = past.barred_until.expect("it stalled");
+                bar = until - start;
+                start = until;
+            }
+            bar
+        };
+        let depth = Growth::default().most();
+        assert_eq!(bars(32 * depth), BAR_MIN);
+        assert_eq!(bars(depth), BAR_MIN * 64);
+    }
+}
