@@ -283,7 +283,7 @@ impl Lane {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    pub(super) const BOUNDS: Bounds = Bounds {
         depth_max: 32,
         lanes_max: 2,
         stall: Duration::from_millis(50),
@@ -293,8 +293,8 @@ mod tests {
         uses_left: u32::MAX,
         ends_at: Instant::NEVER,
     };
-    const FAST: Duration = Duration::from_millis(1);
-    const LATE: Duration = Duration::from_millis(20);
+    pub(super) const FAST: Duration = Duration::from_millis(1);
+    pub(super) const LATE: Duration = Duration::from_millis(20);
 
     fn key(index: u32) -> Key {
         Key {

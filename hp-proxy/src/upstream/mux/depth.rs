@@ -291,15 +291,8 @@ const BASE_WEIGHT: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{BOUNDS, FAST, LATE};
     use super::*;
-
-    const BOUNDS: Bounds = Bounds {
-        depth_max: 32,
-        lanes_max: 2,
-        stall: Duration::from_millis(50),
-    };
-    const FAST: Duration = Duration::from_millis(1);
-    const LATE: Duration = Duration::from_millis(20);
 
     /// A lane, and the requests beside it that have connections of their own.
     struct Lane {
