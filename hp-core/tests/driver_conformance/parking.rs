@@ -8,6 +8,7 @@ use crate::peer;
 use hp_core::rt::net::{Rx, Unparked};
 use hp_core::rt::{Engine, Instant};
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 pub(crate) fn a_parked_connection_returns_with_its_news_and_its_tag(engine: Engine) {
@@ -51,27 +52,33 @@ pub(crate) fn a_parked_connection_returns_at_its_deadline(engine: Engine) {
 
 /// What a turn does not tell of, or no ring has brought yet, lost to the deadline: a client whose next request had come was closed on.
 pub(crate) fn news_of_many_parked_noticed_together_with_the_deadline_are_news(engine: Engine) {
-    check(&options(engine), async |rt| {
-        let mut peers = Vec::new();
-        for tag in 0..MORE_THAN_A_TURN_TELLS {
-            let (conn, peer) = pair(&rt).await;
-            let _key = conn.park(tag, soon(&rt));
-            peers.push(peer);
-        }
-        rt.yield_now().await;
-        rt.yield_now().await; // The kernel knows that all are waited for.
-        for peer in &mut peers {
-            peer.write_all(b"in time").unwrap();
-        }
-        let deadline = rt.precise_now() + Duration::from_millis(5);
-        rt.hasten_parked(|_place, _tag| Some(deadline));
-        while rt.precise_now() < deadline + Duration::from_millis(2) {}
-        for _ in &peers {
-            let (conn, tag, why) = rt.next_unparked().await;
-            assert_eq!(why, Unparked::News, "{tag}");
-            assert_eq!(exactly(&conn, 7).await, b"in time");
-        }
-    });
+    for (heard_before, says) in [(0, b"in time".as_slice()), (MUCH, b"in time"), (0, b"")] {
+        check(&options(engine), async |rt| {
+            let mut peers = Vec::new();
+            for tag in 0..MORE_THAN_A_TURN_TELLS {
+                let (conn, mut peer) = pair(&rt).await;
+                peer.write_all(&vec![7; heard_before]).unwrap();
+                exactly(&conn, heard_before).await;
+                let _key = conn.park(tag, soon(&rt));
+                peers.push(peer);
+            }
+            rt.yield_now().await;
+            rt.yield_now().await; // The kernel knows that all are waited for.
+            for peer in &mut peers {
+                peer.write_all(says).unwrap();
+                peer.shutdown(Shutdown::Write).unwrap();
+            }
+            let deadline = rt.precise_now() + Duration::from_millis(5);
+            rt.hasten_parked(|_place, _tag| Some(deadline));
+            while rt.precise_now() < deadline + Duration::from_millis(2) {}
+            for _ in &peers {
+                let (conn, tag, why) = rt.next_unparked().await;
+                assert_eq!(why, Unparked::News, "{tag}");
+                assert_eq!(exactly(&conn, says.len()).await, says);
+                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+            }
+        });
+    }
 }
 
 pub(crate) fn a_parked_connection_can_be_taken_back(engine: Engine) {
@@ -263,3 +270,5 @@ pub(crate) fn many_parked_connections_return_once_each(engine: Engine) {
 }
 
 const MORE_THAN_A_TURN_TELLS: u64 = 100;
+/// After this what comes is received into large buffers.
+const MUCH: usize = 64 * 1024;
