@@ -124,7 +124,7 @@ impl Lanes {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             of.past.begin(limit.uses);
             limit.uses_left = limit.uses_left.min(of.past.carries(limit.uses, now));
-            let depth = Depth::new(of.growth_at_first(now), bounds);
+            let depth = Depth::new(of.growth_at_first(bounds, now), bounds);
             of.lanes.push(Lane {
                 key,
                 depth,
@@ -171,7 +171,7 @@ impl Lanes {
         if let Some(of) = self.endpoints.get_mut(endpoint) {
             of.alone.note(took, now, bounds);
             for lane in &mut of.lanes {
-                lane.depth.judge_again(&of.alone, bounds);
+                lane.depth.judge_again(&of.alone, now, bounds);
             }
         }
     }
@@ -257,14 +257,17 @@ impl Lanes {
 
 impl OfEndpoint {
     /// What its next lane begins with, if some of its requests are slow: they would be on that lane as well. The shallowest counts, or the last
-    /// where there is no lane.
-    fn growth_at_first(&self, now: Instant) -> Option<Growth> {
+    /// where there is no lane; none beside one on which so many came in time that it is over.
+    fn growth_at_first(&self, bounds: &Bounds, now: Instant) -> Option<Growth> {
         if self.lanes.is_empty() {
             return self.past.growth(now);
         }
         let lanes = self.lanes.iter().map(|lane| lane.depth.growth());
+        if lanes.clone().any(|growth| growth.has_recovered(bounds)) {
+            return None;
+        }
         lanes
-            .filter(|growth| growth.is_patient())
+            .filter(|growth| growth.is_patient(now))
             .min_by_key(|growth| growth.most())
     }
 }
@@ -470,6 +473,7 @@ mod tests {
         lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
         assert_eq!(depth(&lanes, 1).most(), first);
         answer(&mut lanes, (1, FAST));
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
         answer(&mut lanes, (100, LATE));
         assert_eq!(depth(&lanes, 0).most(), 1);
         lanes.end((1, key(1)), LaneEnd::Idle, now());
@@ -479,8 +483,9 @@ mod tests {
         lanes.end((1, key(1)), LaneEnd::Idle, now());
         lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
         assert_eq!(depth(&lanes, 1), depth(&lanes, 0));
+        // A lane of no answers tells nothing anew.
         let mut later = now();
-        for (after, most) in [(59, 1), (60, first)] {
+        for (after, most) in [(59, 1), (1, first)] {
             lanes.end((1, key(1)), LaneEnd::Idle, later);
             lanes.end((1, key(0)), LaneEnd::Idle, later);
             later = later + Duration::from_secs(after);
@@ -489,20 +494,49 @@ mod tests {
         }
     }
 
+    /// One that hardly works any more tells nothing beside one on which so many came in time.
+    #[test]
+    fn a_lane_begins_as_if_nothing_were_known_beside_one_that_has_recovered() {
+        let mut lanes = with_lane(UNLIMITED);
+        answer(&mut lanes, (1, FAST));
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
+        answer(&mut lanes, (100, LATE));
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
+        lanes.begin(1, (key(1), UNLIMITED), (&BOUNDS, now()));
+        let is_patient = |lanes: &Lanes, place: usize| {
+            lanes.endpoints[1].lanes[place]
+                .depth
+                .growth()
+                .is_patient(now())
+        };
+        assert!(is_patient(&lanes, 1));
+        for _ in 0..4 * BOUNDS.depth_max {
+            (0..6).for_each(|_| lanes.answer_alone(1, (FAST, now()), &BOUNDS));
+            lanes.enter(1, now());
+            lanes.answer((1, key(1)), (FAST, now()), &BOUNDS);
+        }
+        lanes.begin(1, (key(2), UNLIMITED), (&BOUNDS, now()));
+        let found = [0, 1, 2].map(|place| is_patient(&lanes, place));
+        assert_eq!(found, [true, false, false]);
+    }
+
     #[test]
     fn lanes_of_few_answers_grow_again_by_what_came_in_time_on_all_of_them() {
         let mut lanes = with_lane(UNLIMITED);
         answer(&mut lanes, (1, FAST));
+        lanes.answer_alone(1, (FAST, now()), &BOUNDS);
         answer(&mut lanes, (100, LATE));
         lanes.answer_alone(1, (FAST, now()), &BOUNDS);
-        assert!(lanes.endpoints[1].lanes[0].depth.growth().is_patient());
+        let is_patient =
+            |lanes: &Lanes| lanes.endpoints[1].lanes[0].depth.growth().is_patient(now());
+        assert!(is_patient(&lanes));
         for _ in 0..3 * BOUNDS.depth_max {
             lanes.end((1, key(0)), LaneEnd::Idle, now());
             lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now()));
             (0..10).for_each(|_| lanes.answer_alone(1, (FAST, now()), &BOUNDS));
             answer(&mut lanes, (10, FAST));
         }
-        assert!(!lanes.endpoints[1].lanes[0].depth.growth().is_patient());
+        assert!(!is_patient(&lanes));
     }
 
     fn answer(lanes: &mut Lanes, (count, took): (u32, Duration)) {

@@ -20,8 +20,8 @@ pub(super) struct Depth {
     /// So many had come in time in a row when it grew last; `grown_at <= growth.in_time`.
     grown_at: u32,
     halved: Option<Halved>,
-    /// What the last request alone took before it was halved, until the next one is answered.
-    before_halved: Option<Beside>,
+    /// What the last request alone took before it was halved, and until when one behind it says the same or not.
+    before_halved: Option<(Beside, Instant)>,
     /// Requests that were sent before it was halved: how late their answers are says nothing of the depth that it has now.
     unjudged: u32,
     /// The shortest time of late from a request to its answer, which is nobody's waiting.
@@ -39,6 +39,8 @@ pub(super) struct Growth {
     patience: u32,
     /// Answers in a row that came in time, those included of the lane that it goes on from.
     in_time: u32,
+    /// When the last one did not: what some requests are like holds for a while.
+    late_at: Instant,
 }
 
 /// What it takes to take a halving back: requests alone, whose answers come after the one that was late on the lane, may have been as late.
@@ -112,8 +114,11 @@ impl Depth {
         alone: &Alone,
         bounds: &Bounds,
     ) {
-        let most_max = DEPTH_AT_FIRST.min(bounds.depth_max).max(self.growth.most);
-        self.judge(answer, alone, (most_max, bounds));
+        let most_at_first = DEPTH_AT_FIRST.min(bounds.depth_max);
+        self.judge(answer, alone, (most_at_first.max(self.growth.most), bounds));
+        if self.growth.most > most_at_first {
+            self.growth.most -= 1; // Among others that make it deeper.
+        }
     }
 
     fn judge(
@@ -123,6 +128,7 @@ impl Depth {
         (most_max, bounds): (u32, &Bounds),
     ) {
         let alone = requests_alone.took(now);
+        self.growth.most = self.growth.most.min(bounds.depth_max); // Of a plan that came meanwhile.
         let waited = took.saturating_sub(self.base);
         // A path that has become longer is learned slowly, so that waiting is not taken for it.
         self.base = if took < self.base {
@@ -143,12 +149,14 @@ impl Depth {
                     growth: self.growth,
                 });
                 self.growth.most = (self.growth.most / 2).max(1);
-                self.before_halved = Some(requests_alone.last);
+                let last = requests_alone.last(now);
+                self.before_halved = last.map(|last| (last, now + ALONE_HOLDS));
                 self.since_halved = 0;
                 self.unjudged = self.waiting.saturating_sub(1);
             }
             self.growth.is_growing = false;
             (self.growth.in_time, self.grown_at) = (0, 0);
+            self.growth.late_at = now;
             return;
         }
         self.growth.in_time = self.growth.in_time.saturating_add(1);
@@ -156,7 +164,7 @@ impl Depth {
             self.halved = None; // What takes long alone now is another pause.
         }
         // What it was halved for is over when so many have come in time, and sharing costs nothing.
-        if self.growth.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
+        if self.growth.has_recovered(bounds)
             && alone.is_some_and(|alone| took <= alone + late / STALL_SHARE)
         {
             (self.growth.is_growing, self.growth.patience) = (true, 1);
@@ -172,11 +180,15 @@ impl Depth {
 
     /// One more request was answered alone. What halved the lane may have been no more than took as long there; where those before and
     /// behind it were short, some requests are slow, and not their endpoint.
-    pub(super) fn judge_again(&mut self, alone: &Alone, bounds: &Bounds) {
-        match self.before_halved.take().map(|before| (before, alone.last)) {
-            Some((Beside::Short, Beside::Short)) => self.growth.patience = PATIENCE,
-            Some((Beside::Long, Beside::Long)) => self.growth.patience = 1,
-            Some((Beside::Short, Beside::Long) | (Beside::Long, Beside::Short)) | None => (),
+    pub(super) fn judge_again(&mut self, alone: &Alone, now: Instant, bounds: &Bounds) {
+        if let Some((before, until)) = self.before_halved.take()
+            && now < until
+        {
+            match (before, alone.last) {
+                (Beside::Short, Beside::Short) => self.growth.patience = PATIENCE,
+                (Beside::Long, Beside::Long) => self.growth.patience = 1,
+                (Beside::Short, Beside::Long) | (Beside::Long, Beside::Short) => (),
+            }
         }
         if let Some(halved) = self.halved
             && halved.took <= alone.took + late(bounds)
@@ -186,6 +198,7 @@ impl Depth {
                 is_growing: self.growth.is_growing | halved.growth.is_growing,
                 patience: halved.growth.patience,
                 in_time: self.growth.in_time.saturating_add(halved.growth.in_time),
+                late_at: halved.growth.late_at,
             };
             self.grown_at = self.growth.in_time;
             self.halved = None;
@@ -209,9 +222,14 @@ impl Depth {
 }
 
 impl Growth {
-    /// Whether some requests were slow that others on the lane waited for.
-    pub(super) fn is_patient(self) -> bool {
-        self.patience > 1
+    /// Whether some requests were slow of late that others on the lane waited for.
+    pub(super) fn is_patient(self, now: Instant) -> bool {
+        self.patience > 1 && now < self.late_at + LATE_HOLDS
+    }
+
+    /// Whether so many have come in time that what was late before is over.
+    pub(super) fn has_recovered(self, bounds: &Bounds) -> bool {
+        self.in_time >= bounds.depth_max.saturating_mul(BOUNDS_IN_TIME)
     }
 
     pub(super) fn most(self) -> u32 {
@@ -226,6 +244,7 @@ impl Default for Growth {
             is_growing: true,
             patience: 1,
             in_time: 0,
+            late_at: Instant::START,
         }
     }
 }
@@ -245,6 +264,11 @@ impl Alone {
             Beside::Short
         };
         self.holds_until = now + ALONE_HOLDS;
+    }
+
+    /// What the last one took beside the others, if that is known.
+    fn last(&self, now: Instant) -> Option<Beside> {
+        (now < self.holds_until).then_some(self.last)
     }
 
     /// How long they take, if that is known.
@@ -280,13 +304,15 @@ const STALL_SHARE: u32 = 4;
 /// slow, it would be deep again before the next one.
 const BOUNDS_IN_TIME: u32 = 4;
 /// Where some requests are slow, what comes in time between two of them says little: with as many in a row as the lane was deep, one in fifty
-/// kept ten times as many waiting. With more patience a backend that stands still most of the time shares less, for what goes alone is not always
+/// kept three times as many waiting. With more patience a backend that stands still most of the time shares less, for what goes alone is not always
 /// there to tell of it.
 const PATIENCE: u32 = 12;
 /// Where half of all requests are slow, all of so many are one time in 64.
 const ALONE_RECENT: usize = 6;
 /// Load changes within a second.
 const ALONE_HOLDS: Duration = Duration::from_secs(1);
+/// What was slow may be over, and a lane that begins deep learns it anew.
+const LATE_HOLDS: Duration = Duration::from_secs(60);
 const BASE_WEIGHT: u32 = 1024;
 
 #[cfg(test)]
@@ -337,7 +363,7 @@ mod tests {
 
         fn one_alone(&mut self, took: Duration) {
             self.alone.note(took, Instant::START, &BOUNDS);
-            self.depth.judge_again(&self.alone, &BOUNDS);
+            self.depth.judge_again(&self.alone, Instant::START, &BOUNDS);
         }
     }
 
@@ -441,9 +467,9 @@ mod tests {
             }
             lane.fill() - DEPTH_AT_FIRST
         };
-        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [0, 0]);
-        assert_eq!(grown(FAST, 20), 1);
-        assert_eq!(grown(FAST * 5, 20), BOUNDS.depth_max - DEPTH_AT_FIRST);
+        assert_eq!([grown(FAST, 3), grown(FAST * 5, 3)], [3, 3]);
+        assert_eq!(grown(FAST, 11), 11);
+        assert_eq!(grown(FAST * 5, 11), BOUNDS.depth_max - DEPTH_AT_FIRST);
     }
 
     #[test]
@@ -540,11 +566,14 @@ mod tests {
         assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
         assert_eq!(passed_on(&mut lane, LATE), 1);
         assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
-        lane.answer(1, FAST);
-        assert!(passed_on(&mut lane, FAST) >= DEPTH_AT_FIRST);
+        // Among others that make it deep, one in a hundred, too.
+        let mut lane = Lane::new();
+        lane.answer(100, FAST);
+        assert_eq!(lane.depth.growth.most, BOUNDS.depth_max);
+        assert_eq!(passed_on(&mut lane, FAST), DEPTH_AT_FIRST);
     }
 
-    /// One in fifty is slow. What came in time between two of them made a lane so deep that more than one in twenty waited for them.
+    /// One in fifty is slow. What came in time between two of them made a lane so deep that one in five waited for them.
     #[test]
     fn a_lane_is_patient_where_requests_alone_are_short_and_one_in_fifty_is_late() {
         let mut lane = Lane::new();
@@ -560,6 +589,37 @@ mod tests {
         }
         let kept_waiting = f64::from(depths) / 10_000.0;
         assert!(kept_waiting < 0.08, "{kept_waiting}");
+    }
+
+    /// One pause of the whole backend while all requests share, and one that is fast alone behind it, say nothing of some requests.
+    #[test]
+    fn no_lane_is_patient_for_what_is_not_known_of_requests_before() {
+        let second = Duration::from_secs(1);
+        for (alone_before, behind_after, patience) in [
+            (None, Duration::ZERO, 1),
+            (Some(second), Duration::ZERO, 1),
+            (Some(second / 2), second, 1),
+            (Some(second / 2), second / 2, PATIENCE),
+        ] {
+            let mut lane = Lane::new();
+            let mut now = Instant::START + second;
+            if let Some(before) = alone_before {
+                lane.alone.note(FAST, now, &BOUNDS);
+                now = now + before;
+            }
+            for took in [FAST, LATE] {
+                for _ in 0..lane.fill() {
+                    lane.answer_at(took, now);
+                }
+            }
+            now = now + behind_after;
+            lane.alone.note(FAST, now, &BOUNDS);
+            lane.depth.judge_again(&lane.alone, now, &BOUNDS);
+            assert_eq!(
+                lane.depth.growth.patience, patience,
+                "{alone_before:?} {behind_after:?}"
+            );
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(super) struct Past {
     /// Lanes in a row that ended badly.
     bad_ends: u32,
     wear: Option<Wear>,
-    /// What the last lane had come to, and until when that holds.
-    growth: Option<(Growth, Instant)>,
+    /// What the last lane had come to, by its own answers or by those of the lane that it went on from.
+    growth: Option<Growth>,
 }
 
 /// How many requests an endpoint takes on one connection before it closes that, as its last lane has shown: nginx takes 1,000. A lane ends
@@ -64,16 +64,13 @@ impl Past {
 
     /// What the last lane had come to, if that was of late, and some requests were slow.
     pub(super) fn growth(&self, now: Instant) -> Option<Growth> {
-        let known = self.growth.filter(|(_, holds_until)| now < *holds_until);
-        known
-            .map(|(growth, _)| growth)
-            .filter(|growth| growth.is_patient())
+        self.growth.filter(|growth| growth.is_patient(now))
     }
 
     /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, gets the next one after a while: that bounds
     /// how often requests are sent twice for it.
     pub(super) fn end(&mut self, lane: Ended, now: Instant) {
-        self.growth = Some((lane.growth, now + GROWTH_HOLDS));
+        self.growth = Some(lane.growth);
         let uses = lane.uses.saturating_add(lane.answers);
         if lane.end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
             // What was lost with the connection is not counted, so the most is nearest to it.
@@ -110,8 +107,6 @@ impl Past {
 const ANSWERS_OF_A_GOOD_LANE: u32 = 64;
 /// However a lane ends, it is no worse than the first that ends badly where it has answered so many for each that is sent again for it.
 const ANSWERS_WORTH_A_REPETITION: u32 = 32;
-/// What was slow may be over, and a lane that began deep learns it anew.
-const GROWTH_HOLDS: Duration = Duration::from_secs(60);
 const WEAR_HOLDS: Duration = Duration::from_secs(60);
 const BAR_MIN: Duration = Duration::from_secs(1);
 /// Up to 64 s.
