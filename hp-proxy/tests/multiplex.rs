@@ -79,12 +79,7 @@ fn nothing_is_shared_where_nobody_said_so(face: Face) {
 fn a_backend_that_stands_still_at_times_is_no_reason_to_share_less(face: Face) {
     let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
     lab.warm();
-    (0..128).for_each(|_| lab.ask("shaken", 200, Duration::from_micros(100)));
-    lab.run(&|| lab.answered("shaken") > 128 * 100);
-    let before = (lab.answered("shaken"), lab.multiplexed());
-    lab.run_to_end();
-    let answers = lab.answered("shaken") - before.0;
-    let multiplexed = lab.multiplexed() - before.1;
+    let [answers, multiplexed, _] = lab.second_half("shaken", (128, 200));
     assert!(lab.longest("shaken") > STILL, "it stood still");
     assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
 }
@@ -93,13 +88,7 @@ fn a_backend_that_stands_still_at_times_is_no_reason_to_share_less(face: Face) {
 fn a_backend_that_closes_after_so_many_requests_is_asked_few_twice(face: Face) {
     let lab = Lab::new(face, "multiplex = true");
     lab.warm();
-    (0..64).for_each(|_| lab.ask("worn", 1000, Duration::from_micros(100)));
-    lab.run(&|| lab.answered("worn") > 64 * 500);
-    let before = (lab.answered("worn"), lab.multiplexed(), lab.retries());
-    lab.run_to_end();
-    let answers = lab.answered("worn") - before.0;
-    let multiplexed = lab.multiplexed() - before.1;
-    let retries = lab.retries() - before.2;
+    let [answers, multiplexed, retries] = lab.second_half("worn", (64, 1000));
     assert!(multiplexed * 10 > answers * 8, "{multiplexed} of {answers}");
     assert!(retries * 200 < answers, "{retries} for {answers}");
 }
@@ -109,12 +98,7 @@ fn a_backend_that_closes_after_so_many_requests_is_asked_few_twice(face: Face) {
 fn a_backend_that_closes_after_so_many_chunked_answers_shares_as_well(face: Face) {
     let lab = Lab::new(face, "multiplex = true");
     lab.warm();
-    (0..16).for_each(|_| lab.ask("worn-chunked", 1000, Duration::from_micros(100)));
-    lab.run(&|| lab.answered("worn-chunked") > 16 * 500);
-    let before = (lab.answered("worn-chunked"), lab.multiplexed());
-    lab.run_to_end();
-    let answers = lab.answered("worn-chunked") - before.0;
-    let multiplexed = lab.multiplexed() - before.1;
+    let [answers, multiplexed, _] = lab.second_half("worn-chunked", (16, 1000));
     assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
 }
 
@@ -588,6 +572,18 @@ impl Lab {
         took.and_then(|took| took.iter().max())
             .copied()
             .unwrap_or_default()
+    }
+
+    /// So many clients ask so often each, to the end. Of what happened behind half of the answers, when lanes had settled: answers, requests that were
+    /// shared, and requests that were sent again.
+    fn second_half(&self, kind: &'static str, (clients, each): (u64, u32)) -> [u64; 3] {
+        let counts = || [self.answered(kind), self.multiplexed(), self.retries()];
+        (0..clients).for_each(|_| self.ask(kind, each, Duration::from_micros(100)));
+        self.run(&|| self.answered(kind) > clients * u64::from(each) / 2);
+        let before = counts();
+        self.run_to_end();
+        let after = counts();
+        std::array::from_fn(|at| after[at] - before[at])
     }
 
     fn share_within(&self, kind: &str, time: Duration) -> f64 {
