@@ -88,7 +88,8 @@ macro_rules! stamp {
                     a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,
                     waiting_for_a_buffer_costs_no_turns,
-                    a_parked_connection_that_found_no_buffer_still_has_news;
+                    a_parked_connection_that_found_no_buffer_still_has_news,
+                    a_parked_connection_that_found_no_buffer_has_news_after_its_deadline;
                 discarding:
                     discarded_bytes_are_counted_and_what_follows_them_is_received,
                     received_and_put_back_bytes_are_discarded_first,

@@ -240,6 +240,34 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_still_has_news(engine: En
     });
 }
 
+/// It had spoken in time, and was closed on for want of a buffer of ours.
+pub(crate) fn a_parked_connection_that_found_no_buffer_has_news_after_its_deadline(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (silent, _peer) = pair_from(&listener, addr).await;
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        let _key = conn.park(5, soon(&rt));
+        let _key = silent.park(6, soon(&rt));
+        peer.write_all(b"news").unwrap();
+        for _ in 0..TURNS {
+            rt.yield_now().await;
+        }
+        let deadline = rt.precise_now() + Duration::from_millis(5);
+        rt.hasten_parked(|_place, _tag| Some(deadline));
+        let (_silent, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (6, Unparked::Expired), "it said nothing");
+        assert!(
+            within_turns(&rt, TURNS, rt.next_unparked()).await.is_none(),
+            "without a buffer nothing can be told of the other one"
+        );
+        held.clear();
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (5, Unparked::News));
+        assert_eq!(exactly(&conn, 4).await, b"news");
+    });
+}
+
 async fn echo(conn: &Conn) {
     while let Rx::Data(lent) = conn.recv().await.unwrap() {
         conn.queue(lent).unwrap();

@@ -2,7 +2,7 @@
 
 use super::recv::wake;
 use crate::base::slab::Key;
-use crate::rt::driver::slot::Phase;
+use crate::rt::driver::slot::{ConnSlot, Phase};
 use crate::rt::driver::{Driver, Io, TimerOwner, uring};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
@@ -88,7 +88,7 @@ impl Io {
         if !is_looked_for || slot.has_news() || slot.is_spliced() {
             return false;
         }
-        let takes_a_turn = self.look_for_data(key);
+        let takes_a_turn = self.look_for_data(key) || self.lacks_a_buffer(key);
         if let Some(slot) = self.conns.get(key)
             && matches!(slot.phase, Phase::Parked { .. })
             && slot.has_news()
@@ -117,6 +117,16 @@ impl Io {
                 }
             },
         }
+    }
+
+    /// Whether a parked connection has something that was not received for want of a buffer of ours. Its next deadline is the moment at which there is one;
+    /// who is open has a task, which may wait no longer.
+    fn lacks_a_buffer(&mut self, key: Key) -> bool {
+        let lacks = |slot: &ConnSlot| {
+            let is_parked = matches!(slot.phase, Phase::Parked { .. });
+            is_parked && slot.kernel.starved && self.kernel.is_readable(slot.fd)
+        };
+        self.conns.get(key).is_some_and(lacks) && self.looks_again(key)
     }
 
     /// Has what was armed just now come to its end before the deadline counts; says whether that takes a turn.
