@@ -187,6 +187,7 @@ macro_rules! stamp {
                     a_parked_connection_returns_with_its_news_and_its_tag,
                     a_parked_connection_returns_at_its_deadline,
                     news_of_many_parked_noticed_together_with_the_deadline_are_news,
+                    what_idled_for_long_returns_with_its_news_and_can_be_taken_back,
                     a_parked_connection_can_be_taken_back,
                     the_end_of_a_parked_connection_is_news,
                     a_connection_parked_with_data_returns_at_once,

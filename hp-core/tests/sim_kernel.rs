@@ -5,6 +5,8 @@
     reason = "facts are functions of a test, not tests themselves"
 )]
 
+#[path = "sim_kernel/idling.rs"]
+mod idling;
 #[path = "sim_kernel/promises.rs"]
 mod promises;
 #[path = "sim_kernel/scene.rs"]
@@ -63,6 +65,10 @@ facts! {
     an_accepted_connection_may_live_in_another_runtime of promises,
     a_connection_moves_again_and_again_and_loses_nothing of promises,
     a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
+    what_idles_for_long_holds_no_receive_in_the_kernel of idling,
+    news_and_deadlines_of_what_idles_reach_its_owner_at_any_time of idling,
+    what_idled_can_be_taken_back_at_any_time of idling,
+    the_end_of_what_idled_is_news of idling,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,

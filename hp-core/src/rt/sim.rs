@@ -366,6 +366,12 @@ impl Host {
         self.kernel.calls()
     }
 
+    /// Receives that rings hold for its sockets now.
+    #[must_use]
+    pub fn armed_receives(&self) -> usize {
+        self.kernel.armed_receives()
+    }
+
     /// How many descriptors its programs have open.
     #[must_use]
     pub fn descriptors(&self) -> usize {

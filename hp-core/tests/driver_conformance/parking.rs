@@ -81,6 +81,44 @@ pub(crate) fn news_of_many_parked_noticed_together_with_the_deadline_are_news(en
     }
 }
 
+/// In a ring these have given their receive back by now. The one that expires first shows that time passed.
+pub(crate) fn what_idled_for_long_returns_with_its_news_and_can_be_taken_back(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let (until, later) = (rt.precise_now() + LONG, soon(&rt));
+        let (clock, _peer) = pair_from(&listener, addr).await;
+        let _key = clock.park(0, until);
+        let (speaks, mut speaker) = pair_from(&listener, addr).await;
+        let _key = speaks.park(1, later);
+        let (ends, ender) = pair_from(&listener, addr).await;
+        let _key = ends.park(2, later);
+        let (taken, mut taker) = pair_from(&listener, addr).await;
+        let key = taken.park(3, later);
+        let (moves, mut mover) = pair_from(&listener, addr).await;
+        let moving = moves.park(4, later);
+
+        let (_clock, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (0, Unparked::Expired));
+        speaker.write_all(b"news").unwrap();
+        let (speaks, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (1, Unparked::News));
+        assert_eq!(exactly(&speaks, 4).await, b"news");
+        drop(ender);
+        let (ends, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (2, Unparked::News));
+        assert!(matches!(ends.recv().await, Ok(Rx::Eof)));
+        let taken = rt.unpark(key).unwrap();
+        taken.write(b"request").unwrap();
+        assert!(once(taken.recv()).await.is_none());
+        taker.write_all(b"response").unwrap();
+        assert_eq!(exactly(&taken, 8).await, b"response");
+        let released = rt.unpark(moving).unwrap().release_idle().await.unwrap();
+        let moved = rt.adopt_released(released).unwrap();
+        mover.write_all(b"here").unwrap();
+        assert_eq!(exactly(&moved, 4).await, b"here");
+    });
+}
+
 pub(crate) fn a_parked_connection_can_be_taken_back(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
@@ -269,6 +307,8 @@ pub(crate) fn many_parked_connections_return_once_each(engine: Engine) {
     });
 }
 
+/// Longer than it takes to see that a connection idles.
+const LONG: Duration = Duration::from_millis(2_200);
 const MORE_THAN_A_TURN_TELLS: u64 = 100;
 /// After this what comes is received into large buffers.
 const MUCH: usize = 64 * 1024;

@@ -31,6 +31,8 @@ pub(crate) enum Phase {
     Parked {
         /// The owner's own number.
         tag: u64,
+        /// How long it has been so.
+        idleness: Idleness,
     },
     /// Given up; the slot waits for the completions that the kernel still owes.
     Closing,
@@ -46,6 +48,23 @@ impl Phase {
             Self::Closing => "Closing",
         }
     }
+}
+
+/// How long a parked connection has waited, as far as its timer has seen. A ring's receive goes with the last step.
+///
+/// ```text
+/// Fresh ──(timer)──► Seen ──(timer)──► Long
+///   ▲                 │                 │
+///   └────(there may be news of it)──────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idleness {
+    /// No look has found it parked.
+    Fresh,
+    /// The last look found it parked.
+    Seen,
+    /// So did the one after it: a poll is enough to hear of it.
+    Long,
 }
 
 /// How receiving ended.
@@ -159,7 +178,7 @@ pub(crate) struct Kernel {
     pub(crate) failure_armed: bool,
     /// What is armed in the receive's place takes no bytes, and tells that there are some.
     pub(crate) is_poll: bool,
-    /// The last receive left data in the socket.
+    /// The last receive left data in the socket, or a poll told of some.
     pub(crate) nonempty: bool,
     /// The armed receive has not come to the end of what was there when it was armed.
     pub(crate) is_first: bool,
@@ -222,6 +241,17 @@ impl ConnSlot {
     /// Whether bytes, the end or an error wait to be received.
     pub(crate) fn has_news(&self) -> bool {
         !self.rx.is_empty() || self.rx_end.is_some()
+    }
+
+    /// Whether a poll is enough to hear of it.
+    pub(crate) fn idles_long(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Parked {
+                idleness: Idleness::Long,
+                ..
+            }
+        )
     }
 
     /// Whether its bytes leave through pipes.

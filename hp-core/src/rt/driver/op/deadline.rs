@@ -20,26 +20,33 @@ impl Io {
         if slot.deadline == Instant::NEVER {
             return; // An armed timer finds nothing to do.
         }
-        if slot
-            .timer
-            .is_some_and(|(_, fires_at)| fires_at <= slot.deadline)
-        {
-            return;
-        }
-        self.arm_timer(key);
+        let deadline = slot.deadline;
+        self.arm_timer_until(key, deadline);
     }
 
-    /// Has a timer fire at the deadline, in the place of one that would fire later.
+    /// Has a timer fire then, unless one fires earlier.
+    #[inline]
+    pub(in crate::rt::driver) fn arm_timer_until(&mut self, key: Key, latest: Instant) {
+        let fires_early = |slot: &ConnSlot| {
+            let timer = slot.timer;
+            timer.is_some_and(|(_, fires_at)| fires_at <= latest)
+        };
+        if !self.conns.get(key).is_some_and(fires_early) {
+            self.arm_timer(key, latest);
+        }
+    }
+
+    /// Has a timer fire then, in the place of any other one.
     #[inline(never)]
-    fn arm_timer(&mut self, key: Key) {
+    fn arm_timer(&mut self, key: Key, fires_at: Instant) {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
         if let Some((timer, _)) = slot.timer {
             drop(self.timers.remove(timer));
         }
-        let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
-        slot.timer = Some((timer, slot.deadline));
+        let timer = self.timers.insert(fires_at, TimerOwner::Conn(key));
+        slot.timer = Some((timer, fires_at));
     }
 
     /// A connection's timer fired; its deadline may have moved later since.
@@ -48,12 +55,12 @@ impl Io {
             return;
         };
         slot.timer = None;
-        if slot.deadline == Instant::NEVER {
-            return;
-        }
-        if slot.deadline > self.now {
-            let timer = self.timers.insert(slot.deadline, TimerOwner::Conn(key));
-            slot.timer = Some((timer, slot.deadline));
+        let deadline = slot.deadline;
+        if deadline > self.now {
+            let fires_at = deadline.min(self.look_at_idleness(key));
+            if fires_at != Instant::NEVER {
+                self.arm_timer(key, fires_at);
+            }
             return;
         }
         if self.is_late_for_data(key) {
@@ -137,9 +144,7 @@ impl Io {
         if slot.has_news() {
             return false;
         }
-        let next_look = self.now + NEXT_LOOK; // Not now: a worker that was held up fires many ticks at once.
-        let timer = self.timers.insert(next_look, TimerOwner::Conn(key));
-        slot.timer = Some((timer, next_look));
+        self.arm_timer(key, self.now + NEXT_LOOK); // Not now: a worker that was held up fires many ticks at once.
         true
     }
 

@@ -2,10 +2,11 @@
 
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
-use crate::rt::driver::slot::Phase;
+use crate::rt::driver::slot::{Idleness, Phase};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::time::Instant;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Why a parked connection came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +43,15 @@ impl Io {
             slot
         };
         debug_assert_eq!(slot.phase, Phase::Open);
-        slot.phase = Phase::Parked { tag };
+        slot.phase = Phase::Parked {
+            tag,
+            idleness: Idleness::Fresh,
+        };
         (slot.rx_waker, slot.tx_waker) = (None, None);
         if slot.has_news() {
             self.unpark_with_news(key);
+        } else {
+            self.look_at_idleness_later(key);
         }
     }
 
@@ -76,7 +82,7 @@ impl Io {
             let Some(slot) = self.conns.get(key) else {
                 continue;
             };
-            let Phase::Parked { tag } = slot.phase else {
+            let Phase::Parked { tag, .. } = slot.phase else {
                 continue;
             };
             let deadline = slot.deadline;
@@ -102,6 +108,44 @@ impl Io {
         Poll::Pending
     }
 
+    /// A ring keeps six hundred bytes for each armed receive, and fewer than three hundred for a poll. What idles for long has its receive called back, and
+    /// waits in a poll; what is parked for a moment is spared that: it would be two operations for each request.
+    fn look_at_idleness_later(&mut self, key: Key) {
+        if matches!(self.driver, Driver::Uring(_)) {
+            self.arm_timer_until(key, self.now + NEXT_LOOK_AT_IDLENESS);
+        }
+    }
+
+    /// Looks at a connection whose timer fired before its deadline. Gives when to look again, which is never where there is nothing to be seen.
+    pub(in crate::rt::driver) fn look_at_idleness(&mut self, key: Key) -> Instant {
+        let Driver::Uring(uring) = &mut self.driver else {
+            return Instant::NEVER;
+        };
+        let Some(slot) = self.conns.get_mut(key) else {
+            return Instant::NEVER;
+        };
+        let Phase::Parked { idleness, .. } = &mut slot.phase else {
+            return Instant::NEVER;
+        };
+        match *idleness {
+            Idleness::Long => Instant::NEVER,
+            Idleness::Seen if !slot.kernel.starved => {
+                *idleness = Idleness::Long;
+                if slot.kernel.takes_bytes() {
+                    uring.call_receive_back(key); // Its last answer brings the poll.
+                } else {
+                    uring.arm_readable(key, slot);
+                }
+                Instant::NEVER
+            }
+            // Who waits for a buffer has been spoken to, and keeps its place in the line.
+            Idleness::Fresh | Idleness::Seen => {
+                *idleness = Idleness::Seen;
+                self.now + NEXT_LOOK_AT_IDLENESS
+            }
+        }
+    }
+
     pub(in crate::rt::driver) fn unpark_with_news(&mut self, key: Key) {
         self.set_deadline(key, None);
         self.come_back(key, Unparked::News);
@@ -115,7 +159,7 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return;
         };
-        let Phase::Parked { tag } = slot.phase else {
+        let Phase::Parked { tag, .. } = slot.phase else {
             return;
         };
         slot.phase = Phase::Open;
@@ -125,3 +169,6 @@ impl Io {
         wake(&mut self.park_waker);
     }
 }
+
+/// A connection idles for long when two looks in a row have found it parked.
+const NEXT_LOOK_AT_IDLENESS: Duration = Duration::from_secs(1);

@@ -168,6 +168,7 @@ impl Io {
         }
         match &mut self.driver {
             Driver::Uring(_) if slot.is_bulk() => self.recv_by_call(key),
+            Driver::Uring(uring) if slot.idles_long() => uring.arm_readable(key, slot),
             Driver::Uring(uring) => uring.arm_recv(key, slot),
             Driver::Poll(_) => {
                 slot.note_receive(); // An edge tells of what comes from here on.

@@ -4,6 +4,7 @@ use super::descriptors::Names;
 use super::fabric::{FIRST_PORT, Fabric, HostId};
 use super::fault::Fault;
 use super::log::Note;
+use super::ring::RingState;
 use super::socket::{ConnEnd, Fin, Holder, Kind, Listening, Socket, State};
 use super::wire::Segment;
 use crate::base::slab::Key;
@@ -18,6 +19,16 @@ impl Fabric {
     /// The socket of a descriptor.
     pub(super) fn at(&self, host: HostId, fd: i32) -> Answer<Key> {
         self.hosts[host].descriptors.at(fd)
+    }
+
+    /// How many receives of a host's sockets are armed in rings.
+    pub(super) fn armed_receives(&self, host: HostId) -> usize {
+        let is_here = |socket: &Key| {
+            let known = self.sockets.get(*socket);
+            known.is_some_and(|socket| socket.host == host)
+        };
+        let received_from = self.rings.iter().flat_map(RingState::received_from);
+        received_from.filter(is_here).count()
     }
 
     /// How many descriptors the programs of a host have open.

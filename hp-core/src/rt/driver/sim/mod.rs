@@ -269,6 +269,10 @@ impl SimKernel {
         self.lock().hosts[self.host].calls
     }
 
+    pub(crate) fn armed_receives(&self) -> usize {
+        self.lock().armed_receives(self.host)
+    }
+
     pub(crate) fn open_len(&self) -> usize {
         self.lock().open_len(self.host)
     }

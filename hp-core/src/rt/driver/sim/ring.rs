@@ -111,6 +111,19 @@ impl RingState {
     pub(super) fn cancel(&mut self, user_data: u64) {
         self.cancels.push_back(user_data);
     }
+
+    /// The sockets for which it holds a receive.
+    pub(super) fn received_from(&self) -> impl Iterator<Item = Key> {
+        let ops = self.ops.keys().into_iter();
+        ops.filter_map(|key| match self.ops.get(key)? {
+            Op {
+                wish: Wish::Recv { .. },
+                socket,
+                ..
+            } => *socket,
+            _ => None,
+        })
+    }
 }
 
 impl SimRing {

@@ -191,9 +191,7 @@ impl Uring {
                     Token::new(CANCEL, key).bits(),
                 );
             }
-            // Where a poll is armed this finds nothing, which is harmless.
-            self.ring
-                .cancel(Token::new(RECV, key).bits(), Token::new(CANCEL, key).bits());
+            self.call_receive_back(key); // Where a poll is armed this finds nothing, which is harmless.
         }
         if slot.kernel.poll_armed {
             self.ring.cancel(
@@ -202,6 +200,12 @@ impl Uring {
             );
         }
         self.cancel_failure(key, slot);
+    }
+
+    /// Asks for the end of a receive.
+    pub(super) fn call_receive_back(&mut self, key: Key) {
+        self.ring
+            .cancel(Token::new(RECV, key).bits(), Token::new(CANCEL, key).bits());
     }
 
     /// Asks for the end of the wait for a failure, which nothing else ends.

@@ -3,7 +3,7 @@
 use super::answer;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
-use crate::rt::driver::slot::Phase;
+use crate::rt::driver::slot::{Idleness, Phase};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::ring::Completion;
 
@@ -15,8 +15,12 @@ pub(super) fn became_readable(io: &mut Io, key: Key) {
     enter(Table::Operation, slot.recv_row(), "the final answer");
     (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
     slot.readiness.readable = slot.is_spliced() || slot.is_bulk() || slot.readiness.failed;
-    if !slot.is_spliced() && matches!(slot.phase, Phase::Parked { .. }) {
-        io.arm_recv(key); // Nobody is there whom this could wake.
+    if !slot.is_spliced() {
+        slot.kernel.nonempty = true; // Who receives it need not wait first.
+        if let Phase::Parked { idleness, .. } = &mut slot.phase {
+            *idleness = Idleness::Fresh;
+            io.arm_recv(key); // Nobody is there whom this could wake.
+        }
     }
     io.announce_rx(key);
     io.free_if_quiet(key);
