@@ -26,8 +26,10 @@ facts! {
     a_backend_that_stands_still_at_times_is_no_reason_to_share_less,
     a_backend_that_closes_after_so_many_requests_is_asked_few_twice,
     a_backend_that_closes_after_so_many_chunked_answers_shares_as_well,
+    a_backend_that_closes_when_it_likes_is_asked_few_twice,
     chunked_answers_that_take_their_time_keep_few_waiting,
     a_backend_that_closes_what_idles_shares_as_well,
+    a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -102,6 +104,14 @@ fn a_backend_that_closes_after_so_many_chunked_answers_shares_as_well(face: Face
     assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
 }
 
+/// No number of requests is learned of it, and each connection had carried enough to be one of use: one in ten requests was sent again.
+fn a_backend_that_closes_when_it_likes_is_asked_few_twice(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    let [answers, _, retries] = lab.second_half("fickle", (64, 1000));
+    assert!(retries * 30 < answers, "{retries} for {answers}");
+}
+
 /// Nor did they judge their lane's depth.
 fn chunked_answers_that_take_their_time_keep_few_waiting(face: Face) {
     let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
@@ -117,6 +127,21 @@ fn a_backend_that_closes_what_idles_shares_as_well(face: Face) {
     let lab = Lab::new(face, "multiplex = true");
     for _ in 0..7 {
         lab.ask("brief", 3, Duration::ZERO);
+        lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
+    }
+    lab.warm();
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed() - before, 5);
+}
+
+/// Nothing is sent again for it either.
+fn a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    for _ in 0..7 {
+        lab.warm();
+        lab.ask("close", 1, Duration::ZERO);
         lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
     }
     lab.warm();
@@ -712,8 +737,13 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             "head-with-content" | "too-long" | "half" | "busy-chunked" => rt.sleep(BUSY).await,
             _ => (),
         }
-        let is_worn = kind.starts_with("worn") && seen.uses.borrow()[place] == USES_MAX;
-        let says_so = is_worn && kind == "worn";
+        let uses_max = match kind {
+            "fickle" => 150 + u32::try_from(place * 61 % 137).unwrap(),
+            kind if kind.starts_with("worn") => USES_MAX,
+            _ => u32::MAX,
+        };
+        let is_worn = seen.uses.borrow()[place] == uses_max;
+        let says_so = is_worn && kind != "worn-chunked";
         let (mut pieces, mut is_last) = pieces(if says_so { "close" } else { kind }, id);
         is_last |= is_worn;
         if kind == "half" && inbox.has_more().await {

@@ -85,8 +85,9 @@ impl Lane {
 
     pub(super) fn send_again(&self, local: &Local, keys: VecDeque<Key>, end: LaneEnd) {
         for key in keys {
-            self.leave(local);
+            self.upstream.repeat_from_lane(self.place());
             let row = local.row();
+            row.multiplexed_waiting.subtract(1);
             match end {
                 LaneEnd::Stalled => row.multiplexed_moved.add(1),
                 LaneEnd::Idle | LaneEnd::Left | LaneEnd::Closed | LaneEnd::Broken => {
