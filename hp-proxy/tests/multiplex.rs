@@ -30,6 +30,7 @@ facts! {
     chunked_answers_that_take_their_time_keep_few_waiting,
     a_backend_that_closes_what_idles_shares_as_well,
     a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well,
+    a_part_of_a_head_is_no_answer_of_its_lane,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -149,6 +150,19 @@ fn a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well(fac
     lab.ask("", 5, Duration::ZERO);
     lab.run_to_end();
     assert_eq!(lab.multiplexed() - before, 5);
+}
+
+/// It was the answer with which the lane had been of use, and what its connection had carried was taken for all that any connection carries.
+fn a_part_of_a_head_is_no_answer_of_its_lane(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.ask("", 1 + 63, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask_for("part", "HTTP/1.1 502 ");
+    lab.run(&|| lab.clients_left.get() == 0);
+    assert_eq!(lab.multiplexed(), 63 + 1);
+    lab.ask("", 1 + 200, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed(), 63 + 1 + 200);
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -791,6 +805,7 @@ fn pieces(kind: &str, id: &str) -> (Vec<String>, bool) {
     };
     match kind {
         "garbage" => (vec![String::from("nonsense\r\n\r\n")], false),
+        "part" => (vec![plain[..20].to_owned()], true),
         "close" => {
             let fields = format!("Content-Length: {length}\r\nConnection: close\r\n");
             (vec![head(&fields) + &content], true)

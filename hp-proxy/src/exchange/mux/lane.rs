@@ -214,6 +214,11 @@ impl Lane {
         }
     }
 
+    /// The head of an answer, to what was sent at `since`, is whole in the hands of the exchange that the connection is lent to.
+    pub(super) fn begin_answer(&self, since: Instant) {
+        self.upstream.begin_answer_on_lane(self.place(), since);
+    }
+
     /// One of those who wait leaves without an answer from the lane.
     pub(super) fn leave(&self, local: &Local) {
         local.row().multiplexed_waiting.subtract(1);
@@ -385,7 +390,6 @@ impl Lane {
         self.pop_first();
         local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
-        self.upstream.begin_answer_on_lane(self.place(), since);
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
         let loan = Loan {
