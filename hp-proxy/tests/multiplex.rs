@@ -26,8 +26,11 @@ facts! {
     a_backend_that_stands_still_at_times_is_no_reason_to_share_less,
     a_backend_that_closes_after_so_many_requests_is_asked_few_twice,
     a_backend_that_closes_after_so_many_chunked_answers_shares_as_well,
+    a_backend_that_closes_when_it_likes_is_asked_few_twice,
     chunked_answers_that_take_their_time_keep_few_waiting,
     a_backend_that_closes_what_idles_shares_as_well,
+    a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well,
+    a_part_of_a_head_is_no_answer_of_its_lane,
     a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_does_not_take_its_answer_keeps_those_behind_it_no_longer_than_the_stall,
     a_client_that_leaves_harms_nobody,
@@ -102,6 +105,14 @@ fn a_backend_that_closes_after_so_many_chunked_answers_shares_as_well(face: Face
     assert!(multiplexed * 10 > answers * 6, "{multiplexed} of {answers}");
 }
 
+/// No number of requests is learned of it, and each connection had carried enough to be one of use: one in ten requests was sent again.
+fn a_backend_that_closes_when_it_likes_is_asked_few_twice(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.warm();
+    let [answers, _, retries] = lab.second_half("fickle", (64, 1000));
+    assert!(retries * 30 < answers, "{retries} for {answers}");
+}
+
 /// Nor did they judge their lane's depth.
 fn chunked_answers_that_take_their_time_keep_few_waiting(face: Face) {
     let lab = Lab::new(face, "multiplex = { conns_max = 1 }");
@@ -124,6 +135,34 @@ fn a_backend_that_closes_what_idles_shares_as_well(face: Face) {
     lab.ask("", 5, Duration::ZERO);
     lab.run_to_end();
     assert_eq!(lab.multiplexed() - before, 5);
+}
+
+/// Nothing is sent again for it either.
+fn a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    for _ in 0..7 {
+        lab.warm();
+        lab.ask("close", 1, Duration::ZERO);
+        lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
+    }
+    lab.warm();
+    let before = lab.multiplexed();
+    lab.ask("", 5, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed() - before, 5);
+}
+
+/// It was the answer with which the lane had been of use, and what its connection had carried was taken for all that any connection carries.
+fn a_part_of_a_head_is_no_answer_of_its_lane(face: Face) {
+    let lab = Lab::new(face, "multiplex = true");
+    lab.ask("", 1 + 63, Duration::ZERO);
+    lab.run(&|| lab.clients_left.get() == 0);
+    lab.ask_for("part", "HTTP/1.1 502 ");
+    lab.run(&|| lab.clients_left.get() == 0);
+    assert_eq!(lab.multiplexed(), 63 + 1);
+    lab.ask("", 1 + 200, Duration::ZERO);
+    lab.run_to_end();
+    assert_eq!(lab.multiplexed(), 63 + 1 + 200);
 }
 
 fn a_slow_answer_keeps_those_behind_it_no_longer_than_the_stall(face: Face) {
@@ -712,8 +751,13 @@ async fn answer(conn: &Conn, (endpoint, place): (usize, usize), seen: &Seen) {
             "head-with-content" | "too-long" | "half" | "busy-chunked" => rt.sleep(BUSY).await,
             _ => (),
         }
-        let is_worn = kind.starts_with("worn") && seen.uses.borrow()[place] == USES_MAX;
-        let says_so = is_worn && kind == "worn";
+        let uses_max = match kind {
+            "fickle" => 150 + u32::try_from(place * 61 % 137).unwrap(),
+            kind if kind.starts_with("worn") => USES_MAX,
+            _ => u32::MAX,
+        };
+        let is_worn = seen.uses.borrow()[place] == uses_max;
+        let says_so = is_worn && kind != "worn-chunked";
         let (mut pieces, mut is_last) = pieces(if says_so { "close" } else { kind }, id);
         is_last |= is_worn;
         if kind == "half" && inbox.has_more().await {
@@ -761,6 +805,7 @@ fn pieces(kind: &str, id: &str) -> (Vec<String>, bool) {
     };
     match kind {
         "garbage" => (vec![String::from("nonsense\r\n\r\n")], false),
+        "part" => (vec![plain[..20].to_owned()], true),
         "close" => {
             let fields = format!("Content-Length: {length}\r\nConnection: close\r\n");
             (vec![head(&fields) + &content], true)

@@ -82,6 +82,12 @@ impl Upstream {
         self.books.with(|ledger| ledger.leave_lane(place.endpoint));
     }
 
+    /// A request leaves its lane without an answer, and is sent again, elsewhere.
+    pub(crate) fn repeat_from_lane(&self, place: LanePlace) {
+        self.lanes.borrow_mut().repeat(place.endpoint, place.key);
+        self.books.with(|ledger| ledger.leave_lane(place.endpoint));
+    }
+
     /// Whether a connection to an endpoint should become a lane that has had so many exchanges.
     fn wants_lane(&self, endpoint: usize, uses: u32) -> bool {
         let Some(bounds) = self.multiplex() else {
@@ -212,7 +218,7 @@ mod tests {
         };
         assert!(upstream.wants_lane(0, 1));
         upstream.begin_lane(place, limit);
-        upstream.end_lane(place, LaneEnd::Closed);
+        upstream.end_lane(place, LaneEnd::Stalled);
         assert!(!upstream.wants_lane(0, 1));
         upstream.renew(&even, &identity(1), None, SETTINGS);
         assert!(!upstream.wants_lane(0, 1), "it is the same endpoint");

@@ -44,6 +44,8 @@ struct Lane {
     depth: Depth,
     /// Answers that have begun on it.
     answers: u32,
+    /// Requests that have left it to be sent again.
+    repeated: u32,
     limit: LaneLimit,
     /// It takes no more.
     is_closed: bool,
@@ -129,6 +131,7 @@ impl Lanes {
                 key,
                 depth,
                 answers: 0,
+                repeated: 0,
                 limit,
                 is_closed: false,
             });
@@ -183,6 +186,14 @@ impl Lanes {
         }
     }
 
+    /// A request leaves its lane without an answer, and is sent again, elsewhere.
+    pub(super) fn repeat(&mut self, endpoint: usize, key: Key) {
+        if let Some(lane) = self.lane(endpoint, key) {
+            lane.depth.leave();
+            lane.repeated = lane.repeated.saturating_add(1);
+        }
+    }
+
     /// An open lane on which nobody waits.
     pub(super) fn idle(&self) -> Option<(usize, Key)> {
         let all = self.endpoints.iter().enumerate();
@@ -227,6 +238,7 @@ impl Lanes {
             end,
             uses: lane.limit.uses,
             answers: lane.answers,
+            repeated: lane.repeated,
             growth: lane.depth.growth(),
         };
         of.past.end(ended, now);
@@ -427,6 +439,8 @@ mod tests {
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
             assert!(lanes.wants(1, (&BOUNDS, None), (1, now)));
             lanes.begin(1, (key(0), UNLIMITED), (&BOUNDS, now));
+            lanes.enter(1, now);
+            lanes.repeat(1, key(0));
             lanes.end((1, key(0)), LaneEnd::Closed, now);
             let bar = Duration::from_secs(seconds);
             let before = Instant::from_nanos((now + bar).as_nanos() - 1);

@@ -7,9 +7,10 @@
 //!  └─ closed, broken, stalled ─► (ends; whoever has had nothing of an answer is sent again)
 //! ```
 
+mod ending;
+
 use super::split::{Split, Stop};
 use super::waiting::{Giving, Loan, Outcome};
-use crate::exchange::error::Failure;
 use crate::shared::Local;
 use crate::upstream::mux::LaneEnd;
 use crate::upstream::{LanePlace, Lease, Upstream};
@@ -213,6 +214,11 @@ impl Lane {
         }
     }
 
+    /// The head of an answer, to what was sent at `since`, is whole in the hands of the exchange that the connection is lent to.
+    pub(super) fn begin_answer(&self, since: Instant) {
+        self.upstream.begin_answer_on_lane(self.place(), since);
+    }
+
     /// One of those who wait leaves without an answer from the lane.
     pub(super) fn leave(&self, local: &Local) {
         local.row().multiplexed_waiting.subtract(1);
@@ -360,50 +366,6 @@ impl Lane {
         }
     }
 
-    /// The deadline has passed: nobody waits, or whoever is first waits for too long.
-    fn be_late(&self, local: &Rc<Local>) -> Flow {
-        let (Some(key), Some(until)) = (self.first(), self.deadline_of_first(local)) else {
-            return self.put_back(local);
-        };
-        let has_begun = !self.inbox.borrow().bytes.is_empty();
-        if local.rt().now() >= until && !has_begun {
-            self.pop_first();
-            self.leave(local);
-            let late = Outcome::Failed(Failure::ResponseTimeout);
-            local.lanes().settle(key, late);
-            return Flow::End;
-        }
-        self.stop(local, LaneEnd::Stalled);
-        if self.is_nobodys(local, key) {
-            return Flow::End;
-        }
-        if has_begun {
-            return self.lend(local);
-        }
-        self.watch_first(local);
-        Flow::On
-    }
-
-    /// The connection has ended. What has come of an answer is its exchange's, and so is the judgement on it.
-    fn be_ended(&self, local: &Rc<Local>) -> Flow {
-        let has_begun = !self.inbox.borrow().bytes.is_empty();
-        let is_followed = self.queue.borrow().len() > 1;
-        if self.first().is_some() {
-            self.note_close();
-        } else {
-            self.note_end(LaneEnd::Idle); // Nobody has lost anything by it.
-        }
-        if has_begun && !is_followed && self.first().is_some() {
-            return self.lend(local);
-        }
-        Flow::End // Who is followed may have lost the rest by it, and nothing of it has gone to its client.
-    }
-
-    fn is_nobodys(&self, local: &Local, key: Key) -> bool {
-        let waiting = local.lanes().waiting().borrow();
-        waiting.get(key).is_none_or(|one| one.is_abandoned())
-    }
-
     /// Lends the connection to the first, with what has come of its answer.
     fn lend(&self, local: &Rc<Local>) -> Flow {
         let Some(key) = self.first() else {
@@ -428,7 +390,6 @@ impl Lane {
         self.pop_first();
         local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
-        self.upstream.begin_answer_on_lane(self.place(), since);
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
         let loan = Loan {
@@ -442,16 +403,6 @@ impl Lane {
         Flow::On
     }
 
-    /// The backend takes no more on the connection.
-    pub(super) fn note_close(&self) {
-        self.note_end(LaneEnd::Closed);
-    }
-
-    /// The first reason is the one that it ends for.
-    fn note_end(&self, end: LaneEnd) {
-        self.ending.set(self.ending.get().or(Some(end)));
-    }
-
     /// Nobody takes the answer to the first, and nobody knows where it ends.
     #[cold]
     fn abandon(&self, local: &Local, key: Key) -> Flow {
@@ -460,15 +411,6 @@ impl Lane {
         local.lanes().settle(key, Outcome::Again); // It has left: its place is free now.
         self.note_end(self.judged(LaneEnd::Left));
         Flow::End
-    }
-
-    /// How the lane ends with its first: where others are sent again for it, the endpoint gets the next one after a while, whoever is to blame.
-    fn judged(&self, end: LaneEnd) -> LaneEnd {
-        let has_others = !self.queue.borrow().is_empty();
-        match end {
-            LaneEnd::Left if has_others => LaneEnd::Broken,
-            end => end,
-        }
     }
 
     fn myself(&self, local: &Local) -> Option<Rc<Self>> {
@@ -494,45 +436,6 @@ impl Lane {
         self.upstream.reopen_lane(self.place());
         self.first_since.set(local.rt().now());
         self.receive(local, &bytes)
-    }
-
-    /// Takes no more; whoever waits behind the first is sent again, elsewhere.
-    fn stop(&self, local: &Local, end: LaneEnd) {
-        self.note_end(end);
-        self.upstream.close_lane(self.place());
-        let kept = usize::from(!self.is_lent()).min(self.queue.borrow().len());
-        let behind = self.queue.borrow_mut().split_off(kept);
-        self.has_followers.set(!behind.is_empty());
-        self.send_again(local, behind, end);
-    }
-
-    fn send_again(&self, local: &Local, keys: VecDeque<Key>, end: LaneEnd) {
-        for key in keys {
-            self.leave(local);
-            let row = local.row();
-            match end {
-                LaneEnd::Stalled => row.multiplexed_moved.add(1),
-                LaneEnd::Idle | LaneEnd::Left | LaneEnd::Closed | LaneEnd::Broken => {
-                    row.retries.add(1);
-                }
-            }
-            local.lanes().settle(key, Outcome::Again);
-        }
-    }
-
-    /// Nobody waits: the connection goes back to those that exchanges have for themselves.
-    fn put_back(&self, local: &Local) -> Flow {
-        self.ending.set(Some(LaneEnd::Idle));
-        self.upstream.close_lane(self.place());
-        if let Hold::Here(lease) = self.hold.replace(Hold::Gone) {
-            if lease.conn().has_news() || lease.conn().unsent() > 0 {
-                drop(lease); // Nobody has asked for anything.
-            } else {
-                // The exchange that it had before it was shared counts, too.
-                local.keep_after(lease, self.answers.get().saturating_add(1));
-            }
-        }
-        Flow::End
     }
 }
 

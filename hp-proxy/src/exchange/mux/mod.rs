@@ -204,6 +204,7 @@ async fn deliver(
         return None;
     }
     lease.note_head();
+    giving.begin_answer(since);
     let delivered = answering
         .deliver_watching(&begun.facts, &mut reader, out)
         .await;

@@ -229,6 +229,13 @@ impl Giving {
         Self(Some(Rc::clone(lane)))
     }
 
+    /// The head of the answer to what was sent at `since` is whole: the lane is judged by that, and not by a part of it.
+    pub(super) fn begin_answer(&self, since: Instant) {
+        if let Some(lane) = &self.0 {
+            lane.begin_answer(since);
+        }
+    }
+
     /// Gives the connection back, with what has come behind the answer.
     pub(super) fn give_back(mut self, lease: Lease, reader: Reader) {
         if let Some(lane) = self.0.take() {

@@ -54,12 +54,14 @@ struct Halved {
 /// for because of the lane.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alone {
-    /// The last ones, in turns.
-    recent: [Duration; ALONE_RECENT],
+    /// The last ones, in turns; `None`: not known yet.
+    recent: [Option<Duration>; ALONE_RECENT],
     next: usize,
-    /// The shortest of them: where all are long at once, the endpoint is slow; where some are, those behind them wait for the lane.
+    /// The shortest of them: where all are long at once, the endpoint is slow; where some are, those behind them wait for the lane. One that is not
+    /// known may have taken no time.
     took: Duration,
-    last: Beside,
+    /// `None` where those that are not known could make it the one or the other.
+    last: Option<Beside>,
     /// It says nothing any more then.
     holds_until: Instant,
 }
@@ -181,10 +183,10 @@ impl Depth {
     /// One more request was answered alone. What halved the lane may have been no more than took as long there; where those before and
     /// behind it were short, some requests are slow, and not their endpoint.
     pub(super) fn judge_again(&mut self, alone: &Alone, now: Instant, bounds: &Bounds) {
-        if let Some((before, until)) = self.before_halved.take()
-            && now < until
-        {
-            match (before, alone.last) {
+        if let (Some((before, until)), Some(behind)) = (self.before_halved, alone.last) {
+            self.before_halved = None;
+            match (before, behind) {
+                _ if now >= until => (),
                 (Beside::Short, Beside::Short) => self.growth.patience = PATIENCE,
                 (Beside::Long, Beside::Long) => self.growth.patience = 1,
                 (Beside::Short, Beside::Long) | (Beside::Long, Beside::Short) => (),
@@ -253,22 +255,25 @@ impl Alone {
     /// A request was answered on a connection of its own after so long.
     pub(super) fn note(&mut self, took: Duration, now: Instant, bounds: &Bounds) {
         if now >= self.holds_until {
-            self.recent = [Duration::ZERO; ALONE_RECENT]; // One says nothing of the next.
+            self.recent = [None; ALONE_RECENT]; // One says nothing of the next.
         }
-        self.recent[self.next % ALONE_RECENT] = took;
+        self.recent[self.next % ALONE_RECENT] = Some(took);
         self.next = self.next.wrapping_add(1);
-        self.took = self.recent.into_iter().min().unwrap_or_default();
-        self.last = if took > self.took + late(bounds) {
-            Beside::Long
-        } else {
-            Beside::Short
+        let all = self.recent.into_iter();
+        self.took = all.clone().min().flatten().unwrap_or_default();
+        let is_long = all.flatten().any(|one| took > one + late(bounds));
+        let is_short = took <= self.took + late(bounds);
+        self.last = match (is_long, is_short) {
+            (true, _) => Some(Beside::Long),
+            (false, true) => Some(Beside::Short),
+            (false, false) => None,
         };
         self.holds_until = now + ALONE_HOLDS;
     }
 
     /// What the last one took beside the others, if that is known.
     fn last(&self, now: Instant) -> Option<Beside> {
-        (now < self.holds_until).then_some(self.last)
+        self.last.filter(|_| now < self.holds_until)
     }
 
     /// How long they take, if that is known.
@@ -281,10 +286,10 @@ impl Alone {
 impl Default for Alone {
     fn default() -> Self {
         Self {
-            recent: [Duration::ZERO; ALONE_RECENT],
+            recent: [None; ALONE_RECENT],
             next: 0,
             took: Duration::ZERO,
-            last: Beside::Short,
+            last: None,
             holds_until: Instant::START,
         }
     }
@@ -620,6 +625,40 @@ mod tests {
                 "{alone_before:?} {behind_after:?}"
             );
         }
+    }
+
+    /// The first five of an endpoint that is far away counted as long, so patience ended with each pause in what goes alone.
+    #[test]
+    fn what_is_not_known_of_requests_alone_speaks_neither_for_patience_nor_against_it() {
+        let far = 3 * FAST + late(&BOUNDS);
+        let patience_after = |(before, behind): (&[Duration], &[Duration])| {
+            let mut lane = Lane::new();
+            lane.depth.growth.patience = PATIENCE / 2;
+            before.iter().for_each(|took| lane.one_alone(*took));
+            for took in [far, far + LATE] {
+                let count = lane.fill();
+                lane.answer(count, took);
+            }
+            behind.iter().for_each(|took| lane.one_alone(*took));
+            lane.depth.growth.patience
+        };
+        for known in 1..ALONE_RECENT - 1 {
+            let before = vec![far; known];
+            assert_eq!(patience_after((&before, &[far])), PATIENCE / 2, "{known}");
+        }
+        let all = [far; ALONE_RECENT];
+        assert_eq!(patience_after((&all[1..], &[far])), PATIENCE / 2);
+        assert_eq!(patience_after((&all, &[far])), PATIENCE);
+        let long = [far, far + LATE];
+        assert_eq!(patience_after((&long, &[far + LATE])), 1, "one is shorter");
+        // What comes first behind a pause leaves the word to the first that is known.
+        let mut lane = Lane::new();
+        lane.depth.before_halved = Some((Beside::Short, Instant::NEVER));
+        let patience = all.map(|took| {
+            lane.one_alone(took);
+            lane.depth.growth.patience
+        });
+        assert_eq!(patience, [1, 1, 1, 1, 1, PATIENCE]);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Ended {
     pub(super) uses: u32,
     /// Answers that began on the lane.
     pub(super) answers: u32,
+    /// Requests that were sent again, elsewhere, since it ended.
+    pub(super) repeated: u32,
     pub(super) growth: Growth,
 }
 
@@ -67,25 +69,21 @@ impl Past {
         self.growth.filter(|growth| growth.is_patient(now))
     }
 
-    /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, gets the next one after a while: that bounds
-    /// how often requests are sent twice for it.
+    /// A lane is gone. An endpoint whose lanes stall, or end before they were of use, or cost too many repetitions, gets the next one after a while:
+    /// that bounds how often requests are sent twice for it.
     pub(super) fn end(&mut self, lane: Ended, now: Instant) {
         self.growth = Some(lane.growth);
-        let uses = lane.uses.saturating_add(lane.answers);
-        if lane.end == LaneEnd::Closed && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
-            // What was lost with the connection is not counted, so the most is nearest to it.
-            let known = self.wear.filter(|wear| now < wear.holds_until);
-            self.wear = Some(Wear {
-                uses: known.map_or(uses, |wear| wear.uses.max(uses)),
-                holds_until: now + WEAR_HOLDS,
-            });
-        }
         let is_bad = match lane.end {
             LaneEnd::Idle | LaneEnd::Left => false,
-            LaneEnd::Closed | LaneEnd::Broken => uses < ANSWERS_OF_A_GOOD_LANE,
+            LaneEnd::Closed => {
+                let is_worn = lane.answers >= ANSWERS_OF_A_GOOD_LANE && self.wear_out(lane, now);
+                lane.has_cost_much() && !is_worn
+            }
+            LaneEnd::Broken => lane.uses_in_all() < ANSWERS_OF_A_GOOD_LANE,
             LaneEnd::Stalled => true,
         };
-        if is_bad {
+        let is_barred = self.barred_until.is_some_and(|until| now < until);
+        if is_bad && !is_barred {
             if lane.answers
                 >= lane
                     .growth
@@ -97,15 +95,41 @@ impl Past {
             let bar = BAR_MIN.saturating_mul(1 << self.bad_ends.min(BAR_DOUBLINGS_MAX));
             self.barred_until = Some(now + bar);
             self.bad_ends = self.bad_ends.saturating_add(1);
-        } else if lane.answers >= ANSWERS_OF_A_GOOD_LANE {
+        } else if !is_bad && lane.answers >= ANSWERS_OF_A_GOOD_LANE {
             (self.barred_until, self.bad_ends) = (None, 0);
         }
+    }
+
+    /// The endpoint closed the connection of a lane that was of use. Gives whether that may be its wear: none carried more of late.
+    fn wear_out(&mut self, lane: Ended, now: Instant) -> bool {
+        let uses = lane.uses_in_all();
+        // What was lost with the connection is not counted, so the most is nearest to it.
+        let known = self.wear.filter(|wear| now < wear.holds_until);
+        let most = known.map_or(uses, |wear| wear.uses.max(uses));
+        self.wear = Some(Wear {
+            uses: most,
+            holds_until: now + WEAR_HOLDS,
+        });
+        uses == most
+    }
+}
+
+impl Ended {
+    /// Requests that its connection has carried.
+    fn uses_in_all(self) -> u32 {
+        self.uses.saturating_add(self.answers)
+    }
+
+    /// Whether it has answered too few for those that were sent again for it.
+    fn has_cost_much(self) -> bool {
+        self.answers < self.repeated.saturating_mul(ANSWERS_WORTH_A_REPETITION)
     }
 }
 
 /// A lane that carried so many was of use, and so was a connection.
 const ANSWERS_OF_A_GOOD_LANE: u32 = 64;
-/// However a lane ends, it is no worse than the first that ends badly where it has answered so many for each that is sent again for it.
+/// A lane that is closed ends badly where it has answered fewer for each that is sent again for it: up to one in so many is. And however one ends, it is no
+/// worse than the first that ends badly where it has answered as many for each that may have been.
 const ANSWERS_WORTH_A_REPETITION: u32 = 32;
 const WEAR_HOLDS: Duration = Duration::from_secs(60);
 const BAR_MIN: Duration = Duration::from_secs(1);
@@ -119,15 +143,16 @@ mod tests {
     /// The past of an endpoint whose first lane ended so, behind so many answers on a connection that had carried one request before.
     fn after(answers: u32, end: LaneEnd) -> Past {
         let mut past = Past::default();
-        past.end(lane(answers, end), Instant::START);
+        past.end(lane((answers, 0), end), Instant::START);
         past
     }
 
-    fn lane(answers: u32, end: LaneEnd) -> Ended {
+    fn lane((answers, repeated): (u32, u32), end: LaneEnd) -> Ended {
         Ended {
             end,
             uses: 1,
             answers,
+            repeated,
             growth: Growth::default(),
         }
     }
@@ -150,12 +175,47 @@ mod tests {
     fn a_lane_that_was_of_use_may_end_in_order_and_a_stall_is_never_good() {
         let may_end = |answers: u32, end: LaneEnd| after(answers, end).allows(1, Instant::START);
         assert!(
-            may_end(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Closed),
+            may_end(ANSWERS_OF_A_GOOD_LANE - 1, LaneEnd::Broken),
             "with the one before"
         );
-        assert!(!may_end(ANSWERS_OF_A_GOOD_LANE - 2, LaneEnd::Closed));
+        assert!(!may_end(ANSWERS_OF_A_GOOD_LANE - 2, LaneEnd::Broken));
         assert!(may_end(0, LaneEnd::Idle) && may_end(0, LaneEnd::Left));
         assert!(!may_end(1000, LaneEnd::Stalled));
+    }
+
+    /// Whoever closes behind an answer that nobody follows was kept from sharing for it.
+    #[test]
+    fn a_close_is_bad_when_more_than_one_in_so_many_is_sent_again_for_it() {
+        let may_end = |answers: u32, repeated: u32| {
+            let mut past = Past::default();
+            past.end(lane((answers, repeated), LaneEnd::Closed), Instant::START);
+            past.allows(1, Instant::START)
+        };
+        assert!(may_end(0, 0) && may_end(ANSWERS_WORTH_A_REPETITION, 1));
+        assert!(!may_end(0, 1) && !may_end(ANSWERS_WORTH_A_REPETITION - 1, 1));
+        assert!(
+            may_end(ANSWERS_OF_A_GOOD_LANE, ANSWERS_OF_A_GOOD_LANE),
+            "it tells how many the next ones carry"
+        );
+    }
+
+    /// They never were, however many were sent again, once they had carried 64: up to one request in five of such a backend was.
+    #[test]
+    fn closes_are_bad_that_come_before_the_wear_and_those_of_one_moment_count_once() {
+        let mut past = Past::default();
+        let mut close = |answers: u32, now: Instant| {
+            past.end(lane((answers, 50), LaneEnd::Closed), now);
+            past.barred_until.map(|until| until - now)
+        };
+        let start = Instant::START;
+        assert_eq!(
+            [200, 200, 201].map(|answers| close(answers, start)),
+            [None; 3]
+        );
+        for seconds in [1, 1, 2, 2].map(Duration::from_secs) {
+            let now = start + seconds.saturating_sub(BAR_MIN);
+            assert_eq!(close(150, now), Some(seconds));
+        }
     }
 
     /// A backend that stands still for a moment every ten seconds shared nothing for a minute after the seventh time.
@@ -167,7 +227,7 @@ mod tests {
             let mut start = Instant::START;
             let mut bar = Duration::ZERO;
             for _ in 0..7 {
-                past.end(lane(answers, LaneEnd::Stalled), start);
+                past.end(lane((answers, 0), LaneEnd::Stalled), start);
                 let until = past.barred_until.expect("it stalled");
                 bar = until - start;
                 start = until;
