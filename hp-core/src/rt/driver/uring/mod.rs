@@ -333,13 +333,11 @@ fn return_buffers(io: &mut Io) -> bool {
     {
         room -= usize::from(arm_again(io, key, &mut has_news));
     }
-    for _ in 0..io.pool.free_len(Group::Bulk) {
-        let Driver::Uring(uring) = &mut io.driver else {
-            break;
-        };
-        let Some(key) = uring.starved_of_bulk.pop_front() else {
-            break;
-        };
+    // Here, too: whoever is gone, or finds nothing to receive, leaves the buffer to the next one.
+    while io.pool.free_len(Group::Bulk) > 0
+        && let Driver::Uring(uring) = &mut io.driver
+        && let Some(key) = uring.starved_of_bulk.pop_front()
+    {
         arm_again(io, key, &mut has_news);
     }
     has_news
