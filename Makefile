@@ -32,7 +32,7 @@ SCALE_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
 SECONDS ?= 60
-TARGETS ?= request response chunked cuts uri exchange
+TARGETS ?= request response chunked cuts uri dns exchange
 WHAT ?= messages exchanges
 VOLUME ?= 100000
 
