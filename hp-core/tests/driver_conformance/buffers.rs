@@ -254,6 +254,24 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_still_has_news(engine: En
     });
 }
 
+/// A ring had it wait for a buffer that it would not have used.
+pub(crate) fn a_connection_that_waits_for_a_buffer_discards_without_one(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = starved(&rt, &listener, addr, b"dropped").await;
+        for _ in 0..3 {
+            assert_eq!(conn.discard(100).await.unwrap(), 7);
+            peer.write_all(b"dropped").unwrap();
+        }
+        assert_eq!(conn.discard(100).await.unwrap(), 7);
+        peer.write_all(b"again").unwrap();
+        assert!(within_turns(&rt, TURNS, conn.recv()).await.is_none());
+        held.clear();
+        assert_eq!(exactly(&conn, 5).await, b"again");
+    });
+}
+
 async fn echo(conn: &Conn) {
     while let Rx::Data(lent) = conn.recv().await.unwrap() {
         conn.queue(lent).unwrap();
