@@ -394,7 +394,12 @@ impl Stage {
         if panics > 0 {
             found.push(format!("{panics} tasks panicked"));
         }
-        if self.sum(|row| &row.conns_open) > 0 {
+        // A worker that is late for the end of its drain, by a clock that jumps or a stall, has connections parked that it cuts with itself.
+        let may_cut =
+            |one: &&Rc<Process>| !scene.network.is_whole() && one.is_cut_after(scene.drain_timeout);
+        let whole = processes.iter().filter(|one| !may_cut(one));
+        let open: u64 = whole.map(|one| one.rows.sum(|row| &row.conns_open)).sum();
+        if open > 0 {
             found.push(String::from("connections are counted as open that are not"));
         }
         if self.sum(|row| &row.multiplexed_waiting) > 0 {
