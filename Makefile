@@ -18,6 +18,7 @@ SLOWLORIS_FLAGS ?=
 CONFORMANCE_FLAGS ?=
 CLIENT_COST_FLAGS ?=
 SPIN_CURVE_FLAGS ?=
+LIVE_CHANGES_FLAGS ?=
 
 # The simulated kernel is for tests; what is installed does not have it.
 TEST_FEATURES := hp-core/sim,hp-echo/sim,hp-proxy/sim
@@ -32,14 +33,14 @@ SCALE_FLAGS ?=
 
 # For `make fuzz`: seconds for each target. For `make fuzz-volume`: which driver, and how many seeds.
 SECONDS ?= 60
-TARGETS ?= request response chunked cuts uri exchange
+TARGETS ?= request response chunked cuts uri dns exchange
 WHAT ?= messages exchanges
 VOLUME ?= 100000
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build release run test check check-deep scale sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-tour bench-full bench-compare bench-smoke bench-baseline bench-gate-proof bench-deps conformance clients crowd slowloris clean client-cost spin-curve
+.PHONY: help build release run test check check-deep scale sim sim-nightly fuzz fuzz-volume bench bench-sweep bench-seeds bench-tour bench-full bench-compare bench-smoke bench-baseline bench-analyse bench-readme bench-gate-proof bench-deps conformance clients crowd slowloris live-changes clean client-cost spin-curve
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,7 +58,7 @@ run: build ## Two backends and the proxy in the foreground; Ctrl-C stops all
 test: ## Run all tests
 	$(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 
-check: ## What CI holds: format, lints, tests and layers, docs, dependencies
+check: ## What CI holds: format, lints, tests and layers, simulated runs, hostile exchanges, counts of work, docs, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings
@@ -69,7 +70,7 @@ check: ## What CI holds: format, lints, tests and layers, docs, dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'make check: cargo-deny is not installed, so licences and bans were not checked'; fi
 
-sim-nightly: ## Play 10,000 seeds, and fail when a fault, an answer of the proxy or another way is never reached
+sim-nightly: ## Play 10,000 seeds (FIRST), and fail when a fault, an answer of the proxy or another way is never reached
 	@$(MAKE) --no-print-directory sim SEEDS=10000 SIM_FLAGS='-v --reach-all'
 
 check-deep: ## What takes minutes: Miri on what makes no system call, loom on what crosses threads; installs nightly Miri
@@ -118,7 +119,6 @@ bench-tour: build ## Measure every workload once in short, beside floor, nginx a
 bench-full: build ## Measure every workload beside every peer that is installed: hours (BENCH_FLAGS, FORCE)
 	$(BIN)/harness bench --plan full --bin-dir $(BIN) $(if $(FORCE),--force) $(BENCH_FLAGS)
 
-.PHONY: bench-analyse bench-readme live-changes
 bench-analyse: build ## Derive a session's tables, spectra and plots again from its raw file (DIR=..., CHECK=1 writes nothing)
 	@$(if $(DIR),,echo 'make bench-analyse: name a session, e.g. DIR=results/DATE-HOST/HHMM-COMMIT' >&2; exit 2)
 	$(BIN)/harness analyse $(if $(CHECK),--check) $(DIR)

@@ -973,6 +973,21 @@ refused_backend() {
   stop_proxy && detail="$got"
 }
 
+# A backend's name that nobody knows stops no start (decision 0024): it is told once, and requests are answered 503.
+unknown_host() {
+  has curl || { missing curl; return; }
+  upstream=(no-such-host.invalid:80)
+  start_proxy "unknown-$engine" || { fail 'the proxy did not start'; return; }
+  within 50 grep -q 'no-such-host[.]invalid: .*until it resolves' "$proxy_log" \
+    || { end "$proxy"; fail 'the name is not told'; return 1; }
+  curl_ -D "$work/head" -o /dev/null -w '%{http_code}' "http://$at/" || { fail "$(said)"; end "$proxy"; return 1; }
+  local got
+  got=$(cat "$work/out")
+  [ "$got" = 503 ] || { end "$proxy"; fail "status $got"; return 1; }
+  grep -qi '^proxy-status:' "$work/head" || { end "$proxy"; fail 'no Proxy-Status that names the cause'; return 1; }
+  stop_proxy && detail="$got"
+}
+
 # One line that says what, where and what to do: wanted status, wanted text, flags.
 refuses_flags() {
   local wanted=$1 text=$2 status=0 lines
@@ -1099,7 +1114,8 @@ suite_none() {
   check wrong-listen refuses_flags 2 HOST:PORT --listen nonsense
   check wrong-backend refuses_flags 2 HOST:PORT --backend 127.0.0.1:99999
   check foreign-address refuses_flags 1 192.0.2.1 --listen 192.0.2.1:8080
-  check unknown-host refuses_flags 1 no-such-host.invalid --backend no-such-host.invalid:80
+  check unknown-host unknown_host
+  check unknown-listen refuses_flags 1 no-such-host.invalid --listen no-such-host.invalid:80
   [ "$engine" != uring ] || check uring-forbidden uring_forbidden
 }
 

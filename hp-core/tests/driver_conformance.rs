@@ -86,6 +86,8 @@ macro_rules! stamp {
                     connections_that_found_no_buffer_go_on_when_one_returns,
                     bytes_that_nobody_takes_leave_buffers_to_the_others,
                     a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
+                    a_connection_that_waits_for_a_buffer_discards_without_one,
+                    a_connection_that_leaves_the_queue_for_large_buffers_takes_no_ones_place,
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,
                     waiting_for_a_buffer_costs_no_turns,
                     a_parked_connection_that_found_no_buffer_still_has_news,

@@ -171,6 +171,21 @@ pub(crate) fn a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place
     });
 }
 
+/// The same in the queue for large buffers, and there the next one went on only when something else gave the worker a turn.
+pub(crate) fn a_connection_that_leaves_the_queue_for_large_buffers_takes_no_ones_place(
+    engine: Engine,
+) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust_large(&rt).await;
+        let (leaver, _leaver_peer, _) = starved_of_large(&rt, &listener, addr).await;
+        let (stayer, _stayer_peer, heard) = starved_of_large(&rt, &listener, addr).await;
+        drop(leaver);
+        held.pop().unwrap();
+        assert_eq!(exactly(&stayer, MANY - heard).await, [7; MANY][heard..]);
+    });
+}
+
 /// A receive that waited for a buffer only to learn of the peer's end gives the buffer back unused, and nobody told the
 /// next one.
 pub(crate) fn an_end_that_waited_for_a_buffer_takes_no_ones_place(engine: Engine) {
@@ -195,7 +210,6 @@ pub(crate) fn an_end_that_waited_for_a_buffer_takes_no_ones_place(engine: Engine
 /// in every turn, for nothing.
 pub(crate) fn waiting_for_a_buffer_costs_no_turns(engine: Engine) {
     const LEN: usize = 16 * 1024 * 1024;
-    const LARGE: usize = 68 * 1024;
     check(&scarce(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;
         let said = vec![0; LEN];
@@ -268,6 +282,24 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_has_news_after_its_deadli
     });
 }
 
+/// A ring had it wait for a buffer that it would not have used.
+pub(crate) fn a_connection_that_waits_for_a_buffer_discards_without_one(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let mut held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = starved(&rt, &listener, addr, b"dropped").await;
+        for _ in 0..3 {
+            assert_eq!(conn.discard(100).await.unwrap(), 7);
+            peer.write_all(b"dropped").unwrap();
+        }
+        assert_eq!(conn.discard(100).await.unwrap(), 7);
+        peer.write_all(b"again").unwrap();
+        assert!(within_turns(&rt, TURNS, conn.recv()).await.is_none());
+        held.clear();
+        assert_eq!(exactly(&conn, 5).await, b"again");
+    });
+}
+
 async fn echo(conn: &Conn) {
     while let Rx::Data(lent) = conn.recv().await.unwrap() {
         conn.queue(lent).unwrap();
@@ -289,6 +321,36 @@ async fn exhaust(rt: &Rt, listener: &Listener, addr: SocketAddr) -> Vec<(Lent, C
     }
 }
 
+/// Holds every large buffer that can be had.
+async fn exhaust_large(rt: &Rt) -> Vec<Lent> {
+    let (conn, mut peer) = pair(rt).await;
+    let says = peer::thread(move || while peer.write_all(&[0; 64 * 1024]).is_ok() {});
+    let mut held = Vec::new();
+    while held.len() < 32 {
+        held.extend(Some(data(&conn).await).filter(|lent| lent.len() == LARGE));
+    }
+    conn.reset();
+    says.join().unwrap();
+    held
+}
+
+/// A connection that has earned large buffers, with bytes for which there is none, and how many it was given before them of [`MANY`].
+async fn starved_of_large(
+    rt: &Rt,
+    listener: &Listener,
+    addr: SocketAddr,
+) -> (Conn, TcpStream, usize) {
+    let (conn, mut peer) = pair_from(listener, addr).await;
+    peer.write_all(&[7; MANY]).unwrap();
+    let shortages = rt.stats().buffer_shortages;
+    let mut heard = 0;
+    while let Some(lent) = within_turns(rt, TURNS, data(&conn)).await {
+        heard += lent.len();
+    }
+    assert!(heard < MANY && rt.stats().buffer_shortages > shortages);
+    (conn, peer, heard)
+}
+
 /// A connection with bytes for which there is no buffer.
 async fn starved(
     rt: &Rt,
@@ -302,5 +364,8 @@ async fn starved(
     (conn, peer)
 }
 
+const LARGE: usize = 68 * 1024;
+/// More than is read in small buffers before a connection has earned large ones.
+const MANY: usize = 32 * 1024;
 /// Turns after which what is on its way through the kernel has arrived.
 const TURNS: u32 = 200;

@@ -77,30 +77,51 @@ impl Backend {
 
     async fn serve(self: Rc<Self>, conn: Conn) {
         let mut inbox = Inbox::new(&conn);
+        let mut asked = Vec::new();
         let next = loop {
             conn.set_deadline(Some(self.rt.now() + PATIENCE));
             let Ok(head) = inbox.head().await else {
                 break Next::Finish;
             };
-            match self.exchange(&conn, &mut inbox, &head).await {
+            let target = head.first.split(' ').nth(1).unwrap_or("");
+            let id = target.trim_start_matches('/').parse().unwrap_or(0);
+            asked.push(id);
+            match self.exchange(&conn, &mut inbox, (&head, id)).await {
                 Ok(Next::GoOn) => (),
                 Ok(next) => break next,
                 Err(_broken) => break Next::Reset,
             }
         };
-        drop(inbox);
         match next {
-            Next::Finish => match conn.finish().await {
-                Ok(()) | Err(_) => (), // Whoever waited will see.
-            },
-            Next::GoOn | Next::Reset => conn.reset(),
+            Next::Finish if self.is_well_behaved => {
+                match conn.finish().await {
+                    Ok(()) | Err(_) => (), // Whoever waited will see.
+                }
+                // RFC 9112 §9.6: what was sent behind the last request is read before the connection is closed.
+                let _nobody_answers = inbox.surplus().await;
+            }
+            Next::Finish => {
+                self.ledger.sweep_away(&asked);
+                drop(inbox);
+                match conn.finish().await {
+                    Ok(()) | Err(_) => (), // Whoever waited will see.
+                }
+            }
+            Next::GoOn | Next::Reset => {
+                self.ledger.sweep_away(&asked);
+                drop(inbox);
+                conn.reset();
+            }
         }
     }
 
-    async fn exchange(&self, conn: &Conn, inbox: &mut Inbox<'_>, head: &Head) -> io::Result<Next> {
-        let mut words = head.first.split(' ');
-        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        let id = target.trim_start_matches('/').parse().unwrap_or(0);
+    async fn exchange(
+        &self,
+        conn: &Conn,
+        inbox: &mut Inbox<'_>,
+        (head, id): (&Head, u64),
+    ) -> io::Result<Next> {
+        let method = head.first.split(' ').next().unwrap_or("");
         self.ledger.execute(id);
         let manner = self.manner();
         self.ledger

@@ -346,6 +346,12 @@ impl Client {
     /// A connection that ends without an answer; where nothing else goes wrong, a bad head is answered.
     fn judge_broken(&self, ask: &Ask, batch: &Batch<'_>, broken: Broken) {
         let took = self.rt.now() - batch.begun;
+        self.ledger.tell(|| {
+            format!(
+                "{} is not answered whole: {broken:?} after {took:?}",
+                ask.id
+            )
+        });
         let is_owed = self.is_calm && batch.is_first && took < PROXY_PATIENCE;
         if broken == Broken::Garbage {
             let what = format!("{}: the proxy sent no message", ask.id);

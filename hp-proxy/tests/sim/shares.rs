@@ -53,3 +53,5 @@ pub(crate) fn judge(plan: &Plan, told: &[Live]) -> Vec<String> {
 
 /// Longer than anything takes that is under way between workers, or between them and backends.
 const QUIET: Duration = Duration::from_secs(10);
+/// How often it is waited for so long before what does not add up counts.
+pub(crate) const LOOKS_MAX: u32 = 6;

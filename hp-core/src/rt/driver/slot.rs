@@ -337,13 +337,13 @@ impl ConnSlot {
     pub(crate) const fn recv_row(&self) -> &'static str {
         match (self.phase, self.kernel) {
             (Phase::Closing, _) => "Leaving",
-            (_, Kernel { starved: true, .. }) => "Starved",
             (
                 _,
                 Kernel {
                     recv_armed: true, ..
                 },
-            ) => "Armed",
+            ) => "Armed", // Also a discard, while a receive waits for a buffer.
+            (_, Kernel { starved: true, .. }) => "Starved",
             _ => "Free",
         }
     }

@@ -121,10 +121,11 @@ impl Uring {
         slot.kernel.is_first = true;
     }
 
-    /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first.
+    /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first. One that waits for a buffer
+    /// keeps its place in the line.
     pub(super) fn arm_discard(&mut self, key: Key, slot: &mut ConnSlot, len: u32) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
-        if slot.kernel.is_receiving() {
+        if slot.kernel.recv_armed {
             return;
         }
         let token = Token::new(RECV, key);
@@ -337,13 +338,11 @@ fn return_buffers(io: &mut Io) -> bool {
     {
         room -= usize::from(arm_again(io, key, &mut has_news));
     }
-    for _ in 0..io.pool.free_len(Group::Bulk) {
-        let Driver::Uring(uring) = &mut io.driver else {
-            break;
-        };
-        let Some(key) = uring.starved_of_bulk.pop_front() else {
-            break;
-        };
+    // Here, too: whoever is gone, or finds nothing to receive, leaves the buffer to the next one.
+    while io.pool.free_len(Group::Bulk) > 0
+        && let Driver::Uring(uring) = &mut io.driver
+        && let Some(key) = uring.starved_of_bulk.pop_front()
+    {
         arm_again(io, key, &mut has_news);
     }
     has_news
@@ -363,7 +362,7 @@ fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
         "Starved",
         "a buffer comes back to the pool",
     );
-    let takes_small = !slot.is_bulk();
+    let takes_small = !slot.is_bulk() && !slot.kernel.recv_armed; // A discard may be.
     io.arm_recv(key);
     if io.conns.get(key).is_some_and(ConnSlot::has_news) {
         io.announce_rx(key);
