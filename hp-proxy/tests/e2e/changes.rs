@@ -330,7 +330,9 @@ pub(crate) fn an_order_is_bounded(engine: Engine) {
     let proxy = started(engine, &backends, 1, "");
     let line = "POST /upstreams/web/endpoints";
     let large = json!({ "address": "x".repeat(70_000) });
-    assert_eq!(order(&proxy, line, &large).0, 413);
+    let (status, told) = order(&proxy, line, &large);
+    assert_eq!(status, 413);
+    assert!(told["error"].as_str().unwrap().contains("64 KiB"), "{told}");
     let mut admin = proxy.client_of_admin();
     admin.send(format!(
         "{line} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -340,6 +342,28 @@ pub(crate) fn an_order_is_bounded(engine: Engine) {
     }
     assert_eq!(admin.response().status(), 413);
     assert_eq!(shown(&proxy).len(), 1);
+}
+
+/// RFC 9110 §15.5.6: 405 has to say in Allow what may be asked, and said it to people only.
+pub(crate) fn a_page_that_does_not_take_a_method_says_which_it_takes(engine: Engine) {
+    let backends = backends(1);
+    let proxy = started(engine, &backends, 1, "");
+    for (line, allowed) in [
+        ("GET /reload", "POST"),
+        ("GET /upgrade", "POST"),
+        ("POST /plan", "GET, HEAD"),
+        ("POST /connections", "GET, HEAD"),
+        ("POST /upstreams", "GET, HEAD"),
+        ("PUT /upstreams/web/endpoints", "POST"),
+        ("GET /upstreams/web/endpoints/a:1", "DELETE, PATCH"),
+        ("GET /routes/all/maintenance", "POST"),
+    ] {
+        let mut admin = proxy.client_of_admin();
+        admin.send(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = admin.response();
+        let said = (answer.status(), answer.field("Allow"));
+        assert_eq!(said, (405, Some(allowed)), "{line}");
+    }
 }
 
 pub(crate) fn what_is_kept_outlives_a_reload(engine: Engine) {
