@@ -116,6 +116,7 @@ macro_rules! stamp {
                     what_is_kept_outlives_a_reload,
                     the_command_line_has_the_same_verbs,
                     the_command_line_says_what_it_waits_for_and_for_how_long,
+                    the_command_line_believes_no_stranger,
                     a_page_that_does_not_take_a_method_says_which_it_takes;
                 example:
                     the_whole_example_does_what_it_says,
