@@ -161,6 +161,7 @@ macro_rules! stamp {
                     a_failure_is_noticed_by_who_has_used_its_turn_up,
                     an_end_behind_unread_bytes_is_no_failure_and_costs_no_turns,
                     a_peer_of_a_unix_socket_that_has_closed_behind_much_unread_has_failed,
+                    an_end_right_behind_bytes_of_a_unix_socket_is_told,
                     an_end_of_both_sides_behind_much_unread_is_no_failure_and_costs_no_turns,
                     a_connection_that_was_watched_is_released_when_it_idles,
                     a_connection_that_was_watched_is_parked_as_any_other,

@@ -33,7 +33,7 @@ use std::time::Duration;
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
-    after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h; 0 as a size or number means no limit.\n\
+    after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h.\n\
 SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary;\n\
 SIGUSR2 hands over to the program that is now at its path.\n\
 SIGHUP reads the file of --config again; requests, tunnels and connections to backends that it leaves alone go on.\n\
@@ -127,7 +127,7 @@ struct Flags {
     /// File that names the process in charge [default: none]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Idle connections kept per worker and backend; with --engine threads per backend.
+    /// Idle connections kept per worker and backend; with --engine threads per backend. 0: none.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     idle_conns_max: u32,
     /// Connections per backend, all workers together; further requests wait. 0: no limit.

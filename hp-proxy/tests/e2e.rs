@@ -115,7 +115,9 @@ macro_rules! stamp {
                     an_order_is_bounded,
                     what_is_kept_outlives_a_reload,
                     the_command_line_has_the_same_verbs,
-                    the_command_line_says_what_it_waits_for_and_for_how_long;
+                    the_command_line_says_what_it_waits_for_and_for_how_long,
+                    the_command_line_believes_no_stranger,
+                    a_page_that_does_not_take_a_method_says_which_it_takes;
                 example:
                     the_whole_example_does_what_it_says,
                     the_example_changes_requests_as_it_says;
@@ -277,7 +279,8 @@ macro_rules! stamp {
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_backends_work,
-                    a_backend_whose_name_is_gone_or_dead_is_502;
+                    a_backend_whose_name_is_gone_or_dead_is_502,
+                    who_closes_a_unix_socket_right_behind_its_bytes_is_not_waited_for;
             }
         }
     };

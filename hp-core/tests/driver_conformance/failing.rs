@@ -119,6 +119,30 @@ pub(crate) fn a_peer_of_a_unix_socket_that_has_closed_behind_much_unread_has_fai
     }
 }
 
+/// To the kernel both are one event, and where nothing but the end is left behind bytes of a Unix socket it does not say so: a ring's receive that goes on by
+/// itself waited for another event, which never came. Answers until close, and clients that left, were waited for until their deadline.
+pub(crate) fn an_end_right_behind_bytes_of_a_unix_socket_is_told(engine: Engine) {
+    for options in [options(engine), tiny(engine)] {
+        check(&options, async |rt| {
+            for heard_before in [None, Some(0), Some(3)] {
+                let (conn, mut peer) = unix_pair(&rt);
+                if let Some(count) = heard_before {
+                    peer.write_all(&Text(5).bytes(0, count)).unwrap();
+                    Text(5).check(0, &exactly(&conn, count).await);
+                    assert!(within_turns(&rt, 3, conn.recv()).await.is_none());
+                }
+                peer.write_all(UNREAD).unwrap();
+                drop(peer);
+                assert_eq!(exactly(&conn, UNREAD.len()).await, UNREAD);
+                let bound = rt.precise_now() + PATIENCE / 4; // Reached by the mistake only.
+                let end = rt.timeout_at(bound, conn.recv()).await;
+                let end = end.expect("the peer has ended and nobody was told");
+                assert!(matches!(end, Ok(Rx::Eof)), "{heard_before:?}: {end:?}");
+            }
+        });
+    }
+}
+
 /// What is reported then stays, too, and who goes on waiting must not be told of it again and again.
 pub(crate) fn an_end_of_both_sides_behind_much_unread_is_no_failure_and_costs_no_turns(
     engine: Engine,

@@ -137,7 +137,7 @@ fn weight() -> clap::builder::RangedI64ValueParser<u32> {
 /// [`Refusal`]: nobody answers at the address, or the answer is no.
 pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
     let address = resolve("--admin", &ctl.admin)?;
-    let awaited = awaited(&ctl.word);
+    let (awaited, kind) = (awaited(&ctl.word), kind(&ctl.word));
     let Request {
         method,
         target,
@@ -151,11 +151,45 @@ pub(super) fn run(ctl: Ctl) -> Result<String, Refusal> {
     };
     let whom = format!("--admin {}", ctl.admin);
     let reply = tell_and_ask((&address, &whom), question, awaited, LONGER)?;
-    if ctl.json {
-        return Ok(reply.body);
+    let Some(text) = kind.read(&reply.body) else {
+        return Err(failed(&whom, &AskError::Body));
+    };
+    Ok(if ctl.json { reply.body } else { text })
+}
+
+/// What a proxy answers with when it has done what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// JSON with a list of this name.
+    List(&'static str),
+    /// A line for each difference, the first one of the plan.
+    Difference,
+}
+
+impl Told {
+    /// The answer, for people; `None` where no proxy says such a thing. Any web server answers, and has done nothing.
+    fn read(self, body: &str) -> Option<String> {
+        match self {
+            Self::List(name) => {
+                let told: Value = serde_json::from_str(body).ok()?;
+                told.get(name)?.as_array()?;
+                Some(table(&told))
+            }
+            Self::Difference => {
+                let signs = ["+ ", "- ", "~ ", "nothing changes\n"];
+                let is_ours = signs.iter().any(|sign| body.starts_with(sign));
+                is_ours.then(|| body.to_owned())
+            }
+        }
     }
-    let told = serde_json::from_str(&reply.body).ok();
-    Ok(told.as_ref().map_or_else(|| reply.body.clone(), table))
+}
+
+fn kind(word: &Word) -> Told {
+    match word {
+        Word::Upstreams => Told::List("upstreams"),
+        Word::Reload { .. } => Told::Difference,
+        _ => Told::List("changes"),
+    }
 }
 
 /// What a proxy does before it answers.
@@ -194,21 +228,26 @@ fn tell_and_ask(
         ));
     };
     let reply = client::ask(address, question, waits);
-    let reply = reply.map_err(|error| {
-        Refusal::Failed(match error {
-            AskError::Timeout => format!(
-                "{whom}: no answer came within {timeout:?}; what was asked may be done all the same: its log tells{longer}"
-            ),
-            error => format!("{whom}: {error}; is hp-proxy running with this admin address?"),
-        })
+    let reply = reply.map_err(|error| match error {
+        AskError::Timeout => Refusal::Failed(format!(
+            "{whom}: no answer came within {timeout:?}; what was asked may be done all the same: its log tells{longer}"
+        )),
+        error => failed(whom, &error),
     })?;
     match reply.status {
-        ..400 => Ok(reply),
+        200 => Ok(reply),
+        ..400 => Err(failed(whom, &AskError::Body)), // No proxy of ours answers so.
         status => Err(Refusal::Failed(format!(
             "{status}: {}",
             reason(&reply.body)
         ))),
     }
+}
+
+fn failed(whom: &str, error: &AskError) -> Refusal {
+    Refusal::Failed(format!(
+        "{whom}: {error}; is hp-proxy running with this admin address?"
+    ))
 }
 
 /// What the proxy says of a refusal, in one line.

@@ -49,6 +49,8 @@ pub(super) enum Page {
     Asked,
     /// What the main thread has said, with this status.
     Told(u16),
+    /// Nothing, for a page takes these methods only. RFC 9110 §15.5.6.
+    Takes(&'static str),
 }
 
 /// What becomes of the connection after the answer.

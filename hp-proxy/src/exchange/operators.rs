@@ -6,7 +6,7 @@ use super::forward::answer_here;
 use super::request::Request;
 use super::upload::of_client;
 use super::{After, Client};
-use crate::admin::order::{self, Asked, BODY_BYTES_MAX};
+use crate::admin::order::{self, Asked, BODY_BYTES_MAX, OrderError};
 use crate::config::overlay::Hold;
 use crate::control::{Answer, Command, Verdict};
 use crate::shared::Generation;
@@ -39,6 +39,11 @@ pub(super) async fn ask(
 ) -> After {
     let body = match body(worker, client, request).await {
         Ok(body) => body,
+        Err(Failure::BodyTooLarge) => {
+            let text = refused("the content is larger than 64 KiB");
+            let own = Own::Admin(Page::Told(413));
+            return answer_here(worker, client, request, (&own, text.as_bytes()));
+        }
         Err(failure) => {
             return match failure.answer() {
                 Some(answer) => answer_here(worker, client, request, (&Own::Refusal(answer), &[])),
@@ -47,16 +52,19 @@ pub(super) async fn ask(
         }
     };
     let line = String::from_utf8_lossy(line);
-    let answer = match command(&line, &body) {
+    let (page, text) = match command(&line, &body) {
         Ok(command) => match worker.shared_plan().control() {
             Some(control) => told(control.ask(command).await),
-            None => (503, String::from("nobody is there to do it\n")),
+            None => (Page::Told(503), String::from("nobody is there to do it\n")),
         },
         Err(why) => why,
     };
-    let (status, text) = answer;
-    let own = Own::Admin(Page::Told(status));
-    answer_here(worker, client, request, (&own, text.as_bytes()))
+    answer_here(
+        worker,
+        client,
+        request,
+        (&Own::Admin(page), text.as_bytes()),
+    )
 }
 
 /// The content of a request, all of it.
@@ -103,9 +111,9 @@ async fn body(
 /// What a request asks for.
 ///
 /// # Errors
-/// A status, and a text that says why.
-fn command(line: &str, body: &[u8]) -> Result<Command, (u16, String)> {
-    let told = |status: u16, why: &str| Err((status, format!("{why}\n")));
+/// What is answered instead, and a text that says why.
+fn command(line: &str, body: &[u8]) -> Result<Command, (Page, String)> {
+    let told = |page: Page, why: &str| Err((page, format!("{why}\n")));
     let (method, target) = line.split_once(' ').unwrap_or_default();
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -115,14 +123,18 @@ fn command(line: &str, body: &[u8]) -> Result<Command, (u16, String)> {
         ("POST", "/reload") => match query {
             None | Some("keep=false") => Ok(Command::Reload(Hold::UntilReload)),
             Some("keep=true") => Ok(Command::Reload(Hold::Kept)),
-            Some(_) => told(422, "the query may be keep=true or keep=false"),
+            Some(_) => told(Page::Told(422), "the query may be keep=true or keep=false"),
         },
         ("POST", "/upgrade") => Ok(Command::Upgrade),
-        (_, "/reload" | "/upgrade") => told(405, "this changes something; use POST"),
+        (_, "/reload" | "/upgrade") => {
+            told(Page::Takes("POST"), "this changes something; use POST")
+        }
         ("GET" | "HEAD", "/plan") => Ok(Command::Plan),
         ("GET" | "HEAD", "/connections") => Ok(Command::Live),
         ("GET" | "HEAD", "/upstreams") => Ok(Command::Upstreams),
-        (_, "/plan" | "/connections" | "/upstreams") => told(405, "this can only be read; use GET"),
+        (_, "/plan" | "/connections" | "/upstreams") => {
+            told(Page::Takes("GET, HEAD"), "this can only be read; use GET")
+        }
         _ => {
             let asked = Asked {
                 method,
@@ -131,15 +143,23 @@ fn command(line: &str, body: &[u8]) -> Result<Command, (u16, String)> {
                 body,
             };
             let order = order::read(asked).map_err(|error| {
-                let text = format!("{}\n", json!({ "error": error.to_string() }));
-                (error.status(), text)
+                let page = match error {
+                    OrderError::Method(methods) => Page::Takes(methods),
+                    OrderError::NoPage | OrderError::Invalid(_) => Page::Told(error.status()),
+                };
+                (page, refused(&error.to_string()))
             })?;
             Ok(Command::Change(order))
         }
     }
 }
 
-fn told(answer: Answer) -> (u16, String) {
+/// Why an order is not followed, as all of them are told it.
+fn refused(why: &str) -> String {
+    format!("{}\n", json!({ "error": why }))
+}
+
+fn told(answer: Answer) -> (Page, String) {
     let status = match answer.verdict {
         Verdict::Done => 200,
         Verdict::Refused => 422,
@@ -147,7 +167,7 @@ fn told(answer: Answer) -> (u16, String) {
         Verdict::Conflict => 409,
         Verdict::Unavailable => 503,
     };
-    (status, answer.text)
+    (Page::Told(status), answer.text)
 }
 
 #[cfg(test)]
@@ -166,20 +186,23 @@ mod tests {
         ] {
             assert_eq!(command(line, b""), Ok(asked));
         }
-        for (line, status) in [
-            ("GET /reload", 405),
-            ("GET /upgrade", 405),
-            ("HEAD /reload", 405),
-            ("POST /reload?keep", 422),
-            ("POST /plan", 405),
-            ("POST /upstreams", 405),
-            ("GET /reload/", 404),
-            ("GET /upstreams/web/endpoints/a:1", 405),
-            ("PATCH /upstreams/web/endpoints/a:1", 422),
-            ("", 404),
+        for (line, page) in [
+            ("GET /reload", Page::Takes("POST")),
+            ("GET /upgrade", Page::Takes("POST")),
+            ("HEAD /reload", Page::Takes("POST")),
+            ("POST /reload?keep", Page::Told(422)),
+            ("POST /plan", Page::Takes("GET, HEAD")),
+            ("POST /upstreams", Page::Takes("GET, HEAD")),
+            ("GET /reload/", Page::Told(404)),
+            (
+                "GET /upstreams/web/endpoints/a:1",
+                Page::Takes("DELETE, PATCH"),
+            ),
+            ("PATCH /upstreams/web/endpoints/a:1", Page::Told(422)),
+            ("", Page::Told(404)),
         ] {
-            let refused = command(line, b"").map_err(|(status, _)| status);
-            assert_eq!(refused, Err(status), "{line}");
+            let refused = command(line, b"").map_err(|(page, _)| page);
+            assert_eq!(refused, Err(page), "{line}");
         }
     }
 }

@@ -335,14 +335,20 @@ impl Made<'_> {
             }
             Page::Asked => (500, &[][..]), // Never: it is answered with what was told.
             Page::Told(status) => (status, told),
+            Page::Takes(_methods) => (405, told),
         };
+        let allow = match page {
+            Page::Takes(methods) => format!("Allow: {methods}\r\n"),
+            _ => String::new(),
+        };
+        let fields = allow.as_bytes();
         // What is told for people never begins with a brace.
         let content_type = if text.starts_with(b"{") {
             "application/json"
         } else {
             PLAIN_TEXT
         };
-        self.encode(worker, status, (content_type, text), out);
+        Made { fields, ..*self }.encode(worker, status, (content_type, text), out);
     }
 
     fn encode(

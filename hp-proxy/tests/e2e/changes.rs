@@ -4,7 +4,7 @@ use crate::Engine;
 use crate::balance::{answered, backends, whoever_is_asked};
 use crate::support::{Backend, OK, Peer, Proxy};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A proxy with one route, an upstream `web` with the first of these backends, and more lines for it.
 fn started(engine: Engine, backends: &[Backend], first: usize, lines: &str) -> Proxy {
@@ -330,7 +330,9 @@ pub(crate) fn an_order_is_bounded(engine: Engine) {
     let proxy = started(engine, &backends, 1, "");
     let line = "POST /upstreams/web/endpoints";
     let large = json!({ "address": "x".repeat(70_000) });
-    assert_eq!(order(&proxy, line, &large).0, 413);
+    let (status, told) = order(&proxy, line, &large);
+    assert_eq!(status, 413);
+    assert!(told["error"].as_str().unwrap().contains("64 KiB"), "{told}");
     let mut admin = proxy.client_of_admin();
     admin.send(format!(
         "{line} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -340,6 +342,28 @@ pub(crate) fn an_order_is_bounded(engine: Engine) {
     }
     assert_eq!(admin.response().status(), 413);
     assert_eq!(shown(&proxy).len(), 1);
+}
+
+/// RFC 9110 §15.5.6: 405 has to say in Allow what may be asked, and said it to people only.
+pub(crate) fn a_page_that_does_not_take_a_method_says_which_it_takes(engine: Engine) {
+    let backends = backends(1);
+    let proxy = started(engine, &backends, 1, "");
+    for (line, allowed) in [
+        ("GET /reload", "POST"),
+        ("GET /upgrade", "POST"),
+        ("POST /plan", "GET, HEAD"),
+        ("POST /connections", "GET, HEAD"),
+        ("POST /upstreams", "GET, HEAD"),
+        ("PUT /upstreams/web/endpoints", "POST"),
+        ("GET /upstreams/web/endpoints/a:1", "DELETE, PATCH"),
+        ("GET /routes/all/maintenance", "POST"),
+    ] {
+        let mut admin = proxy.client_of_admin();
+        admin.send(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = admin.response();
+        let said = (answer.status(), answer.field("Allow"));
+        assert_eq!(said, (405, Some(allowed)), "{line}");
+    }
 }
 
 pub(crate) fn what_is_kept_outlives_a_reload(engine: Engine) {
@@ -467,4 +491,39 @@ pub(crate) fn the_command_line_says_what_it_waits_for_and_for_how_long(_engine: 
         assert!(late.contains(part), "{part}: {late}");
     }
     assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+}
+
+/// Whose answer is not an admin listener's has done nothing: a drain that a web server on the wrong port answered with its page was told as
+/// done, with exit code 0, and what stops the machine behind it goes by that.
+pub(crate) fn the_command_line_believes_no_stranger(_engine: Engine) {
+    let stranger = Backend::new();
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt works!";
+    let object = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let moved = "HTTP/1.1 302 Found\r\nLocation: https://a.example/\r\nContent-Length: 0\r\n\r\n";
+    let drain = "drain web 127.0.0.1:1";
+    for (words, answer) in [
+        (drain, page),
+        (drain, object),
+        (drain, moved),
+        (drain, "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("drain web 127.0.0.1:1 --json", page),
+        ("reload", page),
+        ("reload", object),
+        ("upstreams", page),
+        ("upstreams --json", object),
+    ] {
+        let ctl = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))
+            .args(["ctl", "--admin", &stranger.addr.to_string()])
+            .args(words.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _conn = stranger.answers(answer);
+        let output = ctl.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}: {answer}{said}");
+        assert_eq!(output.stdout, b"", "{words}: {answer}");
+        assert!(said.contains("no admin listener"), "{words}: {said}");
+    }
 }

@@ -141,3 +141,35 @@ pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
         .unwrap();
     assert!(until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 204 "));
 }
+
+/// On a ring the end was lost where it came together with the bytes before it: who had left was waited for.
+pub(crate) fn who_closes_a_unix_socket_right_behind_its_bytes_is_not_waited_for(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (
+        directory.path().join("front"),
+        directory.path().join("back"),
+    );
+    let backend = UnixListener::bind(&back).unwrap();
+    let proxy = start(
+        engine,
+        directory.path(),
+        "--head-timeout 1h --body-timeout 1h",
+    );
+    for (answer, end) in [
+        ("HTTP/1.1 200 OK\r\n\r\nhi", "2\r\nhi\r\n0\r\n\r\n"),
+        ("HTTP/1.1 200 O", "the answer's head\n"),
+    ] {
+        let (mut client, mut upstream) = asked(&front, &backend);
+        upstream.write_all(answer.as_bytes()).unwrap();
+        drop(upstream);
+        until(&mut client, end);
+    }
+    for head in [
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhi",
+    ] {
+        let mut client = UnixStream::connect(&front).unwrap();
+        client.write_all(head.as_bytes()).unwrap();
+    }
+    proxy.counts_to("connections open", 0);
+}

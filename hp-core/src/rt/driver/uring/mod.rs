@@ -8,7 +8,7 @@ mod probe;
 mod received;
 mod ring;
 
-use super::slot::{ConnSlot, Phase};
+use super::slot::{ConnSlot, Peer, Phase};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -107,13 +107,13 @@ impl Uring {
         if slot.kernel.is_receiving() {
             return;
         }
+        // Bytes and an end that come together are one event. Behind the bytes a TCP socket says that there is more, a Unix socket does not, and a
+        // receive that goes on by itself would wait for another event. One that is armed anew finds the end.
+        let goes_on = self.features.capped_multishot && !matches!(slot.peer, Peer::Nameless);
         let entry = RecvEntry {
             fd: slot.fd,
             group: buffers::GROUP_ID,
-            multishot_bytes_max: self
-                .features
-                .capped_multishot
-                .then_some(MULTISHOT_BYTES_MAX),
+            multishot_bytes_max: goes_on.then_some(MULTISHOT_BYTES_MAX),
             poll_first: !slot.kernel.nonempty,
         };
         self.ring.recv(entry, Token::new(RECV, key).bits());
