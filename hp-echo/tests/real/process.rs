@@ -79,7 +79,7 @@ fn port_in_use_is_one_line_and_exit_one() {
         1,
         &format!(
             "hp-echo: cannot listen on {addr}: address already in use; stop the other server or \
-             choose another --listen\n"
+             choose another address\n"
         ),
     );
 }
@@ -90,7 +90,7 @@ fn foreign_address_is_one_line_and_exit_one() {
         &["--listen", "192.0.2.1:80"],
         1,
         "hp-echo: cannot listen on 192.0.2.1:80: no such address on this machine; choose another \
-         --listen\n",
+         address\n",
     );
 }
 

@@ -82,7 +82,7 @@ fn what_a_killed_server_left_behind_is_replaced_and_a_living_one_is_not() {
         String::from_utf8(second.stderr).unwrap(),
         format!(
             "hp-echo: cannot listen on {name}: address already in use; stop the other server or \
-             choose another --listen\n"
+             choose another address\n"
         )
     );
     assert!(get(&path).starts_with("HTTP/1.1 200 OK"));

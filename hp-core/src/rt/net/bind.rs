@@ -108,25 +108,25 @@ impl fmt::Display for BindError {
         write!(f, "cannot listen on {address}: ")?;
         f.write_str(match (address, cause.kind()) {
             (_, AddrInUse) => {
-                "address already in use; stop the other server or choose another --listen"
+                "address already in use; stop the other server or choose another address"
             }
-            (_, AddrNotAvailable) => "no such address on this machine; choose another --listen",
+            (_, AddrNotAvailable) => "no such address on this machine; choose another address",
             (Address::Tcp(_), PermissionDenied) => {
-                "permission denied; ports below 1024 need a privilege; choose another --listen"
+                "permission denied; ports below 1024 need a privilege; choose another address"
             }
             (Address::Unix(_), PermissionDenied) => {
-                "permission denied; the directory must be one that this user may read and write; choose another --listen"
+                "permission denied; the directory must be one that this user may read and write; choose another address"
             }
             (Address::Unix(_), AlreadyExists) => {
-                "something that is no socket has this name; remove it or choose another --listen"
+                "something that is no socket has this name; remove it or choose another address"
             }
             (Address::Unix(_), NotFound | NotADirectory) => {
-                "no such directory; make it or choose another --listen"
+                "no such directory; make it or choose another address"
             }
             (Address::Unix(_), WouldBlock) => {
-                "another program holds the lock of the directory; start again, or choose another --listen"
+                "another program holds the lock of the directory; start again, or choose another address"
             }
-            _ => return write!(f, "{cause}; choose another --listen"),
+            _ => return write!(f, "{cause}; choose another address"),
         })
     }
 }
