@@ -534,9 +534,10 @@ fn backend(text: &str) -> Result<names::Source, Refusal> {
 fn refusal(flag: &str, text: &str, error: &AddressError) -> Refusal {
     let message = format!("{flag} {text}: {error}");
     match error {
-        AddressError::Form | AddressError::Path(_) | AddressError::Name(_) => {
-            Refusal::Misuse(message)
-        }
+        AddressError::Form
+        | AddressError::Path(_)
+        | AddressError::Name(_)
+        | AddressError::PortZero => Refusal::Misuse(message),
         AddressError::Unknown(_) => Refusal::Failed(message),
     }
 }
@@ -711,6 +712,10 @@ mod tests {
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
             ("--listen no-such-host.invalid:80", "check its spelling"),
+            ("--backend 127.0.0.1:0", "no server has port 0"),
+            ("--backend localhost:0", "no server has port 0"),
+            ("--head-timeout 0", "write 1ms to 24h"),
+            ("ctl", "upstreams"),
             ("--backend 300.1.1.1:80", "does not end in digits"),
             ("--backend srv:", "labels of 1 to 63"),
         ];

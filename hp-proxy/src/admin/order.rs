@@ -127,11 +127,12 @@ impl Order {
 
 impl NewEndpoint {
     fn resolve(self) -> Result<Endpoint, OrderError> {
-        let addr = address::resolve(&self.address);
+        let addr = address::resolve(&self.address).and_then(|addr| {
+            let port = addr.tcp().map(|addr| addr.port());
+            port.map(address::server_port).transpose()?;
+            Ok(addr)
+        });
         let addr = addr.map_err(|error| invalid(format!("{:?}: {error}", self.address)))?;
-        if addr.tcp().is_some_and(|addr| addr.port() == 0) {
-            return Err(invalid(format!("{:?}: no server has port 0", self.address)));
-        }
         Ok(Endpoint {
             weight: self.weight,
             priority: self.priority,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 /// What is asked, and whom.
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
 pub(super) struct Ctl {
     /// Where the running proxy's admin listener is: HOST:PORT or unix:PATH.
     #[arg(long, value_name = "ADDR")]

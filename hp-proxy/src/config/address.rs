@@ -16,6 +16,8 @@ pub enum AddressError {
     Path(BadPath),
     /// No host can have this name.
     Name(BadName),
+    /// A server would have port 0.
+    PortZero,
     /// The name does not resolve, for this reason.
     Unknown(String),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for AddressError {
             ),
             Self::Path(bad) => bad.fmt(f),
             Self::Name(bad) => bad.fmt(f),
+            Self::PortZero => f.write_str("no server has port 0"),
             Self::Unknown(cause) => write!(
                 f,
                 "the name does not resolve ({cause}); check its spelling, or write an address"
@@ -72,9 +75,11 @@ pub fn endpoint(text: &str) -> Result<Where, AddressError> {
         return service_named(service).map(Where::Named);
     }
     if let Ok(addr) = text.parse::<SocketAddr>() {
+        server_port(addr.port())?;
         return Ok(Where::At(Address::Tcp(addr)));
     }
     let (host, port) = split(text)?;
+    server_port(port)?;
     if host.contains(':') {
         return Err(AddressError::Form); // An address of IPv6 without its brackets.
     }
@@ -96,6 +101,17 @@ pub fn endpoint(text: &str) -> Result<Where, AddressError> {
 pub fn service_named(text: &str) -> Result<Place, AddressError> {
     let name = Name::parse(text).map_err(AddressError::Name)?;
     Ok(Place::Service(name))
+}
+
+/// Refuses the port that stands for any free one: that is for who listens.
+///
+/// # Errors
+/// [`AddressError::PortZero`].
+pub fn server_port(port: u16) -> Result<u16, AddressError> {
+    match port {
+        0 => Err(AddressError::PortZero),
+        port => Ok(port),
+    }
 }
 
 fn split(text: &str) -> Result<(&str, u16), AddressError> {

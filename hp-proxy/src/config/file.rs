@@ -423,14 +423,17 @@ impl<'r> Reader<'r> {
             {
                 return Ok(Value::Time(Duration::ZERO));
             }
-            (Kind::ShortTimeOrZero, DeValue::Integer(number)) => {
+            (Kind::ShortTimeOrZero, DeValue::Integer(number)) if is_positive(number) => {
                 return Err(format!("{number} has no unit; write \"{number}us\""));
             }
-            (Kind::Time | Kind::TimeOrZero, DeValue::Integer(number)) => {
+            (Kind::Time | Kind::TimeOrZero, DeValue::Integer(number)) if is_positive(number) => {
                 let remedy = format!("write \"{number}s\" or \"{number}ms\"");
                 return Err(format!("{number} has no unit; {remedy}"));
             }
-            (Kind::Size, DeValue::Integer(number)) => number.to_string(),
+            (
+                Kind::ShortTimeOrZero | Kind::Size | Kind::Time | Kind::TimeOrZero,
+                DeValue::Integer(number),
+            ) => number.to_string(),
             (kind, value) => return Err(expected(kind, value)),
         };
         let read = match kind {
@@ -497,6 +500,10 @@ fn joined(path: &str, word: &str) -> String {
 
 fn whole_number(number: &toml::de::DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str().trim_start_matches('+'), number.radix()).ok()
+}
+
+fn is_positive(number: &toml::de::DeInteger<'_>) -> bool {
+    whole_number(number).is_some_and(|number| number > 0)
 }
 
 fn percent(text: &str) -> Result<Value, String> {

@@ -105,7 +105,11 @@ impl Scale {
     fn read(&self, text: &str) -> Result<Duration, UnitError> {
         let (number, unit) = split(text)?;
         let known = self.units.iter().find(|(name, _)| *name == unit);
+        let out_of_range = || UnitError(format!("{text:?} is out of range; write {}", self.range));
         let Some((_, micros)) = known else {
+            if (number, unit) == (0, "") {
+                return Err(out_of_range()); // No unit makes it more.
+            }
             let remedy = if unit.is_empty() {
                 format!("has no unit; write {}", (self.without_unit)(text))
             } else {
@@ -117,7 +121,7 @@ impl Scale {
             .checked_mul(*micros)
             .filter(|total| self.micros.contains(total))
             .map(Duration::from_micros)
-            .ok_or_else(|| UnitError(format!("{text:?} is out of range; write {}", self.range)))
+            .ok_or_else(out_of_range)
     }
 }
 

@@ -308,24 +308,13 @@ impl Resolver<'_> {
         place: &Place,
         read: Result<Where, AddressError>,
     ) -> Option<Where> {
-        let at = match read {
-            Ok(at) => at,
+        match read {
+            Ok(at) => Some(at),
             Err(error) => {
                 self.report.error(place, format!("{text:?}: {error}"));
-                return None;
+                None
             }
-        };
-        let port = match &at {
-            Where::At(addr) => addr.tcp().map(|addr| addr.port()),
-            Where::Named(names::Place::Host { port, .. }) => Some(*port),
-            Where::Named(_) => None,
-        };
-        if port == Some(0) {
-            self.report
-                .error(place, format!("{text:?}: no server has port 0"));
-            return None;
         }
-        Some(at)
     }
 
     fn resolve_of(&mut self, section: &Section, source: &mut Source) {
