@@ -87,6 +87,8 @@ macro_rules! stamp {
                     bytes_that_nobody_takes_leave_buffers_to_the_others,
                     a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
                     a_connection_that_waits_for_a_buffer_discards_without_one,
+                    a_discard_that_finds_a_receive_armed_needs_no_buffer_either,
+                    a_receive_that_found_no_buffer_ends_at_its_deadline,
                     a_connection_to_which_nothing_came_waits_for_no_buffer,
                     a_connection_that_leaves_the_queue_for_large_buffers_takes_no_ones_place,
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,

@@ -6,10 +6,10 @@ use crate::lab::{
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Lent, Listener, Rx, Unparked};
-use hp_core::rt::race::{First, race};
+use hp_core::rt::race::{First, join, race};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
@@ -306,6 +306,36 @@ pub(crate) fn a_parked_connection_waits_for_a_buffer_past_its_deadline_and_costs
         let (conn, tag, why) = rt.next_unparked().await;
         assert_eq!((tag, why), (5, Unparked::News));
         assert_eq!(exactly(&conn, 4).await, b"news");
+    });
+}
+
+/// A ring told nobody that the receive which was armed before had found no buffer.
+pub(crate) fn a_discard_that_finds_a_receive_armed_needs_no_buffer_either(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let _held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        assert!(within_turns(&rt, TURNS, conn.recv()).await.is_none());
+        let says = async {
+            for _ in 0..TURNS {
+                rt.yield_now().await;
+            }
+            peer.write_all(b"dropped").unwrap();
+        };
+        let (gone, ()) = join(conn.discard(100), says).await;
+        assert_eq!(gone.unwrap(), 7);
+    });
+}
+
+/// Only who is parked, and has no task, outlasts its deadline.
+pub(crate) fn a_receive_that_found_no_buffer_ends_at_its_deadline(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let _held = exhaust(&rt, &listener, addr).await;
+        let (conn, _peer) = starved(&rt, &listener, addr, b"news").await;
+        conn.set_deadline(Some(rt.precise_now() + Duration::from_millis(5)));
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     });
 }
 
