@@ -87,11 +87,15 @@ macro_rules! stamp {
                     bytes_that_nobody_takes_leave_buffers_to_the_others,
                     a_connection_that_leaves_the_queue_for_buffers_takes_no_ones_place,
                     a_connection_that_waits_for_a_buffer_discards_without_one,
+                    a_discard_that_finds_a_receive_armed_needs_no_buffer_either,
+                    a_receive_that_found_no_buffer_ends_at_its_deadline,
+                    a_connection_to_which_nothing_came_waits_for_no_buffer,
                     a_connection_that_leaves_the_queue_for_large_buffers_takes_no_ones_place,
                     an_end_that_waited_for_a_buffer_takes_no_ones_place,
                     waiting_for_a_buffer_costs_no_turns,
                     a_parked_connection_that_found_no_buffer_still_has_news,
-                    a_parked_connection_that_found_no_buffer_has_news_after_its_deadline;
+                    a_parked_connection_that_found_no_buffer_has_news_after_its_deadline,
+                    a_parked_connection_waits_for_a_buffer_past_its_deadline_and_costs_no_turns;
                 discarding:
                     discarded_bytes_are_counted_and_what_follows_them_is_received,
                     received_and_put_back_bytes_are_discarded_first,
@@ -191,6 +195,7 @@ macro_rules! stamp {
                     a_parked_connection_returns_at_its_deadline,
                     news_of_many_parked_noticed_together_with_the_deadline_are_news,
                     what_idled_for_long_returns_with_its_news_and_can_be_taken_back,
+                    what_idled_and_has_ended_is_not_taken_back,
                     a_parked_connection_can_be_taken_back,
                     the_end_of_a_parked_connection_is_news,
                     a_connection_parked_with_data_returns_at_once,

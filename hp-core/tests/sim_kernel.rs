@@ -67,6 +67,8 @@ facts! {
     a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
     what_idles_for_long_holds_no_receive_in_the_kernel of idling,
     news_and_deadlines_of_what_idles_reach_its_owner_at_any_time of idling,
+    what_is_parked_for_a_moment_asks_nothing_of_the_kernel of idling,
+    deadlines_of_what_idles_are_kept of idling,
     what_idled_can_be_taken_back_at_any_time of idling,
     the_end_of_what_idled_is_news of idling,
     an_echo_answers,

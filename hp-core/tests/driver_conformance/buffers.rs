@@ -6,10 +6,10 @@ use crate::lab::{
 };
 use crate::peer::{self, Text};
 use hp_core::rt::net::{Conn, Lent, Listener, Rx, Unparked};
-use hp_core::rt::race::{First, race};
+use hp_core::rt::race::{First, join, race};
 use hp_core::rt::{Engine, Rt, RtOptions};
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
@@ -280,6 +280,84 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_has_news_after_its_deadli
         assert_eq!((tag, why), (5, Unparked::News));
         assert_eq!(exactly(&conn, 4).await, b"news");
     });
+}
+
+/// It was looked at anew in every millisecond, and so was each of thousands.
+pub(crate) fn a_parked_connection_waits_for_a_buffer_past_its_deadline_and_costs_no_turns(
+    engine: Engine,
+) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        let _key = conn.park(5, soon(&rt));
+        peer.write_all(b"news").unwrap();
+        for _ in 0..TURNS {
+            rt.yield_now().await;
+        }
+        let now = rt.precise_now();
+        rt.hasten_parked(|_place, _tag| Some(now));
+        rt.sleep(Duration::from_millis(10)).await;
+        let turns_before = rt.stats().turns;
+        rt.sleep(Duration::from_millis(100)).await;
+        let turns = rt.stats().turns - turns_before;
+        assert!(turns < 30, "{turns} turns in 100 ms");
+        drop(held);
+        let (conn, tag, why) = rt.next_unparked().await;
+        assert_eq!((tag, why), (5, Unparked::News));
+        assert_eq!(exactly(&conn, 4).await, b"news");
+    });
+}
+
+/// A ring told nobody that the receive which was armed before had found no buffer.
+pub(crate) fn a_discard_that_finds_a_receive_armed_needs_no_buffer_either(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let _held = exhaust(&rt, &listener, addr).await;
+        let (conn, mut peer) = pair_from(&listener, addr).await;
+        assert!(within_turns(&rt, TURNS, conn.recv()).await.is_none());
+        let says = async {
+            for _ in 0..TURNS {
+                rt.yield_now().await;
+            }
+            peer.write_all(b"dropped").unwrap();
+        };
+        let (gone, ()) = join(conn.discard(100), says).await;
+        assert_eq!(gone.unwrap(), 7);
+    });
+}
+
+/// Only who is parked, and has no task, outlasts its deadline.
+pub(crate) fn a_receive_that_found_no_buffer_ends_at_its_deadline(engine: Engine) {
+    check(&scarce(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let _held = exhaust(&rt, &listener, addr).await;
+        let (conn, _peer) = starved(&rt, &listener, addr, b"news").await;
+        conn.set_deadline(Some(rt.precise_now() + Duration::from_millis(5)));
+        let error = conn.recv().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+/// A ring that had once been told of bytes, which were received by a call, took them for unread: the next receive did not wait first, wanted a buffer at
+/// once, and stood in line for nothing, where it hears of no failure.
+pub(crate) fn a_connection_to_which_nothing_came_waits_for_no_buffer(engine: Engine) {
+    for short_answers in 0..6 {
+        check(&scarce(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let (conn, mut peer) = pair_from(&listener, addr).await;
+            peer.write_all(&[7; MANY]).unwrap();
+            exactly(&conn, MANY).await;
+            for _ in 0..short_answers {
+                peer.write_all(b"x").unwrap();
+                exactly(&conn, 1).await;
+            }
+            let _held = exhaust(&rt, &listener, addr).await;
+            let shortages = rt.stats().buffer_shortages;
+            assert!(within_turns(&rt, TURNS, conn.recv()).await.is_none());
+            assert_eq!(rt.stats().buffer_shortages, shortages, "{short_answers}");
+        });
+    }
 }
 
 /// A ring had it wait for a buffer that it would not have used.

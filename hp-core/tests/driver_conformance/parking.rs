@@ -119,6 +119,28 @@ pub(crate) fn what_idled_for_long_returns_with_its_news_and_can_be_taken_back(en
     });
 }
 
+/// Where nobody has been told of its end yet, the next request would be written to it, and be lost.
+pub(crate) fn what_idled_and_has_ended_is_not_taken_back(engine: Engine) {
+    for idles in [Duration::from_millis(20), LONG] {
+        check(&options(engine), async |rt| {
+            let (listener, addr) = listener(&rt);
+            let until = rt.precise_now() + idles;
+            let (clock, _peer) = pair_from(&listener, addr).await;
+            let _key = clock.park(0, until);
+            let (conn, peer) = pair_from(&listener, addr).await;
+            let key = conn.park(1, soon(&rt));
+            let (_clock, tag, _why) = rt.next_unparked().await;
+            assert_eq!(tag, 0);
+            drop(peer);
+            rt.yield_now().await;
+            assert!(rt.unpark(key).is_none(), "after {idles:?}");
+            let (conn, tag, why) = rt.next_unparked().await;
+            assert_eq!((tag, why), (1, Unparked::News));
+            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+        });
+    }
+}
+
 pub(crate) fn a_parked_connection_can_be_taken_back(engine: Engine) {
     check(&options(engine), async |rt| {
         let (conn, mut peer) = pair(&rt).await;

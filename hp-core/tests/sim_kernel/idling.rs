@@ -77,6 +77,52 @@ pub(crate) fn news_and_deadlines_of_what_idles_reach_its_owner_at_any_time(face:
     }
 }
 
+/// As connections to backends are, between any two requests.
+pub(crate) fn what_is_parked_for_a_moment_asks_nothing_of_the_kernel(face: Face) {
+    let entries = |pause: Duration| {
+        let scene = Scene::calm(1, face);
+        let host = scene.client.clone();
+        scene.play(
+            async |conn| {
+                while let Ok(Rx::Data(lent)) = conn.recv().await {
+                    conn.queue(lent).unwrap();
+                }
+            },
+            async move |mut conn| {
+                let rt = conn.rt().clone();
+                for round in 0..ROUNDS * 4 {
+                    let key = conn.park(round, rt.now() + MINUTE);
+                    rt.sleep(pause).await;
+                    conn = rt.unpark(key).unwrap();
+                    conn.write(b"request").unwrap();
+                    assert_eq!(exactly(&conn, 7).await, b"request");
+                }
+            },
+        );
+        host.calls().entries
+    };
+    let without_pauses = entries(Duration::from_millis(1));
+    assert_eq!(entries(Duration::from_millis(900)), without_pauses);
+}
+
+/// The looks at whether it idles are made by the same timer.
+pub(crate) fn deadlines_of_what_idles_are_kept(face: Face) {
+    for pause in pauses() {
+        let scene = Scene::calm(1, face);
+        scene.play(
+            async |conn| assert!(matches!(conn.recv().await, Ok(Rx::Eof))),
+            async move |conn| {
+                let rt = conn.rt().clone();
+                let deadline = rt.now() + pause;
+                let _key = conn.park(7, deadline);
+                let (_conn, tag, why) = rt.next_unparked().await;
+                assert_eq!((tag, why), (7, Unparked::Expired));
+                assert!(deadline <= rt.now() && rt.now() < deadline + Duration::from_millis(3));
+            },
+        );
+    }
+}
+
 pub(crate) fn what_idled_can_be_taken_back_at_any_time(face: Face) {
     for (seed, pause) in (0..).zip(pauses()) {
         let scene = Scene::new(seed, &unruly(), face);

@@ -254,6 +254,17 @@ impl ConnSlot {
         )
     }
 
+    /// Whether a ring was told that there is something, and not yet what it is: the peer's end perhaps.
+    pub(crate) fn is_looked_into(&self) -> bool {
+        let Kernel {
+            recv_armed,
+            nonempty,
+            is_poll,
+            ..
+        } = self.kernel;
+        nonempty && recv_armed && !is_poll
+    }
+
     /// Whether its bytes leave through pipes.
     pub(crate) fn is_spliced(&self) -> bool {
         matches!(self.intake, Intake::Spliced { .. })

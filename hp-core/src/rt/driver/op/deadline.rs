@@ -120,37 +120,38 @@ impl Io {
                 Look::Over => false,
                 Look::NotOver => {
                     self.arm_recv(key); // Large buffers are filled at once.
-                    self.looks_again(key)
+                    self.looks_again(key, NEXT_LOOK)
                 }
             },
         }
     }
 
-    /// Whether a parked connection has something that was not received for want of a buffer of ours. Its next deadline is the moment at which there is one;
-    /// who is open has a task, which may wait no longer.
+    /// Whether a parked connection has something that was not received for want of a buffer of ours. Its next deadline is the moment at which there is one,
+    /// which the line for buffers brings about; who is open has a task, which may wait no longer.
     fn lacks_a_buffer(&mut self, key: Key) -> bool {
         let lacks = |slot: &ConnSlot| {
             let is_parked = matches!(slot.phase, Phase::Parked { .. });
             is_parked && slot.kernel.starved && self.kernel.is_readable(slot.fd)
         };
-        self.conns.get(key).is_some_and(lacks) && self.looks_again(key)
+        self.conns.get(key).is_some_and(lacks) && self.looks_again(key, NEXT_LOOK_WITHOUT_BUFFER)
     }
 
     /// Has what was armed just now come to its end before the deadline counts; says whether that takes a turn.
-    fn looks_again(&mut self, key: Key) -> bool {
+    fn looks_again(&mut self, key: Key, after: Duration) -> bool {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
         };
         if slot.has_news() {
             return false;
         }
-        self.arm_timer(key, self.now + NEXT_LOOK); // Not now: a worker that was held up fires many ticks at once.
+        self.arm_timer(key, self.now + after); // Not now: a worker that was held up fires many ticks at once.
         true
     }
 
     /// Tells a connection what the ring has brought or can bring for it at once, which may wait behind the completions of others: a turn spreads only so
     /// many, and the kernel, too, hands over only so many at a time.
-    fn look_into_ring(&mut self, key: Key) -> Look {
+    #[cold]
+    pub(in crate::rt::driver) fn look_into_ring(&mut self, key: Key) -> Look {
         uring::spread_to(self, key);
         for _ in 0..ENTERS_MAX {
             let Some(slot) = self.conns.get(key) else {
@@ -172,7 +173,7 @@ impl Io {
 }
 
 /// What came of a look into a ring.
-enum Look {
+pub(in crate::rt::driver) enum Look {
     /// What came for the connection is with it, or nothing did.
     Over,
     /// There is something in its socket.
@@ -181,5 +182,7 @@ enum Look {
 
 /// Time enough for the kernel to hand over what it has.
 const NEXT_LOOK: Duration = Duration::from_millis(1);
+/// Whoever waits for a buffer is told without it. Each look is a call, and thousands may wait for what a few hold.
+const NEXT_LOOK_WITHOUT_BUFFER: Duration = Duration::from_secs(1);
 /// How often one look asks the kernel for more.
 const ENTERS_MAX: usize = 64;

@@ -2,7 +2,7 @@
 
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{Idleness, Phase};
+use crate::rt::driver::slot::{ConnSlot, Idleness, Phase};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::time::Instant;
 use std::task::{Context, Poll};
@@ -58,6 +58,9 @@ impl Io {
     /// Takes a parked connection back; `false` when it came back by itself or is gone.
     #[inline]
     pub(crate) fn unpark(&mut self, key: Key) -> bool {
+        if self.conns.get(key).is_some_and(ConnSlot::is_looked_into) {
+            self.look_into_ring(key);
+        }
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
         };

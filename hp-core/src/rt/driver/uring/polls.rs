@@ -16,7 +16,7 @@ pub(super) fn became_readable(io: &mut Io, key: Key) {
     (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
     slot.readiness.readable = slot.is_spliced() || slot.is_bulk() || slot.readiness.failed;
     if !slot.is_spliced() {
-        slot.kernel.nonempty = true; // Who receives it need not wait first.
+        slot.kernel.nonempty = !slot.is_bulk(); // A receive in the ring need not wait first; who receives by a call leaves nothing to it.
         if let Phase::Parked { idleness, .. } = &mut slot.phase {
             *idleness = Idleness::Fresh;
             io.arm_recv(key); // Nobody is there whom this could wake.

@@ -80,8 +80,9 @@ fn found_no_buffer(io: &mut Io, key: Key) {
     io.stats.buffer_shortages += 1;
     if let Some(slot) = io.conns.get_mut(key) {
         slot.kernel.starved = true;
-        if slot.kernel.is_called_back {
-            wake(&mut slot.rx_waker); // It stays here, and whoever wanted it elsewhere is told.
+        // It stays here, and whoever wanted it elsewhere is told. And who wants no bytes goes on without a buffer.
+        if slot.kernel.is_called_back || io.discards.end_wait(key) {
+            wake(&mut slot.rx_waker);
         }
     }
     if let Driver::Uring(uring) = &mut io.driver {
