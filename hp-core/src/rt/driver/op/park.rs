@@ -135,9 +135,7 @@ impl Io {
             Idleness::Seen if !slot.kernel.starved => {
                 *idleness = Idleness::Long;
                 if slot.kernel.takes_bytes() {
-                    uring.call_receive_back(key); // Its last answer brings the poll.
-                } else {
-                    uring.arm_readable(key, slot);
+                    uring.call_receive_back(key); // Its last answer brings the poll. Who fills large buffers has one already.
                 }
                 Instant::NEVER
             }
