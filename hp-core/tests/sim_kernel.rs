@@ -69,6 +69,7 @@ facts! {
     news_and_deadlines_of_what_idles_reach_its_owner_at_any_time of idling,
     what_is_parked_for_a_moment_asks_nothing_of_the_kernel of idling,
     deadlines_of_what_idles_are_kept of idling,
+    a_connection_has_one_timer_however_it_is_parked of idling,
     what_idled_can_be_taken_back_at_any_time of idling,
     the_end_of_what_idled_is_news of idling,
     an_echo_answers,

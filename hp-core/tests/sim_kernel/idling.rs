@@ -123,6 +123,26 @@ pub(crate) fn deadlines_of_what_idles_are_kept(face: Face) {
     }
 }
 
+/// Each deadline and each look may ask for an earlier one than is armed.
+pub(crate) fn a_connection_has_one_timer_however_it_is_parked(face: Face) {
+    let scene = Scene::calm(1, face);
+    scene.play(
+        async |conn| assert!(matches!(conn.recv().await, Ok(Rx::Eof))),
+        async move |mut conn| {
+            let rt = conn.rt().clone();
+            let before = rt.footprint().timers.occupied;
+            for pause in pauses() {
+                conn.set_deadline(Some(rt.now() + MINUTE * 2));
+                let key = conn.park(1, rt.now() + MINUTE);
+                rt.sleep(pause).await;
+                rt.hasten_parked(|_place, _tag| Some(rt.now() + LONG));
+                assert!(rt.footprint().timers.occupied <= before + 1);
+                conn = rt.unpark(key).unwrap();
+            }
+        },
+    );
+}
+
 pub(crate) fn what_idled_can_be_taken_back_at_any_time(face: Face) {
     for (seed, pause) in (0..).zip(pauses()) {
         let scene = Scene::new(seed, &unruly(), face);
