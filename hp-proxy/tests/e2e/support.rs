@@ -330,8 +330,11 @@ impl Backend {
         }
     }
 
-    /// Refuses connections as long as the socket lives. A port that was let go may be another test's in no time.
+    /// Refuses connections as long as the socket lives. A port that was let go may be another test's in no time. It is not closed alone: a program
+    /// that another test starts has a copy of the listener for a moment, which would go on taking connections.
     pub(crate) fn refuse(self) -> Socket {
+        let listener = SockRef::from(&self.listener);
+        listener.shutdown(Shutdown::Both).unwrap();
         self.place
     }
 
