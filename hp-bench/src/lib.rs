@@ -16,6 +16,7 @@ pub mod diff;
 pub mod find;
 mod fleet;
 mod flights;
+mod format;
 mod health;
 mod idle;
 pub mod interval;

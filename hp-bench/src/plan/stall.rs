@@ -39,7 +39,7 @@ pub(super) fn stall(text: Option<&str>, timeout: Duration) -> Result<Option<Stal
         return Err(flag("--stall", cause));
     }
     Ok(Some(Stall {
-        of_2_to_32: crate::report::format::whole(share * TWO_TO_32).max(1),
+        of_2_to_32: crate::format::whole(share * TWO_TO_32).max(1),
         time,
     }))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hp_core::rt::Engine;
 
-use super::format::whole;
 use super::{PERCENTILES, Report, VERSION};
+use crate::format::whole;
 use crate::plan::units::RateWords;
 use crate::plan::{Pace, RatePlan};
 use crate::record::Clock;
