@@ -43,6 +43,7 @@ pub mod slo;
 pub mod statistics;
 pub mod target;
 pub mod traffic;
+pub mod units;
 pub mod verdict;
 pub mod worker;
 

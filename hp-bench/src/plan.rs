@@ -9,7 +9,6 @@ mod source;
 mod stall;
 pub mod statuses;
 mod turns;
-pub mod units;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,13 +27,13 @@ use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::Choice;
+use crate::units::{RateWords, parse_addrs};
 use cpus::{cpus_of, parse_cpus};
 use pace::pace;
 use source::read_traffic;
 use stall::stall;
 use statuses::Statuses;
 use turns::turns;
-use units::{RateWords, parse_addrs};
 
 pub use error::PlanError;
 pub use stall::Stall;

@@ -5,8 +5,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::plan::units::parse_rate;
 use crate::record::Record;
+use crate::units::parse_rate;
 
 /// One goal.
 #[derive(Clone, Debug, PartialEq)]

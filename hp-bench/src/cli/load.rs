@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use hp_core::rt::{Instant, Rt};
 
 use crate::plan::parse_time;
-use crate::plan::units::{parse_count, parse_size};
+use crate::units::{parse_count, parse_size};
 
 /// Which load is made.
 #[derive(Args, Clone, Debug, Default)]

@@ -7,7 +7,6 @@ use hp_core::rt::Engine;
 
 use super::{PERCENTILES, Report, VERSION};
 use crate::format::whole;
-use crate::plan::units::RateWords;
 use crate::plan::{Pace, RatePlan};
 use crate::record::Clock;
 use crate::request::CHUNK_BYTES;
@@ -16,6 +15,7 @@ use crate::result::{
     SERVICE, Target, TargetCost, Tool,
 };
 use crate::schedule::Arrival;
+use crate::units::RateWords;
 use crate::verdict::{judge, rate_ratio};
 
 /// The report as the document that other programs read.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::parse_time;
+use crate::plan::parse_time;
 
 /// Requests per second over a run, as given.
 #[derive(Clone, Debug, PartialEq)]
