@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{PlanError, flag, parse_time};
+use super::{PlanError, flag};
+use crate::units::parse_time;
 
 /// How often a connection stops in the middle of an exchange, and for how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
