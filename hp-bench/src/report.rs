@@ -108,10 +108,6 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Said wherever a closed loop's latency is shown.
-pub const CLOSED_LOOP_NOTE: &str =
-    "closed loop: a stall of the server hides the requests that were not sent";
-
 /// Percentiles of every report, with the quantile of each.
 pub const PERCENTILES: [(&str, f64); 6] = [
     ("50", 0.5),
