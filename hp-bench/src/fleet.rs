@@ -20,6 +20,7 @@ use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::{Instant, Rt};
 
 use crate::cli::load::Stamp;
+use crate::dice::Dice;
 use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
@@ -28,7 +29,7 @@ use crate::record::{Answer, Clock, ErrorClass, Record, Times};
 use crate::request::Request;
 use crate::response::ResponseRules;
 use crate::samples::Samples;
-use crate::schedule::{Arrivals, Dice};
+use crate::schedule::Arrivals;
 
 use connect_class::connect_class;
 pub(crate) use stall::Stop;

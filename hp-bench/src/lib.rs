@@ -12,6 +12,7 @@ pub mod command;
 pub mod compare;
 mod conn;
 mod date;
+mod dice;
 pub mod diff;
 pub mod find;
 mod fleet;
