@@ -33,6 +33,7 @@ pub mod plan;
 pub mod plot;
 pub mod present;
 pub mod progress;
+pub mod rate;
 pub mod record;
 pub mod report;
 pub mod request;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Pace, PlanError, RatePlan, flag};
 use crate::cli::load::{ArrivalKind, LoadArgs, PacingKind};
-use crate::schedule::{Arrival, Rate};
+use crate::rate::{Arrival, Rate};
 use crate::units::{RateWords, parse_rate_words, parse_steps};
 
 /// When requests are sent; the warm-up has the rate that the window begins with.

@@ -8,13 +8,13 @@ use hp_core::rt::Engine;
 use super::{PERCENTILES, Report, VERSION};
 use crate::format::whole;
 use crate::plan::{Pace, RatePlan};
+use crate::rate::Arrival;
 use crate::record::Clock;
 use crate::request::CHUNK_BYTES;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Machine, Planned, RESPONSE, SCHEMA,
     SERVICE, Target, TargetCost, Tool,
 };
-use crate::schedule::Arrival;
 use crate::units::RateWords;
 use crate::verdict::{judge, rate_ratio};
 
