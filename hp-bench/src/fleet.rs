@@ -25,10 +25,10 @@ use crate::flights::{Flight, Flights};
 use crate::health::Health;
 use crate::pacer::{Due, Meeting};
 use crate::plan::{Pace, SharedPlan};
-use crate::record::{Answer, Clock, ErrorClass, Record, Times};
+use crate::record::{Answer, Clock, ErrorClass, Record};
 use crate::request::Request;
 use crate::response::ResponseRules;
-use crate::samples::Samples;
+use crate::samples::{Samples, Times};
 use crate::schedule::Arrivals;
 
 use connect_class::connect_class;

@@ -167,7 +167,8 @@ mod tests {
     use hp_core::rt::Instant;
 
     use super::*;
-    use crate::record::{Answer, ErrorClass, Times};
+    use crate::record::{Answer, ErrorClass};
+    use crate::samples::Times;
 
     fn check(record: &Record, text: &str, want: bool) {
         let goals = Goal::parse_list(text).unwrap();
