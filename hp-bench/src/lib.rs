@@ -18,7 +18,6 @@ pub mod find;
 mod fleet;
 mod flights;
 mod format;
-mod health;
 mod idle;
 pub mod interval;
 pub mod interval_log;
