@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::present::{FAILED, INTERRUPTED, TERMINATED, check_writable, write, write_file};
 use crate::report::{Report, document as document_of};
 
-pub use contest::{Arm, Contest, ROUNDS_DEFAULT, ROUNDS_MAX, TARGETS_MAX};
+pub use contest::{Arm, Contest};
 pub use document::{
     Compared, Comparison, Done, Planned, Ratio, Round, SCHEMA, to_json as comparison_json,
 };
