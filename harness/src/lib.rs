@@ -24,7 +24,6 @@ pub mod cli;
 pub mod clock;
 pub mod counters;
 pub mod cpu;
-pub mod cpuset;
 pub mod derive;
 pub mod error;
 pub mod gate;
