@@ -185,7 +185,7 @@ impl Flags {
         };
         let mut plan = plan.with(&overrides).map_err(failed)?;
         if let Some(tool) = &self.cross_check {
-            cross::add(&mut plan, tool).map_err(failed)?;
+            cross::add(&mut plan.workloads, tool).map_err(failed)?;
         }
         let place = match (self.inside.clone(), self.network) {
             (Some(outer), _) => Where::Inside(outer),
