@@ -30,6 +30,7 @@ pub mod gate;
 pub mod index;
 pub mod interrupt;
 pub mod label;
+pub mod length;
 pub mod load;
 pub mod machine;
 pub mod namespace;

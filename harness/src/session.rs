@@ -29,6 +29,7 @@ use crate::calibrate;
 use crate::clock;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
+use crate::length;
 use crate::machine::{self, Host, Source};
 use crate::namespace::Network;
 use crate::peers;
@@ -325,7 +326,7 @@ impl<'a> Session<'a> {
             began_ns: self.began_ns,
         };
         // What earlier ones did not use stays; what this one may use is not theirs.
-        let length_s = workload.length_seconds() / f64::from(workload.rounds.max(1));
+        let length_s = length::seconds(workload) / f64::from(workload.rounds.max(1));
         self.allowance.left_s += length_s * f64::from(order.plan.repeats_pct) / 100.0;
         let mut topology = Topology::start(workload, starter, past.given_up())?;
         let is_first = past.rounds() == 0;
