@@ -5,7 +5,6 @@
 
 mod json;
 mod spectra;
-pub mod word;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

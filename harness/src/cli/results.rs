@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::session;
 use crate::error::Error;
 use crate::output::show;
 use crate::{agree, derive, index, page, readme, scatter};
@@ -94,7 +93,7 @@ impl Word {
 }
 
 fn analyse(folder: &Path, check: bool) -> Result<ExitCode, Error> {
-    let derived = session(folder)?;
+    let derived = derive::session(folder)?;
     if !check {
         derived.write(folder)?;
         show(page::tables(&derived.summary))?;
