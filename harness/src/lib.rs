@@ -53,6 +53,7 @@ pub mod setting;
 pub mod subject;
 pub mod summary;
 pub mod table;
+mod text;
 pub mod topology;
 pub mod wire;
 pub mod workload;
