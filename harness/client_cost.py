@@ -32,7 +32,7 @@ import subprocess
 import sys
 import threading
 
-from process import BOUND_S, Failed, Server, bounded, end_all_when_asked, pinned, seats, stolen_ticks
+from process import BIN_DIR, BOUND_S, Failed, Server, bounded, end_all_when_asked, pinned, seats, stolen_ticks
 from ratio import paired
 
 UNITS_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
@@ -224,8 +224,7 @@ def words():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
-    parser.add_argument("--bin-dir", default=default_dir)
+    parser.add_argument("--bin-dir", default=BIN_DIR)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--conns", type=int, default=100)

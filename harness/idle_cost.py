@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 
-from process import BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pss_bytes, seats
+from process import BIN_DIR, BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pss_bytes, seats
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DESCRIPTORS_SPARE = 500
@@ -94,9 +94,8 @@ def visit(options, command):
 
 def words():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
     parser.add_argument("servers", metavar="NAME=COMMAND", nargs="+")
-    parser.add_argument("--bin-dir", default=default_dir)
+    parser.add_argument("--bin-dir", default=BIN_DIR)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--conns", type=int, default=8000)
     parser.add_argument("--rest", type=int, default=5)

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 
-from process import BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
+from process import BIN_DIR, BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
 from ratio import paired, trimmed_mean
 
 WINDOW_MS, WARMUP_MS = 1000, 200
@@ -80,10 +80,9 @@ def cost(before, after, report):
 
 def words():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
     parser.add_argument("reference", metavar="REFERENCE")
     parser.add_argument("subject", metavar="SUBJECT")
-    parser.add_argument("--bin-dir", default=default_dir)
+    parser.add_argument("--bin-dir", default=BIN_DIR)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--conns", type=int, default=100)
     parser.add_argument("--turn-ms", type=int, default=20)

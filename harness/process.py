@@ -11,6 +11,7 @@ import time
 READY = "listening on "
 BOUND_S = 30  # For a start, and for an end.
 TICKS = os.sysconf("SC_CLK_TCK")
+BIN_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
 
 
 class Failed(Exception):

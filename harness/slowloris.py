@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-from process import BOUND_S, Failed, Server, end_all_when_asked
+from process import BIN_DIR, BOUND_S, Failed, Server, end_all_when_asked
 
 RATIO_MAX = 2.0
 HEAD = b"GET / HTTP/1.1\r\nHost: slow.example\r\nX-Slow: " + b"x" * 4096
@@ -134,8 +134,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
-    parser.add_argument("--bin-dir", default=default_dir)
+    parser.add_argument("--bin-dir", default=BIN_DIR)
     parser.add_argument("--engine", default="auto", choices=["auto", "uring", "epoll", "threads"])
     parser.add_argument("--slow", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)

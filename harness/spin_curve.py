@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 
-from process import BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
+from process import BIN_DIR, BOUND_S, Failed, Server, bounded, cpu_seconds, end_all_when_asked, pinned, seats
 from ratio import paired
 
 
@@ -85,8 +85,7 @@ def measure(options, backend, chance):
 
 def words():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "target", "release")
-    parser.add_argument("--bin-dir", default=default_dir)
+    parser.add_argument("--bin-dir", default=BIN_DIR)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)

@@ -1,5 +1,7 @@
 //! The command line: words and their defaults in, complete orders out.
 
+pub mod results;
+
 use hp_core::obs::notice::say;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +9,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::derive;
 use crate::error::Error;
 use crate::plan::{Overrides, Plan};
 use crate::probe::cross;
@@ -20,7 +21,7 @@ pub enum Word {
     /// Run a session, in this network.
     Bench(Box<Order>, Where),
     /// Read results, measure nothing.
-    Derive(derive::word::Word),
+    Derive(results::Word),
     /// List the plans of a data folder.
     Plans(PathBuf),
     /// Count for so many ms, and print how far that went.
@@ -95,7 +96,7 @@ enum Command {
     /// Run a session: every cell of a plan, in randomised interleaved rounds
     Bench(Box<Flags>),
     #[command(flatten)]
-    Derive(derive::word::Word),
+    Derive(results::Word),
     /// List the plans, with their lengths
     Plans {
         /// Folder of plans and peers
@@ -185,7 +186,7 @@ impl Flags {
         };
         let mut plan = plan.with(&overrides).map_err(failed)?;
         if let Some(tool) = &self.cross_check {
-            cross::add(&mut plan, tool).map_err(failed)?;
+            cross::add(&mut plan.workloads, tool).map_err(failed)?;
         }
         let place = match (self.inside.clone(), self.network) {
             (Some(outer), _) => Where::Inside(outer),

@@ -5,11 +5,9 @@
 
 mod json;
 mod spectra;
-pub mod word;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -139,25 +137,6 @@ impl Derived {
     }
 }
 
-/// Reads a text of at most 16 MiB.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn text(path: &Path) -> Result<String, Error> {
-    let failed = |cause: String| Error::Read {
-        path: path.to_owned(),
-        cause,
-    };
-    let file = File::open(path).map_err(|cause| failed(cause.to_string()))?;
-    let mut text = String::new();
-    let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
-    read.map_err(|cause| failed(cause.to_string()))?;
-    if text.len() as u64 > TEXT_BYTES_MAX {
-        return Err(failed(format!("more than {TEXT_BYTES_MAX} bytes")));
-    }
-    Ok(text)
-}
-
 /// Holds the records to what they claim: documents of the schema, with histograms that can be read.
 fn check(path: &Path, records: &[Record]) -> Result<(), Error> {
     let failed = |cause: String| Error::Read {
@@ -207,6 +186,5 @@ pub const SUMMARY_FILE: &str = "summary.json";
 
 const PLOTS: &str = "plots";
 const SPECTRA: &str = "hist";
-const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// Bounds what a foreign file makes the analysis keep: a histogram for each.
 const CELLS_MAX: usize = 4_096;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::derive::{self, PAGE_FILE, PLAN_FILE, SUMMARY_FILE};
+use crate::derive::{PAGE_FILE, PLAN_FILE, SUMMARY_FILE};
 use crate::error::Error;
 use crate::page;
 use crate::plan::Plan;
@@ -18,6 +18,7 @@ use crate::setting::Setting;
 use crate::summary::ratio::Quantity;
 use crate::summary::{Cell, Row, Summary, Workload, grid};
 use crate::table::{self, Side};
+use crate::text;
 
 /// A session's line in `index.ndjson`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -91,7 +92,7 @@ pub fn entries(out: &Path) -> Result<Vec<Entry>, Error> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = derive::text(&path)?;
+    let text = text::read(&path)?;
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty());
     let parsed = lines.map(|(number, line)| {
         serde_json::from_str(line).map_err(|cause| Error::Read {
@@ -146,7 +147,7 @@ pub fn entry(folder: &Path, name: &str) -> Result<Entry, Error> {
 /// [`Error::Read`].
 pub fn summary(folder: &Path) -> Result<Summary, Error> {
     let path = folder.join(SUMMARY_FILE);
-    let text = derive::text(&path)?;
+    let text = text::read(&path)?;
     let failed = |cause: String| Error::Read {
         path: path.clone(),
         cause,
@@ -299,7 +300,7 @@ fn runs(out: &Path) -> Vec<Run> {
 
 /// Reads a run of the first layout; none when its facts are not what they should be.
 fn run(folder: &Path, name: &str) -> Option<Run> {
-    let text = derive::text(&folder.join(MACHINE_FILE)).ok()?;
+    let text = text::read(&folder.join(MACHINE_FILE)).ok()?;
     let facts: Value = serde_json::from_str(&text).ok()?;
     let fact = |key: &str| facts.get(key).and_then(Value::as_str);
     let entries = fs::read_dir(folder).ok()?.flatten();

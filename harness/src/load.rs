@@ -1,4 +1,4 @@
-//! One run of hp-bench, and the kinds of visits. The closed loop, the schedule and their clocks are hp-bench's own.
+//! One run of hp-bench, and what a visit is. The closed loop, the schedule and their clocks are hp-bench's own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,6 @@ use crate::cpu::{self, Look};
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::label;
-use crate::probe;
 use crate::process::{Launcher, Process, Seat};
 use crate::raw::{self, Latencies, Record};
 use crate::topology::Server;
@@ -50,17 +49,6 @@ pub enum Outcome {
     /// Without one, for this reason.
     Silent(String),
 }
-
-/// The visit of a kind, as plans name it.
-pub fn kind(name: &str) -> Option<Visit> {
-    match name {
-        "load" => Some(visit),
-        other => probe::kind(other).map(|kind| kind.visit),
-    }
-}
-
-/// The words of [`kind`], for messages.
-pub const KINDS: &str = "load, beside, correct, cross-check, crowd, errors, idle, reload, tool";
 
 impl Scene<'_> {
     /// The roots of all process trees that serve: the measured one first.

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::length;
 use crate::probe;
 use crate::probe::rate::{SHARE_KEY, Share};
 use crate::subject::{self, Name, WORKERS_MAX};
@@ -238,7 +239,7 @@ impl Plan {
 
     /// Seconds that the session should take, without repeated rounds.
     pub fn length_seconds(&self) -> f64 {
-        let workloads = self.workloads.iter().map(Workload::length_seconds);
+        let workloads = self.workloads.iter().map(length::seconds);
         SESSION_OVERHEAD_SECONDS + workloads.sum::<f64>()
     }
 
@@ -625,7 +626,7 @@ mod tests {
         let pairs = 2.0 * 5.0 * 3.0 * (2.0 * 1.5 + 0.2 + 0.15);
         // The reference has a backend of its own.
         let starts = 5.0 * 6.0 * 0.1 + 2.0 * 4.0 * 0.65;
-        assert!((small.length_seconds() - (starts + pairs)).abs() < 1e-6);
+        assert!((length::seconds(small) - (starts + pairs)).abs() < 1e-6);
         for (from, to, part) in [
             ("visit = \"alone\", ", "", "row r10k: a schedule"),
             ("warmup_ms = 200", "turn_ms = 0", "turn_ms is out of"),

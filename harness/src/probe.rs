@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::load::Visit;
+use crate::load::{self, Visit};
 use crate::raw::Record;
 use crate::workload::Load;
 
@@ -49,6 +49,19 @@ pub struct Kind {
 /// The kind of a plan's word; none where it is another room's.
 pub fn kind(word: &str) -> Option<Kind> {
     KINDS.iter().find(|kind| kind.word == word).copied()
+}
+
+/// The visit of a kind, as plans name it: one run of hp-bench, or one of [`KINDS`].
+pub fn visit(word: &str) -> Option<Visit> {
+    match word {
+        "load" => Some(load::visit),
+        other => kind(other).map(|kind| kind.visit),
+    }
+}
+
+/// The words that [`visit`] knows, for messages.
+pub fn kinds() -> String {
+    format!("load, {}", KINDS.map(|kind| kind.word).join(", "))
 }
 
 /// The kinds.

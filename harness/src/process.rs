@@ -6,6 +6,8 @@
 //! where it works. Every child leads a process group, so that a terminal's Ctrl-C reaches the harness alone, and a child
 //! that does not stop is ended with all that it started.
 
+mod cpuset;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -18,10 +20,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::cpuset::Cpusets;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::workload::Seats;
+use cpuset::Cpusets;
 
 /// Which CPUs a program gets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -460,7 +462,7 @@ fn signal(signal: &str, whom: &str) {
 }
 
 /// Items with commas between, as `taskset` takes them.
-pub fn listed<T: fmt::Display>(items: &[T]) -> String {
+fn listed<T: fmt::Display>(items: &[T]) -> String {
     let words: Vec<String> = items.iter().map(ToString::to_string).collect();
     words.join(",")
 }

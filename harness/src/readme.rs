@@ -8,20 +8,21 @@
 use std::fs;
 use std::path::Path;
 
-use crate::derive::{self, PAGE_FILE};
+use crate::derive::PAGE_FILE;
 use crate::error::Error;
 use crate::index::{self, Entry, INDEX_FILE};
 use crate::page;
 use crate::raw::RAW_FILE;
 use crate::setting::Setting;
 use crate::summary::{Row, Summary, Workload};
+use crate::text;
 
 /// The README with its section made anew.
 ///
 /// # Errors
 /// [`Error::Read`] when README or results cannot be read, or the comments are not there once each, in order.
 pub fn renewed(readme: &Path, results: &Path) -> Result<String, Error> {
-    let text = derive::text(readme)?;
+    let text = text::read(readme)?;
     let failed = |cause: &str| Error::Read {
         path: readme.to_owned(),
         cause: cause.to_owned(),
@@ -50,7 +51,7 @@ pub fn renewed(readme: &Path, results: &Path) -> Result<String, Error> {
 /// As [`renewed`], and [`Error::Write`].
 pub fn renew(readme: &Path, results: &Path) -> Result<bool, Error> {
     let text = renewed(readme, results)?;
-    if derive::text(readme)? == text {
+    if text::read(readme)? == text {
         return Ok(false);
     }
     fs::write(readme, text).map_err(|cause| Error::Write {

@@ -29,12 +29,12 @@ use crate::calibrate;
 use crate::clock;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
-use crate::load;
+use crate::length;
 use crate::machine::{self, Host, Source};
 use crate::namespace::Network;
 use crate::peers;
 use crate::plan::Plan;
-use crate::probe::rate::Share;
+use crate::probe::{self, rate::Share};
 use crate::process::{Launcher, Seat};
 use crate::progress::{Kept, Progress};
 use crate::raw::{RAW_FILE, Record, Writer};
@@ -91,13 +91,13 @@ struct Session<'a> {
 /// [`Error`], when nothing can be measured or written.
 pub fn run(order: &Order, network: Network, interrupt: &Interrupt) -> Result<Ended, Error> {
     for workload in &order.plan.workloads {
-        if load::kind(&workload.kind).is_none() {
+        if probe::visit(&workload.kind).is_none() {
             return Err(Error::Plan {
                 path: PathBuf::from(format!("workload {}", workload.name)),
                 cause: format!(
                     "no kind is called {}; there are {}",
                     workload.kind,
-                    load::KINDS
+                    probe::kinds()
                 ),
             });
         }
@@ -320,13 +320,13 @@ impl<'a> Session<'a> {
         };
         let rounds = Rounds {
             workload,
-            visit: load::kind(&workload.kind).expect("`run` looked for it"),
+            visit: probe::visit(&workload.kind).expect("`run` looked for it"),
             starter,
             attempts: order.plan.attempts,
             began_ns: self.began_ns,
         };
         // What earlier ones did not use stays; what this one may use is not theirs.
-        let length_s = workload.length_seconds() / f64::from(workload.rounds.max(1));
+        let length_s = length::seconds(workload) / f64::from(workload.rounds.max(1));
         self.allowance.left_s += length_s * f64::from(order.plan.repeats_pct) / 100.0;
         let mut topology = Topology::start(workload, starter, past.given_up())?;
         let is_first = past.rounds() == 0;

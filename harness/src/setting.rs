@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::derive;
 use crate::error::Error;
 use crate::machine::{Host, Source};
 use crate::namespace::Network;
+use crate::text;
 use crate::wire::Lengths;
 
 /// All that a session's figures depend on, and how it went. Written when it begins, and again when it ends.
@@ -114,7 +114,7 @@ impl Setting {
     /// [`Error::Read`].
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(ENV_FILE);
-        let text = derive::text(&path)?;
+        let text = text::read(&path)?;
         let failed = |cause: String| Error::Read {
             path: path.clone(),
             cause,

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::probe;
 use crate::raw::Params;
 use crate::subject::Name;
 
@@ -207,40 +206,6 @@ impl Workload {
             Visiting::Turns => 2 * self.beside_reference().len() as u64,
         }
     }
-
-    /// Seconds of one visit, by its kind.
-    fn visit_seconds(&self, load: &Load) -> f64 {
-        let special = probe::kind(&self.kind).and_then(|kind| (kind.length)(load).ok());
-        let usual = || load.window_seconds() + f64::from(load.warmup_ms) / 1_000.0;
-        special.map_or_else(usual, |length| length.as_secs_f64())
-    }
-
-    /// Seconds that the workload should take, without repeated rounds: starts and ends of each round, the first one's warm-up, every
-    /// visit and its overhead.
-    pub fn length_seconds(&self) -> f64 {
-        let started = self.started().len() as f64;
-        let mut behind: Vec<Behind> = self.rows.iter().map(|row| Behind::of(&row.load)).collect();
-        behind.sort_unstable();
-        behind.dedup();
-        let backends = if self.takes_turns() { 2.0 } else { 1.0 };
-        let groups = behind.iter();
-        let processes = groups.map(|behind| started * f64::from(behind.instances) + backends);
-        let a_start = processes.sum::<f64>() * PROCESS_SECONDS;
-        let warm_up = if self.kind == "load" {
-            self.rows.len() as f64 * started * (WARM_UP_SECONDS + VISIT_OVERHEAD_SECONDS)
-        } else {
-            0.0
-        };
-        let rows = self.rows.iter().map(|row| {
-            let visit = self.visit_seconds(&row.load) + VISIT_OVERHEAD_SECONDS;
-            let at_once = match row.load.visit {
-                Visiting::Alone => 1.0,
-                Visiting::Turns => 2.0,
-            };
-            visit * self.visits_per_row(&row.load) as f64 / at_once
-        });
-        warm_up + (a_start + rows.sum::<f64>()) * f64::from(self.rounds)
-    }
 }
 
 impl Behind {
@@ -370,6 +335,3 @@ mod defaults {
 
 /// Length of the load by which every server is warmed once.
 pub(crate) const WARM_UP_SECONDS: f64 = 0.5;
-/// Until a server listens, and its end.
-const PROCESS_SECONDS: f64 = 0.1;
-const VISIT_OVERHEAD_SECONDS: f64 = 0.15; // hp-bench's start and end, and the looks at /proc

@@ -13,9 +13,8 @@ use hp_core::rt::Engine;
 
 use crate::cli::load::LoadArgs;
 use crate::output::Output;
-use crate::plan::parse_time;
-use crate::plan::units::parse_count;
 use crate::target::Target;
+use crate::units::{parse_count, parse_time};
 
 /// Load generator for HTTP/1.1: closed loop or constant rate, full latency histograms.
 #[derive(Clone, Debug, Parser)]

@@ -12,8 +12,6 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser};
 
 use crate::cli::{self, Cli, Flags, Stop, one_line};
-use crate::compare::statistics::PAIRS_MIN;
-use crate::compare::{ROUNDS_DEFAULT, ROUNDS_MAX, TARGETS_MAX};
 use crate::diff::Thresholds;
 use crate::output::{JsonTo, Output};
 use crate::target::Target;
@@ -214,10 +212,11 @@ fn mergeable(merge: Merge) -> Result<Merge, Stop> {
 
 /// So many that there is an interval, and an end.
 fn parse_rounds(text: &str) -> Result<u32, String> {
-    let range = u32::try_from(PAIRS_MIN).unwrap_or(u32::MAX)..=ROUNDS_MAX;
+    let range = ROUNDS_MIN..=ROUNDS_MAX;
     let rounds = text.parse().ok().filter(|rounds| range.contains(rounds));
-    rounds
-        .ok_or_else(|| format!("{text:?} is no number of rounds; give {PAIRS_MIN} to {ROUNDS_MAX}"))
+    rounds.ok_or_else(|| {
+        format!("{text:?} is no number of rounds; give {ROUNDS_MIN} to {ROUNDS_MAX}")
+    })
 }
 
 /// A percentage of 0 or more.
@@ -229,6 +228,14 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Targets in one comparison, each of which has a letter.
+const TARGETS_MAX: usize = 8;
+/// Rounds where nobody says how many.
+pub const ROUNDS_DEFAULT: u32 = 15;
+/// Fewer in one comparison have no interval.
+pub const ROUNDS_MIN: u32 = 6;
+/// Rounds in one comparison.
+pub const ROUNDS_MAX: u32 = 1_000;
 /// Results that are added in one go; sums can be added again.
 const FILES_MAX: usize = 1_000;
 /// Results on one page: more lines than that nobody tells apart.

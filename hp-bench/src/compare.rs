@@ -20,13 +20,13 @@ use std::io;
 use hp_core::sys::signal::Signal;
 
 use crate::Run;
+use crate::format::one_time;
 use crate::output::JsonTo;
 use crate::plan::Plan;
 use crate::present::{FAILED, INTERRUPTED, TERMINATED, check_writable, write, write_file};
-use crate::report::format::one_time;
 use crate::report::{Report, document as document_of};
 
-pub use contest::{Arm, Contest, ROUNDS_DEFAULT, ROUNDS_MAX, TARGETS_MAX};
+pub use contest::{Arm, Contest};
 pub use document::{
     Compared, Comparison, Done, Planned, Ratio, Round, SCHEMA, to_json as comparison_json,
 };

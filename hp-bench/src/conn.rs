@@ -27,9 +27,10 @@ use hp_core::wire::http1::framing::{NoReuse, Reuse};
 use crate::fleet::{Fleet, Stop};
 use crate::flights::Flight;
 use crate::pacer::Due;
-use crate::record::{Answer, ErrorClass, Times};
+use crate::record::{Answer, ErrorClass};
 use crate::request::Request;
 use crate::response::{Asked, Came, Failure, Incoming, Response, broken};
+use crate::samples::Times;
 
 impl Fleet {
     /// Keeps one connection at work until the end; `first` is the one it begins with, if it has one.

@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::report::format::{float, one_time};
+use crate::format::{float, one_time};
 use crate::result::Document;
 
 /// How much worse the newer result may be before that counts as a regression.

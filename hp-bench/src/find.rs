@@ -9,9 +9,9 @@ use std::io;
 use hp_core::sys::signal::Signal;
 
 use crate::output::ProgressForm;
-use crate::plan::units::RateWords;
 use crate::plan::{Pace, Plan, RatePlan};
 use crate::present::{FAILED, GATE, INTERRUPTED, MISUSE, TERMINATED, write};
+use crate::units::RateWords;
 use crate::verdict::{exit_status, judge, rate_ratio};
 
 /// Where the search stands.

@@ -3,6 +3,7 @@
 //! Must not know: what is said on a connection.
 
 mod connect_class;
+mod health;
 mod pace;
 mod stall;
 mod turns;
@@ -20,17 +21,18 @@ use hp_core::rt::net::{Address, Conn};
 use hp_core::rt::{Instant, Rt};
 
 use crate::cli::load::Stamp;
+use crate::dice::Dice;
 use crate::flights::{Flight, Flights};
-use crate::health::Health;
 use crate::pacer::{Due, Meeting};
 use crate::plan::{Pace, SharedPlan};
-use crate::record::{Answer, Clock, ErrorClass, Record, Times};
+use crate::record::{Answer, Clock, ErrorClass, Record};
 use crate::request::Request;
 use crate::response::ResponseRules;
-use crate::samples::Samples;
-use crate::schedule::{Arrivals, Dice};
+use crate::samples::{Samples, Times};
+use crate::schedule::Arrivals;
 
 use connect_class::connect_class;
+use health::Health;
 pub(crate) use stall::Stop;
 
 /// What all connections of a thread share.

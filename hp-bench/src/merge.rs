@@ -10,7 +10,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use crate::report::format::float;
+use crate::format::float;
 use crate::report::unix_seconds;
 use crate::result::{
     Cost, Counted, DecodeError, Document, Encoded, Histograms, Latency, Planned, SAMPLES_MAX,

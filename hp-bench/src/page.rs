@@ -6,9 +6,8 @@
 
 use std::fmt::Write as _;
 
+use crate::format::{float, one_time, thousands, whole};
 use crate::plot::{PlotError, label, plots};
-use crate::report::format::float;
-use crate::report::format::{one_time, thousands, whole};
 use crate::report::{Shown, summary};
 use crate::result::{DATA_END, DATA_START, Document, to_json};
 

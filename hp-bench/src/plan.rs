@@ -9,7 +9,6 @@ mod source;
 mod stall;
 pub mod statuses;
 mod turns;
-pub mod units;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,19 +21,19 @@ use crate::cli::Cli;
 use crate::cli::load::{Drain, LoadArgs, Stamp};
 use crate::date;
 use crate::output::Output;
+use crate::rate::{Arrival, Rate};
 use crate::request::Request;
 use crate::samples::SAMPLES_MAX;
-use crate::schedule::{Arrival, Rate};
 use crate::slo::Goal;
 use crate::target::Target;
 use crate::traffic::Choice;
+use crate::units::{RateWords, parse_addrs};
 use cpus::{cpus_of, parse_cpus};
 use pace::pace;
 use source::read_traffic;
 use stall::stall;
 use statuses::Statuses;
 use turns::turns;
-use units::{RateWords, parse_addrs};
 
 pub use error::PlanError;
 pub use stall::Stall;
@@ -361,27 +360,6 @@ impl Default for RatePlan {
     }
 }
 
-/// Reads `10`, `10s`, `500ms`, `1m` or `2h`.
-///
-/// # Errors
-/// A line for the user where the text is none of these.
-pub fn parse_time(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis_per_unit = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{text:?} is no time; write 10s, 500ms or 1m")),
-    };
-    let number: Option<u64> = number.parse().ok();
-    let millis = number.and_then(|number| number.checked_mul(millis_per_unit));
-    millis
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("{text:?} is no time; write 10s, 500ms or 1m"))
-}
-
 fn one_of<T: PartialEq>(
     word: Option<T>,
     flag: Option<T>,
@@ -612,34 +590,6 @@ mod tests {
         check_flag(&["-d", "0"], "-d");
         check_flag(&["--timeout", "61s"], "--timeout");
         check_flag(&["--connect-timeout", "0"], "--connect-timeout");
-    }
-
-    #[test]
-    fn times_have_units() {
-        for (text, millis) in [
-            ("10", 10_000),
-            ("10s", 10_000),
-            ("500ms", 500),
-            ("1m", 60_000),
-        ] {
-            assert_eq!(
-                parse_time(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
-        }
-        for text in [
-            "",
-            "s",
-            "-1",
-            "1.5s",
-            "10 s",
-            "1d",
-            "99999999999999999999",
-            "1s1",
-        ] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
     }
 
     fn check_flag(words: &[&str], name: &str) {

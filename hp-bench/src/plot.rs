@@ -9,7 +9,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use crate::report::format::{float, one_time};
+use crate::format::{float, one_time};
 use crate::report::{Shown, steps};
 use crate::result::{DecodeError, Document, Second};
 
@@ -303,7 +303,7 @@ fn percentile_label(nines: f64) -> String {
     if (nines - whole).abs() > 1e-6 {
         return String::new();
     }
-    match crate::report::format::whole(whole) {
+    match crate::format::whole(whole) {
         0 => "0".to_owned(),
         1 => "90".to_owned(),
         2 => "99".to_owned(),
@@ -355,7 +355,7 @@ impl Scale {
     /// Of [`ROWS`], from below.
     fn row(&self, nanos: f64) -> usize {
         let share = (self.place(nanos) - self.low) / (self.high - self.low);
-        let row = crate::report::format::whole((share * float(ROWS as u64)).floor());
+        let row = crate::format::whole((share * float(ROWS as u64)).floor());
         usize::try_from(row).unwrap_or(0).min(ROWS - 1)
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::format::{Unit, float, thousands};
 use crate::output::{Output, ProgressForm};
-use crate::report::format::{Unit, float, thousands};
 use crate::result::Second;
 
 /// Shows seconds as they come.

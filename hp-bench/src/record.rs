@@ -6,9 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hp_core::rt::Instant;
 
-use crate::samples::Samples;
+use crate::samples::{Samples, Times};
 
 /// The classes of failure, in the order of a connection's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,35 +54,6 @@ pub enum Clock {
     Service,
     /// From the intended send, so that no wait before the send is hidden: a rate, or a connection per request.
     Response,
-}
-
-/// The points in time of one exchange, in their order.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Times {
-    /// When the request was meant to be sent.
-    pub intended: Instant,
-    /// When it could have been sent: it was due and a connection was free.
-    pub able: Instant,
-    /// Just before it was sent.
-    pub sent: Instant,
-    /// When the first byte of the answer had come.
-    pub first_byte: Instant,
-    /// When the last one had.
-    pub done: Instant,
-}
-
-impl Times {
-    /// Of an exchange that was sent when it was meant to be, and whose answer came whole.
-    pub fn taking(latency: Duration) -> Self {
-        let done = Instant::START + latency;
-        Self {
-            intended: Instant::START,
-            able: Instant::START,
-            sent: Instant::START,
-            first_byte: done,
-            done,
-        }
-    }
 }
 
 /// A complete answer, as it is counted.
@@ -461,6 +431,8 @@ const SAME_BOUNDS: &str = "all histograms have the same bounds";
 
 #[cfg(test)]
 mod tests {
+    use hp_core::rt::Instant;
+
     use super::*;
 
     fn times(intended: u64, sent: u64, done: u64) -> Times {

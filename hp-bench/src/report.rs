@@ -6,7 +6,6 @@
 //! Must not know: how the numbers were measured. Writes nothing itself.
 
 mod document;
-pub(crate) mod format;
 mod spectrum;
 mod summary;
 
@@ -16,12 +15,11 @@ use hdrhistogram::Histogram;
 
 use hp_core::rt::net::Address;
 
+use crate::format::per_second;
 use crate::observe::Costs;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::result::{DecodeError, Document, Encoded, RESPONSE, Second};
-
-use format::per_second;
 
 pub use document::{document, unix_seconds};
 pub use spectrum::{Step, distribution, spectrum, steps, thin_line};
@@ -109,10 +107,6 @@ impl<'a> Shown<'a> {
         headline.filter(|histogram| !histogram.is_empty())
     }
 }
-
-/// Said wherever a closed loop's latency is shown.
-pub const CLOSED_LOOP_NOTE: &str =
-    "closed loop: a stall of the server hides the requests that were not sent";
 
 /// Percentiles of every report, with the quantile of each.
 pub const PERCENTILES: [(&str, f64); 6] = [

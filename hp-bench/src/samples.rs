@@ -1,14 +1,42 @@
-//! Single requests, as many as there is room for.
+//! Single requests with their times, as many as there is room for.
 //!
 //! Room is taken once, before the first request, so that keeping a request allocates nothing.
 //!
 //! Must not know: where they are written to.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use hp_core::rt::Instant;
 
-use crate::record::Times;
+/// The points in time of one exchange, in their order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Times {
+    /// When the request was meant to be sent.
+    pub intended: Instant,
+    /// When it could have been sent: it was due and a connection was free.
+    pub able: Instant,
+    /// Just before it was sent.
+    pub sent: Instant,
+    /// When the first byte of the answer had come.
+    pub first_byte: Instant,
+    /// When the last one had.
+    pub done: Instant,
+}
+
+impl Times {
+    /// Of an exchange that was sent when it was meant to be, and whose answer came whole.
+    pub fn taking(latency: Duration) -> Self {
+        let done = Instant::START + latency;
+        Self {
+            intended: Instant::START,
+            able: Instant::START,
+            sent: Instant::START,
+            first_byte: done,
+            done,
+        }
+    }
+}
 
 /// One request.
 #[derive(Clone, Copy, Debug)]

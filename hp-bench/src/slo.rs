@@ -5,8 +5,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::plan::units::parse_rate;
 use crate::record::Record;
+use crate::units::parse_rate;
 
 /// One goal.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +167,8 @@ mod tests {
     use hp_core::rt::Instant;
 
     use super::*;
-    use crate::record::{Answer, ErrorClass, Times};
+    use crate::record::{Answer, ErrorClass};
+    use crate::samples::Times;
 
     fn check(record: &Record, text: &str, want: bool) {
         let goals = Goal::parse_list(text).unwrap();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::schedule::Dice;
+use crate::dice::Dice;
 
 /// A value with its 95 % interval: `low <= high`, and for a median `low <= mid <= high`.
 #[derive(Clone, Copy, PartialEq, Debug)]

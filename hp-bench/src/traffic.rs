@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::date;
+use crate::dice::Dice;
 use crate::request::{Parts, Request, RequestError};
-use crate::schedule::Dice;
 use crate::target::Target;
 
 /// Which of the requests comes next.

@@ -130,7 +130,7 @@ pub fn rate_ratio(plan: &Plan, record: &Record) -> Option<f64> {
 fn notes(plan: &Plan, record: &Record, limit: Option<Limit>) -> Vec<String> {
     let mut notes = Vec::new();
     if plan.pace == Pace::Closed {
-        notes.push(crate::report::CLOSED_LOOP_NOTE.to_owned());
+        notes.push(CLOSED_LOOP_NOTE.to_owned());
     }
     if plan.pace == Pace::Closed && record.clock() == Clock::Response {
         notes.push("the latency includes the connect where a request needed one".to_owned());
@@ -189,6 +189,9 @@ const GOALS: u8 = 3;
 pub const ERRORS: u8 = 4;
 /// This program was the limit.
 pub const CLIENT: u8 = 5;
+/// Said wherever a closed loop's latency is shown.
+pub(crate) const CLOSED_LOOP_NOTE: &str =
+    "closed loop: a stall of the server hides the requests that were not sent";
 const BATCH_NOTE: &str = "clock read once a batch: service times are longer, and lags shorter, than they were, by up to the work for one batch";
 /// Share of the window in which fewer connections than asked for may be in order.
 const SHORT_SHARE_MAX: f64 = 0.01;

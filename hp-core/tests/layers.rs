@@ -11,6 +11,7 @@ mod planted;
 mod reading;
 
 use reading::{Split, module_path, named_paths, tokens, tree, without_tests};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A file (or a folder, with a slash at the end) and why a rule is lifted there.
 struct Exception {
@@ -92,6 +93,9 @@ const PROXY_BANS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Crates in which no room names one that names it, be it by way of others.
+const CRATES_WITHOUT_CIRCLES: &[&str] = &["harness", "hp-bench", "hp-echo"];
+
 /// Rooms without a single `await`: they get bytes, time and chance as arguments.
 const ROOMS_WITHOUT_AWAIT: &[&str] = &[
     "hp-core/src/base/",
@@ -120,6 +124,11 @@ const TEST_LINES_MAX: usize = 1000;
 #[test]
 fn rooms_name_only_what_they_may() {
     check_each(is_rust, arrows);
+}
+
+#[test]
+fn rooms_are_in_no_circle() {
+    report(&circles(&tree()));
 }
 
 #[test]
@@ -257,6 +266,58 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// A circle of each crate that has one. Tests may name what they like, and the root is no room.
+fn circles(files: &[(String, String)]) -> Vec<String> {
+    let of_crate = |krate: &&str| {
+        let source = format!("{krate}/src/");
+        let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {
+            let modules = path.strip_prefix(&source).map(module_path);
+            let modules = modules
+                .filter(|_modules| !is_test(path))
+                .unwrap_or_default();
+            let Some(room) = modules.first() else {
+                continue;
+            };
+            let paths = named_paths(&without_tests(text), &modules);
+            let rooms = paths.into_iter().filter_map(|(_line, target)| {
+                let [root, to, ..] = target.as_slice() else {
+                    return None;
+                };
+                (root == "crate" && to != room).then(|| to.clone())
+            });
+            named.entry(room.clone()).or_default().extend(rooms);
+        }
+        Some(format!("{krate}: {}", circle(named)?.join(" → ")))
+    };
+    CRATES_WITHOUT_CIRCLES.iter().filter_map(of_crate).collect()
+}
+
+/// Rooms each of which names the next one, from one of them back to itself.
+fn circle(mut named: BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    // Who names nobody that is left is in none.
+    loop {
+        let left: BTreeSet<String> = named.keys().cloned().collect();
+        for to in named.values_mut() {
+            to.retain(|room| left.contains(room));
+        }
+        named.retain(|_room, to| !to.is_empty());
+        if named.len() == left.len() {
+            break;
+        }
+    }
+    let mut way = vec![named.keys().next()?.clone()];
+    loop {
+        let next = named[way.last()?].first()?.clone();
+        if let Some(place) = way.iter().position(|room| *room == next) {
+            way.drain(..place);
+            way.push(next);
+            return Some(way);
+        }
+        way.push(next);
+    }
 }
 
 fn core_manifest(path: &str, text: &str) -> Vec<String> {

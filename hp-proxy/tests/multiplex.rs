@@ -130,11 +130,8 @@ fn a_backend_that_closes_what_idles_shares_as_well(face: Face) {
         lab.ask("brief", 3, Duration::ZERO);
         lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
     }
-    lab.warm();
-    let before = lab.multiplexed();
-    lab.ask("", 5, Duration::ZERO);
+    lab.shares_at_once();
     lab.run_to_end();
-    assert_eq!(lab.multiplexed() - before, 5);
 }
 
 /// Nothing is sent again for it either.
@@ -145,11 +142,8 @@ fn a_backend_that_closes_behind_an_answer_that_nobody_follows_shares_as_well(fac
         lab.ask("close", 1, Duration::ZERO);
         lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
     }
-    lab.warm();
-    let before = lab.multiplexed();
-    lab.ask("", 5, Duration::ZERO);
+    lab.shares_at_once();
     lab.run_to_end();
-    assert_eq!(lab.multiplexed() - before, 5);
 }
 
 /// It was the answer with which the lane had been of use, and what its connection had carried was taken for all that any connection carries.
@@ -220,11 +214,7 @@ fn a_client_that_leaves_alone_keeps_no_lane_from_others(face: Face) {
         lab.warm();
         leave(&lab, "long");
         lab.run(&|| lab.clients_left.get() == 0 && lab.open() == 0);
-        lab.warm();
-        let before = lab.multiplexed();
-        lab.ask("", 5, Duration::ZERO);
-        lab.run(&|| lab.clients_left.get() == 0);
-        assert_eq!(lab.multiplexed() - before, 5);
+        lab.shares_at_once();
     }
     lab.run_to_end();
 }
@@ -529,6 +519,15 @@ impl Lab {
     fn warm(&self) {
         self.ask("", 1, Duration::ZERO);
         self.run(&|| self.clients_left.get() == 0);
+    }
+
+    /// All requests behind the first one are shared.
+    fn shares_at_once(&self) {
+        self.warm();
+        let before = self.multiplexed();
+        self.ask("", 5, Duration::ZERO);
+        self.run(&|| self.clients_left.get() == 0);
+        assert_eq!(self.multiplexed() - before, 5);
     }
 
     /// A client that asks so often, with a pause after each answer.

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{note, tool};
 use crate::error::Error;
 use crate::load::{self, Scene};
-use crate::plan::Plan;
 use crate::raw::Record;
 use crate::workload::{Load, Row, Seats, Workload};
 
@@ -45,17 +44,17 @@ fn apart(ratio: f64) -> Option<String> {
     })
 }
 
-/// Adds the check to a plan, on its plain closed loop that is nearest to 100 connections.
+/// Adds the check to a plan's workloads, on the plain closed loop that is nearest to 100 connections.
 ///
 /// # Errors
 /// That there is no such load, in a line.
-pub fn add(plan: &mut Plan, tool: &str) -> Result<(), String> {
+pub fn add(workloads: &mut Vec<Workload>, tool: &str) -> Result<(), String> {
     let is_plain = |row: &&Row| {
         let load = &row.load;
         let usual = load.rate.is_none() && load.reuse == 0 && !load.close && load.pipeline == 1;
         usual && load.flags.is_empty() && load.request_bytes == 0
     };
-    let rows = plan.workloads.iter().flat_map(|workload| {
+    let rows = workloads.iter().flat_map(|workload| {
         let is_split = workload.kind == "load" && workload.seats == Seats::Split;
         let rows = workload
             .rows
@@ -108,7 +107,7 @@ pub fn add(plan: &mut Plan, tool: &str) -> Result<(), String> {
             load,
         }],
     };
-    plan.workloads.push(check);
+    workloads.push(check);
     Ok(())
 }
 
@@ -124,6 +123,7 @@ const FACTOR_MAX: f64 = 1.1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
 
     const PLAN: &str = r#"
         name = "a"
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_plain_load_nearest_to_a_hundred_is_checked() {
         let mut plan = Plan::parse(PLAN).unwrap();
-        add(&mut plan, "wrk").unwrap();
+        add(&mut plan.workloads, "wrk").unwrap();
         let check = plan.workloads.last().unwrap();
         assert_eq!(
             (check.kind.as_str(), check.rows[0].name.as_str()),
@@ -168,7 +168,7 @@ mod tests {
     fn a_plan_without_a_plain_load_has_nothing_to_check() {
         let mut plan = Plan::parse(&PLAN.replace("seconds = 1.5", "rate = 100.0")).unwrap();
         assert!(
-            add(&mut plan, "wrk")
+            add(&mut plan.workloads, "wrk")
                 .unwrap_err()
                 .contains("no plain closed loop")
         );

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::format::{one_time, thousands, whole};
+use crate::format::{one_time, thousands, whole};
 use crate::result::Tool;
 
 /// Everything. Null is what this machine does not tell.
@@ -119,7 +119,7 @@ impl Times {
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |nanos| one_time(crate::report::format::float(nanos));
+        let show = |nanos| one_time(crate::format::float(nanos));
         let Self { p50, p99, max, .. } = *self;
         write!(f, "p50 {}  p99 {}  max {}", show(p50), show(p99), show(max))
     }

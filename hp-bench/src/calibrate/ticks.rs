@@ -3,7 +3,7 @@
 use hp_core::sys::clock;
 
 use super::model::Ticks;
-use crate::report::format::float;
+use crate::format::float;
 
 /// Both counts at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,8 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hp_core::rt::{Instant, Rt};
 
-use crate::plan::parse_time;
-use crate::plan::units::{parse_count, parse_size};
+use crate::units::{parse_count, parse_size, parse_time};
 
 /// Which load is made.
 #[derive(Args, Clone, Debug, Default)]

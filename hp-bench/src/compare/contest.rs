@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use super::statistics::PAIRS_MIN;
 use crate::cli::load::Named;
 use crate::cli::{Cli, Flags};
-use crate::command::Compare;
+use crate::command::{Compare, ROUNDS_MIN};
 use crate::output::{Output, ProgressForm};
 use crate::plan::{Plan, PlanError};
 
@@ -15,7 +16,7 @@ use crate::plan::{Plan, PlanError};
 pub struct Contest {
     /// The first target, the control, and the others; at least three.
     pub arms: Vec<Arm>,
-    /// [`PAIRS_MIN`](crate::compare::statistics::PAIRS_MIN) to [`ROUNDS_MAX`].
+    /// [`ROUNDS_MIN`] to [`ROUNDS_MAX`](crate::command::ROUNDS_MAX).
     pub rounds: u32,
     /// What the order of the runs and the bootstrap are drawn from.
     pub seed: u64,
@@ -174,12 +175,8 @@ fn refusal(flag: &'static str, cause: impl Into<String>) -> PlanError {
     }
 }
 
-/// Targets in one comparison, each of which has a letter.
-pub const TARGETS_MAX: usize = 8;
-/// Rounds where nobody says how many.
-pub const ROUNDS_DEFAULT: u32 = 15;
-/// Rounds in one comparison.
-pub const ROUNDS_MAX: u32 = 1_000;
+/// Or there would be no interval.
+const _: () = assert!(ROUNDS_MIN as usize >= PAIRS_MIN);
 /// Counted time of each run.
 const DURATION_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -188,7 +185,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::command::{Command, parse};
+    use crate::command::{Command, ROUNDS_DEFAULT, parse};
     use crate::plan::Observed;
 
     fn contest(line: &str) -> Result<Contest, PlanError> {

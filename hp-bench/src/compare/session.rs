@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use super::contest::{Arm, Contest};
 use super::document::{Compared, Comparison, Done, Planned, Ratio, Round, SCHEMA};
 use super::statistics::{Better, Interval, PAIRS_MIN, shuffled};
+use crate::dice::Dice;
+use crate::format::{counted, float};
 use crate::plan::Pace;
 use crate::report::VERSION;
-use crate::report::format::{counted, float};
 use crate::result::{Document, Tool};
-use crate::schedule::Dice;
 use crate::statistics::{RESAMPLES, median};
 use crate::verdict::{CLIENT, ERRORS};
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::schedule::Dice;
+use crate::dice::Dice;
 use crate::statistics::Resampler;
 
 /// The median of paired ratios, with a 95 % interval.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::document::{Comparison, Ratio};
 use super::session::Metric;
-use crate::report::format::{counted, one_time, thousands, whole};
+use crate::format::{counted, one_time, thousands, whole};
 
 /// The table, with what was compared above it and the notes below.
 pub(super) fn table(comparison: &Comparison) -> String {

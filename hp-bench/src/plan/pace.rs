@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::units::{RateWords, parse_rate_words, parse_steps};
 use super::{Pace, PlanError, RatePlan, flag};
 use crate::cli::load::{ArrivalKind, LoadArgs, PacingKind};
-use crate::schedule::{Arrival, Rate};
+use crate::rate::{Arrival, Rate};
+use crate::units::{RateWords, parse_rate_words, parse_steps};
 
 /// When requests are sent; the warm-up has the rate that the window begins with.
 pub(super) fn pace(

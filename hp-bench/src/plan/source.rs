@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use hp_core::base::units::MIB;
 
-use super::units::size;
 use super::{PlanError, flag};
 use crate::cli::Cli;
 use crate::request::{BodyFraming, CHUNK_BYTES, Parts, Persistence, Request, split_header};
 use crate::traffic::{self, Choice, Defaults, Traffic, TrafficError};
+use crate::units::size;
 
 /// Builds the requests from flags and files.
 pub(super) fn read_traffic(cli: &Cli) -> Result<Traffic, PlanError> {

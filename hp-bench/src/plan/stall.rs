@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{PlanError, flag, parse_time};
+use super::{PlanError, flag};
+use crate::units::parse_time;
 
 /// How often a connection stops in the middle of an exchange, and for how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,7 +40,7 @@ pub(super) fn stall(text: Option<&str>, timeout: Duration) -> Result<Option<Stal
         return Err(flag("--stall", cause));
     }
     Ok(Some(Stall {
-        of_2_to_32: crate::report::format::whole(share * TWO_TO_32).max(1),
+        of_2_to_32: crate::format::whole(share * TWO_TO_32).max(1),
         time,
     }))
 }

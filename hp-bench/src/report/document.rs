@@ -5,17 +5,17 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hp_core::rt::Engine;
 
-use super::format::whole;
 use super::{PERCENTILES, Report, VERSION};
-use crate::plan::units::RateWords;
+use crate::format::whole;
 use crate::plan::{Pace, RatePlan};
+use crate::rate::Arrival;
 use crate::record::Clock;
 use crate::request::CHUNK_BYTES;
 use crate::result::{
     Cost, Counted, Document, Encoded, Histograms, Latency, Machine, Planned, RESPONSE, SCHEMA,
     SERVICE, Target, TargetCost, Tool,
 };
-use crate::schedule::Arrival;
+use crate::units::RateWords;
 use crate::verdict::{judge, rate_ratio};
 
 /// The report as the document that other programs read.

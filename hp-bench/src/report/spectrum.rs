@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use super::format::float;
+use crate::format::float;
 
 /// A short list of percentiles, as wrk2 prints it above its spectrum.
 pub fn distribution(times: &Histogram<u64>, clock: &str) -> String {

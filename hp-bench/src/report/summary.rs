@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use super::format::{Unit, bytes, counted, float, one_time, thousands, whole};
 use super::{PERCENTILES, Shown};
+use crate::format::{Unit, bytes, counted, float, one_time, thousands, whole};
 use crate::result::{Gate, RESPONSE};
 
 /// The summary of a result.

@@ -3,8 +3,10 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use super::*;
-use crate::record::{Answer, ErrorClass, Times};
+use crate::record::{Answer, ErrorClass};
 use crate::result::to_json;
+use crate::samples::Times;
+use crate::verdict::CLOSED_LOOP_NOTE;
 
 fn plan() -> Plan {
     let words = ["hp-bench", "127.0.0.1:8080", "100", "3"].map(OsString::from);

@@ -4,7 +4,8 @@ use hp_core::rt::Instant;
 
 use super::*;
 use crate::observe::Target;
-use crate::record::{Answer, ErrorClass, Times};
+use crate::record::{Answer, ErrorClass};
+use crate::samples::Times;
 
 fn plan(words: &str) -> Plan {
     let words = ["hp-bench", "a:1"]

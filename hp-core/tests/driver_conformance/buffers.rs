@@ -241,16 +241,9 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_still_has_news(engine: En
     check(&scarce(engine), async |rt| {
         let (listener, addr) = listener(&rt);
         let mut held = exhaust(&rt, &listener, addr).await;
-        let (conn, mut peer) = pair_from(&listener, addr).await;
-        let _key = conn.park(5, soon(&rt));
-        peer.write_all(b"news").unwrap();
-        for _ in 0..TURNS {
-            rt.yield_now().await;
-        }
+        let _peer = park_with_news(&rt, &listener, addr).await;
         held.clear();
-        let (conn, tag, why) = rt.next_unparked().await;
-        assert_eq!((tag, why), (5, Unparked::News));
-        assert_eq!(exactly(&conn, 4).await, b"news");
+        expect_news(&rt).await;
     });
 }
 
@@ -259,14 +252,9 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_has_news_after_its_deadli
     check(&scarce(engine), async |rt| {
         let (listener, addr) = listener(&rt);
         let mut held = exhaust(&rt, &listener, addr).await;
-        let (silent, _peer) = pair_from(&listener, addr).await;
-        let (conn, mut peer) = pair_from(&listener, addr).await;
-        let _key = conn.park(5, soon(&rt));
+        let (silent, _silent_peer) = pair_from(&listener, addr).await;
         let _key = silent.park(6, soon(&rt));
-        peer.write_all(b"news").unwrap();
-        for _ in 0..TURNS {
-            rt.yield_now().await;
-        }
+        let _peer = park_with_news(&rt, &listener, addr).await;
         let deadline = rt.precise_now() + Duration::from_millis(5);
         rt.hasten_parked(|_place, _tag| Some(deadline));
         let (_silent, tag, why) = rt.next_unparked().await;
@@ -276,9 +264,7 @@ pub(crate) fn a_parked_connection_that_found_no_buffer_has_news_after_its_deadli
             "without a buffer nothing can be told of the other one"
         );
         held.clear();
-        let (conn, tag, why) = rt.next_unparked().await;
-        assert_eq!((tag, why), (5, Unparked::News));
-        assert_eq!(exactly(&conn, 4).await, b"news");
+        expect_news(&rt).await;
     });
 }
 
@@ -289,12 +275,7 @@ pub(crate) fn a_parked_connection_waits_for_a_buffer_past_its_deadline_and_costs
     check(&scarce(engine), async |rt| {
         let (listener, addr) = listener(&rt);
         let held = exhaust(&rt, &listener, addr).await;
-        let (conn, mut peer) = pair_from(&listener, addr).await;
-        let _key = conn.park(5, soon(&rt));
-        peer.write_all(b"news").unwrap();
-        for _ in 0..TURNS {
-            rt.yield_now().await;
-        }
+        let _peer = park_with_news(&rt, &listener, addr).await;
         let now = rt.precise_now();
         rt.hasten_parked(|_place, _tag| Some(now));
         rt.sleep(Duration::from_millis(10)).await;
@@ -303,9 +284,7 @@ pub(crate) fn a_parked_connection_waits_for_a_buffer_past_its_deadline_and_costs
         let turns = rt.stats().turns - turns_before;
         assert!(turns < 30, "{turns} turns in 100 ms");
         drop(held);
-        let (conn, tag, why) = rt.next_unparked().await;
-        assert_eq!((tag, why), (5, Unparked::News));
-        assert_eq!(exactly(&conn, 4).await, b"news");
+        expect_news(&rt).await;
     });
 }
 
@@ -440,6 +419,24 @@ async fn starved(
     peer.write_all(bytes).unwrap();
     assert!(within_turns(rt, TURNS, conn.recv()).await.is_none());
     (conn, peer)
+}
+
+/// Parks a connection, to which something comes for which there is no buffer.
+async fn park_with_news(rt: &Rt, listener: &Listener, addr: SocketAddr) -> TcpStream {
+    let (conn, mut peer) = pair_from(listener, addr).await;
+    let _key = conn.park(5, soon(rt));
+    peer.write_all(b"news").unwrap();
+    for _ in 0..TURNS {
+        rt.yield_now().await;
+    }
+    peer
+}
+
+/// What came to the connection of [`park_with_news`] reaches its owner.
+async fn expect_news(rt: &Rt) {
+    let (conn, tag, why) = rt.next_unparked().await;
+    assert_eq!((tag, why), (5, Unparked::News));
+    assert_eq!(exactly(&conn, 4).await, b"news");
 }
 
 const LARGE: usize = 68 * 1024;

@@ -2,8 +2,8 @@
 
 use crate::reading::Split;
 use crate::{
-    Exception, SOURCE_LINES_MAX, arrows, awaits, clocks_and_sockets, core_manifest, leftovers,
-    length, markdown, meeting_places, names, results, says_unsafe, simulation, stale,
+    Exception, SOURCE_LINES_MAX, arrows, awaits, circles, clocks_and_sockets, core_manifest,
+    leftovers, length, markdown, meeting_places, names, results, says_unsafe, simulation, stale,
     unsafe_outside_islands, unsafe_without_safety,
 };
 
@@ -70,6 +70,35 @@ fn planted_arrows_are_seen() {
         &core_manifest("hp-core/Cargo.toml", "[dependencies]\nhp-echo = 1"),
         "hp-echo",
     );
+}
+
+#[test]
+fn a_planted_circle_is_seen() {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let lawful = [
+        file("hp-echo/src/a.rs", "use crate::{b::B, Run};"),
+        file("hp-echo/src/b/c.rs", "use super::B;"),
+        file("hp-echo/src/b.rs", "mod c; // As crate::a does."),
+        file("hp-echo/src/lib.rs", "mod a; use crate::a::A;"),
+        file("hp-echo/src/b/tests.rs", "use crate::a::A;"),
+        file("hp-bench/src/b.rs", "use crate::a::A;"),
+    ];
+    let none: [String; 0] = [];
+    assert_eq!(circles(&lawful), none);
+    let inner_test = "#[cfg(test)]\nmod tests { use crate::a::A; }";
+    let with = |path, text| circles(&[&lawful[..], &[file(path, text)]].concat());
+    assert_eq!(with("hp-echo/src/b/d.rs", inner_test), none);
+    catches(
+        &with("hp-echo/src/b/d.rs", "fn f() { crate::a::g(); }"),
+        "hp-echo: a → b → a",
+    );
+    let by_way = with("hp-echo/src/b/d.rs", "use super::super::c;");
+    assert_eq!(by_way, none);
+    let files = [
+        file("hp-echo/src/b/d.rs", "use super::super::c;"),
+        file("hp-echo/src/c.rs", "use crate::a;"),
+    ];
+    catches(&circles(&[&lawful[..], &files].concat()), "a → b → c → a");
 }
 
 #[test]

@@ -11,14 +11,7 @@ pub(crate) fn what_idles_for_long_holds_no_receive_in_the_kernel(face: Face) {
     let scene = Scene::calm(1, face);
     let client = scene.client.clone();
     scene.play(
-        async |conn| {
-            for _ in 0..ROUNDS {
-                conn.rt().sleep(MINUTE).await;
-                conn.write(b"news").unwrap();
-                assert_eq!(exactly(&conn, 6).await, b"thanks");
-            }
-            assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
-        },
+        async |conn| tell_news(&conn, MINUTE).await,
         async move |mut conn| {
             let rt = conn.rt().clone();
             for _ in 0..ROUNDS {
@@ -49,14 +42,7 @@ pub(crate) fn news_and_deadlines_of_what_idles_reach_its_owner_at_any_time(face:
     for (seed, pause) in (0..).zip(pauses()) {
         let scene = Scene::new(seed, &unruly(), face);
         scene.play(
-            async move |conn| {
-                for _ in 0..ROUNDS {
-                    conn.rt().sleep(pause).await;
-                    conn.write(b"news").unwrap();
-                    assert_eq!(exactly(&conn, 6).await, b"thanks");
-                }
-                assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
-            },
+            async move |conn| tell_news(&conn, pause).await,
             async move |mut conn| {
                 let rt = conn.rt().clone();
                 for round in 0..ROUNDS {
@@ -82,23 +68,16 @@ pub(crate) fn what_is_parked_for_a_moment_asks_nothing_of_the_kernel(face: Face)
     let entries = |pause: Duration| {
         let scene = Scene::calm(1, face);
         let host = scene.client.clone();
-        scene.play(
-            async |conn| {
-                while let Ok(Rx::Data(lent)) = conn.recv().await {
-                    conn.queue(lent).unwrap();
-                }
-            },
-            async move |mut conn| {
-                let rt = conn.rt().clone();
-                for round in 0..ROUNDS * 4 {
-                    let key = conn.park(round, rt.now() + MINUTE);
-                    rt.sleep(pause).await;
-                    conn = rt.unpark(key).unwrap();
-                    conn.write(b"request").unwrap();
-                    assert_eq!(exactly(&conn, 7).await, b"request");
-                }
-            },
-        );
+        scene.play(echo, async move |mut conn| {
+            let rt = conn.rt().clone();
+            for round in 0..ROUNDS * 4 {
+                let key = conn.park(round, rt.now() + MINUTE);
+                rt.sleep(pause).await;
+                conn = rt.unpark(key).unwrap();
+                conn.write(b"request").unwrap();
+                assert_eq!(exactly(&conn, 7).await, b"request");
+            }
+        });
         host.calls().entries
     };
     let without_pauses = entries(Duration::from_millis(1));
@@ -146,24 +125,17 @@ pub(crate) fn a_connection_has_one_timer_however_it_is_parked(face: Face) {
 pub(crate) fn what_idled_can_be_taken_back_at_any_time(face: Face) {
     for (seed, pause) in (0..).zip(pauses()) {
         let scene = Scene::new(seed, &unruly(), face);
-        scene.play(
-            async |conn| {
-                while let Ok(Rx::Data(lent)) = conn.recv().await {
-                    conn.queue(lent).unwrap();
-                }
-            },
-            async move |mut conn| {
-                let rt = conn.rt().clone();
-                for round in 0..ROUNDS {
-                    let key = conn.park(round, rt.now() + MINUTE);
-                    rt.sleep(pause).await;
-                    let back = rt.unpark(key).expect("nobody said anything");
-                    back.write(b"request").unwrap();
-                    assert_eq!(exactly(&back, 7).await, b"request");
-                    conn = back;
-                }
-            },
-        );
+        scene.play(echo, async move |mut conn| {
+            let rt = conn.rt().clone();
+            for round in 0..ROUNDS {
+                let key = conn.park(round, rt.now() + MINUTE);
+                rt.sleep(pause).await;
+                let back = rt.unpark(key).expect("nobody said anything");
+                back.write(b"request").unwrap();
+                assert_eq!(exactly(&back, 7).await, b"request");
+                conn = back;
+            }
+        });
     }
 }
 
@@ -190,6 +162,22 @@ pub(crate) fn the_end_of_what_idled_is_news(face: Face) {
                 },
             );
         }
+    }
+}
+
+/// Tells its peer something after each pause, and is thanked for it.
+async fn tell_news(conn: &Conn, pause: Duration) {
+    for _ in 0..ROUNDS {
+        conn.rt().sleep(pause).await;
+        conn.write(b"news").unwrap();
+        assert_eq!(exactly(conn, 6).await, b"thanks");
+    }
+    assert!(matches!(conn.recv().await, Ok(Rx::Eof)));
+}
+
+async fn echo(conn: Conn) {
+    while let Ok(Rx::Data(lent)) = conn.recv().await {
+        conn.queue(lent).unwrap();
     }
 }
 

@@ -4,7 +4,8 @@ use crate::Engine;
 use crate::support::{BOUND, Proxy};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Reads until the text ends so.
 fn until(stream: &mut UnixStream, end: &str) -> String {
@@ -29,6 +30,14 @@ fn asked(front: &Path, backend: &UnixListener) -> (UnixStream, UnixStream) {
     (client, upstream)
 }
 
+/// A directory, with the names in it of the proxy's socket and of its backend's.
+fn place() -> (TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let front = directory.path().join("front");
+    let back = directory.path().join("back");
+    (directory, front, back)
+}
+
 fn start(engine: Engine, directory: &Path, flags: &str) -> Proxy {
     let directory = directory.display();
     let flags = format!(
@@ -38,11 +47,7 @@ fn start(engine: Engine, directory: &Path, flags: &str) -> Proxy {
 }
 
 pub(crate) fn requests_go_from_one_unix_socket_to_another(engine: Engine) {
-    let directory = tempfile::tempdir().unwrap();
-    let (front, back) = (
-        directory.path().join("front"),
-        directory.path().join("back"),
-    );
+    let (directory, front, back) = place();
     let backend = UnixListener::bind(&back).unwrap();
     let mut proxy = start(
         engine,
@@ -98,11 +103,7 @@ pub(crate) fn requests_go_from_one_unix_socket_to_another(engine: Engine) {
 pub(crate) fn a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_backends_work(
     engine: Engine,
 ) {
-    let directory = tempfile::tempdir().unwrap();
-    let (front, back) = (
-        directory.path().join("front"),
-        directory.path().join("back"),
-    );
+    let (directory, front, back) = place();
     let backend = UnixListener::bind(&back).unwrap();
     let proxy = start(engine, directory.path(), "");
     let (mut client, mut upstream) = asked(&front, &backend);
@@ -115,11 +116,7 @@ pub(crate) fn a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_
 }
 
 pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
-    let directory = tempfile::tempdir().unwrap();
-    let (front, back) = (
-        directory.path().join("front"),
-        directory.path().join("back"),
-    );
+    let (directory, front, back) = place();
     let _proxy = start(engine, directory.path(), "");
     for is_there in [false, true] {
         if is_there {
@@ -144,11 +141,7 @@ pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
 
 /// On a ring the end was lost where it came together with the bytes before it: who had left was waited for.
 pub(crate) fn who_closes_a_unix_socket_right_behind_its_bytes_is_not_waited_for(engine: Engine) {
-    let directory = tempfile::tempdir().unwrap();
-    let (front, back) = (
-        directory.path().join("front"),
-        directory.path().join("back"),
-    );
+    let (directory, front, back) = place();
     let backend = UnixListener::bind(&back).unwrap();
     let proxy = start(
         engine,

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::session;
 use crate::error::Error;
 use crate::output::show;
-use crate::{agree, derive, index, page, readme, scatter};
+use crate::{agree, derive, index, page, readme, scatter, text};
 
 /// One of them, with what it is given.
 #[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
@@ -94,7 +93,7 @@ impl Word {
 }
 
 fn analyse(folder: &Path, check: bool) -> Result<ExitCode, Error> {
-    let derived = session(folder)?;
+    let derived = derive::session(folder)?;
     if !check {
         derived.write(folder)?;
         show(page::tables(&derived.summary))?;
@@ -120,7 +119,7 @@ fn renew(readme: &Path, results: &Path, check: bool) -> Result<ExitCode, Error> 
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    let is_fresh = derive::text(readme)? == readme::renewed(readme, results)?;
+    let is_fresh = text::read(readme)? == readme::renewed(readme, results)?;
     if !is_fresh {
         say(format_args!(
             "harness: {}: the section about performance is stale; run `make bench-readme`",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hp_core::rt::Instant;
 
-use crate::fleet::Window;
+use super::Window;
 
 /// One thread's connections.
 #[derive(Debug)]

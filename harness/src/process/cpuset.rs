@@ -7,18 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::process::{Seat, listed, works};
+use super::{Seat, listed, works};
 
 /// The groups of a session.
 #[derive(Debug)]
-pub struct Cpusets {
+pub(super) struct Cpusets {
     server: PathBuf,
     others: PathBuf,
 }
 
 impl Cpusets {
     /// Makes both groups, and tries whether a program can be started in them; none where anything fails.
-    pub fn make(server: u32, others: &[u32]) -> Option<Self> {
+    pub(super) fn make(server: u32, others: &[u32]) -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         Self::make_in(&home(&own, &mounts)?, &[server], others)
@@ -53,7 +53,7 @@ impl Cpusets {
     }
 
     /// Words before a program's own that start it in its group.
-    pub fn words(&self, seat: Seat) -> Vec<String> {
+    pub(super) fn words(&self, seat: Seat) -> Vec<String> {
         let folder = match seat {
             Seat::Server => &self.server,
             Seat::Others | Seat::Free => &self.others,

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::parse_time;
-
 /// Requests per second over a run, as given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RateWords {
@@ -14,6 +12,27 @@ pub enum RateWords {
     Ramp(f64, f64, Option<Duration>),
     /// Rates one after the other, each for the same time.
     Steps(Vec<f64>, Duration),
+}
+
+/// Reads `10`, `10s`, `500ms`, `1m` or `2h`.
+///
+/// # Errors
+/// A line for the user where the text is none of these.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis_per_unit = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("{text:?} is no time; write 10s, 500ms or 1m")),
+    };
+    let number: Option<u64> = number.parse().ok();
+    let millis = number.and_then(|number| number.checked_mul(millis_per_unit));
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is no time; write 10s, 500ms or 1m"))
 }
 
 /// Reads `100`, `10k` or `1.5M`: above 0, at most 100 million.
@@ -148,6 +167,34 @@ const ADDRS_MAX: u32 = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("1m", 60_000),
+        ] {
+            assert_eq!(
+                parse_time(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "s",
+            "-1",
+            "1.5s",
+            "10 s",
+            "1d",
+            "99999999999999999999",
+            "1s1",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_have_units_and_shapes() {
