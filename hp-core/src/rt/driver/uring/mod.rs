@@ -8,7 +8,7 @@ mod probe;
 mod received;
 mod ring;
 
-use super::slot::{ConnSlot, Peer, Phase};
+use super::slot::{Armed, ConnSlot, Peer, Phase};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -117,30 +117,29 @@ impl Uring {
             poll_first: !slot.kernel.nonempty,
         };
         self.ring.recv(entry, Token::new(RECV, key).bits());
-        slot.kernel.recv_armed = true;
-        slot.kernel.is_first = true;
+        slot.kernel.armed = Armed::Receive { is_first: true };
     }
 
     /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first. One that waits for a buffer
     /// keeps its place in the line.
     pub(super) fn arm_discard(&mut self, key: Key, slot: &mut ConnSlot, len: u32) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
-        if slot.kernel.recv_armed {
+        if slot.kernel.armed != Armed::Nothing {
             return;
         }
         let token = Token::new(RECV, key);
         let poll_first = !slot.kernel.nonempty;
         self.ring.discard(slot.fd, len, poll_first, token.bits());
-        slot.kernel.recv_armed = true;
+        slot.kernel.armed = Armed::Receive { is_first: false };
     }
 
     /// Waits until bytes, the end or an error are there, for whoever splices: this takes the place of a receive.
     pub(super) fn arm_readable(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
-        if !slot.kernel.recv_armed {
+        if slot.kernel.armed == Armed::Nothing {
             self.ring
                 .poll_readable(slot.fd, Token::new(READABLE, key).bits());
-            (slot.kernel.recv_armed, slot.kernel.is_poll) = (true, true);
+            slot.kernel.armed = Armed::Poll;
         }
     }
 
@@ -185,14 +184,13 @@ impl Uring {
 
     /// Asks for the end of everything that the kernel holds for a connection.
     pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
-        if slot.kernel.recv_armed {
-            if slot.kernel.is_poll {
-                self.ring.cancel(
-                    Token::new(READABLE, key).bits(),
-                    Token::new(CANCEL, key).bits(),
-                );
-            }
-            self.call_receive_back(key); // Where a poll is armed this finds nothing, which is harmless.
+        match slot.kernel.armed {
+            Armed::Nothing => (),
+            Armed::Receive { .. } => self.call_receive_back(key),
+            Armed::Poll => self.ring.cancel(
+                Token::new(READABLE, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            ),
         }
         if slot.kernel.poll_armed {
             self.ring.cancel(
@@ -362,7 +360,7 @@ fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
         "Starved",
         "a buffer comes back to the pool",
     );
-    let takes_small = !slot.is_bulk() && !slot.kernel.recv_armed; // A discard may be.
+    let takes_small = !slot.is_bulk() && slot.kernel.armed == Armed::Nothing; // A discard may be armed.
     io.arm_recv(key);
     if io.conns.get(key).is_some_and(ConnSlot::has_news) {
         io.announce_rx(key);

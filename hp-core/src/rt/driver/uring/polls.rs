@@ -3,7 +3,7 @@
 use super::answer;
 use crate::base::slab::Key;
 use crate::rt::driver::Io;
-use crate::rt::driver::slot::{Idleness, Phase};
+use crate::rt::driver::slot::{Armed, Idleness, Phase};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::ring::Completion;
 
@@ -13,7 +13,7 @@ pub(super) fn became_readable(io: &mut Io, key: Key) {
         return;
     };
     enter(Table::Operation, slot.recv_row(), "the final answer");
-    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
+    slot.kernel.armed = Armed::Nothing;
     slot.readiness.readable = slot.is_spliced() || slot.is_bulk() || slot.readiness.failed;
     if !slot.is_spliced() {
         slot.kernel.nonempty = !slot.is_bulk(); // A receive in the ring need not wait first; who receives by a call leaves nothing to it.

@@ -4,7 +4,7 @@ use super::answer;
 use crate::base::slab::Key;
 use crate::rt::buf::Group;
 use crate::rt::driver::op::recv::wake;
-use crate::rt::driver::slot::{self, Phase, RxEnd};
+use crate::rt::driver::slot::{self, Armed, Phase, RxEnd};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::ring::Completion;
@@ -105,12 +105,17 @@ fn ended_without_news(io: &mut Io, key: Key) {
 
 /// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.
 fn note_received(kernel: &mut slot::Kernel, completion: Completion) -> bool {
-    kernel.recv_armed = completion.more;
+    let was_first = kernel.armed == Armed::Receive { is_first: true };
     kernel.nonempty = completion.nonempty;
-    // With more in the socket, the receive goes on to it, and to what is behind it.
-    let is_first = kernel.is_first && !completion.nonempty;
-    kernel.is_first &= completion.nonempty;
-    is_first
+    kernel.armed = if completion.more {
+        // With more in the socket, the receive goes on to it, and to what is behind it.
+        Armed::Receive {
+            is_first: was_first && completion.nonempty,
+        }
+    } else {
+        Armed::Nothing
+    };
+    was_first && !completion.nonempty
 }
 
 /// Looks for a reset behind the first bytes of a receive that goes on.
