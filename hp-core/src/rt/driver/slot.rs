@@ -180,6 +180,8 @@ pub(crate) struct Kernel {
     pub(crate) failure_armed: bool,
     /// The last receive left data in the socket, or a poll told of some.
     pub(crate) nonempty: bool,
+    /// A receive has had an answer: another one may follow.
+    pub(crate) has_received: bool,
     /// In the queue of receives that found no buffer.
     pub(crate) starved: bool,
     /// Somebody waits for the end of the receive and wants nothing that it could bring.
@@ -268,7 +270,14 @@ impl ConnSlot {
 
     /// Whether a ring was told that there is something, and not yet what it is: the peer's end perhaps.
     pub(crate) fn is_looked_into(&self) -> bool {
-        self.kernel.nonempty && matches!(self.kernel.armed, Armed::Receive { .. })
+        let is_told = self.kernel.nonempty || self.readiness.hung_up;
+        is_told && matches!(self.kernel.armed, Armed::Receive { .. })
+    }
+
+    /// Whether a ring's receive may go on from the last bytes and wait for ever, as behind those it tells of no end.
+    pub(crate) fn misses_end(&self) -> bool {
+        let is_armed = matches!(self.kernel.armed, Armed::Receive { .. });
+        is_armed && matches!(self.peer, Peer::Nameless)
     }
 
     /// Whether its bytes leave through pipes.

@@ -107,9 +107,7 @@ impl Uring {
         if slot.kernel.is_receiving() {
             return;
         }
-        // Bytes and an end that come together are one event. Behind the bytes a TCP socket says that there is more, a Unix socket does not, and a
-        // receive that goes on by itself would wait for another event. One that is armed anew finds the end.
-        let goes_on = self.features.capped_multishot && !matches!(slot.peer, Peer::Nameless);
+        let goes_on = self.features.capped_multishot && self.hears_of_end(key, slot);
         let entry = RecvEntry {
             fd: slot.fd,
             group: buffers::GROUP_ID,
@@ -118,6 +116,24 @@ impl Uring {
         };
         self.ring.recv(entry, Token::new(RECV, key).bits());
         slot.kernel.armed = Armed::Receive { is_first: true };
+    }
+
+    /// Whether the peer's end will be told behind bytes from which a receive has gone on.
+    ///
+    /// Bytes and an end that come together are one event. Behind the bytes a TCP socket says that there is more, a Unix socket does not, and the receive
+    /// would wait for another event. There a poll tells of the end, and another receive finds it. A connection that brings bytes but once is spared the
+    /// poll: its receives do not go on by themselves.
+    fn hears_of_end(&mut self, key: Key, slot: &mut ConnSlot) -> bool {
+        if !matches!(slot.peer, Peer::Nameless) {
+            return true;
+        }
+        if slot.readiness.hung_up {
+            return false;
+        }
+        if slot.kernel.has_received && !slot.kernel.failure_armed {
+            self.poll_failure(key, slot);
+        }
+        slot.kernel.failure_armed
     }
 
     /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first. One that waits for a buffer
@@ -164,6 +180,10 @@ impl Uring {
         if slot.rx_end.is_some() {
             return;
         }
+        self.poll_failure(key, slot);
+    }
+
+    fn poll_failure(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, "Free", "somebody arms it");
         self.ring
             .poll_failure(slot.fd, Token::new(FAILURE, key).bits());
