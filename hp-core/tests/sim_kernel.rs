@@ -16,22 +16,23 @@ use hp_core::rt::net::{Conn, Rx};
 use hp_core::rt::sim::{Chance, Face, Fault, Frequency, Limits, Link, Profile, World};
 use hp_core::rt::worker::{Mesh, WorkerId};
 use hp_core::rt::{Instant, RtOptions};
-use scene::{Scene, data, everything, exactly};
+use scene::{Scene, Sockets, data, everything, exactly};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Makes a test of each fact, on one face of the kernel.
+/// Makes a test of each fact, on one face of the kernel and one kind of sockets.
 macro_rules! stamp {
-    ($name:ident, $face:expr; $($fact:ident $(of $subject:ident)?),+ $(,)?) => {
+    ($name:ident, $face:expr, $sockets:expr; $($fact:ident $(of $subject:ident)?),+ $(,)?) => {
         mod $name {
+            use super::scene::Sockets;
             use super::Face;
 
             $(
                 #[test]
                 fn $fact() {
-                    super::$($subject::)?$fact($face);
+                    $sockets.play(|| super::$($subject::)?$fact($face));
                 }
             )+
         }
@@ -40,8 +41,9 @@ macro_rules! stamp {
 
 macro_rules! facts {
     ($($fact:ident $(of $subject:ident)?),+ $(,)?) => {
-        stamp! { readiness, Face::Readiness; $($fact $(of $subject)?),+ }
-        stamp! { completion, Face::Completion; $($fact $(of $subject)?),+ }
+        stamp! { readiness, Face::Readiness, Sockets::Named; $($fact $(of $subject)?),+ }
+        stamp! { completion, Face::Completion, Sockets::Named; $($fact $(of $subject)?),+ }
+        stamp! { completion_of_local_sockets, Face::Completion, Sockets::Local; $($fact $(of $subject)?),+ }
     };
 }
 
@@ -122,14 +124,16 @@ fn both_ends_know_their_addresses(face: Face) {
     let scene = Scene::calm(1, face);
     let server_addr = scene.server_addr;
     let client_ip = scene.client.addr();
+    let sockets = Sockets::played();
     scene.play(
         async move |conn| {
             assert_eq!(conn.local_addr().unwrap(), server_addr);
-            assert_eq!(conn.peer_addr().unwrap().ip(), client_ip);
+            let peer = conn.peer_addr().map(|addr| addr.ip());
+            assert_eq!(peer, sockets.names(client_ip));
             conn.write(b"x").unwrap();
         },
         async move |conn| {
-            assert_eq!(conn.peer_addr(), Some(server_addr));
+            assert_eq!(conn.peer_addr(), sockets.names(server_addr));
             assert_eq!(conn.local_addr().unwrap().ip(), client_ip);
             assert_eq!(exactly(&conn, 1).await, b"x");
         },

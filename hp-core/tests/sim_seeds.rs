@@ -70,6 +70,17 @@ fn bytes_are_whole_or_somebody_is_told_under_every_mixture_of_faults() {
 }
 
 #[test]
+fn bytes_of_local_sockets_are_whole_or_somebody_is_told() {
+    for face in FACES {
+        for seed in seeds(60) {
+            play(seed, &Profile::calm().of_local_sockets(), face);
+            play(seed, &Profile::swarm().of_local_sockets(), face);
+            cut(seed, &Profile::swarm().of_local_sockets(), face);
+        }
+    }
+}
+
+#[test]
 fn each_fault_alone_is_survived() {
     for fault in Fault::ALL {
         let profile = Profile::calm().with(fault, Frequency::Storm);

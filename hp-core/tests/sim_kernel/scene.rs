@@ -9,6 +9,39 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What the sockets of each world are, in the tests of one thread.
+#[derive(Clone, Copy)]
+pub(crate) enum Sockets {
+    /// Those of TCP.
+    Named,
+    /// As Unix sockets are.
+    Local,
+}
+
+thread_local! {
+    static SOCKETS: Cell<Sockets> = const { Cell::new(Sockets::Named) };
+}
+
+impl Sockets {
+    /// Plays a fact with these sockets. A test has its thread for itself.
+    pub(crate) fn play(self, fact: impl FnOnce()) {
+        SOCKETS.set(self);
+        fact();
+    }
+
+    pub(crate) fn played() -> Self {
+        SOCKETS.get()
+    }
+
+    /// What is known of a peer's address.
+    pub(crate) fn names<T>(self, addr: T) -> Option<T> {
+        match self {
+            Self::Named => Some(addr),
+            Self::Local => None,
+        }
+    }
+}
+
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) client: Host,
@@ -20,7 +53,11 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(seed: u64, profile: &Profile, face: Face) -> Self {
-        let world = World::new(seed, profile);
+        let profile = match Sockets::played() {
+            Sockets::Named => profile.clone(),
+            Sockets::Local => profile.clone().of_local_sockets(),
+        };
+        let world = World::new(seed, &profile);
         let client = world.host([10, 0, 0, 1]);
         let server = world.host([10, 0, 0, 2]);
         let server_addr = SocketAddr::from(([10, 0, 0, 2], 80));

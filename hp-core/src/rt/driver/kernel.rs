@@ -273,12 +273,21 @@ impl Kernel {
         }
     }
 
+    /// The address of whoever is connected to, unless sockets have none.
+    pub(crate) fn as_peer(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        match self {
+            Self::Real => Some(addr),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.as_peer(addr),
+        }
+    }
+
     /// See [`socket::peer_addr`].
     pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Real => socket::peer_addr(fd),
             #[cfg(feature = "sim")]
-            Self::Sim(kernel) => kernel.peer_addr(fd).map(Some),
+            Self::Sim(kernel) => kernel.peer_addr(fd),
         }
     }
 

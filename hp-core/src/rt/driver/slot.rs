@@ -172,36 +172,50 @@ pub(crate) struct Readiness {
 /// What a driver has in the kernel for this slot, or would have if there were a buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kernel {
-    pub(crate) recv_armed: bool,
+    /// What tells of bytes, the end or an error.
+    pub(crate) armed: Armed,
+    /// A wait for room, or for the outcome of a connection attempt.
     pub(crate) poll_armed: bool,
     /// A wait for the socket's failure, which stays armed whatever is received meanwhile.
     pub(crate) failure_armed: bool,
-    /// What is armed in the receive's place takes no bytes, and tells that there are some.
-    pub(crate) is_poll: bool,
     /// The last receive left data in the socket, or a poll told of some.
     pub(crate) nonempty: bool,
-    /// The armed receive has not come to the end of what was there when it was armed.
-    pub(crate) is_first: bool,
+    /// A receive has had an answer: another one may follow.
+    pub(crate) has_received: bool,
     /// In the queue of receives that found no buffer.
     pub(crate) starved: bool,
     /// Somebody waits for the end of the receive and wants nothing that it could bring.
     pub(crate) is_called_back: bool,
 }
 
+/// What a ring has for the bytes of a peer: one thing at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Armed {
+    #[default]
+    Nothing,
+    /// It takes bytes, or drops them.
+    Receive {
+        /// It goes on by itself, and has not come to the end of what was there when it was armed.
+        is_first: bool,
+    },
+    /// It takes none, and tells that there are some.
+    Poll,
+}
+
 impl Kernel {
     /// Whether a receive is in the kernel, or will be as soon as there is a buffer for it.
     pub(crate) fn is_receiving(self) -> bool {
-        self.recv_armed || self.starved
+        self.armed != Armed::Nothing || self.starved
     }
 
     /// The same where it takes bytes, and does not only tell of them.
     pub(crate) fn takes_bytes(self) -> bool {
-        self.starved || (self.recv_armed && !self.is_poll)
+        self.starved || matches!(self.armed, Armed::Receive { .. })
     }
 
     /// Whether a completion is still owed, so that the slot cannot be freed.
     pub(crate) fn is_busy(self) -> bool {
-        self.recv_armed || self.poll_armed || self.failure_armed
+        self.armed != Armed::Nothing || self.poll_armed || self.failure_armed
     }
 }
 
@@ -256,13 +270,14 @@ impl ConnSlot {
 
     /// Whether a ring was told that there is something, and not yet what it is: the peer's end perhaps.
     pub(crate) fn is_looked_into(&self) -> bool {
-        let Kernel {
-            recv_armed,
-            nonempty,
-            is_poll,
-            ..
-        } = self.kernel;
-        nonempty && recv_armed && !is_poll
+        let is_told = self.kernel.nonempty || self.readiness.hung_up;
+        is_told && matches!(self.kernel.armed, Armed::Receive { .. })
+    }
+
+    /// Whether a ring's receive may go on from the last bytes and wait for ever, as behind those it tells of no end.
+    pub(crate) fn misses_end(&self) -> bool {
+        let is_armed = matches!(self.kernel.armed, Armed::Receive { .. });
+        is_armed && matches!(self.peer, Peer::Nameless)
     }
 
     /// Whether its bytes leave through pipes.
@@ -351,7 +366,8 @@ impl ConnSlot {
             (
                 _,
                 Kernel {
-                    recv_armed: true, ..
+                    armed: Armed::Receive { .. } | Armed::Poll,
+                    ..
                 },
             ) => "Armed", // Also a discard, while a receive waits for a buffer.
             (_, Kernel { starved: true, .. }) => "Starved",

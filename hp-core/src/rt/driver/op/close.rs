@@ -74,6 +74,17 @@ impl Io {
         self.free_if_quiet(key);
     }
 
+    /// Ends a receive that has taken what was there when its socket was shut down, which was the same event to it, and goes on.
+    pub(in crate::rt::driver) fn end_receive(&mut self, key: Key) {
+        let (Some(slot), Driver::Uring(uring)) = (self.conns.get(key), &mut self.driver) else {
+            return;
+        };
+        match self.kernel.shutdown_both(slot.fd) {
+            Ok(()) => (), // That is another event, and it takes what is left: an unread rest would be a reset.
+            Err(_not_connected) => uring.call_receive_back(key),
+        }
+    }
+
     /// Calls back what the kernel holds for a connection that shall be released; ready when it holds nothing, or when the connection
     /// has to stay in any case, which [`Io::release`] then says. A call may come too late: whatever the receive brings until its final
     /// answer is news, and news stays here.

@@ -21,7 +21,8 @@ impl Io {
         from: Option<IpAddr>,
     ) -> io::Result<Key> {
         let fd = self.kernel.start_connect(addr, from)?;
-        let key = self.insert(fd, Phase::Connecting, Some(addr), Ok(()))?;
+        let peer = self.kernel.as_peer(addr);
+        let key = self.insert(fd, Phase::Connecting, peer, Ok(()))?;
         let slot = self.conns.get_mut(key).expect("just inserted");
         if let Driver::Uring(uring) = &mut self.driver {
             uring.arm_writable(key, slot);

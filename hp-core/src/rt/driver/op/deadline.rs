@@ -2,7 +2,7 @@
 
 use super::recv::wake;
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{ConnSlot, Phase};
+use crate::rt::driver::slot::{Armed, ConnSlot, Phase};
 use crate::rt::driver::{Driver, Io, TimerOwner, uring};
 use crate::rt::lifecycle::{Table, enter};
 use crate::rt::time::Instant;
@@ -160,7 +160,7 @@ impl Io {
             if slot.has_news() || !self.kernel.is_readable(slot.fd) {
                 return Look::Over;
             }
-            if !slot.kernel.recv_armed {
+            if slot.kernel.armed == Armed::Nothing {
                 return Look::NotOver;
             }
             if !uring::brings_more(self) {

@@ -213,11 +213,11 @@ impl Fabric {
         Ok(())
     }
 
-    pub(super) fn peer_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
+    pub(super) fn peer_addr(&self, host: HostId, fd: i32) -> Answer<Option<SocketAddr>> {
         let key = self.at(host, fd)?;
         let (_, conn) = self.conn(key).ok_or(libc::ENOTCONN)?;
         match conn.state {
-            State::Established => Ok(conn.remote),
+            State::Established => Ok((!self.is_local).then_some(conn.remote)),
             State::Connecting | State::HalfOpen | State::Dead => Err(libc::ENOTCONN),
         }
     }

@@ -117,6 +117,8 @@ pub(super) struct Fabric {
     pub(super) pollers: Vec<Readied>,
     pub(super) rings: Vec<RingState>,
     pub(super) counts: Counts,
+    /// Its sockets are as Unix sockets are.
+    pub(super) is_local: bool,
     routes: BTreeMap<(HostId, HostId), Route>,
     events: BTreeMap<(u64, u64), Event>,
     sent: u64,
@@ -137,6 +139,7 @@ impl Fabric {
             pollers: Vec::new(),
             rings: Vec::new(),
             counts: Counts::default(),
+            is_local: profile.is_local(),
             routes: BTreeMap::new(),
             events: BTreeMap::new(),
             sent: 0,

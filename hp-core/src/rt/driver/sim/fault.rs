@@ -117,6 +117,7 @@ pub enum Frequency {
 pub struct Profile {
     drawn: bool,
     frequencies: [Frequency; Fault::ALL.len()],
+    is_local: bool,
 }
 
 impl Profile {
@@ -132,6 +133,7 @@ impl Profile {
         Self {
             drawn: false,
             frequencies: [frequency; Fault::ALL.len()],
+            is_local: false,
         }
     }
 
@@ -150,6 +152,20 @@ impl Profile {
         self.drawn = false;
         self.frequencies[fault as usize] = frequency;
         self
+    }
+
+    /// The same with sockets as Unix sockets are: who accepts one learns no address, and a ring's receive that goes on from the last bytes is not told of an
+    /// end that has come together with them.
+    #[must_use]
+    pub fn of_local_sockets(mut self) -> Self {
+        self.is_local = true;
+        self
+    }
+
+    /// Whether sockets are as Unix sockets are.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_local
     }
 }
 

@@ -177,8 +177,12 @@ impl SimKernel {
         self.answer(|fabric, host| fabric.reset_on_close(host, fd))
     }
 
-    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<Option<SocketAddr>> {
         self.answer(|fabric, host| fabric.peer_addr(host, fd))
+    }
+
+    pub(crate) fn as_peer(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        (!self.lock().is_local).then_some(addr)
     }
 
     pub(crate) fn local_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {

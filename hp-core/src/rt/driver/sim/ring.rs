@@ -456,7 +456,8 @@ impl SimRing {
             Ok(len) if len > 0 => {
                 let result = i32::try_from(len).unwrap_or(i32::MAX);
                 let buffer = spare.into_taken();
-                self.post_one_of_many(fabric, host, op, result, Some(buffer))
+                let goes_on = self.post_one_of_many(fabric, host, op, result, Some(buffer));
+                goes_on && (!fabric.is_local || fabric.says_that_more_is_there(socket))
             }
             ended => {
                 self.groups[group].borrow_mut().push_front(spare); // An end needs no buffer.
@@ -498,10 +499,7 @@ impl SimRing {
         };
         let has_room = self.has_room() && !fabric.strikes(host, Fault::FullCompletions);
         let more = may_go_on && has_room && !fabric.strikes(host, Fault::EndedMultishot);
-        let nonempty = socket.is_some_and(|socket| {
-            let conn = fabric.conn(socket);
-            conn.is_some_and(|(_, conn)| !conn.inbox.is_empty() || conn.rx_fin)
-        });
+        let nonempty = socket.is_some_and(|socket| fabric.says_that_more_is_there(socket));
         if !more {
             self.forget(fabric, op);
         }

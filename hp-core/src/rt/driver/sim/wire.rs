@@ -167,6 +167,12 @@ impl Fabric {
         Some((socket.host, socket.conn()?))
     }
 
+    /// What a receive says of the socket behind the bytes that it brings.
+    pub(super) fn says_that_more_is_there(&self, key: Key) -> bool {
+        self.conn(key)
+            .is_some_and(|(_, conn)| !conn.inbox.is_empty() || (conn.rx_fin && !self.is_local))
+    }
+
     pub(super) fn conn_mut(&mut self, key: Key) -> Option<&mut ConnEnd> {
         self.sockets.get_mut(key)?.conn_mut()
     }
@@ -307,6 +313,7 @@ impl Fabric {
             Segment::Ack { arrived, taken } => self.ack_arrived(to, arrived, taken),
             Segment::Fin => self.fin_arrived(to),
             Segment::FinAck => self.fin_ack_arrived(to),
+            Segment::Rst if from == to => self.refusal_arrived(to),
             Segment::Rst => self.rst_arrived(to),
         }
     }
@@ -444,6 +451,14 @@ impl Fabric {
             conn.state = State::Dead;
             self.wake(key);
             self.free_if_over(key);
+        }
+    }
+
+    /// An attempt was refused. Where another one has succeeded meanwhile this answers nothing that is still asked, and TCP drops it.
+    fn refusal_arrived(&mut self, client: Key) {
+        let conn = self.conn(client);
+        if conn.is_some_and(|(_, conn)| conn.state == State::Connecting) {
+            self.fail(client, libc::ECONNREFUSED);
         }
     }
 

@@ -8,7 +8,7 @@ mod probe;
 mod received;
 mod ring;
 
-use super::slot::{ConnSlot, Peer, Phase};
+use super::slot::{Armed, ConnSlot, Peer, Phase};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -107,9 +107,7 @@ impl Uring {
         if slot.kernel.is_receiving() {
             return;
         }
-        // Bytes and an end that come together are one event. Behind the bytes a TCP socket says that there is more, a Unix socket does not, and a
-        // receive that goes on by itself would wait for another event. One that is armed anew finds the end.
-        let goes_on = self.features.capped_multishot && !matches!(slot.peer, Peer::Nameless);
+        let goes_on = self.features.capped_multishot && self.hears_of_end(key, slot);
         let entry = RecvEntry {
             fd: slot.fd,
             group: buffers::GROUP_ID,
@@ -117,30 +115,47 @@ impl Uring {
             poll_first: !slot.kernel.nonempty,
         };
         self.ring.recv(entry, Token::new(RECV, key).bits());
-        slot.kernel.recv_armed = true;
-        slot.kernel.is_first = true;
+        slot.kernel.armed = Armed::Receive { is_first: true };
+    }
+
+    /// Whether the peer's end will be told behind bytes from which a receive has gone on.
+    ///
+    /// Bytes and an end that come together are one event. Behind the bytes a TCP socket says that there is more, a Unix socket does not, and the receive
+    /// would wait for another event. There a poll tells of the end, and another receive finds it. A connection that brings bytes but once is spared the
+    /// poll: its receives do not go on by themselves.
+    fn hears_of_end(&mut self, key: Key, slot: &mut ConnSlot) -> bool {
+        if !matches!(slot.peer, Peer::Nameless) {
+            return true;
+        }
+        if slot.readiness.hung_up {
+            return false;
+        }
+        if slot.kernel.has_received && !slot.kernel.failure_armed {
+            self.poll_failure(key, slot);
+        }
+        slot.kernel.failure_armed
     }
 
     /// Arms a receive that drops up to `len` bytes, unless a receive is armed already: that one ends first. One that waits for a buffer
     /// keeps its place in the line.
     pub(super) fn arm_discard(&mut self, key: Key, slot: &mut ConnSlot, len: u32) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
-        if slot.kernel.recv_armed {
+        if slot.kernel.armed != Armed::Nothing {
             return;
         }
         let token = Token::new(RECV, key);
         let poll_first = !slot.kernel.nonempty;
         self.ring.discard(slot.fd, len, poll_first, token.bits());
-        slot.kernel.recv_armed = true;
+        slot.kernel.armed = Armed::Receive { is_first: false };
     }
 
     /// Waits until bytes, the end or an error are there, for whoever splices: this takes the place of a receive.
     pub(super) fn arm_readable(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, slot.recv_row(), "somebody arms it");
-        if !slot.kernel.recv_armed {
+        if slot.kernel.armed == Armed::Nothing {
             self.ring
                 .poll_readable(slot.fd, Token::new(READABLE, key).bits());
-            (slot.kernel.recv_armed, slot.kernel.is_poll) = (true, true);
+            slot.kernel.armed = Armed::Poll;
         }
     }
 
@@ -165,6 +180,10 @@ impl Uring {
         if slot.rx_end.is_some() {
             return;
         }
+        self.poll_failure(key, slot);
+    }
+
+    fn poll_failure(&mut self, key: Key, slot: &mut ConnSlot) {
         enter(Table::Operation, "Free", "somebody arms it");
         self.ring
             .poll_failure(slot.fd, Token::new(FAILURE, key).bits());
@@ -185,14 +204,13 @@ impl Uring {
 
     /// Asks for the end of everything that the kernel holds for a connection.
     pub(super) fn cancel(&mut self, key: Key, slot: &ConnSlot) {
-        if slot.kernel.recv_armed {
-            if slot.kernel.is_poll {
-                self.ring.cancel(
-                    Token::new(READABLE, key).bits(),
-                    Token::new(CANCEL, key).bits(),
-                );
-            }
-            self.call_receive_back(key); // Where a poll is armed this finds nothing, which is harmless.
+        match slot.kernel.armed {
+            Armed::Nothing => (),
+            Armed::Receive { .. } => self.call_receive_back(key),
+            Armed::Poll => self.ring.cancel(
+                Token::new(READABLE, key).bits(),
+                Token::new(CANCEL, key).bits(),
+            ),
         }
         if slot.kernel.poll_armed {
             self.ring.cancel(
@@ -362,7 +380,7 @@ fn arm_again(io: &mut Io, key: Key, has_news: &mut bool) -> bool {
         "Starved",
         "a buffer comes back to the pool",
     );
-    let takes_small = !slot.is_bulk() && !slot.kernel.recv_armed; // A discard may be.
+    let takes_small = !slot.is_bulk() && slot.kernel.armed == Armed::Nothing; // A discard may be armed.
     io.arm_recv(key);
     if io.conns.get(key).is_some_and(ConnSlot::has_news) {
         io.announce_rx(key);

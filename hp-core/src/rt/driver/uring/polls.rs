@@ -2,8 +2,8 @@
 
 use super::answer;
 use crate::base::slab::Key;
-use crate::rt::driver::Io;
-use crate::rt::driver::slot::{Idleness, Phase};
+use crate::rt::driver::slot::{Armed, Idleness, Phase};
+use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::ring::Completion;
 
@@ -13,7 +13,7 @@ pub(super) fn became_readable(io: &mut Io, key: Key) {
         return;
     };
     enter(Table::Operation, slot.recv_row(), "the final answer");
-    (slot.kernel.recv_armed, slot.kernel.is_poll) = (false, false);
+    slot.kernel.armed = Armed::Nothing;
     slot.readiness.readable = slot.is_spliced() || slot.is_bulk() || slot.readiness.failed;
     if !slot.is_spliced() {
         slot.kernel.nonempty = !slot.is_bulk(); // A receive in the ring need not wait first; who receives by a call leaves nothing to it.
@@ -37,11 +37,17 @@ pub(super) fn ended_or_failed(io: &mut Io, key: Key, completion: Completion) {
         _ => "Armed",
     };
     enter(Table::Operation, row, answer(&completion));
-    // Not where it was called back. The peer's end alone is no failure.
-    if completion.result > 0 {
-        slot.readiness.hung_up = true;
-        slot.readiness.failed |= completion.result & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
+    if completion.result != -libc::ECANCELED {
+        // A poll that is refused tells of nothing: whoever relied on it does as if it had.
+        let was_told = std::mem::replace(&mut slot.readiness.hung_up, true);
+        slot.readiness.failed |= tells(completion.result, libc::POLLERR | libc::POLLHUP); // The peer's end alone is no failure.
         slot.readiness.readable |= slot.readiness.failed;
+        if !was_told
+            && slot.misses_end()
+            && let Driver::Uring(uring) = &mut io.driver
+        {
+            uring.call_receive_back(key); // Whoever still waits arms another, which finds the end.
+        }
     }
     io.announce_rx(key);
     io.free_if_quiet(key);
@@ -62,14 +68,14 @@ pub(super) fn became_writable(io: &mut Io, key: Key, result: i32) {
         Phase::Closing => io.free_if_quiet(key),
         Phase::Connecting if result < 0 => io.fail_connect(key, -result), // Not polled: nothing is known of the peer.
         Phase::Connecting => {
-            slot.readiness.failed = tells_failure(result);
+            slot.readiness.failed = tells(result, !libc::POLLOUT);
             io.finish_connect(key);
         }
         Phase::Open | Phase::Parked { .. } => io.resume_sending(key),
     }
 }
 
-/// Whether the answer to a poll, in the bits of poll(2), says more than that there is room.
-fn tells_failure(result: i32) -> bool {
-    result & !i32::from(libc::POLLOUT) != 0
+/// Whether the answer to a poll has one of these bits of poll(2).
+fn tells(result: i32, events: i16) -> bool {
+    result > 0 && result & i32::from(events) != 0
 }

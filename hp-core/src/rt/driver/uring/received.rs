@@ -4,7 +4,7 @@ use super::answer;
 use crate::base::slab::Key;
 use crate::rt::buf::Group;
 use crate::rt::driver::op::recv::wake;
-use crate::rt::driver::slot::{self, Phase, RxEnd};
+use crate::rt::driver::slot::{self, Armed, ConnSlot, Phase, RxEnd};
 use crate::rt::driver::{Driver, Io};
 use crate::rt::lifecycle::{Table, enter};
 use crate::sys::ring::Completion;
@@ -34,6 +34,9 @@ pub(super) fn received(io: &mut Io, key: Option<Key>, completion: Completion) {
             enter(Table::Connection, "Closing", "bytes arrive");
         }
         drop(lent);
+        if slot.misses_end() {
+            io.end_receive(key);
+        }
         io.free_if_quiet(key);
         return;
     }
@@ -100,17 +103,26 @@ fn ended_without_news(io: &mut Io, key: Key) {
         wake(&mut slot.rx_waker);
     } else if slot.rx_waker.is_some() || matches!(slot.phase, Phase::Parked { .. }) {
         io.arm_recv(key);
+        if io.conns.get(key).is_some_and(ConnSlot::has_news) {
+            io.announce_rx(key); // Large buffers are filled at once.
+        }
     }
 }
 
 /// Takes note of a receive's completion; gives whether it was the first that left nothing in the socket.
 fn note_received(kernel: &mut slot::Kernel, completion: Completion) -> bool {
-    kernel.recv_armed = completion.more;
+    let was_first = kernel.armed == Armed::Receive { is_first: true };
     kernel.nonempty = completion.nonempty;
-    // With more in the socket, the receive goes on to it, and to what is behind it.
-    let is_first = kernel.is_first && !completion.nonempty;
-    kernel.is_first &= completion.nonempty;
-    is_first
+    kernel.has_received = true;
+    kernel.armed = if completion.more {
+        // With more in the socket, the receive goes on to it, and to what is behind it.
+        Armed::Receive {
+            is_first: was_first && completion.nonempty,
+        }
+    } else {
+        Armed::Nothing
+    };
+    was_first && !completion.nonempty
 }
 
 /// Looks for a reset behind the first bytes of a receive that goes on.
