@@ -171,6 +171,7 @@ macro_rules! stamp {
                     an_absolute_target_decides_the_host,
                     an_upgrade_becomes_a_tunnel_until_both_ends_have_finished,
                     a_reset_goes_through_a_tunnel_in_both_directions,
+                    a_tunnel_that_times_out_counts_as_such,
                     an_upgrade_that_is_given_up_is_a_reset,
                     continue_is_said_when_the_backend_does_not,
                     an_upgrade_that_is_declined_is_an_ordinary_exchange;
