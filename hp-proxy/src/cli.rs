@@ -11,8 +11,9 @@ use crate::config::plan::{Limits, Listen, Listener, MULTIPLEX, OneRoute, Plan, S
 use crate::config::problem::Report;
 use crate::config::resolve::{HEAD_RANGE, own_name};
 use crate::config::watch::Watch;
-use crate::config::{address, load, names, schema, show, units};
+use crate::config::{address, load, names, paths, schema, show, units};
 use crate::reload::Source;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::obs::notice::say;
 use hp_core::rt::net::{self, Address, PortUse};
@@ -125,7 +126,7 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,
     /// File that names the process in charge [default: none]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(paths::file))]
     pid_file: Option<PathBuf>,
     /// Idle connections kept per worker and backend; with --engine threads per backend. 0: none.
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -709,6 +710,8 @@ mod tests {
             ("--listen=", "HOST:PORT"),
             ("--backend=", "HOST:PORT"),
             ("--listen unix:", "unix:/run/hp.sock"),
+            ("--pid-file=", "--pid-file <FILE>"),
+            ("--pid-file run/", "write that of a file"),
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
             ("--listen no-such-host.invalid:80", "check its spelling"),

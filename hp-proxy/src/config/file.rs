@@ -1,5 +1,6 @@
 //! The files as they were written: read by their shape, with the place of every value. Nothing here knows what a value is for.
 
+use super::paths;
 use super::problem::{Place, Report, did_you_mean};
 use super::shape::{self, Kind, Shape};
 use super::units;
@@ -211,7 +212,12 @@ impl<'r> Reader<'r> {
         };
         let size = fs::metadata(path).map_err(told)?;
         if !size.is_file() {
-            return Err(String::from("this is no file"));
+            let what = if size.is_dir() {
+                "a directory"
+            } else {
+                "no file"
+            };
+            return Err(format!("this is {what}; write the path of a file"));
         }
         self.bytes = self.bytes.saturating_add(size.len());
         if self.bytes > BYTES_MAX {
@@ -266,8 +272,18 @@ impl<'r> Reader<'r> {
             .to_string_lossy()
             .into_owned();
         if !last.contains('*') {
+            if let Err(reason) = paths::file(pattern.into()) {
+                return self.report.error(place, reason);
+            }
             if !whole.exists() {
                 let reason = format!("there is no file {}", whole.display());
+                return self.report.error(place, reason);
+            }
+            if whole.is_dir() {
+                let reason = format!(
+                    "{} is a directory; write the path of a file, or {pattern}/*.toml",
+                    whole.display()
+                );
                 return self.report.error(place, reason);
             }
             return self.read_file(&whole, depth + 1, file);
@@ -472,7 +488,10 @@ impl<'r> Reader<'r> {
         else {
             return Ok(whole);
         };
-        let path = self.report.folder_of(place.source).join(name);
+        let path = self
+            .report
+            .folder_of(place.source)
+            .join(paths::file(name.into())?);
         let loaded = self
             .load(&path)
             .map_err(|reason| format!("{}: {reason}", path.display()))?;

@@ -8,6 +8,7 @@ pub mod file;
 pub mod forwarding;
 pub mod names;
 pub mod overlay;
+pub mod paths;
 pub mod plan;
 pub mod problem;
 pub mod resolve;

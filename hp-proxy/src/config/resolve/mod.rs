@@ -8,6 +8,7 @@ mod upstreams;
 use super::address;
 use super::file::{File, Section};
 use super::forwarding::{self, Forwarding, Http10, Underscores};
+use super::paths;
 use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
 use super::problem::{Place, Report};
 use crate::route::table::Table;
@@ -41,7 +42,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     };
     let upstreams = resolver.upstreams(&defaults);
     let is_closed = resolver.once("maintenance", |root, key| Some(root.flag(key)));
-    let pid_file = resolver.word("pid_file").map(PathBuf::from);
+    let pid_file = resolver.pid_file();
     let resolved = resolver.routes(&upstreams, (timeouts.response, is_closed.unwrap_or(false)));
     resolver.warn_of_unused(&upstreams);
     report.is_clean().then(|| Plan {
@@ -103,6 +104,18 @@ impl Resolver<'_> {
         self.once(key, |root, key| {
             root.text(key).map(|(text, _)| text.to_owned())
         })
+    }
+
+    fn pid_file(&mut self) -> Option<PathBuf> {
+        let path = self.word("pid_file").map(PathBuf::from)?;
+        match paths::file(path) {
+            Ok(path) => Some(path),
+            Err(reason) => {
+                let place = self.place("pid_file");
+                self.report.error(&place, reason);
+                None
+            }
+        }
     }
 
     fn engine(&mut self) -> Engine {
