@@ -399,6 +399,14 @@ impl Resolver<'_> {
         Some(addr)
     }
 
+    /// Whether a name can stand in a field and in a line for people.
+    fn check_name(&mut self, name: &str, place: &Place) {
+        if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            let reason = "a name has letters, digits, spaces and punctuation of ASCII only, and one of them at least";
+            self.report.error(place, reason);
+        }
+    }
+
     fn missing(&mut self, section: &Section, key: &str, what: &str) {
         let reason = format!("{key} is missing; write {what}");
         self.report.error(&section.place, reason);
