@@ -33,6 +33,7 @@ use std::time::Duration;
     version,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
+    allow_negative_numbers = true,
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
     after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h.\n\
 SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary;\n\
@@ -284,6 +285,14 @@ fn one_line(text: &str) -> String {
         line.push(' ');
         line.push_str(more);
     }
+    for (what, remedy) in NUMBERS {
+        line = line.replace(what, remedy);
+    }
+    // Clap takes a value that begins with a dash for a flag, and no flag begins with a number.
+    let after_dash = line.strip_prefix("unexpected argument '-");
+    if after_dash.is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit())) {
+        line.push_str("; no value is below 0");
+    }
     let mut tips = lines.filter_map(|line| line.strip_prefix("tip: "));
     // No value begins with a dash.
     if let Some(tip) = tips.find(|tip| !tip.starts_with("to pass")) {
@@ -293,6 +302,15 @@ fn one_line(text: &str) -> String {
     line.push_str("; hp-proxy --help lists the options");
     line
 }
+
+/// What the standard library says of a text that is no number, and what to do about it.
+const NUMBERS: [(&str, &str); 2] = [
+    ("invalid digit found in string", "write a whole number"),
+    (
+        "cannot parse integer from empty string",
+        "write a whole number",
+    ),
+];
 
 /// Reads a command line; resolves names, and reads the file that it names.
 ///
@@ -693,7 +711,13 @@ mod tests {
             ("--engine maybe", "auto, uring, epoll or threads"),
             ("--workers 0", "1..=1024"),
             ("--workers 99999999999999999999", "--workers"),
-            ("--workers -1", "'-1'"),
+            ("--workers -1", "-1 is not in 1..=1024"),
+            ("--workers x", "write a whole number"),
+            ("--workers=", "write a whole number"),
+            ("--idle-conns-max -1", "-1 is not in 0..=4294967295"),
+            ("--head-timeout -1s", "no value is below 0"),
+            ("--body-max -1", "does not begin with a whole number"),
+            ("--spin 50us", "write a whole number"),
             ("--spin 1000001", "0..=1000000"),
             ("--spin 50 --engine threads", "each connection has a thread"),
             ("--threads-max 15001", "1..=15000"),
