@@ -207,8 +207,8 @@ impl<'r> Reader<'r> {
     fn load(&mut self, path: &Path) -> Result<String, String> {
         self.report.add_file(path);
         let told = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::InvalidData => String::from("the file is not text in UTF-8"),
-            _ => format!("cannot be read: {error}"),
+            std::io::ErrorKind::NotFound => String::from("there is no such file; check its path"),
+            _ => format!("cannot be read: {error}; check its path and its permissions"),
         };
         let size = fs::metadata(path).map_err(told)?;
         if !size.is_file() {
@@ -222,11 +222,17 @@ impl<'r> Reader<'r> {
         self.bytes = self.bytes.saturating_add(size.len());
         if self.bytes > BYTES_MAX {
             return Err(format!(
-                "all files together are larger than {} MiB",
+                "all files together are larger than {} MiB; was another file meant?",
                 BYTES_MAX >> 20
             ));
         }
-        fs::read_to_string(path).map_err(told)
+        let bytes = fs::read(path).map_err(told)?;
+        String::from_utf8(bytes).map_err(|error| {
+            let is_text = error.utf8_error().valid_up_to();
+            let text = error.as_bytes().get(..is_text).unwrap_or_default();
+            let line = 1 + memchr::memchr_iter(b'\n', text).count();
+            format!("line {line} has a byte that is no UTF-8; save the file as UTF-8")
+        })
     }
 
     fn read_text(&mut self, name: &str, text: &str, depth: u32, file: &mut File) {
@@ -276,7 +282,7 @@ impl<'r> Reader<'r> {
                 return self.report.error(place, reason);
             }
             if !whole.exists() {
-                let reason = format!("there is no file {}", whole.display());
+                let reason = format!("there is no file {}; check its path", whole.display());
                 return self.report.error(place, reason);
             }
             if whole.is_dir() {
@@ -476,7 +482,7 @@ impl<'r> Reader<'r> {
                 .split_once('}')
                 .ok_or("${ without }; write $${ where it is meant as it stands")?;
             let value =
-                (self.environment)(name).ok_or_else(|| format!("the environment has no {name}"))?;
+                (self.environment)(name).ok_or_else(|| format!("the environment has no {name:?}; set it, or write $${{ where it is meant as it stands"))?;
             whole.push_str(before);
             whole.push_str(&value);
             rest = after;
