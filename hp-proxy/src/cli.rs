@@ -9,7 +9,7 @@ use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
 use crate::config::plan::{Limits, Listen, Listener, MULTIPLEX, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
-use crate::config::resolve::{HEAD_RANGE, own_name};
+use crate::config::resolve::{HEAD_RANGE, is_same_listener, own_name};
 use crate::config::watch::Watch;
 use crate::config::{address, load, names, paths, schema, show, units};
 use crate::reload::Source;
@@ -407,6 +407,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
     let admin = admin.transpose()?;
     let listen = listen(&flags)?;
+    check_listeners(listen.addresses.iter().chain(&admin))?;
     let backends = flags.backends.iter().map(|text| backend(text));
     let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
@@ -466,6 +467,27 @@ fn listen(flags: &Flags) -> Result<Listen, Refusal> {
         },
         socket_mode: flags.socket_mode,
     })
+}
+
+/// The kernel would refuse one of them as that of another server.
+fn check_listeners<'a>(addresses: impl Iterator<Item = &'a Address>) -> Result<(), Refusal> {
+    let mut taken: Vec<&Address> = Vec::new();
+    for address in addresses {
+        let mut others = taken.iter();
+        match others.find(|other| is_same_listener(other, address)) {
+            None => taken.push(address),
+            Some(other) if *other == address => {
+                let message = format!("{address} is listened on twice; write it once");
+                return Err(Refusal::Misuse(message));
+            }
+            Some(other) => {
+                return Err(Refusal::Misuse(format!(
+                    "{address} and {other} cannot both be listened on; leave one of them out"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn forwarding_of(flags: Flags) -> Forwarding {
@@ -739,7 +761,18 @@ mod tests {
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
             ("--listen no-such-host.invalid:80", "check its spelling"),
-            ("--backend 127.0.0.1:0", "no server has port 0"),
+            ("--backend 127.0.0.1:0", "no server has port 0; write"),
+            ("--listen ::1:80", "[::1]:8080"),
+            ("--listen http://127.0.0.1:80", "HOST:PORT"),
+            (
+                "--listen 127.0.0.1:81 --listen 127.0.0.1:81",
+                "twice; write it once",
+            ),
+            (
+                "--listen 127.0.0.1:81 --admin 0.0.0.0:81",
+                "0.0.0.0:81 and 127.0.0.1:81",
+            ),
+            ("--listen unix:a --listen unix:./a", "unix:./a"),
             ("--backend localhost:0", "no server has port 0"),
             ("--head-timeout 0", "write 1ms to 24h"),
             ("ctl", "upstreams"),

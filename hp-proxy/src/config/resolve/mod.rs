@@ -20,7 +20,7 @@ use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 /// Makes the plan; `None` when the report has errors.
@@ -414,9 +414,17 @@ impl Resolver<'_> {
 }
 
 /// Whether the kernel would refuse to listen on both.
-fn is_same_listener(one: &Address, other: &Address) -> bool {
-    let (Some(one), Some(other)) = (one.tcp(), other.tcp()) else {
-        return one == other;
+#[must_use]
+pub fn is_same_listener(one: &Address, other: &Address) -> bool {
+    let (one, other) = match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => (one, other),
+        (Address::Unix(one), Address::Unix(other)) => {
+            return match (path::absolute(one), path::absolute(other)) {
+                (Ok(one), Ok(other)) => one == other,
+                _ => one == other, // There is no working directory any more.
+            };
+        }
+        _ => return false,
     };
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0
