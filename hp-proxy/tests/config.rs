@@ -206,6 +206,24 @@ fn what_is_risky_is_told_and_does_not_stop_anything() {
 }
 
 #[test]
+fn what_a_listener_has_no_use_for_is_told() {
+    let text = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\nsocket_mode = \"660\"\n[[listener]]\naddress = \"unix:a.sock\"\n\
+         reuse_port = true\n{WEB}[[route]]\nupstream = \"web\"\n"
+    );
+    let (plan, report) = load_text("a.toml", &text, &|_| None);
+    assert!(plan.is_some());
+    let told: Vec<String> = report.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "a.toml:3:15: listener[0].socket_mode: does nothing for an address with a port; leave it out",
+            "a.toml:6:14: listener[1].reuse_port: does nothing for a Unix socket; leave it out",
+        ]
+    );
+}
+
+#[test]
 fn the_words_of_the_command_line_do_what_they_say() {
     let run = |words: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_hp-proxy"))

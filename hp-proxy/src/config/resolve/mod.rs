@@ -6,7 +6,7 @@ mod sticky;
 mod upstreams;
 
 use super::address;
-use super::file::{File, Section};
+use super::file::{File, Section, Value};
 use super::forwarding::{self, Forwarding, Http10, Underscores};
 use super::paths;
 use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
@@ -326,6 +326,7 @@ impl Resolver<'_> {
                 PortUse::Exclusive
             };
             if let Some(address) = self.free_address(text, place, &mut taken) {
+                self.warn_of_useless(section, &address);
                 listeners.push(Listener {
                     address,
                     port,
@@ -337,6 +338,22 @@ impl Resolver<'_> {
         }
         listeners.extend(self.admin(&mut taken));
         listeners
+    }
+
+    fn warn_of_useless(&mut self, section: &Section, address: &Address) {
+        let (entry, reason) = match address {
+            Address::Tcp(_) => (
+                section.entry("socket_mode"),
+                "does nothing for an address with a port; leave it out",
+            ),
+            Address::Unix(_) => (
+                section.entry("reuse_port"),
+                "does nothing for a Unix socket; leave it out",
+            ),
+        };
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.value, Value::Flag(false))) {
+            self.report.warning(&entry.place, reason);
+        }
     }
 
     fn socket_mode(&mut self, section: &Section) -> Option<u32> {
