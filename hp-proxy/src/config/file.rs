@@ -1,5 +1,6 @@
 //! The files as they were written: read by their shape, with the place of every value. Nothing here knows what a value is for.
 
+use super::disk;
 use super::paths;
 use super::problem::{Place, Report, did_you_mean};
 use super::shape::{self, Kind, Shape};
@@ -206,33 +207,14 @@ impl<'r> Reader<'r> {
     /// The text of a file, within the bound of all together.
     fn load(&mut self, path: &Path) -> Result<String, String> {
         self.report.add_file(path);
-        let told = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => String::from("there is no such file; check its path"),
-            _ => format!("cannot be read: {error}; check its path and its permissions"),
-        };
-        let size = fs::metadata(path).map_err(told)?;
-        if !size.is_file() {
-            let what = if size.is_dir() {
-                "a directory"
-            } else {
-                "no file"
-            };
-            return Err(format!("this is {what}; write the path of a file"));
-        }
-        self.bytes = self.bytes.saturating_add(size.len());
+        self.bytes = self.bytes.saturating_add(disk::bytes_of(path)?);
         if self.bytes > BYTES_MAX {
             return Err(format!(
                 "all files together are larger than {} MiB; was another file meant?",
                 BYTES_MAX >> 20
             ));
         }
-        let bytes = fs::read(path).map_err(told)?;
-        String::from_utf8(bytes).map_err(|error| {
-            let is_text = error.utf8_error().valid_up_to();
-            let text = error.as_bytes().get(..is_text).unwrap_or_default();
-            let line = 1 + memchr::memchr_iter(b'\n', text).count();
-            format!("line {line} has a byte that is no UTF-8; save the file as UTF-8")
-        })
+        disk::text_of(path)
     }
 
     fn read_text(&mut self, name: &str, text: &str, depth: u32, file: &mut File) {

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod difference;
+pub mod disk;
 pub mod file;
 pub mod forwarding;
 pub mod names;
