@@ -4,15 +4,17 @@ mod ahead;
 mod check;
 mod ctl;
 mod explain;
+mod misuse;
 
 use crate::config::address::AddressError;
 use crate::config::forwarding::{self, Forwarding, Http10, Underscores};
 use crate::config::plan::{Limits, Listen, Listener, MULTIPLEX, OneRoute, Plan, Serves, Timeouts};
 use crate::config::problem::Report;
-use crate::config::resolve::{HEAD_RANGE, own_name};
+use crate::config::resolve::{HEAD_RANGE, is_same_listener, own_name};
 use crate::config::watch::Watch;
-use crate::config::{address, load, names, schema, show, units};
+use crate::config::{address, load, names, paths, schema, show, units};
 use crate::reload::Source;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use hp_core::obs::notice::say;
 use hp_core::rt::net::{self, Address, PortUse};
@@ -20,6 +22,7 @@ use hp_core::rt::{Engine, worker};
 use hp_core::wire::forwarding::Via;
 use hp_core::wire::http1::head::{FIELDS_CEILING, HeadLimits};
 use ipnet::IpNet;
+use misuse::one_line;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +35,7 @@ use std::time::Duration;
     version,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
+    allow_negative_numbers = true,
     about = "A reverse proxy for HTTP/1.1: listens on one address and spreads requests over backends.",
     after_help = "Sizes take B, KiB, MiB, GiB; times take ms, s, m, h.\n\
 SIGTERM or SIGINT drains and exits 0; a second one exits at once; SIGUSR1 prints a summary;\n\
@@ -125,7 +129,7 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,
     /// File that names the process in charge [default: none]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(paths::file))]
     pid_file: Option<PathBuf>,
     /// Idle connections kept per worker and backend; with --engine threads per backend. 0: none.
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -273,26 +277,6 @@ impl Refusal {
     }
 }
 
-/// What clap says in several lines: what is wrong, and its tip where it has one.
-fn one_line(text: &str) -> String {
-    let mut lines = text.lines().map(str::trim);
-    let what = lines.next().unwrap_or_default();
-    let mut line = String::from(what.strip_prefix("error: ").unwrap_or(what));
-    // The values that a flag takes, and flags that are missing, stand in lines of their own.
-    for more in lines.by_ref().take_while(|more| !more.is_empty()) {
-        line.push(' ');
-        line.push_str(more);
-    }
-    let mut tips = lines.filter_map(|line| line.strip_prefix("tip: "));
-    // No value begins with a dash.
-    if let Some(tip) = tips.find(|tip| !tip.starts_with("to pass")) {
-        line.push_str("; ");
-        line.push_str(tip);
-    }
-    line.push_str("; hp-proxy --help lists the options");
-    line
-}
-
 /// Reads a command line; resolves names, and reads the file that it names.
 ///
 /// # Errors
@@ -388,6 +372,7 @@ fn plan_of_flags(flags: Flags) -> Result<Plan, Refusal> {
     let admin = flags.admin.as_deref().map(|text| resolve("--admin", text));
     let admin = admin.transpose()?;
     let listen = listen(&flags)?;
+    check_listeners(listen.addresses.iter().chain(&admin))?;
     let backends = flags.backends.iter().map(|text| backend(text));
     let backends: Vec<names::Source> = backends.collect::<Result<_, _>>()?;
     let (timeouts, limits) = (timeouts(&flags), limits(&flags));
@@ -447,6 +432,27 @@ fn listen(flags: &Flags) -> Result<Listen, Refusal> {
         },
         socket_mode: flags.socket_mode,
     })
+}
+
+/// The kernel would refuse one of them as that of another server.
+fn check_listeners<'a>(addresses: impl Iterator<Item = &'a Address>) -> Result<(), Refusal> {
+    let mut taken: Vec<&Address> = Vec::new();
+    for address in addresses {
+        let mut others = taken.iter();
+        match others.find(|other| is_same_listener(other, address)) {
+            None => taken.push(address),
+            Some(other) if *other == address => {
+                let message = format!("{address} is listened on twice; write it once");
+                return Err(Refusal::Misuse(message));
+            }
+            Some(other) => {
+                return Err(Refusal::Misuse(format!(
+                    "{address} and {other} cannot both be listened on; leave one of them out"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn forwarding_of(flags: Flags) -> Forwarding {
@@ -692,7 +698,13 @@ mod tests {
             ("--engine maybe", "auto, uring, epoll or threads"),
             ("--workers 0", "1..=1024"),
             ("--workers 99999999999999999999", "--workers"),
-            ("--workers -1", "'-1'"),
+            ("--workers -1", "-1 is not in 1..=1024"),
+            ("--workers x", "write a whole number"),
+            ("--workers=", "write a whole number"),
+            ("--idle-conns-max -1", "-1 is not in 0..=4294967295"),
+            ("--head-timeout -1s", "no value is below 0"),
+            ("--body-max -1", "does not begin with a whole number"),
+            ("--spin 50us", "write a whole number"),
             ("--spin 1000001", "0..=1000000"),
             ("--spin 50 --engine threads", "each connection has a thread"),
             ("--threads-max 15001", "1..=15000"),
@@ -709,10 +721,23 @@ mod tests {
             ("--listen=", "HOST:PORT"),
             ("--backend=", "HOST:PORT"),
             ("--listen unix:", "unix:/run/hp.sock"),
+            ("--pid-file=", "--pid-file <FILE>"),
+            ("--pid-file run/", "write that of a file"),
             ("--backend unix:", "unix:/run/hp.sock"),
             ("--listen 127.0.0.1:99999", "HOST:PORT"),
             ("--listen no-such-host.invalid:80", "check its spelling"),
-            ("--backend 127.0.0.1:0", "no server has port 0"),
+            ("--backend 127.0.0.1:0", "no server has port 0; write"),
+            ("--listen ::1:80", "[::1]:8080"),
+            ("--listen http://127.0.0.1:80", "HOST:PORT"),
+            (
+                "--listen 127.0.0.1:81 --listen 127.0.0.1:81",
+                "twice; write it once",
+            ),
+            (
+                "--listen 127.0.0.1:81 --admin 0.0.0.0:81",
+                "0.0.0.0:81 and 127.0.0.1:81",
+            ),
+            ("--listen unix:a --listen unix:./a", "unix:./a"),
             ("--backend localhost:0", "no server has port 0"),
             ("--head-timeout 0", "write 1ms to 24h"),
             ("ctl", "upstreams"),

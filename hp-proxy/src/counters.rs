@@ -31,9 +31,9 @@ pub struct Counters {
     pub refused_by_client_fault: Counter,
     /// See [`Counters::refused_by_client_fault`].
     pub failed_by_backend_fault: Counter,
-    /// Clients that left, or stalled, before their answer was whole.
+    /// Clients that left, or stalled, before their answer was whole, or their tunnel had ended.
     pub client_aborts: Counter,
-    /// Answers cut short because the backend's was.
+    /// Answers, and tunnels, cut short because the backend's was.
     pub responses_truncated: Counter,
     /// Connections made to backends.
     pub upstream_connects: Counter,
@@ -65,6 +65,8 @@ pub struct Counters {
     pub queued: Counter,
     /// Connections that became tunnels.
     pub tunnels: Counter,
+    /// Those of them that were ended because nothing moved for too long; neither side broke off.
+    pub tunnels_timed_out: Counter,
     /// Copies of requests that went to mirrors.
     pub mirrors: Counter,
     /// Copies that got no whole answer.
@@ -217,6 +219,7 @@ impl fmt::Display for Rows {
         line("retries", |c| &c.retries)?;
         line("queued", |c| &c.queued)?;
         line("tunnels", |c| &c.tunnels)?;
+        line("tunnels timed out", |c| &c.tunnels_timed_out)?;
         line("mirrors", |c| &c.mirrors)?;
         line("mirror failures", |c| &c.mirror_failures)?;
         line("mirrors left out", |c| &c.mirrors_left_out)?;

@@ -171,6 +171,7 @@ macro_rules! stamp {
                     an_absolute_target_decides_the_host,
                     an_upgrade_becomes_a_tunnel_until_both_ends_have_finished,
                     a_reset_goes_through_a_tunnel_in_both_directions,
+                    a_tunnel_that_times_out_counts_as_such,
                     an_upgrade_that_is_given_up_is_a_reset,
                     continue_is_said_when_the_backend_does_not,
                     an_upgrade_that_is_declined_is_an_ordinary_exchange;
@@ -269,6 +270,7 @@ macro_rules! stamp {
                     a_tunnel_stays_with_the_old_process_until_it_ends,
                     a_successor_that_does_not_start_changes_nothing,
                     a_successor_that_hangs_is_ended_in_time,
+                    a_second_upgrade_is_refused_while_one_is_under_way,
                     a_reload_is_refused_while_an_upgrade_is_under_way,
                     a_descriptor_that_is_no_conversation_is_refused_at_once,
                     a_signal_to_end_ends_the_successor_as_well,

@@ -23,8 +23,10 @@ pub struct Carried {
 pub enum TunnelEnd {
     /// Both ends have finished, and each has what the other said.
     Finished,
-    /// A reset or an error: what the ends have is not whole, and a FIN would make it look so. Reset both.
-    Broken,
+    /// A reset or an error at the one named first: what the ends have is not whole, and a FIN would make it look so. Reset both.
+    OneBroke,
+    /// The same at the other.
+    OtherBroke,
     /// Nothing moved for too long; reset both, as when it broke.
     Silent,
 }
@@ -56,13 +58,50 @@ pub async fn relay(
     };
     let ((forth, forth_end), (back, back_end)) =
         join(forth.pump(one_held), back.pump(other_held)).await;
+    let forth_end =
+        forth_end.map_err(|fault| fault.seen_by(TunnelEnd::OneBroke, TunnelEnd::OtherBroke));
+    let back_end =
+        back_end.map_err(|fault| fault.seen_by(TunnelEnd::OtherBroke, TunnelEnd::OneBroke));
     let end = match (forth_end, back_end) {
         (Ok(()), Ok(())) => TunnelEnd::Finished,
-        (Err(one), Err(other)) if is_late(&one) && is_late(&other) => TunnelEnd::Silent,
-        (Ok(()), Err(error)) | (Err(error), Ok(())) if is_late(&error) => TunnelEnd::Silent,
-        (Err(_), _) | (_, Err(_)) => TunnelEnd::Broken,
+        // What broke ends the other direction by a deadline.
+        (Err(TunnelEnd::Silent), Err(end)) | (Err(end), _) | (Ok(()), Err(end)) => end,
     };
     Carried { forth, back, end }
+}
+
+/// Why a direction did not come to its end.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Where the bytes come from broke.
+    From,
+    /// Where they go to broke.
+    To,
+    /// Nothing moved in either direction, or the other one has failed.
+    Late,
+}
+
+impl Fault {
+    fn at_source(error: &io::Error) -> Self {
+        if is_late(error) {
+            Self::Late
+        } else {
+            Self::From
+        }
+    }
+
+    fn at_sink(error: &io::Error) -> Self {
+        if is_late(error) { Self::Late } else { Self::To }
+    }
+
+    /// How the tunnel ended, for this direction between such ends.
+    fn seen_by(self, from: TunnelEnd, to: TunnelEnd) -> TunnelEnd {
+        match self {
+            Self::From => from,
+            Self::To => to,
+            Self::Late => TunnelEnd::Silent,
+        }
+    }
 }
 
 fn is_late(error: &io::Error) -> bool {
@@ -104,7 +143,7 @@ struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    async fn pump(&self, held: &mut Reader) -> (u64, io::Result<()>) {
+    async fn pump(&self, held: &mut Reader) -> (u64, Result<(), Fault>) {
         let mut carried = 0;
         let end = self.pump_until_end(held, &mut carried).await;
         if end.is_err() {
@@ -117,26 +156,28 @@ impl Direction<'_> {
         (carried, end)
     }
 
-    async fn pump_until_end(&self, held: &mut Reader, carried: &mut u64) -> io::Result<()> {
+    async fn pump_until_end(&self, held: &mut Reader, carried: &mut u64) -> Result<(), Fault> {
         let Self { from, to, quiet } = self;
         if !held.is_empty() {
             let count = held.bytes().len();
             *carried += count as u64;
-            held.take(count).send(to)?;
+            held.take(count)
+                .send(to)
+                .map_err(|error| Fault::at_sink(&error))?;
             quiet.begin_anew();
         }
         loop {
             self.flush().await?;
             match from.recv().await {
                 Err(error) if is_late(&error) && quiet.was_broken() => (),
-                Err(error) => return Err(error),
+                Err(error) => return Err(Fault::at_source(&error)),
                 Ok(Rx::Eof) => {
                     self.flush().await?;
-                    return to.finish().await;
+                    return to.finish().await.map_err(|error| Fault::at_sink(&error));
                 }
                 Ok(Rx::Data(lent)) => {
                     *carried += lent.len() as u64;
-                    to.queue(lent)?;
+                    to.queue(lent).map_err(|error| Fault::at_sink(&error))?;
                     quiet.begin_anew();
                 }
             }
@@ -144,12 +185,12 @@ impl Direction<'_> {
     }
 
     /// Waits until the other end has taken everything; the quiet begins with the last of it.
-    async fn flush(&self) -> io::Result<()> {
+    async fn flush(&self) -> Result<(), Fault> {
         while self.to.queued() > 0 {
             match self.to.flush().await {
                 Ok(()) => self.quiet.begin_anew(),
                 Err(error) if is_late(&error) && self.quiet.was_broken() => (),
-                Err(error) => return Err(error),
+                Err(error) => return Err(Fault::at_sink(&error)),
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ impl fmt::Display for AddressError {
             ),
             Self::Path(bad) => bad.fmt(f),
             Self::Name(bad) => bad.fmt(f),
-            Self::PortZero => f.write_str("no server has port 0"),
+            Self::PortZero => f.write_str("no server has port 0; write the port that it listens on"),
             Self::Unknown(cause) => write!(
                 f,
                 "the name does not resolve ({cause}); check its spelling, or write an address"
@@ -46,6 +46,9 @@ impl fmt::Display for AddressError {
 pub fn resolve(text: &str) -> Result<Address, AddressError> {
     if let Some(unix) = Address::parse_unix(text) {
         return unix.map_err(AddressError::Path);
+    }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(Address::Tcp(addr));
     }
     split(text)?;
     let addrs = text.to_socket_addrs();
@@ -80,9 +83,6 @@ pub fn endpoint(text: &str) -> Result<Where, AddressError> {
     }
     let (host, port) = split(text)?;
     server_port(port)?;
-    if host.contains(':') {
-        return Err(AddressError::Form); // An address of IPv6 without its brackets.
-    }
     let name = Name::parse(host).map_err(AddressError::Name)?;
     Ok(Where::Named(Place::Host {
         host: Host {
@@ -114,11 +114,12 @@ pub fn server_port(port: u16) -> Result<u16, AddressError> {
     }
 }
 
+/// A name with its port.
 fn split(text: &str) -> Result<(&str, u16), AddressError> {
     let (host, port) = text.rsplit_once(':').ok_or(AddressError::Form)?;
     let port = port.parse().map_err(|_no_number| AddressError::Form)?;
-    if host.is_empty() {
-        return Err(AddressError::Form);
+    if host.is_empty() || host.contains(':') {
+        return Err(AddressError::Form); // An address of IPv6 without its brackets, or a URL, which no server of names need be asked for.
     }
     Ok((host, port))
 }

@@ -1,5 +1,7 @@
 //! The files as they were written: read by their shape, with the place of every value. Nothing here knows what a value is for.
 
+use super::disk;
+use super::paths;
 use super::problem::{Place, Report, did_you_mean};
 use super::shape::{self, Kind, Shape};
 use super::units;
@@ -205,22 +207,14 @@ impl<'r> Reader<'r> {
     /// The text of a file, within the bound of all together.
     fn load(&mut self, path: &Path) -> Result<String, String> {
         self.report.add_file(path);
-        let told = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::InvalidData => String::from("the file is not text in UTF-8"),
-            _ => format!("cannot be read: {error}"),
-        };
-        let size = fs::metadata(path).map_err(told)?;
-        if !size.is_file() {
-            return Err(String::from("this is no file"));
-        }
-        self.bytes = self.bytes.saturating_add(size.len());
+        self.bytes = self.bytes.saturating_add(disk::bytes_of(path)?);
         if self.bytes > BYTES_MAX {
             return Err(format!(
-                "all files together are larger than {} MiB",
+                "all files together are larger than {} MiB; was another file meant?",
                 BYTES_MAX >> 20
             ));
         }
-        fs::read_to_string(path).map_err(told)
+        disk::text_of(path)
     }
 
     fn read_text(&mut self, name: &str, text: &str, depth: u32, file: &mut File) {
@@ -266,8 +260,18 @@ impl<'r> Reader<'r> {
             .to_string_lossy()
             .into_owned();
         if !last.contains('*') {
+            if let Err(reason) = paths::file(pattern.into()) {
+                return self.report.error(place, reason);
+            }
             if !whole.exists() {
-                let reason = format!("there is no file {}", whole.display());
+                let reason = format!("there is no file {}; check its path", whole.display());
+                return self.report.error(place, reason);
+            }
+            if whole.is_dir() {
+                let reason = format!(
+                    "{} is a directory; write the path of a file, or {pattern}/*.toml",
+                    whole.display()
+                );
                 return self.report.error(place, reason);
             }
             return self.read_file(&whole, depth + 1, file);
@@ -460,7 +464,7 @@ impl<'r> Reader<'r> {
                 .split_once('}')
                 .ok_or("${ without }; write $${ where it is meant as it stands")?;
             let value =
-                (self.environment)(name).ok_or_else(|| format!("the environment has no {name}"))?;
+                (self.environment)(name).ok_or_else(|| format!("the environment has no {name:?}; set it, or write $${{ where it is meant as it stands"))?;
             whole.push_str(before);
             whole.push_str(&value);
             rest = after;
@@ -472,7 +476,10 @@ impl<'r> Reader<'r> {
         else {
             return Ok(whole);
         };
-        let path = self.report.folder_of(place.source).join(name);
+        let path = self
+            .report
+            .folder_of(place.source)
+            .join(paths::file(name.into())?);
         let loaded = self
             .load(&path)
             .map_err(|reason| format!("{}: {reason}", path.display()))?;

@@ -4,10 +4,12 @@
 
 pub mod address;
 pub mod difference;
+pub mod disk;
 pub mod file;
 pub mod forwarding;
 pub mod names;
 pub mod overlay;
+pub mod paths;
 pub mod plan;
 pub mod problem;
 pub mod resolve;

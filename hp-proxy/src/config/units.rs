@@ -51,14 +51,14 @@ pub fn short_or_zero(text: &str) -> Result<Duration, UnitError> {
 /// # Errors
 /// [`UnitError`].
 pub fn bytes(text: &str) -> Result<u64, UnitError> {
-    let (number, unit) = split(text)?;
+    let (number, unit) = split(text, SIZES)?;
     let factor = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         _ => {
-            let message = format!("{text:?} has no unit of size; write B, KiB, MiB or GiB");
+            let message = format!("{text:?} has no unit of size; write {SIZES}");
             return Err(UnitError(message));
         }
     };
@@ -95,7 +95,8 @@ struct Scale {
     /// Each with its length in microseconds, the least first.
     units: &'static [(&'static str, u64)],
     micros: RangeInclusive<u64>,
-    /// For messages: what was expected, what to write where there is no unit, and the range.
+    /// For messages: the units, what was expected, what to write where there is no unit, and the range.
+    names: &'static str,
     kind: &'static str,
     without_unit: fn(&str) -> String,
     range: &'static str,
@@ -103,7 +104,7 @@ struct Scale {
 
 impl Scale {
     fn read(&self, text: &str) -> Result<Duration, UnitError> {
-        let (number, unit) = split(text)?;
+        let (number, unit) = split(text, self.names)?;
         let known = self.units.iter().find(|(name, _)| *name == unit);
         let out_of_range = || UnitError(format!("{text:?} is out of range; write {}", self.range));
         let Some((_, micros)) = known else {
@@ -113,7 +114,10 @@ impl Scale {
             let remedy = if unit.is_empty() {
                 format!("has no unit; write {}", (self.without_unit)(text))
             } else {
-                format!("has no unit of {}", self.kind)
+                format!(
+                    "has no unit of {}; write a number with {}",
+                    self.kind, self.names
+                )
             };
             return Err(UnitError(format!("{text:?} {remedy}")));
         };
@@ -133,7 +137,8 @@ const LONG: Scale = Scale {
         ("h", 3_600 * SECOND_MICROS),
     ],
     micros: 1_000..=86_400 * SECOND_MICROS,
-    kind: "time; write a number with ms, s, m or h",
+    names: "ms, s, m or h",
+    kind: "time",
     without_unit: |text| format!("{text}s or {text}ms"),
     range: "1ms to 24h",
 };
@@ -141,22 +146,26 @@ const LONG: Scale = Scale {
 const SHORT: Scale = Scale {
     units: &[("us", 1), ("ms", 1_000)],
     micros: 1..=SECOND_MICROS,
-    kind: "a short time; write a number with us or ms",
+    names: "us or ms",
+    kind: "a short time",
     without_unit: |text| format!("{text}us"),
     range: "1us to 1000ms, or 0",
 };
 
-fn split(text: &str) -> Result<(u64, &str), UnitError> {
+/// A number and what stands behind it; `units` is what may. A number beyond all ranges is the largest one.
+fn split<'t>(text: &'t str, units: &str) -> Result<(u64, &'t str), UnitError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    match number.parse() {
-        Ok(number) => Ok((number, unit)),
-        Err(_not_a_number) => Err(UnitError(format!(
-            "{text:?} does not begin with a whole number"
-        ))),
+    if number.is_empty() {
+        return Err(UnitError(format!(
+            "{text:?} does not begin with a whole number; write one with {units}"
+        )));
     }
+    Ok((number.parse().unwrap_or(u64::MAX), unit))
 }
 
+/// Units of size.
+const SIZES: &str = "B, KiB, MiB or GiB";
 const SECOND_MICROS: u64 = 1_000_000;
 
 #[cfg(test)]
@@ -188,6 +197,35 @@ mod tests {
                 .to_string()
                 .contains("write 250s or 250ms")
         );
+    }
+
+    /// Only that something is wrong with them was told, or what was not so.
+    #[test]
+    fn what_is_no_number_or_too_large_is_told_with_what_to_write() {
+        for text in ["", "-1s", "s"] {
+            let told = duration(text).unwrap_err().to_string();
+            assert!(
+                told.ends_with("whole number; write one with ms, s, m or h"),
+                "{told}"
+            );
+        }
+        for text in ["", "-1", "KiB"] {
+            let told = bytes(text).unwrap_err().to_string();
+            assert!(
+                told.ends_with("whole number; write one with B, KiB, MiB or GiB"),
+                "{told}"
+            );
+        }
+        for told in [
+            duration("99999999999999999999s").unwrap_err(),
+            short_or_zero("99999999999999999999us").unwrap_err(),
+            bytes("99999999999999999999").unwrap_err(),
+        ] {
+            assert!(
+                told.to_string().contains("is out of range; write "),
+                "{told}"
+            );
+        }
     }
 
     #[test]

@@ -501,20 +501,21 @@ pub(super) async fn relay(worker: &Worker, client: &mut Client, joined: Joined) 
     };
     let carried = watch(begins, is_draining, relaying).await;
     drop(counted);
+    let row = worker.row();
     match carried.end {
         TunnelEnd::Finished => {
             enter(Table::Exchange, "Tunnel", "client leaves");
             enter(Table::Exchange, "Tunnel", "backend leaves or fails");
-            worker.row().responses.add(1);
-            After::Close
+            row.responses.add(1);
+            return After::Close;
         }
-        TunnelEnd::Broken | TunnelEnd::Silent => {
-            if carried.end == TunnelEnd::Silent {
-                enter(Table::Exchange, "Tunnel", "deadline");
-            }
-            worker.row().responses_truncated.add(1);
-            lease.reset();
-            After::Reset
+        TunnelEnd::OneBroke => row.client_aborts.add(1),
+        TunnelEnd::OtherBroke => row.responses_truncated.add(1),
+        TunnelEnd::Silent => {
+            enter(Table::Exchange, "Tunnel", "deadline");
+            row.tunnels_timed_out.add(1);
         }
     }
+    lease.reset();
+    After::Reset
 }

@@ -36,3 +36,9 @@ impl FieldChanges {
 pub fn is_ours(name: &str) -> bool {
     FieldName::classify(name.as_bytes()) != FieldName::Other
 }
+
+/// What is told of a text that no field has as its name (RFC 9110 §5.1).
+pub const NO_FIELD_NAME: &str = "is no name of a field; write letters, digits, - and _";
+/// What is told of a text that no field has as its value (RFC 9110 §5.5).
+pub const NO_FIELD_VALUE: &str =
+    "is no value of a field; leave out controls, and spaces at its ends";

@@ -1,8 +1,10 @@
 //! What of a request decides which endpoint takes it, where an upstream is balanced by a key.
 
 use super::Facts;
-use super::rule::parameter;
+use super::fields::NO_FIELD_NAME;
+use super::rule::{NO_PARAMETER_KEY, is_parameter_key, parameter};
 use hp_core::wire::cookie;
+use hp_core::wire::token::is_token;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,18 +23,55 @@ pub enum Key {
     Query(String),
 }
 
+/// Why a text gives no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadKey<'t> {
+    /// It has none of the forms.
+    Form(&'t str),
+    /// No field has this name.
+    Header(&'t str),
+    /// No cookie has this name.
+    Cookie(&'t str),
+    /// No parameter of a query has this key.
+    Query(&'t str),
+}
+
+impl fmt::Display for BadKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(text) => write!(
+                f,
+                "{text:?} is none of client_ip, uri, header:NAME, cookie:NAME, query:KEY"
+            ),
+            Self::Header(name) => write!(f, "{name:?} {}", NO_FIELD_NAME),
+            Self::Cookie(name) => write!(
+                f,
+                "{name:?} is no name of a cookie; write letters, digits, - and _"
+            ),
+            Self::Query(key) => write!(f, "{key:?} {}", NO_PARAMETER_KEY),
+        }
+    }
+}
+
 impl Key {
-    /// Reads `client_ip`, `uri`, `header:NAME`, `cookie:NAME` or `query:KEY`; `None` for all else.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+    /// Reads `client_ip`, `uri`, `header:NAME`, `cookie:NAME` or `query:KEY`.
+    ///
+    /// # Errors
+    /// [`BadKey`], also for a name that no request has: all of them would go by lot.
+    pub fn parse(text: &str) -> Result<Self, BadKey<'_>> {
         match text.split_once(':') {
-            None if text == "client_ip" => Some(Self::ClientIp),
-            None if text == "uri" => Some(Self::Uri),
-            Some(("header", field)) => name(field).map(Self::Header),
-            Some(("cookie", cookie)) => name(cookie).map(Self::Cookie),
-            Some(("query", key)) => name(key).map(Self::Query),
-            _ => None,
+            None if text == "client_ip" => Ok(Self::ClientIp),
+            None if text == "uri" => Ok(Self::Uri),
+            None | Some((_, "")) => Err(BadKey::Form(text)),
+            Some(("header", name)) if is_token(name.as_bytes()) => {
+                Ok(Self::Header(name.to_owned()))
+            }
+            Some(("cookie", name)) if cookie::is_name(name) => Ok(Self::Cookie(name.to_owned())),
+            Some(("query", key)) if is_parameter_key(key) => Ok(Self::Query(key.to_owned())),
+            Some(("header", name)) => Err(BadKey::Header(name)),
+            Some(("cookie", name)) => Err(BadKey::Cookie(name)),
+            Some(("query", key)) => Err(BadKey::Query(key)),
+            Some(_other) => Err(BadKey::Form(text)),
         }
     }
 
@@ -85,7 +124,33 @@ mod tests {
         for text in [
             "", "ip", "header", "header:", "cookie:", "query:", "body:x", "URI",
         ] {
-            assert_eq!(Key::parse(text), None, "{text}");
+            assert_eq!(Key::parse(text), Err(BadKey::Form(text)), "{text}");
+        }
+    }
+
+    /// Each was taken, and every request went by lot.
+    #[test]
+    fn names_that_no_request_has_are_refused() {
+        for (text, bad) in [
+            ("header:a b", BadKey::Header("a b")),
+            ("header: a", BadKey::Header(" a")),
+            ("cookie:a b", BadKey::Cookie("a b")),
+            ("cookie:a=b", BadKey::Cookie("a=b")),
+            ("query:a b", BadKey::Query("a b")),
+            ("query:a=b", BadKey::Query("a=b")),
+            ("query:a&b", BadKey::Query("a&b")),
+            ("query:a#b", BadKey::Query("a#b")),
+        ] {
+            assert_eq!(Key::parse(text), Err(bad), "{text}");
+        }
+        for text in [
+            "query:a%20b",
+            "query:a?b",
+            "query:a[]",
+            "header:x_y",
+            "cookie:__Host-a",
+        ] {
+            assert!(Key::parse(text).is_ok(), "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What one route asks of a request, how specific that is, and whether two of them can be told apart.
 
 use super::Facts;
+use hp_core::wire::uri::is_path_and_query;
 use ipnet::IpNet;
 use regex::Regex;
 use std::cmp::Reverse;
@@ -257,6 +258,25 @@ pub(super) fn parameter<'q>(query: &'q str, key: &str) -> Option<&'q str> {
         rest = rest.get(end + 1..)?;
     }
 }
+
+/// Whether a query may have a parameter with this key: there is one, and nothing in it ends it or the query.
+#[must_use]
+pub fn is_parameter_key(text: &str) -> bool {
+    !text.is_empty() && !text.contains('=') && is_parameter_value(text)
+}
+
+/// Whether a parameter of a query may have this value.
+#[must_use]
+pub fn is_parameter_value(text: &str) -> bool {
+    !text.contains('&') && is_path_and_query(format!("/?{text}").as_bytes())
+}
+
+/// What is told of a text that no parameter of a query has as its key.
+pub const NO_PARAMETER_KEY: &str =
+    "is no key of a query; write it as clients send it, percent-encoded";
+/// What is told of a text that no parameter of a query has as its value.
+pub const NO_PARAMETER_VALUE: &str =
+    "is no value in a query; write it as clients send it, percent-encoded";
 
 impl HostRule {
     fn takes(&self, host: &[u8]) -> bool {

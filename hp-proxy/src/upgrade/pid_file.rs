@@ -1,7 +1,7 @@
 //! The file that says which process is in charge: written whole by whoever comes to be, removed at the end by whom it names.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The file, where there shall be one.
@@ -27,12 +27,20 @@ impl PidFile {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        replace(path, &format!("{}\n", std::process::id())).map_err(|error| {
+        let told = |error: io::Error| {
             format!(
                 "cannot write the file of --pid-file, {}: {error}; its directory must be one that this user may write",
                 path.display()
             )
-        })?;
+        };
+        if is_somebody_elses(path).map_err(told)? {
+            return Err(format!(
+                "cannot write the file of --pid-file, {}: something else than the number of a process is there; \
+                 remove it or choose another path",
+                path.display()
+            ));
+        }
+        replace(path, &format!("{}\n", std::process::id())).map_err(told)?;
         self.is_written = true;
         Ok(())
     }
@@ -58,6 +66,22 @@ impl Drop for PidFile {
     }
 }
 
+/// Whether something is there that no process has left to say who is in charge: a path may be mistyped, and what it leads to would be
+/// lost. An empty file is what a crash of the machine leaves.
+fn is_somebody_elses(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => (),
+        Ok(_pipe_or_directory) => return Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let mut bytes = Vec::new();
+    let mut file = fs::File::open(path)?.take(NUMBER_BYTES_MAX + 1);
+    file.read_to_end(&mut bytes)?;
+    let number = bytes.trim_ascii_end();
+    Ok(bytes.len() as u64 > NUMBER_BYTES_MAX || !number.iter().all(u8::is_ascii_digit))
+}
+
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
@@ -67,6 +91,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         Ok(()) | Err(_) => (), // The first error is the one to tell.
     })
 }
+
+/// Of a number, with its line end.
+const NUMBER_BYTES_MAX: u64 = 20;
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +125,32 @@ mod tests {
             }
             drop(file);
             assert!(path.exists());
+        }
+    }
+
+    /// A path that was mistyped cost its file: it was replaced at the start, and removed at the end.
+    #[test]
+    fn what_names_no_process_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hp.toml");
+        let directory_path = directory.path().to_owned();
+        for (path, text) in [
+            (&path, Some("workers = 2\n")),
+            (&path, Some("17\n18\n")),
+            (&directory_path, None),
+        ] {
+            if let Some(text) = text {
+                fs::write(path, text).unwrap();
+            }
+            let line = PidFile::new(Some(path.clone())).write().unwrap_err();
+            assert!(line.contains("remove it or choose another path"), "{line}");
+            let is_left = text.is_none_or(|text| fs::read_to_string(path).unwrap() == text);
+            assert!(is_left, "{line}");
+        }
+        for text in ["", "17", "17\n"] {
+            fs::write(&path, text).unwrap();
+            PidFile::new(Some(path.clone())).write().unwrap();
+            assert!(!path.exists());
         }
     }
 

@@ -425,7 +425,27 @@ pub(crate) fn a_reset_goes_through_a_tunnel_in_both_directions(engine: Engine) {
     let (client, mut upstream) = joined();
     client.reset();
     assert!(upstream.rest().1, "the client's reset became an end");
-    proxy.counts_to("responses truncated", 2);
+    let (client, upstream) = joined();
+    drop(client); // It ends in order, and answers with a reset what is still said to it.
+    let said = (0..1_000_000).find(|_| upstream.stream().write_all(b"more").is_err());
+    assert!(said.is_some(), "the client's end was no news");
+    proxy.counts_to("responses truncated", 1);
+    proxy.counts_to("client aborts", 2);
+}
+
+/// Nobody broke off: it counted as an answer that a backend had cut short.
+pub(crate) fn a_tunnel_that_times_out_counts_as_such(engine: Engine) {
+    let backend = Backend::new();
+    let proxy = Proxy::before(engine, &backend, "--tunnel-timeout 100ms");
+    let upgrade = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n";
+    let mut client = proxy.asked(upgrade);
+    let mut upstream =
+        backend.answers("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n");
+    assert_eq!(client.response().status(), 101);
+    assert!(client.rest().1 && upstream.rest().1, "an end in order");
+    proxy.counts_to("tunnels timed out", 1);
+    proxy.counts_to("responses truncated", 0);
+    proxy.counts_to("client aborts", 0);
 }
 
 /// The backend may have switched already, and an end in order would be all that the client had to say.

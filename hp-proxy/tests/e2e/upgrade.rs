@@ -176,6 +176,15 @@ fn who_has_got_the_number_of_a_successor_is_not_killed_in_its_place() {
 /// reclaims memory held and had no CPU; clients are served by the old process meanwhile, and have their own bound.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How a file begins: with an engine, and with how long a successor may take.
+fn patient(engine: Engine, upgrade_timeout: Duration) -> String {
+    format!(
+        "engine = \"{}\"\nupgrade_timeout = \"{}ms\"\n",
+        engine.flag().trim_start_matches("--engine "),
+        upgrade_timeout.as_millis()
+    )
+}
+
 /// A backend that answers whatever it is asked until the tests end.
 fn answering() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -293,9 +302,9 @@ pub(crate) fn fifty_clients_lose_nothing_in_five_upgrades(engine: Engine) {
 pub(crate) fn more_workers_or_fewer_lose_no_connection(engine: Engine) {
     let file = |workers: u32| {
         format!(
-            "workers = {workers}\nengine = \"{}\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            "workers = {workers}\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n\
              [[route]]\nanswer = {{ status = 200, body = \"hi\" }}\n",
-            engine.flag().trim_start_matches("--engine ")
+            patient(engine, STARTS_WITHIN)
         )
     };
     let directory = tempfile::tempdir().unwrap();
@@ -401,9 +410,9 @@ fn is_as_before(client: &mut Peer, backend: &Backend, line: &Line) {
 pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
     let backend = Backend::new();
     let file = format!(
-        "workers = 2\nengine = \"{}\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n\
+        "workers = 2\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nupstream = \"web\"\n\
          [upstream.web]\nendpoints = [\"{}\"]\n",
-        engine.flag().trim_start_matches("--engine "),
+        patient(engine, STARTS_WITHIN),
         backend.addr
     );
     let directory = tempfile::tempdir().unwrap();
@@ -450,25 +459,58 @@ pub(crate) fn a_successor_that_does_not_start_changes_nothing(engine: Engine) {
     line.end();
 }
 
+/// Who hangs is waited for as short a time as may be, and who starts for as long as he takes: one limit for both let the last successor of this test run
+/// into the limit where every CPU was busy.
 pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
     let backend = Backend::new();
-    let flags = format!(
-        "--workers 2 --upgrade-timeout 2s --backend {}",
-        backend.addr
-    );
-    let mut line = Line::start(engine, &flags);
+    let file = |upgrade_timeout: Duration| {
+        format!(
+            "workers = 2\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             [[route]]\nupstream = \"web\"\n[upstream.web]\nendpoints = [\"{}\"]\n",
+            patient(engine, upgrade_timeout),
+            backend.addr
+        )
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hp.toml");
+    fs::write(&path, file(Duration::from_millis(100))).unwrap();
+    let mut line = Line::start_in(engine, directory, "--config @/hp.toml");
     let mut client = line.proxy.client();
     is_as_before(&mut client, &backend, &line);
     line.replace_program("exec sleep 3600");
     let process = line.begin();
-    line.signal("USR2");
-    line.proxy.says("one is under way already");
-    line.proxy
+    let told = line
+        .proxy
         .says("it was not ready within --upgrade-timeout; this process goes on");
-    assert!(!Path::new(&format!("/proc/{process}")).exists());
+    // One that the kernel has not ended in two seconds is left to it.
+    let is_left = told.ends_with("it was killed, and has not ended");
+    assert_eq!(state(process).is_some(), is_left, "{told}");
     is_as_before(&mut client, &backend, &line);
     line.restore_program();
+    fs::write(&path, file(STARTS_WITHIN)).unwrap();
+    line.signal("HUP");
+    line.proxy.says("hp-proxy: reloaded");
+    assert!((0..1_000_000).any(|_| matches!(state(process), None | Some('Z'))));
     line.upgrade();
+    line.end();
+}
+
+/// In which state a process is (proc_pid_stat(5)).
+fn state(process: u32) -> Option<char> {
+    let line = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, after_name) = line.rsplit_once(") ")?;
+    after_name.chars().next()
+}
+
+pub(crate) fn a_second_upgrade_is_refused_while_one_is_under_way(engine: Engine) {
+    let mut line = Line::start(engine, "--upgrade-timeout 1h");
+    line.replace_program("exec sleep 3600");
+    let process = line.begin();
+    line.signal("USR2");
+    let told = line.proxy.says("no upgrade: one is under way already");
+    assert!(told.ends_with(&format!("to process {process}")), "{told}");
+    signal(process, "KILL");
+    line.proxy.says("signal 9 ended it before it was ready");
     line.end();
 }
 
@@ -476,9 +518,9 @@ pub(crate) fn a_successor_that_hangs_is_ended_in_time(engine: Engine) {
 pub(crate) fn a_reload_is_refused_while_an_upgrade_is_under_way(engine: Engine) {
     let file = |body: &str| {
         format!(
-            "engine = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            "{}[admin]\nlisten = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
              [[route]]\nanswer = {{ status = 200, body = \"{body}\" }}\n",
-            engine.flag().trim_start_matches("--engine ")
+            patient(engine, STARTS_WITHIN)
         )
     };
     let directory = tempfile::tempdir().unwrap();
@@ -585,9 +627,9 @@ pub(crate) fn a_unix_socket_keeps_its_name_until_the_last_process_ends(engine: E
 pub(crate) fn a_listener_that_the_new_file_does_not_have_is_closed(engine: Engine) {
     let file = |more: &str| {
         format!(
-            "workers = 2\nengine = \"{}\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n{more}\
+            "workers = 2\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n{more}\
              [[route]]\nanswer = {{ status = 200, body = \"hi\" }}\n",
-            engine.flag().trim_start_matches("--engine ")
+            patient(engine, STARTS_WITHIN)
         )
     };
     let directory = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ pub(crate) fn count<'a>(
 }
 
 /// What the proxy itself counts; a counter that is new has to be taken up here, or left out in words.
-fn detours(row: &Counters) -> [(&'static str, u64); 17] {
+fn detours(row: &Counters) -> [(&'static str, u64); 18] {
     let Counters {
         conns_accepted: _, // The ledger has it exactly.
         conns_open: _,     // Zero at the end.
@@ -63,6 +63,7 @@ fn detours(row: &Counters) -> [(&'static str, u64); 17] {
         retries,
         queued,
         tunnels,
+        tunnels_timed_out,
         accept_stalls,
         // Nothing of these runs asks for it: tests/pools.rs does.
         upstream_prewarmed: _,
@@ -91,6 +92,7 @@ fn detours(row: &Counters) -> [(&'static str, u64); 17] {
         ("retry", retries.value()),
         ("queued", queued.value()),
         ("tunnel", tunnels.value()),
+        ("tunnel timed out", tunnels_timed_out.value()),
         ("accept stall", accept_stalls.value()),
         ("connection moved", conns_moved.value()),
     ]

@@ -41,6 +41,15 @@ pub(crate) struct Hosts {
 impl Lab {
     /// One worker with the defaults of the program, but for what `change` changes.
     pub(crate) fn new(face: Face, change: impl FnOnce(&mut OneRoute, &Hosts)) -> Self {
+        Self::with(&RtOptions::default(), face, change)
+    }
+
+    /// The same with another runtime of the proxy.
+    pub(crate) fn with(
+        options: &RtOptions,
+        face: Face,
+        change: impl FnOnce(&mut OneRoute, &Hosts),
+    ) -> Self {
         let world = World::new(1, &Profile::calm());
         let hosts = Hosts {
             clients: world.host([10, 0, 0, 1]),
@@ -61,7 +70,7 @@ impl Lab {
         };
         change(&mut plan, &hosts);
         let start = |host: &Host| host.rt(face, &RtOptions::default()).unwrap();
-        let proxy = start(&hosts.proxy);
+        let proxy = hosts.proxy.rt(face, options).unwrap();
         let mesh = Mesh::new(1);
         let id = WorkerId(0);
         let context = Context {

@@ -20,8 +20,9 @@ impl Address {
     /// [`BadPath`] for a path that no socket can have.
     pub fn parse_unix(text: &str) -> Option<Result<Self, BadPath>> {
         let path = text.strip_prefix(UNIX_PREFIX)?;
+        let is_directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
         let is_usable =
-            (1..=UNIX_PATH_BYTES_MAX).contains(&path.len()) && !path.as_bytes().contains(&0);
+            path.len() <= UNIX_PATH_BYTES_MAX && !is_directory && !path.as_bytes().contains(&0);
         Some(if is_usable {
             Ok(Self::Unix(PathBuf::from(path)))
         } else {
@@ -71,7 +72,7 @@ impl fmt::Display for BadPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the path of a socket has 1 to {UNIX_PATH_BYTES_MAX} bytes; write for example unix:/run/hp.sock"
+            "the path of a socket has 1 to {UNIX_PATH_BYTES_MAX} bytes and does not end as that of a directory; write for example unix:/run/hp.sock"
         )
     }
 }
@@ -103,6 +104,10 @@ mod tests {
     #[test]
     fn paths_that_no_socket_can_have_are_refused() {
         let path = |bytes: usize| format!("unix:{}", "x".repeat(bytes));
+        let directories = ["unix:/run/", "unix:.", "unix:a/.."];
+        for text in directories {
+            assert_eq!(Address::parse_unix(text), Some(Err(BadPath)), "{text:?}");
+        }
         for text in ["unix:", "unix:a\0b", &path(UNIX_PATH_BYTES_MAX + 1)] {
             assert_eq!(Address::parse_unix(text), Some(Err(BadPath)), "{text:?}");
         }

@@ -240,10 +240,7 @@ fn facts(
     if framing.has_body() && (is_connect || upgrade || method == Method::Trace) {
         return Err(RequestError::BodyForbidden);
     }
-    let expects = fields.has(FieldName::Expect);
-    if expects && !is_continue_expected(fields) {
-        return Err(RequestError::ExpectationUnknown);
-    }
+    let expects = fields.has(FieldName::Expect) && is_continue_expected(fields)?;
     Ok(RequestFacts {
         framing,
         version,
@@ -299,15 +296,22 @@ fn is_upgrade_forwarded(fields: &Fields<'_, '_>) -> bool {
         })
 }
 
-/// Tells whether 100-continue is the only expectation, and there is one. RFC 9110 §10.1.1.
+/// Tells whether 100-continue is expected. A list without a member expects nothing: empty ones are ignored, also where there is no
+/// other. RFC 9110 §10.1.1, §5.6.1.2.
+///
+/// # Errors
+/// [`RequestError::ExpectationUnknown`] for each other member.
 #[cold]
-fn is_continue_expected(fields: &Fields<'_, '_>) -> bool {
-    let mut expectations = fields
-        .all(FieldName::Expect)
-        .flat_map(token::list)
-        .peekable();
-    expectations.peek().is_some()
-        && expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue"))
+fn is_continue_expected(fields: &Fields<'_, '_>) -> Result<bool, RequestError> {
+    let expectations = fields.all(FieldName::Expect).flat_map(token::list);
+    let mut is_expected = false;
+    for expectation in expectations {
+        if !expectation.eq_ignore_ascii_case(b"100-continue") {
+            return Err(RequestError::ExpectationUnknown);
+        }
+        is_expected = true;
+    }
+    Ok(is_expected)
 }
 
 #[cold]

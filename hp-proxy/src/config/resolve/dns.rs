@@ -3,6 +3,7 @@
 use super::Resolver;
 use crate::config::file::Section;
 use crate::config::names::Dns;
+use crate::config::paths;
 use crate::upstream::discovery::system::SERVERS_MAX;
 use hp_core::wire::dns::PORT;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +30,10 @@ impl Resolver<'_> {
                 .error(section.place_of(key), "ttl_max is below ttl_min; raise it");
         }
         if let Some((text, place)) = section.text("hosts_file") {
-            dns.hosts_file = self.report.folder_of(place.source).join(text);
+            match paths::file(text.into()) {
+                Ok(path) => dns.hosts_file = self.report.folder_of(place.source).join(path),
+                Err(reason) => self.report.error(place, reason),
+            }
             if !dns.hosts_file.is_file() {
                 let reason = format!(
                     "{text:?} is no file that can be read; leave hosts_file out for /etc/hosts"

@@ -6,8 +6,9 @@ mod sticky;
 mod upstreams;
 
 use super::address;
-use super::file::{File, Section};
+use super::file::{File, Section, Value};
 use super::forwarding::{self, Forwarding, Http10, Underscores};
+use super::paths;
 use super::plan::{Limits, Listener, Plan, Serves, Timeouts};
 use super::problem::{Place, Report};
 use crate::route::table::Table;
@@ -19,7 +20,7 @@ use hp_core::wire::http1::head::HeadLimits;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 /// Makes the plan; `None` when the report has errors.
@@ -41,7 +42,7 @@ pub fn resolve(file: &File, report: &mut Report) -> Option<Plan> {
     };
     let upstreams = resolver.upstreams(&defaults);
     let is_closed = resolver.once("maintenance", |root, key| Some(root.flag(key)));
-    let pid_file = resolver.word("pid_file").map(PathBuf::from);
+    let pid_file = resolver.pid_file();
     let resolved = resolver.routes(&upstreams, (timeouts.response, is_closed.unwrap_or(false)));
     resolver.warn_of_unused(&upstreams);
     report.is_clean().then(|| Plan {
@@ -103,6 +104,18 @@ impl Resolver<'_> {
         self.once(key, |root, key| {
             root.text(key).map(|(text, _)| text.to_owned())
         })
+    }
+
+    fn pid_file(&mut self) -> Option<PathBuf> {
+        let path = self.word("pid_file").map(PathBuf::from)?;
+        match paths::file(path) {
+            Ok(path) => Some(path),
+            Err(reason) => {
+                let place = self.place("pid_file");
+                self.report.error(&place, reason);
+                None
+            }
+        }
     }
 
     fn engine(&mut self) -> Engine {
@@ -313,6 +326,7 @@ impl Resolver<'_> {
                 PortUse::Exclusive
             };
             if let Some(address) = self.free_address(text, place, &mut taken) {
+                self.warn_of_useless(section, &address);
                 listeners.push(Listener {
                     address,
                     port,
@@ -324,6 +338,22 @@ impl Resolver<'_> {
         }
         listeners.extend(self.admin(&mut taken));
         listeners
+    }
+
+    fn warn_of_useless(&mut self, section: &Section, address: &Address) {
+        let (entry, reason) = match address {
+            Address::Tcp(_) => (
+                section.entry("socket_mode"),
+                "does nothing for an address with a port; leave it out",
+            ),
+            Address::Unix(_) => (
+                section.entry("reuse_port"),
+                "does nothing for a Unix socket; leave it out",
+            ),
+        };
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.value, Value::Flag(false))) {
+            self.report.warning(&entry.place, reason);
+        }
     }
 
     fn socket_mode(&mut self, section: &Section) -> Option<u32> {
@@ -386,6 +416,14 @@ impl Resolver<'_> {
         Some(addr)
     }
 
+    /// Whether a name can stand in a field and in a line for people.
+    fn check_name(&mut self, name: &str, place: &Place) {
+        if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            let reason = "a name has letters, digits, spaces and punctuation of ASCII only, and one of them at least";
+            self.report.error(place, reason);
+        }
+    }
+
     fn missing(&mut self, section: &Section, key: &str, what: &str) {
         let reason = format!("{key} is missing; write {what}");
         self.report.error(&section.place, reason);
@@ -393,9 +431,17 @@ impl Resolver<'_> {
 }
 
 /// Whether the kernel would refuse to listen on both.
-fn is_same_listener(one: &Address, other: &Address) -> bool {
-    let (Some(one), Some(other)) = (one.tcp(), other.tcp()) else {
-        return one == other;
+#[must_use]
+pub fn is_same_listener(one: &Address, other: &Address) -> bool {
+    let (one, other) = match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => (one, other),
+        (Address::Unix(one), Address::Unix(other)) => {
+            return match (path::absolute(one), path::absolute(other)) {
+                (Ok(one), Ok(other)) => one == other,
+                _ => one == other, // There is no working directory any more.
+            };
+        }
+        _ => return false,
     };
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0

@@ -104,12 +104,7 @@ impl Resolver<'_> {
                     ),
                 );
             }
-            if !is_plain_text(name) {
-                self.report.error(
-                    place,
-                    "a name has letters, digits, spaces and punctuation of ASCII only",
-                );
-            }
+            self.check_name(name, place);
             names.insert(name.to_owned(), place.clone());
             return name.to_owned();
         }
@@ -178,11 +173,6 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-/// Whether a text can stand in a field and in a line for people.
-fn is_plain_text(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Rules of one host and literal.

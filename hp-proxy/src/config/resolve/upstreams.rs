@@ -80,6 +80,7 @@ impl Resolver<'_> {
                 );
                 continue;
             }
+            self.check_name(name, &entry.place);
             let upstream = self.upstream(name, section, defaults);
             let Ok(next) = u32::try_from(upstreams.all.len()) else {
                 continue; // Never: the text has a bound.
@@ -366,11 +367,12 @@ impl Resolver<'_> {
             self.missing(section, "hash", "what decides, e.g. \"client_ip\"");
             return None;
         };
-        let Some(key) = Key::parse(text) else {
-            let reason =
-                format!("{text:?} is none of client_ip, uri, header:NAME, cookie:NAME, query:KEY");
-            self.report.error(place, reason);
-            return None;
+        let key = match Key::parse(text) {
+            Ok(key) => key,
+            Err(bad) => {
+                self.report.error(place, bad.to_string());
+                return None;
+            }
         };
         let method = match section.text("method") {
             Some(("rendezvous", _)) => Method::Rendezvous,

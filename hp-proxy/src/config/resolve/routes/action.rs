@@ -4,7 +4,7 @@ use super::{Resolver, Upstreams};
 use crate::config::file::{Entry, Section};
 use crate::config::plan::Action;
 use crate::config::problem::{Place, did_you_mean};
-use crate::route::fields::{FieldChanges, is_ours};
+use crate::route::fields::{FieldChanges, NO_FIELD_NAME, NO_FIELD_VALUE, is_ours};
 use crate::route::path;
 use crate::route::rewrite::{Leads, PathChange, leads};
 use crate::route::rule::{HostRule, PathRule, Rule};
@@ -59,7 +59,11 @@ impl Resolver<'_> {
             } else {
                 near
             };
-            let reason = format!("there is no upstream {name}{remedy}");
+            let reason = if name.is_empty() {
+                String::from("no upstream is named; write the name of one")
+            } else {
+                format!("there is no upstream {name}{remedy}")
+            };
             self.report.error(place, reason);
         }
         found
@@ -145,8 +149,10 @@ impl Resolver<'_> {
         if let Some((text, place)) = content_type
             && (text.is_empty() || !token::is_field_value(text.as_bytes()))
         {
-            self.report
-                .error(place, format!("{text:?} is no type of content"));
+            self.report.error(
+                place,
+                format!("{text:?} is no type of content; write one such as text/html"),
+            );
         }
         let default = if body.is_empty() {
             ""
@@ -178,7 +184,9 @@ impl Resolver<'_> {
             );
         }
         if let Some((text, place)) = section.text("strip_prefix") {
-            self.check_path(text, place);
+            if !self.check_path(text, place) {
+                return PathChange::None; // Whether paths begin with it is no question any more.
+            }
             let stripped = text.strip_suffix('/').unwrap_or(text);
             let is_there = rules.first().is_none_or(|rule| match &rule.path {
                 PathRule::Prefix(prefix) | PathRule::Is(prefix) => prefix
@@ -293,10 +301,8 @@ impl Resolver<'_> {
                     continue;
                 };
                 if !token::is_field_value(text.as_bytes()) || text.trim() != text {
-                    self.report.error(
-                        place,
-                        format!("{} is no value of a field", shown(text, place)),
-                    );
+                    self.report
+                        .error(place, format!("{} {NO_FIELD_VALUE}", shown(text, place)));
                 }
                 if is_host {
                     changes.host = Some(template);
@@ -324,7 +330,7 @@ impl Resolver<'_> {
     fn check_field_name(&mut self, name: &str, place: &Place) {
         if !token::is_token(name.as_bytes()) {
             self.report
-                .error(place, format!("{name:?} is no name of a field"));
+                .error(place, format!("{name:?} {NO_FIELD_NAME}"));
         } else if is_ours(name) {
             let reason = format!("{name} is written by the proxy itself; leave it out");
             self.report.error(place, reason);
@@ -378,8 +384,8 @@ fn is_path_part(text: &str) -> bool {
         && path::normal(&whole) == whole.as_str()
 }
 
-/// A text in a message.
-fn shown(text: &str, place: &Place) -> String {
+/// A text in a message; that of a file may be a secret.
+pub(super) fn shown(text: &str, place: &Place) -> String {
     if place.is_from_file {
         String::from("what the file has")
     } else {

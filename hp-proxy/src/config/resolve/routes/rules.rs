@@ -1,11 +1,16 @@
 //! Which requests a route takes.
 
 use super::Resolver;
+use super::action::shown;
 use crate::config::file::{Section, Value};
 use crate::config::forwarding;
 use crate::config::problem::Place;
+use crate::route::fields::{NO_FIELD_NAME, NO_FIELD_VALUE};
 use crate::route::path;
-use crate::route::rule::{Condition, HostRule, PathRule, Pattern, Rule};
+use crate::route::rule::{
+    Condition, HostRule, NO_PARAMETER_KEY, NO_PARAMETER_VALUE, PathRule, Pattern, Rule,
+    is_parameter_key, is_parameter_value,
+};
 use hp_core::wire::token;
 use hp_core::wire::uri::{Authority, is_path_and_query};
 
@@ -67,28 +72,22 @@ impl Resolver<'_> {
         }
     }
 
-    /// A path that no request has would be without effect.
-    pub(super) fn check_path(&mut self, text: &str, place: &Place) {
-        if !text.starts_with('/') {
-            self.report.error(
-                place,
-                format!("{text:?} begins with no slash; write \"/{text}\""),
-            );
+    /// A path that no request has would be without effect. Whether it is one that a request may have.
+    pub(super) fn check_path(&mut self, text: &str, place: &Place) -> bool {
+        let reason = if !text.starts_with('/') {
+            format!("{text:?} begins with no slash; write \"/{text}\"")
         } else if text.contains('?') {
-            let reason =
-                format!("{text:?} has a query; write what it asks for as query = {{ ... }}");
-            self.report.error(place, reason);
+            format!("{text:?} has a query; write what it asks for as query = {{ ... }}")
         } else if !is_path_and_query(text.as_bytes()) {
-            let reason =
-                format!("{text:?} has a letter that no path has; write it percent-encoded");
-            self.report.error(place, reason);
+            format!("{text:?} has a letter that no path has; write it percent-encoded")
         } else if path::normal(text) != text {
             let normal = path::normal(text);
-            self.report.error(
-                place,
-                format!("{text:?} is not in normal form; write {normal:?}"),
-            );
-        }
+            format!("{text:?} is not in normal form; write {normal:?}")
+        } else {
+            return true;
+        };
+        self.report.error(place, reason);
+        false
     }
 
     fn methods(&mut self, section: &Section) -> Vec<String> {
@@ -96,7 +95,8 @@ impl Resolver<'_> {
         for (text, place) in section.texts("methods") {
             let upper = text.to_ascii_uppercase();
             if !token::is_token(text.as_bytes()) {
-                self.report.error(place, format!("{text:?} is no method"));
+                let reason = format!("{text:?} is no method; write one such as GET");
+                self.report.error(place, reason);
             } else if text == "CONNECT" {
                 self.report.error(
                     place,
@@ -141,11 +141,12 @@ impl Resolver<'_> {
 
     fn conditions(&mut self, section: &Section, key: &str) -> Vec<(String, Condition)> {
         let mut conditions: Vec<(String, Condition)> = Vec::new();
+        let is_header = key == "headers";
+        let form = if is_header { FIELD } else { PARAMETER };
         for (name, entry) in section.map(key) {
-            let is_header = key == "headers";
-            if is_header && !token::is_token(name.as_bytes()) {
-                self.report
-                    .error(&entry.place, format!("{name:?} is no name of a field"));
+            if !(form.is_name)(name) {
+                let reason = format!("{name:?} {}", form.no_name);
+                self.report.error(&entry.place, reason);
             }
             if is_header && name.eq_ignore_ascii_case("host") {
                 self.report
@@ -158,7 +159,13 @@ impl Resolver<'_> {
                     .error(&entry.place, format!("{name} is listed twice"));
             }
             let condition = match &entry.value {
-                Value::Text(text) => Some(Condition::Is(text.clone())),
+                Value::Text(text) => {
+                    if !(form.is_value)(text) {
+                        let reason = format!("{} {}", shown(text, &entry.place), form.no_value);
+                        self.report.error(&entry.place, reason);
+                    }
+                    Some(Condition::Is(text.clone()))
+                }
                 Value::Section(section) => self.condition(section),
                 _ => None,
             };
@@ -189,6 +196,30 @@ impl Resolver<'_> {
     }
 }
 
+/// What a condition may name, and want. One that no request fulfils would take its route away in silence.
+struct Form {
+    is_name: fn(&str) -> bool,
+    /// What is told of another name.
+    no_name: &'static str,
+    is_value: fn(&str) -> bool,
+    /// What is told of another value.
+    no_value: &'static str,
+}
+
+const FIELD: Form = Form {
+    is_name: |text| token::is_token(text.as_bytes()),
+    no_name: NO_FIELD_NAME,
+    is_value: |text| token::is_field_value(text.as_bytes()) && text.trim() == text,
+    no_value: NO_FIELD_VALUE,
+};
+
+const PARAMETER: Form = Form {
+    is_name: is_parameter_key,
+    no_name: NO_PARAMETER_KEY,
+    is_value: is_parameter_value,
+    no_value: NO_PARAMETER_VALUE,
+};
+
 fn host_rule(text: &str) -> Result<HostRule, &'static str> {
     if text == "*" {
         return Err("takes every host; leave host out");
@@ -199,7 +230,8 @@ fn host_rule(text: &str) -> Result<HostRule, &'static str> {
     if name.contains('*') {
         return Err("has a * that is not its first label; write \"*.example.test\"");
     }
-    let parsed = Authority::parse(name.as_bytes()).ok_or("is no host")?;
+    let parsed = Authority::parse(name.as_bytes())
+        .ok_or("is no host; write a name such as example.test, or an address")?;
     if parsed.host().len() != name.len() {
         return Err("has a port; routes look at the host alone");
     }
