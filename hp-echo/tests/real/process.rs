@@ -124,7 +124,11 @@ fn bad_input_is_one_line_that_says_what_to_do() {
             1,
             &["no such directory", "choose another"],
         ),
-        (&["--listen", "unix:/"], 1, &["no socket", "choose another"]),
+        (
+            &["--listen", "unix:/"],
+            2,
+            &["does not end as that of a directory", "unix:/run/hp.sock"],
+        ),
         (&["--workers", "0"], 2, &["1..=1024"]),
         (&["--workers", "99999999999999999999"], 2, &["--workers"]),
         (&["--workers", ""], 2, &["--workers"]),
