@@ -377,17 +377,13 @@ impl Running {
     fn tell_workers(&self, next: &SharedPlan) -> mpsc::Receiver<()> {
         let (followed, all_followed) = mpsc::channel();
         let has_own_tables = next.engine != Engine::Threads && next.table.has_patterns();
-        for worker in 0..self.workers.mesh().workers() {
-            let message = Message::Follow(Box::new(Next {
+        self.tell_all(|| {
+            Message::Follow(Box::new(Next {
                 plan: next.clone(),
                 own_table: has_own_tables.then(|| next.own_table()),
                 followed: followed.clone(),
-            }));
-            match self.workers.mesh().send(WorkerId(worker), message) {
-                Ok(()) => (),
-                Err(_ended) => (), // Its death is told by `join`.
-            }
-        }
+            }))
+        });
         all_followed
     }
 }
