@@ -1,7 +1,7 @@
 //! Client connections: taken in, served by a task, parked while they idle, and counted when they end.
 
 use crate::config::plan::ListenerId;
-use crate::exchange;
+use crate::exchange::{self, Lanes};
 use crate::shared::{Arrived, Worker};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
@@ -10,10 +10,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The side of a worker that its clients are on.
+/// The side of a worker that its clients are on, with what only their exchanges share.
 #[derive(Debug)]
 pub(crate) struct Downstream {
     worker: Rc<Worker>,
+    lanes: Rc<Lanes>,
 }
 
 impl Downstream {
@@ -21,6 +22,7 @@ impl Downstream {
     pub(crate) fn of(worker: &Rc<Worker>) -> Rc<Self> {
         Rc::new(Self {
             worker: Rc::clone(worker),
+            lanes: Lanes::of(worker.local()),
         })
     }
 
@@ -73,8 +75,9 @@ async fn serve(downstream: Rc<Downstream>, conn: Conn, (listener, is_new): (List
         listener,
         is_parked: Cell::new(false),
     };
-    let worker = &open.downstream.worker;
-    if exchange::serve(worker, conn, listener, is_new).await == exchange::Served::Parked {
+    let Downstream { worker, lanes } = &*open.downstream;
+    let served = exchange::serve((worker, lanes), conn, listener, is_new).await;
+    if served == exchange::Served::Parked {
         open.is_parked.set(true);
     }
     if worker.crowd.is_leaving(worker.rt().tasks()) {
