@@ -1,7 +1,7 @@
 //! Client connections: taken in, served by a task, parked while they idle, and counted when they end.
 
 use crate::config::plan::ListenerId;
-use crate::exchange;
+use crate::exchange::{self, Lanes};
 use crate::shared::{Arrived, Worker};
 use hp_core::rt::lifecycle::{Table, enter};
 use hp_core::rt::net::Conn;
@@ -10,53 +10,78 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Serves a connection whose place is reserved with this worker.
-pub(crate) fn adopt(worker: &Rc<Worker>, arrived: Arrived) {
-    enter(Table::Drain, worker.row_of_drain(), "a client connects");
-    match worker.rt().adopt_accepted(arrived.accepted) {
-        Ok(conn) => {
-            worker.conn_began(arrived.listener);
-            begin(worker, conn, (arrived.listener, true));
+/// The side of a worker that its clients are on, with what only their exchanges share.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    worker: Rc<Worker>,
+    lanes: Rc<Lanes>,
+}
+
+impl Downstream {
+    /// The clients of a worker that has none as yet.
+    pub(crate) fn of(worker: &Rc<Worker>) -> Rc<Self> {
+        Rc::new(Self {
+            worker: Rc::clone(worker),
+            lanes: Lanes::of(worker.local()),
+        })
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// Serves a connection whose place is reserved with this worker.
+    pub(crate) fn adopt(self: &Rc<Self>, arrived: Arrived) {
+        let worker = &self.worker;
+        enter(Table::Drain, worker.row_of_drain(), "a client connects");
+        match worker.rt().adopt_accepted(arrived.accepted) {
+            Ok(conn) => {
+                worker.conn_began(arrived.listener);
+                self.begin(conn, (arrived.listener, true));
+            }
+            Err(_no_memory) => worker.release_place(), // Closed; nothing was promised to it.
         }
-        Err(_no_memory) => worker.release_place(), // Closed; nothing was promised to it.
+    }
+
+    /// Gives parked connections that came back to whom they belong.
+    pub(crate) async fn receive_parked(self: Rc<Self>) {
+        let worker = &self.worker;
+        loop {
+            let (conn, tag, why) = worker.rt().next_unparked().await;
+            match Parked::of(tag) {
+                Parked::Upstream(place) => worker.retire(conn, place, why),
+                Parked::Downstream(listener) if worker.serves_parked(listener, why) => {
+                    self.begin(conn, (listener, false));
+                }
+                Parked::Downstream(listener) => {
+                    enter(Table::Drain, worker.row_of_drain(), "an idle connection");
+                    drop(conn);
+                    worker.conn_ended(listener);
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, conn: Conn, come: (ListenerId, bool)) {
+        let rt = self.worker.rt();
+        rt.spawn(serve(Rc::clone(self), conn, come));
+        self.worker.crowd.grew(rt.tasks());
     }
 }
 
-/// Gives parked connections that came back to whom they belong.
-pub(crate) async fn receive_parked(worker: Rc<Worker>) {
-    loop {
-        let (conn, tag, why) = worker.rt().next_unparked().await;
-        match Parked::of(tag) {
-            Parked::Upstream(place) => worker.retire(conn, place, why),
-            Parked::Downstream(listener) if worker.serves_parked(listener, why) => {
-                begin(&worker, conn, (listener, false));
-            }
-            Parked::Downstream(listener) => {
-                enter(Table::Drain, worker.row_of_drain(), "an idle connection");
-                drop(conn);
-                worker.conn_ended(listener);
-            }
-        }
-    }
-}
-
-fn begin(worker: &Rc<Worker>, conn: Conn, come: (ListenerId, bool)) {
-    let rt = worker.rt();
-    rt.spawn(serve(Rc::clone(worker), conn, come));
-    worker.crowd.grew(rt.tasks());
-}
-
-async fn serve(worker: Rc<Worker>, conn: Conn, (listener, is_new): (ListenerId, bool)) {
+async fn serve(downstream: Rc<Downstream>, conn: Conn, (listener, is_new): (ListenerId, bool)) {
     let open = Open {
-        worker: Rc::clone(&worker),
+        downstream,
         listener,
         is_parked: Cell::new(false),
     };
-    if exchange::serve(&worker, conn, listener, is_new).await == exchange::Served::Parked {
+    let Downstream { worker, lanes } = &*open.downstream;
+    let served = exchange::serve((worker, lanes), conn, listener, is_new).await;
+    if served == exchange::Served::Parked {
         open.is_parked.set(true);
     }
     if worker.crowd.is_leaving(worker.rt().tasks()) {
-        worker.rt().spawn(give_room_back(Rc::clone(&worker)));
+        worker.rt().spawn(give_room_back(Rc::clone(worker)));
     }
 }
 
@@ -73,7 +98,7 @@ async fn give_room_back(worker: Rc<Worker>) {
 
 /// A client connection in the hands of a task; counted as ended when the task ends, panics included.
 struct Open {
-    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
     listener: ListenerId,
     is_parked: Cell<bool>,
 }
@@ -81,7 +106,7 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.is_parked.get() {
-            self.worker.conn_ended(self.listener);
+            self.downstream.worker.conn_ended(self.listener);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::accepting::Whose;
 use crate::config::plan::{ListenerId, Serves};
-use crate::downstream;
+use crate::downstream::Downstream;
 use crate::shared::{Arrived, Home, Message, Worker};
 use hp_core::obs::notice::say;
 use hp_core::rt::mesh::Mesh;
@@ -16,16 +16,17 @@ use std::time::Duration;
 /// Accepts until a drain begins, or the plan has the listener no more; then serves what waits in the socket's queue, and closes it.
 /// What a successor has got is only closed: its queue is the successor's.
 pub(crate) fn serve(
-    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
     socket: Socket,
     id: ListenerId,
 ) -> impl Future<Output = ()> {
-    let mut listening = Listening::begin(worker, id); // A drain that comes before the first turn waits for it, too.
+    let mut listening = Listening::begin(downstream, id); // A drain that comes before the first turn waits for it, too.
     async move { accept_all(&mut listening, socket, id).await }
 }
 
 async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
-    let worker = &Rc::clone(&listening.worker);
+    let downstream = &Rc::clone(&listening.downstream);
+    let worker = downstream.worker();
     let listener = match worker.rt().listener(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -44,7 +45,7 @@ async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
             break;
         }
         listener.quiet().await;
-        place_accepted(worker, &listener, id);
+        place_accepted(downstream, &listener, id);
         worker.accepting().rest(|| listening.shall_end()).await;
         if listening.shall_end() {
             break;
@@ -53,7 +54,7 @@ async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
     }
     if worker.accepting().is_passed_on(id) {
         listener.quiet().await;
-        return place_accepted(worker, &listener, id);
+        return place_accepted(downstream, &listener, id);
     }
     // A turn later the kernel has handed over what it had accepted for us.
     worker.rt().sleep(PAUSE_SETTLES).await;
@@ -61,21 +62,22 @@ async fn accept_all(listening: &mut Listening, socket: Socket, id: ListenerId) {
     let waiting = std::iter::from_fn(|| listener.try_accept_raw());
     for accepted in waiting.take(BACKLOG as usize) {
         let listener = id;
-        place(worker, Arrived { accepted, listener });
+        place(downstream, Arrived { accepted, listener });
     }
 }
 
 /// Takes what the kernel has accepted for this listener, and asks it for nothing.
-fn place_accepted(worker: &Rc<Worker>, listener: &Listener, id: ListenerId) {
+fn place_accepted(downstream: &Rc<Downstream>, listener: &Listener, id: ListenerId) {
     let taken = std::iter::from_fn(|| listener.take_accepted());
     taken.for_each(|accepted| {
         let listener = id;
-        place(worker, Arrived { accepted, listener });
+        place(downstream, Arrived { accepted, listener });
     });
 }
 
 async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: ListenerId) {
-    let worker = &listening.worker;
+    let downstream = &listening.downstream;
+    let worker = downstream.worker();
     let mut stalls: u64 = 0;
     loop {
         let next = async {
@@ -88,7 +90,7 @@ async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: Li
             First::Other(()) => return,
             First::One(Ok(accepted)) => {
                 let listener = id;
-                place(worker, Arrived { accepted, listener });
+                place(downstream, Arrived { accepted, listener });
             }
             First::One(Err(error)) => {
                 worker.row().accept_stalls.add(1);
@@ -108,9 +110,10 @@ async fn accept_while_told_to(listening: &Listening, listener: &Listener, id: Li
 }
 
 /// Gives a connection to whom it belongs.
-fn place(worker: &Rc<Worker>, arrived: Arrived) {
+fn place(downstream: &Rc<Downstream>, arrived: Arrived) {
+    let worker = downstream.worker();
     match worker.home() {
-        Home::Worker(mesh) => balance(worker, mesh, arrived),
+        Home::Worker(mesh) => balance(downstream, mesh, arrived),
         Home::Listener(threads) => {
             worker.row().conns_accepted.add(1);
             match threads.crew.hand_over(arrived) {
@@ -134,10 +137,11 @@ fn place(worker: &Rc<Worker>, arrived: Arrived) {
 }
 
 /// Serves a connection here, or gives it to a worker that has clearly fewer.
-fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
+fn balance(downstream: &Rc<Downstream>, mesh: &Mesh<Message>, arrived: Arrived) {
+    let worker = downstream.worker();
     let target = mesh.loads().place(worker.id());
     if target == worker.id() {
-        return downstream::adopt(worker, arrived);
+        return downstream.adopt(arrived);
     }
     match mesh.send(target, Message::Adopt(arrived)) {
         Ok(()) => worker.row().conns_moved.add(1),
@@ -145,7 +149,7 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
             mesh.loads().release(target);
             if let Message::Adopt(arrived) = message {
                 mesh.loads().take(worker.id());
-                downstream::adopt(worker, arrived);
+                downstream.adopt(arrived);
             }
         }
     }
@@ -153,14 +157,15 @@ fn balance(worker: &Rc<Worker>, mesh: &Mesh<Message>, arrived: Arrived) {
 
 /// A listener at work; told when it ends, panics included.
 struct Listening {
-    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
     id: ListenerId,
     whose: Whose,
     is_registered: bool,
 }
 
 impl Listening {
-    fn begin(worker: Rc<Worker>, id: ListenerId) -> Self {
+    fn begin(downstream: Rc<Downstream>, id: ListenerId) -> Self {
+        let worker = downstream.worker();
         let generation = worker.current();
         let known = generation.listener(id);
         let whose = match known.map(|known| known.listener.serves) {
@@ -170,32 +175,36 @@ impl Listening {
         worker.accepting().begin(whose);
         worker.listener_began(id);
         Self {
-            worker,
+            downstream,
             id,
             whose,
             is_registered: false,
         }
     }
 
+    fn worker(&self) -> &Worker {
+        self.downstream.worker()
+    }
+
     fn register(&mut self) {
         self.is_registered = true;
-        self.worker.accepting().register();
+        self.worker().accepting().register();
     }
 
     /// Whether it is to serve what waits, and to end.
     fn shall_end(&self) -> bool {
-        let accepting = self.worker.accepting();
+        let accepting = self.worker().accepting();
         let is_drained = match self.whose {
-            Whose::Clients => self.worker.is_draining(),
+            Whose::Clients => self.worker().is_draining(),
             Whose::Operators => accepting.is_ending() || accepting.is_passed_on(self.id),
         };
-        is_drained || !self.worker.has_listener(self.id)
+        is_drained || !self.worker().has_listener(self.id)
     }
 
     /// Ready once it is to stop accepting, of which every task is told.
     async fn shall_pause(&self) {
         poll_fn(|_cx| {
-            if self.worker.accepting().is_paused() || self.shall_end() {
+            if self.worker().accepting().is_paused() || self.shall_end() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -208,10 +217,10 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         if self.is_registered {
-            self.worker.accepting().deregister();
+            self.worker().accepting().deregister();
         }
-        self.worker.accepting().finish(self.whose);
-        self.worker.listener_ended(self.id);
+        self.worker().accepting().finish(self.whose);
+        self.worker().listener_ended(self.id);
     }
 }
 

@@ -1,12 +1,14 @@
 //! The listening sockets of the process, as the main thread keeps them: bound or inherited, shared out to workers, passed on to a
 //! successor. A worker has a descriptor of its own for each that it accepts from, so a socket is closed when both are.
 
+pub(crate) mod inheritance;
+
 use crate::config::plan::{Listener, ListenerId, Serves};
 use crate::listener::BACKLOG;
 use crate::shared::{Message, SharedPlan};
-use crate::upgrade::inheritance::Inheritance;
 use hp_core::rt::mesh::{Mesh, WorkerId};
 use hp_core::rt::net::{self, Address, BindError, BindOptions, Bound, PortUse, Socket, SocketName};
+use inheritance::Inheritance;
 use std::io;
 
 /// Every socket that the process listens on.

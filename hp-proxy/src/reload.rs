@@ -16,7 +16,6 @@ use crate::counters::Rows;
 use crate::listening::Listening;
 use crate::live::Live;
 use crate::names::Names;
-use crate::run;
 use crate::shared::{Message, Next, SharedPlan, Threads};
 use hp_core::obs::notice::{say, say_lines};
 use hp_core::rt::worker::{WorkerId, Workers};
@@ -104,6 +103,17 @@ impl Running {
         &self.plan
     }
 
+    /// Tells each worker the same.
+    pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
+        let mesh = self.workers.mesh();
+        for worker in 0..mesh.workers() {
+            match mesh.send(WorkerId(worker), message()) {
+                Ok(()) => (),
+                Err(_ended) => (), // Its death is told by `join`.
+            }
+        }
+    }
+
     /// Does what another thread asks, and answers: a reload when it has ended.
     pub(crate) fn obey(&mut self, asked: Asked) {
         if let Command::Reload(hold) = asked.command {
@@ -158,7 +168,7 @@ impl Running {
         let mut live = Live::default();
         self.plan.count_shared(&mut live);
         let (who_asks, told) = mpsc::channel();
-        run::tell_all(self.workers.mesh(), || Message::Tell(who_asks.clone()));
+        self.tell_all(|| Message::Tell(who_asks.clone()));
         drop(who_asks);
         for _ in 0..self.workers.mesh().workers() {
             match told.recv_timeout(TOLD_WITHIN) {
@@ -367,17 +377,13 @@ impl Running {
     fn tell_workers(&self, next: &SharedPlan) -> mpsc::Receiver<()> {
         let (followed, all_followed) = mpsc::channel();
         let has_own_tables = next.engine != Engine::Threads && next.table.has_patterns();
-        for worker in 0..self.workers.mesh().workers() {
-            let message = Message::Follow(Box::new(Next {
+        self.tell_all(|| {
+            Message::Follow(Box::new(Next {
                 plan: next.clone(),
                 own_table: has_own_tables.then(|| next.own_table()),
                 followed: followed.clone(),
-            }));
-            match self.workers.mesh().send(WorkerId(worker), message) {
-                Ok(()) => (),
-                Err(_ended) => (), // Its death is told by `join`.
-            }
-        }
+            }))
+        });
         all_followed
     }
 }

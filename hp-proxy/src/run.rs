@@ -12,9 +12,8 @@ use crate::upgrade::pid_file::PidFile;
 use crate::upgrade::{Arrival, Outcome, Program, Upgrades};
 use crate::{thread, worker};
 use hp_core::obs::notice::{say, say_lines};
-use hp_core::rt::mesh::Mesh;
 use hp_core::rt::net::BindError;
-use hp_core::rt::worker::{Pin, WorkerId, Workers, WorkersError, WorkersOptions, start};
+use hp_core::rt::worker::{Pin, WorkersError, WorkersOptions, start};
 use hp_core::rt::{Engine, RtOptions};
 use hp_core::sys::signal::{Signal, Signals};
 use hp_core::sys::{clock, heap, limits};
@@ -200,7 +199,7 @@ impl Main {
         let given = self.running.listening.share_out(mesh);
         let given = given.map_err(RunError::ShareOut)?;
         let (to, reports) = mpsc::channel();
-        tell_all(mesh, || Message::Report(to.clone()));
+        self.running.tell_all(|| Message::Report(to.clone()));
         drop(to); // A worker that dies ends the wait.
         let accepting: u32 = reports.iter().sum();
         if accepting < given {
@@ -248,10 +247,7 @@ impl Main {
                 Some(Signal::User1) => tell_totals("so far", &self.running.rows),
                 Some(Signal::Interrupt | Signal::Terminate) if self.is_impatient() => {
                     control.close();
-                    let Running {
-                        workers, threads, ..
-                    } = self.running;
-                    return Err(cut(workers, threads.as_ref()));
+                    return Err(cut(self.running));
                 }
                 Some(Signal::Interrupt | Signal::Terminate) => self.end(),
                 Some(Signal::User2) => self.upgrade(None),
@@ -328,7 +324,7 @@ impl Main {
         self.running.forget_reload();
         self.running.control.close();
         self.running.listening.close();
-        tell_all(self.running.workers.mesh(), || Message::Drain);
+        self.running.tell_all(|| Message::Drain);
     }
 
     fn reload(&mut self) {
@@ -444,8 +440,8 @@ impl Main {
         let readiness = self.running.rows.readiness();
         readiness.leave();
         readiness.keep_idle(IDLE_KEPT);
-        let mesh = self.running.workers.mesh();
-        tell_all(mesh, || Message::HandOver(listeners.to_vec()));
+        self.running
+            .tell_all(|| Message::HandOver(listeners.to_vec()));
         self.running.listening.pass_on(listeners);
     }
 
@@ -457,24 +453,15 @@ impl Main {
 }
 
 /// Ends everything now; what is in flight is reset.
-fn cut(workers: Workers<Message, ()>, threads: Option<&Threads>) -> RunError {
-    tell_all(workers.mesh(), || Message::Cut);
-    if let Some(threads) = threads {
+fn cut(running: Running) -> RunError {
+    running.tell_all(|| Message::Cut);
+    if let Some(threads) = &running.threads {
         threads.crew.cut();
         threads.crew.join();
     }
-    match workers.join() {
+    match running.workers.join() {
         Ok(_ended) => RunError::Impatient,
         Err(error) => RunError::Workers(error),
-    }
-}
-
-pub(crate) fn tell_all(mesh: &Mesh<Message>, message: impl Fn() -> Message) {
-    for worker in 0..mesh.workers() {
-        match mesh.send(WorkerId(worker), message()) {
-            Ok(()) => (),
-            Err(_ended) => (), // Its death is told by `join`.
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One thread of the crew: it serves one connection after another, each to its end.
 
 use crate::counters::Rows;
-use crate::downstream;
+use crate::downstream::Downstream;
 use crate::shared::{Arrived, Home, Latest, SharedPlan, Worker};
 use hp_core::obs::notice::say;
 use hp_core::rt::crew::{Crew, CrewOptions, Seat};
@@ -46,9 +46,10 @@ async fn main(seat: Seat<Arrived>, rows: Rows, latest: Latest) {
     let id = WorkerId(plan.workers + seat.number());
     let home = Home::Thread(Rc::clone(&seat), latest);
     let worker = Worker::new(&rt, id, home, plan, rows);
+    let downstream = Downstream::of(&worker);
     let mut drain_deadline: Option<Instant> = None;
     while let Some(arrived) = seat.next().await {
-        downstream::adopt(&worker, arrived);
+        downstream.adopt(arrived);
         match race(worker.all_closed(), seat.end_begun()).await {
             First::One(()) => continue,
             First::Other(()) => worker.start_drain(),

@@ -1,10 +1,11 @@
 //! One worker: it serves until a drain has ended.
 
 use crate::counters::Rows;
+use crate::downstream::Downstream;
+use crate::listener;
 use crate::live::Live;
 use crate::shared::{Home, Message, Next, SharedPlan, Threads, Worker};
 use crate::upstream::SharedLedger;
-use crate::{downstream, listener};
 use hp_core::obs::notice::say;
 use hp_core::rt::race::{First, race};
 use hp_core::rt::worker::{Context, Mailbox, WorkerId};
@@ -37,9 +38,10 @@ pub async fn main(
     };
     rt.spin_before_sleep(plan.spin);
     let worker = Worker::new(&rt, id, home, plan, rows);
-    rt.spawn(downstream::receive_parked(Rc::clone(&worker)));
+    let downstream = Downstream::of(&worker);
+    rt.spawn(Rc::clone(&downstream).receive_parked());
     warm_up(&worker);
-    serve(&worker, &mailbox).await;
+    serve(&downstream, &mailbox).await;
     worker.start_drain();
     let deadline = rt.now() + worker.current().plan().timeouts.drain;
     // Threads look at the deadline themselves.
@@ -48,8 +50,8 @@ pub async fn main(
         Home::Worker(_) | Home::Thread(..) => deadline,
     };
     let ends = race(
-        end(&worker, &mailbox, deadline),
-        adopt_rest(&worker, &mailbox),
+        end(&downstream, &mailbox, deadline),
+        adopt_rest(&downstream, &mailbox),
     );
     match rt.timeout_at(late, ends).await {
         Ok(First::One(())) => (),
@@ -66,14 +68,15 @@ pub async fn main(
 }
 
 /// Does as it is told until a drain begins.
-async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
+async fn serve(downstream: &Rc<Downstream>, mailbox: &Mailbox<Message>) {
+    let worker = downstream.worker();
     let rt = worker.rt();
     loop {
         match mailbox.recv().await {
             Message::Listen(socket, listener) => {
-                rt.spawn(listener::serve(Rc::clone(worker), socket, listener));
+                rt.spawn(listener::serve(Rc::clone(downstream), socket, listener));
             }
-            Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+            Message::Adopt(arrived) => downstream.adopt(arrived),
             Message::Follow(next) => {
                 follow(worker, *next);
                 warm_up(worker);
@@ -114,18 +117,19 @@ fn follow(worker: &Worker, next: Next) {
 }
 
 /// Connections that were on their way to us when the drain began are served, too; ends when they shall be cut.
-async fn adopt_rest(worker: &Rc<Worker>, mailbox: &Mailbox<Message>) {
+async fn adopt_rest(downstream: &Rc<Downstream>, mailbox: &Mailbox<Message>) {
     loop {
         match mailbox.recv().await {
             Message::Cut => return,
-            message => take_in_drain(worker, message),
+            message => take_in_drain(downstream, message),
         }
     }
 }
 
-fn take_in_drain(worker: &Rc<Worker>, message: Message) {
+fn take_in_drain(downstream: &Rc<Downstream>, message: Message) {
+    let worker = downstream.worker();
     match message {
-        Message::Adopt(arrived) => downstream::adopt(worker, arrived),
+        Message::Adopt(arrived) => downstream.adopt(arrived),
         Message::Tell(who_asks) => tell(worker, &who_asks),
         Message::Lend(letter) => worker.hear(*letter),
         // Clients may be served for long yet, by servers whose names lead elsewhere meanwhile.
@@ -142,13 +146,14 @@ fn take_in_drain(worker: &Rc<Worker>, message: Message) {
 }
 
 /// Ready when no connection is left and none can come any more; what this worker might open of limits is its siblings' then.
-async fn end(worker: &Rc<Worker>, mailbox: &Mailbox<Message>, deadline: Instant) {
+async fn end(downstream: &Rc<Downstream>, mailbox: &Mailbox<Message>, deadline: Instant) {
+    let worker = downstream.worker();
     quiet(worker, deadline).await;
     // What was left here in time is not lost; whoever comes later keeps what he has.
     let rest = mailbox.close();
     let is_cut = rest.iter().any(|message| matches!(message, Message::Cut));
     rest.into_iter()
-        .for_each(|message| take_in_drain(worker, message));
+        .for_each(|message| take_in_drain(downstream, message));
     if is_cut {
         worker.rt().reset_all();
     }

@@ -45,7 +45,7 @@ pub(super) async fn exchange(
     let copy = RequestCopy::of(worker, request, head);
     let answered = if request.facts.framing.has_body() {
         if worker.multiplexes() {
-            mux::spare(worker, request);
+            mux::spare(worker, client, request);
         }
         with_content(worker, client, request, (head, &mut out), &copy).await
     } else {
@@ -315,7 +315,8 @@ fn finish(worker: &Generation, (client, request): (&Client, &Request), mut end: 
     };
     match reusable(&upstream) {
         Reuse::Yes if worker.multiplexes() => {
-            mux::keep(worker, request, (end.lease, begun.facts.version));
+            let kept = (end.lease, begun.facts.version);
+            mux::keep(worker, client, request, kept);
         }
         Reuse::Yes => worker.keep(end.lease),
         Reuse::No(_why) => drop(end.lease),

@@ -50,6 +50,8 @@ use std::time::Duration;
 #[derive(Debug)]
 struct Client {
     conn: Conn,
+    /// Its worker's connections that exchanges share.
+    lanes: Rc<Lanes>,
     /// Where it arrived.
     listener: ListenerId,
     reader: Reader,
@@ -92,7 +94,7 @@ pub(crate) enum Served {
 
 /// Serves a client's connection until it idles or ends.
 pub(crate) async fn serve(
-    worker: &Rc<Worker>,
+    (worker, lanes): (&Rc<Worker>, &Rc<Lanes>),
     conn: Conn,
     listener: ListenerId,
     is_new: bool,
@@ -101,6 +103,7 @@ pub(crate) async fn serve(
     let mut lines = worker.take_scratch();
     let mut client = Client {
         conn,
+        lanes: Rc::clone(lanes),
         listener,
         reader: Reader::new(),
         peer,

@@ -221,11 +221,6 @@ impl Generation {
         self.multiplexes
     }
 
-    /// What outlives the plan.
-    pub(crate) fn local(&self) -> &Rc<Local> {
-        &self.local
-    }
-
     /// How long the head of an answer may take by the first route.
     #[inline]
     pub(crate) fn first_response_timeout(&self) -> Duration {

@@ -26,7 +26,6 @@ use texts::Texts;
 use crate::accepting::Accepting;
 use crate::config::plan::ListenerId;
 use crate::counters::{Counters, Rows};
-use crate::exchange::Lanes;
 use crate::live::Live;
 use crate::mirrors::Mirrors;
 use crate::route::split::Draws;
@@ -169,8 +168,6 @@ pub(crate) struct Local {
     idle_credit: Cell<u32>,
     draws: Cell<Draws>,
     mirrors: Rc<Mirrors>,
-    /// Connections that exchanges share.
-    lanes: Lanes,
     is_draining: Cell<bool>,
     /// When clients leave in a drain that is spread; `None` in one that tells all at once.
     departure: RefCell<Option<Departure>>,
@@ -212,7 +209,6 @@ impl Worker {
             idle_credit: Cell::new(0),
             draws: Cell::new(Draws::starting_at(id.0)),
             mirrors,
-            lanes: Lanes::default(),
             is_draining: Cell::new(false),
             departure: RefCell::default(),
             tells_all: Cell::new(false),
@@ -230,6 +226,11 @@ impl Worker {
             generation: RefCell::new(Generation::first(&local, plan)),
             local,
         })
+    }
+
+    /// What outlives the plans.
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.local
     }
 
     /// The newest generation; that of a thread of the crew is made here, when somebody looks.
@@ -386,11 +387,6 @@ impl Local {
     /// Copies of requests.
     pub(crate) fn mirrors(&self) -> &Rc<Mirrors> {
         &self.mirrors
-    }
-
-    /// Connections that exchanges share.
-    pub(crate) fn lanes(&self) -> &Lanes {
-        &self.lanes
     }
 
     /// Whether the listeners accept.

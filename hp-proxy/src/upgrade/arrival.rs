@@ -1,9 +1,9 @@
 //! How a process begins: with sockets that its predecessor or a manager of services had, or with none.
 
-use super::inheritance::Inheritance;
 use super::listen_fds;
 use super::predecessor::Predecessor;
 use super::state::{State, UPGRADES};
+use crate::listening::inheritance::Inheritance;
 use hp_core::obs::notice::say;
 use serde_json::Value;
 

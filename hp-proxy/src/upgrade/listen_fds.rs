@@ -4,7 +4,7 @@
 //! The variables stay in this process's environment, since they cannot be taken out of it safely while threads may read it. A
 //! process that it starts gets an environment without them.
 
-use super::inheritance::{Given, Inheritance};
+use crate::listening::inheritance::{Given, Inheritance};
 use hp_core::rt::net::Inherited;
 use hp_core::sys::rights;
 use std::env;

@@ -9,9 +9,9 @@
 //! The sockets follow in the order of the listeners. Keys that a reader does not know mean nothing to it; a change that it must
 //! know of has another version.
 
-use super::inheritance::Given;
 use super::state::State;
 use crate::listening::Held;
+use crate::listening::inheritance::Given;
 use hp_core::rt::net::{Address, Inherited};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;

@@ -6,7 +6,6 @@
 
 mod arrival;
 pub mod handover;
-pub(crate) mod inheritance;
 mod listen_fds;
 mod manifest;
 pub(crate) mod notify;

@@ -1,9 +1,9 @@
 //! The side of the process that takes over: it gets the sockets, says when it could begin, begins when told to, and says so.
 
-use super::inheritance::Inheritance;
 use super::manifest;
 use super::state::State;
 use super::talk::{Kind, SOCKETS_TOTAL_MAX, TEXT_BYTES_TOTAL_MAX, Talk};
+use crate::listening::inheritance::Inheritance;
 use hp_core::sys::rights;
 use std::env;
 use std::fmt;

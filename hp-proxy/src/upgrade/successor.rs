@@ -219,10 +219,10 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use super::super::inheritance::Inheritance;
     use super::super::{Outcome, Upgrades};
     use super::*;
     use crate::cli;
+    use crate::listening::inheritance::Inheritance;
     use crate::shared::SharedPlan;
     use hp_core::rt::mesh::{Mailbox, WorkerId};
     use std::sync::mpsc::Sender;

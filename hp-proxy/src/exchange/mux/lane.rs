@@ -10,8 +10,7 @@
 mod ending;
 
 use super::split::{Split, Stop};
-use super::waiting::{Giving, Loan, Outcome};
-use crate::shared::Local;
+use super::waiting::{Giving, Lanes, Loan, Outcome};
 use crate::upstream::mux::LaneEnd;
 use crate::upstream::{LanePlace, Lease, Upstream};
 use hp_core::base::slab::Key;
@@ -94,12 +93,12 @@ enum Flow {
 
 impl Lane {
     /// Makes a connection one that requests share. Its exchange is over, and it may be reused.
-    pub(super) fn begin(local: &Rc<Local>, mut lease: Lease) {
+    pub(super) fn begin(lanes: &Rc<Lanes>, mut lease: Lease) {
         let limit = lease.become_lane();
         if limit.uses_left == 0 {
             return lease.put_back();
         }
-        let now = local.rt().now();
+        let now = lanes.local().rt().now();
         lease.conn().set_deadline(Some(now + IDLE_TIME));
         let nowhere = Key {
             index: u32::MAX,
@@ -121,7 +120,7 @@ impl Lane {
             ending: Cell::default(),
             waker: RefCell::default(),
         });
-        let key = local.lanes().lanes().borrow_mut().insert(Rc::clone(&lane));
+        let key = lanes.lanes().borrow_mut().insert(Rc::clone(&lane));
         let place = LanePlace {
             key,
             ..lane.place()
@@ -129,10 +128,10 @@ impl Lane {
         lane.place.set(place);
         lane.upstream.begin_lane(place, limit);
         let ending = Ending {
-            local: Rc::clone(local),
+            lanes: Rc::clone(lanes),
             lane,
         };
-        local.rt().spawn(ending.run());
+        lanes.local().rt().spawn(ending.run());
     }
 
     /// Writes a request; gives how much was written with it, or `None` when the lane does not take it.
@@ -176,9 +175,9 @@ impl Lane {
     }
 
     /// Gives the connection, on which nobody waits, back to those that exchanges have for themselves.
-    pub(super) fn let_go(&self, local: &Local) {
+    pub(super) fn let_go(&self, lanes: &Lanes) {
         if self.queue.borrow().is_empty() && !self.is_lent() {
-            self.put_back(local);
+            self.put_back(lanes);
             self.wake();
         }
     }
@@ -204,8 +203,8 @@ impl Lane {
     }
 
     /// The first has its answer, in a version, to what was sent at `since`.
-    pub(super) fn note_answer(&self, local: &Local, (since, version): (Instant, Version)) {
-        local.row().multiplexed_waiting.subtract(1);
+    pub(super) fn note_answer(&self, lanes: &Lanes, (since, version): (Instant, Version)) {
+        lanes.local().row().multiplexed_waiting.subtract(1);
         self.upstream.answer_on_lane(self.place(), since);
         if version == Version::Http10
             && let Hold::Here(lease) = &mut *self.hold.borrow_mut()
@@ -220,8 +219,8 @@ impl Lane {
     }
 
     /// One of those who wait leaves without an answer from the lane.
-    pub(super) fn leave(&self, local: &Local) {
-        local.row().multiplexed_waiting.subtract(1);
+    pub(super) fn leave(&self, lanes: &Lanes) {
+        lanes.local().row().multiplexed_waiting.subtract(1);
         self.upstream.leave_lane(self.place());
     }
 
@@ -265,11 +264,11 @@ impl Lane {
     }
 
     /// Takes up what has come.
-    fn receive(&self, local: &Rc<Local>, lent: &[u8]) -> Flow {
+    fn receive(&self, lanes: &Lanes, lent: &[u8]) -> Flow {
         let sent = self.sent();
         let mut inbox = self.inbox.borrow_mut();
         let split = if inbox.bytes.is_empty() {
-            let split = self.split(local, lent, sent);
+            let split = self.split(lanes, lent, sent);
             let rest = lent.get(split.used..).unwrap_or_default();
             if !rest.is_empty() {
                 inbox.bytes.reserve(rest.len().max(INBOX_BYTES)); // At once, not by and by.
@@ -281,12 +280,12 @@ impl Lane {
             if inbox.bytes.len() < inbox.needed {
                 return Flow::On;
             }
-            let split = self.split(local, &inbox.bytes, sent);
+            let split = self.split(lanes, &inbox.bytes, sent);
             inbox.bytes.drain(..split.used);
             split
         };
         drop(inbox);
-        self.go_on(local, split)
+        self.go_on(lanes, split)
     }
 
     /// How much of what was written the backend can have read.
@@ -299,8 +298,8 @@ impl Lane {
     }
 
     /// Goes on behind the answers that were split off.
-    fn go_on(&self, local: &Rc<Local>, split: Split) -> Flow {
-        let now = local.rt().now();
+    fn go_on(&self, lanes: &Lanes, split: Split) -> Flow {
+        let now = lanes.local().rt().now();
         if split.answers > 0 {
             let answers = self.answers.get().saturating_add(split.answers);
             self.answers.set(answers);
@@ -308,7 +307,7 @@ impl Lane {
         }
         let needed = match split.stop {
             Stop::More(needed) => needed,
-            Stop::Lend => return self.lend(local),
+            Stop::Lend => return self.lend(lanes),
             Stop::End => return Flow::End,
         };
         let mut inbox = self.inbox.borrow_mut();
@@ -323,28 +322,28 @@ impl Lane {
             && (self.ending.get().is_some() || (needed == 0 && inbox.looks > LOOKS_MAX));
         drop(inbox);
         if is_lent {
-            return self.lend(local);
+            return self.lend(lanes);
         }
         if self.upstream.wants_lane_back(self.place()) {
             self.upstream.close_lane(self.place()); // It goes back when nobody waits on it.
         }
         if self.first().is_some() {
-            self.watch_first(local);
+            self.watch_first(lanes);
             return Flow::On;
         }
         if self.ending.get().is_some() {
             return Flow::End;
         }
         if self.upstream.has_queue() || self.upstream.is_lane_spent(self.place()) {
-            return self.put_back(local);
+            return self.put_back(lanes);
         }
         self.set_deadline(now + IDLE_TIME);
         Flow::On
     }
 
     /// Sets when it is looked at the first again.
-    fn watch_first(&self, local: &Local) {
-        let Some(until) = self.deadline_of_first(local) else {
+    fn watch_first(&self, lanes: &Lanes) {
+        let Some(until) = self.deadline_of_first(lanes) else {
             return;
         };
         let is_stalled = self.ending.get().is_some();
@@ -353,9 +352,9 @@ impl Lane {
     }
 
     /// When the answer to the first must have begun; `None` where nobody waits.
-    fn deadline_of_first(&self, local: &Local) -> Option<Instant> {
+    fn deadline_of_first(&self, lanes: &Lanes) -> Option<Instant> {
         let key = self.first()?;
-        let waiting = local.lanes().waiting().borrow();
+        let waiting = lanes.waiting().borrow();
         let one = waiting.get(key)?;
         Some(one.since + one.request.chosen.response_timeout)
     }
@@ -367,19 +366,19 @@ impl Lane {
     }
 
     /// Lends the connection to the first, with what has come of its answer.
-    fn lend(&self, local: &Rc<Local>) -> Flow {
+    fn lend(&self, lanes: &Lanes) -> Flow {
         let Some(key) = self.first() else {
             return Flow::End; // Never: there is an answer.
         };
         let since = {
-            let waiting = local.lanes().waiting().borrow();
+            let waiting = lanes.waiting().borrow();
             let one = waiting.get(key).filter(|one| !one.is_abandoned());
             one.map(|one| one.since)
         };
         let Some(since) = since else {
-            return self.abandon(local, key);
+            return self.abandon(lanes, key);
         };
-        let Some(lane) = self.myself(local) else {
+        let Some(lane) = self.myself(lanes) else {
             return Flow::End; // Never: the table has it until it ends.
         };
         let Hold::Here(mut lease) = self.hold.replace(Hold::Lent) else {
@@ -388,7 +387,7 @@ impl Lane {
         };
         lease.begin_exchange(since);
         self.pop_first();
-        local.row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
+        lanes.local().row().multiplexed_waiting.subtract(1); // For balancing it counts until the connection comes back.
         self.upstream.close_lane(self.place());
         let inbox = self.inbox.take();
         let is_followed = self.has_followers.get() || !self.queue.borrow().is_empty();
@@ -399,32 +398,32 @@ impl Lane {
             is_followed,
             giving: Giving::to(&lane),
         };
-        local.lanes().settle(key, Outcome::Lent(Box::new(loan)));
+        lanes.settle(key, Outcome::Lent(Box::new(loan)));
         Flow::On
     }
 
     /// Nobody takes the answer to the first, and nobody knows where it ends.
     #[cold]
-    fn abandon(&self, local: &Local, key: Key) -> Flow {
+    fn abandon(&self, lanes: &Lanes, key: Key) -> Flow {
         self.pop_first();
-        self.leave(local);
-        local.lanes().settle(key, Outcome::Again); // It has left: its place is free now.
+        self.leave(lanes);
+        lanes.settle(key, Outcome::Again); // It has left: its place is free now.
         self.note_end(self.judged(LaneEnd::Left));
         Flow::End
     }
 
-    fn myself(&self, local: &Local) -> Option<Rc<Self>> {
-        let lanes = local.lanes().lanes().borrow();
+    fn myself(&self, lanes: &Lanes) -> Option<Rc<Self>> {
+        let lanes = lanes.lanes().borrow();
         lanes.get(self.place().key).map(Rc::clone)
     }
 
     /// The connection is back from an exchange.
-    fn resume(&self, local: &Rc<Local>, back: Back) -> Flow {
+    fn resume(&self, lanes: &Lanes, back: Back) -> Flow {
         let (lease, bytes) = match back {
             Ok(back) => back,
             Err(end) => {
                 self.hold.replace(Hold::Gone);
-                self.stop(local, self.judged(end));
+                self.stop(lanes, self.judged(end));
                 return Flow::End;
             }
         };
@@ -434,27 +433,27 @@ impl Lane {
             return Flow::End;
         }
         self.upstream.reopen_lane(self.place());
-        self.first_since.set(local.rt().now());
-        self.receive(local, &bytes)
+        self.first_since.set(lanes.local().rt().now());
+        self.receive(lanes, &bytes)
     }
 }
 
 /// The task of a lane. However it ends, nobody waits for it any more.
 struct Ending {
-    local: Rc<Local>,
+    lanes: Rc<Lanes>,
     lane: Rc<Lane>,
 }
 
 impl Ending {
     async fn run(self) {
-        let Self { local, lane } = &self;
+        let Self { lanes, lane } = &self;
         loop {
             let event = if lane.keeps_waiting() {
-                let pause = local.rt().sleep(lane.stall());
+                let pause = lanes.local().rt().sleep(lane.stall());
                 match race(lane.next(), pause).await {
                     First::One(event) => event,
                     First::Other(()) => {
-                        lane.stop(local, LaneEnd::Stalled);
+                        lane.stop(lanes, LaneEnd::Stalled);
                         continue;
                     }
                 }
@@ -462,10 +461,10 @@ impl Ending {
                 lane.next().await
             };
             let flow = match event {
-                Event::Data(lent) => lane.receive(local, &lent),
-                Event::Ended => lane.be_ended(local),
-                Event::Late => lane.be_late(local),
-                Event::Back(back) => lane.resume(local, back),
+                Event::Data(lent) => lane.receive(lanes, &lent),
+                Event::Ended => lane.be_ended(lanes),
+                Event::Late => lane.be_late(lanes),
+                Event::Back(back) => lane.resume(lanes, back),
             };
             if flow == Flow::End {
                 return;
@@ -476,15 +475,15 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let Self { local, lane } = self;
+        let Self { lanes, lane } = self;
         let end = lane.ending.get().unwrap_or(LaneEnd::Broken);
         lane.ending.set(Some(end));
         let lease = lane.hold.replace(Hold::Gone);
         let place = lane.place();
         let waiting = lane.queue.take();
-        lane.send_again(local, waiting, LaneEnd::Broken);
+        lane.send_again(lanes, waiting, LaneEnd::Broken);
         lane.upstream.end_lane(place, end);
-        let kept = local.lanes().lanes().borrow_mut().remove(place.key);
+        let kept = lanes.lanes().borrow_mut().remove(place.key);
         drop((lease, kept)); // Closing wakes others: nothing is borrowed by now.
     }
 }

@@ -50,12 +50,12 @@ pub(super) async fn exchange(
     (head, out): (&[u8], &mut Vec<u8>),
 ) -> Option<Result<After, Failure>> {
     if !may_share(request) {
-        spare(worker, request);
+        spare(worker, client, request);
         return None;
     }
     let upstream = upstream_of(worker, request).ok()?;
-    let ticket = worker
-        .lanes()
+    let ticket = client
+        .lanes
         .enter(worker, (upstream, request), client, head)?;
     client.conn.set_deadline(None);
     enter(Table::Exchange, "Choosing", "what is awaited");
@@ -96,28 +96,33 @@ pub(super) async fn exchange(
 }
 
 /// Lets a request that shares no connection have that of a lane on which nobody waits, if there is no other one.
-pub(super) fn spare(worker: &Generation, request: &Request) {
+pub(super) fn spare(worker: &Generation, client: &Client, request: &Request) {
     let Ok(upstream) = upstream_of(worker, request) else {
         return; // Never: it is told when the request gets there.
     };
     let lane = upstream.spare_lane().and_then(|place| {
-        let lanes = worker.lanes().lanes().borrow();
+        let lanes = client.lanes.lanes().borrow();
         lanes.get(place.key).map(Rc::clone)
     });
     if let Some(lane) = lane {
-        lane.let_go(worker);
+        lane.let_go(&client.lanes);
     }
 }
 
 /// Keeps a connection whose exchange is over, and that may be reused: as a lane where its upstream wants one, and the next request may
 /// be one like this.
-pub(super) fn keep(worker: &Generation, request: &Request, (lease, version): (Lease, Version)) {
+pub(super) fn keep(
+    worker: &Generation,
+    client: &Client,
+    request: &Request,
+    (lease, version): (Lease, Version),
+) {
     let is_lane = version == Version::Http11
         && may_share(request)
         && !worker.tells_all()
         && lease.wants_lane();
     if is_lane {
-        Lane::begin(worker.local(), lease);
+        Lane::begin(&client.lanes, lease);
     } else {
         worker.keep(lease);
     }

@@ -1,10 +1,9 @@
 //! A lane's answers: one behind the other in what has come, each written for its client and sent to it at once. Nothing here waits.
 
 use super::lane::Lane;
-use super::waiting::{Outcome, Waiting};
+use super::waiting::{Lanes, Outcome, Waiting};
 use crate::exchange::error::Failure;
 use crate::exchange::response::{self, Delivery, Origin};
-use crate::shared::Local;
 use hp_core::base::slab::Key;
 use hp_core::wire::http1::framing::{RequestContext, ResponseFraming};
 use hp_core::wire::http1::head::{HeaderScratch, Parse, Version};
@@ -49,7 +48,7 @@ pub(super) struct Split {
 impl Lane {
     /// Gives each client its answer, as far as they are whole in `bytes`. `sent`: how much of what was written to the lane the
     /// backend can have read.
-    pub(super) fn split(&self, local: &Local, bytes: &[u8], sent: u64) -> Split {
+    pub(super) fn split(&self, lanes: &Lanes, bytes: &[u8], sent: u64) -> Split {
         let (mut used, mut answers) = (0, 0);
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -64,7 +63,7 @@ impl Lane {
             let Some(key) = self.first() else {
                 return split(Stop::End); // Nobody has asked for it.
             };
-            match self.answer_first(local, key, (rest, sent)) {
+            match self.answer_first(lanes, key, (rest, sent)) {
                 First::Answered(length, next) => {
                     self.pop_first();
                     used += length;
@@ -84,8 +83,7 @@ impl Lane {
     }
 
     /// Sends the first of those who wait its answer, if that is whole and small.
-    fn answer_first(&self, local: &Local, key: Key, (bytes, sent): (&[u8], u64)) -> First {
-        let lanes = local.lanes();
+    fn answer_first(&self, lanes: &Lanes, key: Key, (bytes, sent): (&[u8], u64)) -> First {
         let mut waiting = lanes.waiting().borrow_mut();
         let Some(one) = waiting.get_mut(key) else {
             return First::Stop(Stop::End); // Never: its place is kept while it is on a lane.
@@ -126,7 +124,7 @@ impl Lane {
                 Next::Nothing => Stop::Lend, // The rest may never come: see `Loan::is_followed`.
             });
         };
-        self.note_answer(local, (one.since, head.version));
+        self.note_answer(lanes, (one.since, head.version));
         if one.is_abandoned() {
             drop(waiting.remove(key));
             return First::Answered(whole, next);

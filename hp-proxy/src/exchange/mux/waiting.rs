@@ -5,7 +5,7 @@ use super::lane::Lane;
 use crate::exchange::Client;
 use crate::exchange::error::Failure;
 use crate::exchange::request::Request;
-use crate::shared::Generation;
+use crate::shared::{Generation, Local};
 use crate::upstream::mux::LaneEnd;
 use crate::upstream::{Lease, Upstream};
 use hp_core::base::slab::{Key, Slab};
@@ -18,8 +18,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// The shared connections of one worker, and the exchanges that wait on them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lanes {
+    local: Rc<Local>,
     waiting: RefCell<Slab<Waiting>>,
     lanes: RefCell<Slab<Rc<Lane>>>,
     /// For answers, one at a time.
@@ -89,6 +90,16 @@ pub(super) struct Ticket<'l> {
 }
 
 impl Lanes {
+    /// None as yet, of a worker.
+    pub(crate) fn of(local: &Rc<Local>) -> Rc<Self> {
+        Rc::new(Self {
+            local: Rc::clone(local),
+            waiting: RefCell::default(),
+            lanes: RefCell::default(),
+            out: RefCell::default(),
+        })
+    }
+
     /// Writes a request to a lane of an upstream, and waits there; `None` when no lane takes it.
     pub(super) fn enter(
         &self,
@@ -122,6 +133,11 @@ impl Lanes {
         row.multiplexed.add(1);
         row.multiplexed_waiting.add(1);
         Some(Ticket { lanes: self, key })
+    }
+
+    /// What their worker's tasks share.
+    pub(super) fn local(&self) -> &Local {
+        &self.local
     }
 
     /// The table of those who wait.

@@ -2,40 +2,38 @@
 
 use super::{Flow, Hold, Lane};
 use crate::exchange::error::Failure;
-use crate::exchange::mux::waiting::Outcome;
-use crate::shared::Local;
+use crate::exchange::mux::waiting::{Lanes, Outcome};
 use crate::upstream::mux::LaneEnd;
 use hp_core::base::slab::Key;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 impl Lane {
     /// The deadline has passed: nobody waits, or whoever is first waits for too long.
-    pub(super) fn be_late(&self, local: &Rc<Local>) -> Flow {
-        let (Some(key), Some(until)) = (self.first(), self.deadline_of_first(local)) else {
-            return self.put_back(local);
+    pub(super) fn be_late(&self, lanes: &Lanes) -> Flow {
+        let (Some(key), Some(until)) = (self.first(), self.deadline_of_first(lanes)) else {
+            return self.put_back(lanes);
         };
         let has_begun = !self.inbox.borrow().bytes.is_empty();
-        if local.rt().now() >= until && !has_begun {
+        if lanes.local().rt().now() >= until && !has_begun {
             self.pop_first();
-            self.leave(local);
+            self.leave(lanes);
             let late = Outcome::Failed(Failure::ResponseTimeout);
-            local.lanes().settle(key, late);
+            lanes.settle(key, late);
             return Flow::End;
         }
-        self.stop(local, LaneEnd::Stalled);
-        if self.is_nobodys(local, key) {
+        self.stop(lanes, LaneEnd::Stalled);
+        if self.is_nobodys(lanes, key) {
             return Flow::End;
         }
         if has_begun {
-            return self.lend(local);
+            return self.lend(lanes);
         }
-        self.watch_first(local);
+        self.watch_first(lanes);
         Flow::On
     }
 
     /// The connection has ended. What has come of an answer is its exchange's, and so is the judgement on it.
-    pub(super) fn be_ended(&self, local: &Rc<Local>) -> Flow {
+    pub(super) fn be_ended(&self, lanes: &Lanes) -> Flow {
         let has_begun = !self.inbox.borrow().bytes.is_empty();
         let is_followed = self.queue.borrow().len() > 1;
         if self.first().is_some() {
@@ -44,13 +42,13 @@ impl Lane {
             self.note_end(LaneEnd::Idle); // Nobody has lost anything by it.
         }
         if has_begun && !is_followed && self.first().is_some() {
-            return self.lend(local);
+            return self.lend(lanes);
         }
         Flow::End // Who is followed may have lost the rest by it, and nothing of it has gone to its client.
     }
 
-    fn is_nobodys(&self, local: &Local, key: Key) -> bool {
-        let waiting = local.lanes().waiting().borrow();
+    fn is_nobodys(&self, lanes: &Lanes, key: Key) -> bool {
+        let waiting = lanes.waiting().borrow();
         waiting.get(key).is_none_or(|one| one.is_abandoned())
     }
 
@@ -74,19 +72,19 @@ impl Lane {
     }
 
     /// Takes no more; whoever waits behind the first is sent again, elsewhere.
-    pub(super) fn stop(&self, local: &Local, end: LaneEnd) {
+    pub(super) fn stop(&self, lanes: &Lanes, end: LaneEnd) {
         self.note_end(end);
         self.upstream.close_lane(self.place());
         let kept = usize::from(!self.is_lent()).min(self.queue.borrow().len());
         let behind = self.queue.borrow_mut().split_off(kept);
         self.has_followers.set(!behind.is_empty());
-        self.send_again(local, behind, end);
+        self.send_again(lanes, behind, end);
     }
 
-    pub(super) fn send_again(&self, local: &Local, keys: VecDeque<Key>, end: LaneEnd) {
+    pub(super) fn send_again(&self, lanes: &Lanes, keys: VecDeque<Key>, end: LaneEnd) {
         for key in keys {
             self.upstream.repeat_from_lane(self.place());
-            let row = local.row();
+            let row = lanes.local().row();
             row.multiplexed_waiting.subtract(1);
             match end {
                 LaneEnd::Stalled => row.multiplexed_moved.add(1),
@@ -94,12 +92,12 @@ impl Lane {
                     row.retries.add(1);
                 }
             }
-            local.lanes().settle(key, Outcome::Again);
+            lanes.settle(key, Outcome::Again);
         }
     }
 
     /// Nobody waits: the connection goes back to those that exchanges have for themselves.
-    pub(super) fn put_back(&self, local: &Local) -> Flow {
+    pub(super) fn put_back(&self, lanes: &Lanes) -> Flow {
         self.ending.set(Some(LaneEnd::Idle));
         self.upstream.close_lane(self.place());
         if let Hold::Here(lease) = self.hold.replace(Hold::Gone) {
@@ -107,7 +105,9 @@ impl Lane {
                 drop(lease); // Nobody has asked for anything.
             } else {
                 // The exchange that it had before it was shared counts, too.
-                local.keep_after(lease, self.answers.get().saturating_add(1));
+                lanes
+                    .local()
+                    .keep_after(lease, self.answers.get().saturating_add(1));
             }
         }
         Flow::End
