@@ -42,6 +42,29 @@ pub(crate) fn a_connection_that_was_to_be_released_and_stayed_hears_of_its_end(f
     assert!(stayed.get() > 20, "{} stayed", stayed.get());
 }
 
+/// What came for it was dropped, and its receive, which went on, was ended as that of a connection that closes in order.
+pub(crate) fn a_reset_is_no_end_in_order_whatever_comes_meanwhile(face: Face) {
+    for seed in 0..SEEDS {
+        let scene = Scene::new(seed, &late(), face);
+        let mut chance = Chance::new(seed);
+        let (before, until) = (chance.below(MOMENT), chance.below(MOMENT));
+        scene.play(
+            async move |conn| {
+                let conn = hear_twice(conn, before).await;
+                conn.write(b"half of it").unwrap();
+                conn.reset();
+            },
+            async move |conn| {
+                speak_twice(&conn).await;
+                conn.rt().sleep(Duration::from_nanos(until)).await;
+                conn.write(b"meanwhile").unwrap();
+                let heard = everything(&conn).await;
+                assert!(heard.is_err(), "{heard:?}");
+            },
+        );
+    }
+}
+
 /// Says two things, between which its peer listens anew.
 async fn speak_twice(conn: &Conn) {
     conn.write(b"1").unwrap();
