@@ -7,6 +7,8 @@
 
 #[path = "sim_kernel/idling.rs"]
 mod idling;
+#[path = "sim_kernel/parting.rs"]
+mod parting;
 #[path = "sim_kernel/promises.rs"]
 mod promises;
 #[path = "sim_kernel/scene.rs"]
@@ -74,6 +76,8 @@ facts! {
     a_connection_has_one_timer_however_it_is_parked of idling,
     what_idled_can_be_taken_back_at_any_time of idling,
     the_end_of_what_idled_is_news of idling,
+    a_connection_that_was_to_be_released_and_stayed_hears_of_its_end of parting,
+    a_reset_is_no_end_in_order_whatever_comes_meanwhile of parting,
     an_echo_answers,
     both_ends_know_their_addresses,
     time_jumps_where_nobody_has_anything_to_do,

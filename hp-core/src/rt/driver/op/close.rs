@@ -67,7 +67,10 @@ impl Io {
             }
             match &mut self.driver {
                 Driver::Uring(uring) if is_graceful => uring.cancel_failure(key, slot),
-                Driver::Uring(uring) => uring.cancel(key, slot), // FIN before RST would make a truncated body look whole.
+                Driver::Uring(uring) => {
+                    slot.kernel.is_called_back = true;
+                    uring.cancel(key, slot); // FIN before RST would make a truncated body look whole.
+                }
                 Driver::Poll(_) => (),
             }
         }

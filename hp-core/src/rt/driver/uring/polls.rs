@@ -37,17 +37,22 @@ pub(super) fn ended_or_failed(io: &mut Io, key: Key, completion: Completion) {
         _ => "Armed",
     };
     enter(Table::Operation, row, answer(&completion));
-    if completion.result != -libc::ECANCELED {
+    let leaves_receive_alone = if completion.result == -libc::ECANCELED {
+        // Called back for a release, and the connection stayed with a receive that relies on it.
+        let is_over = slot.phase == Phase::Closing || slot.kernel.is_called_back;
+        !is_over && !slot.readiness.hung_up
+    } else {
         // A poll that is refused tells of nothing: whoever relied on it does as if it had.
         let was_told = std::mem::replace(&mut slot.readiness.hung_up, true);
         slot.readiness.failed |= tells(completion.result, libc::POLLERR | libc::POLLHUP); // The peer's end alone is no failure.
         slot.readiness.readable |= slot.readiness.failed;
-        if !was_told
-            && slot.misses_end()
-            && let Driver::Uring(uring) = &mut io.driver
-        {
-            uring.call_receive_back(key); // Whoever still waits arms another, which finds the end.
-        }
+        !was_told
+    };
+    if leaves_receive_alone
+        && slot.misses_end()
+        && let Driver::Uring(uring) = &mut io.driver
+    {
+        uring.call_receive_back(key); // Whoever still waits arms another, which finds the end or has a poll again.
     }
     io.announce_rx(key);
     io.free_if_quiet(key);

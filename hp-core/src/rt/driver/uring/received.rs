@@ -34,7 +34,7 @@ pub(super) fn received(io: &mut Io, key: Option<Key>, completion: Completion) {
             enter(Table::Connection, "Closing", "bytes arrive");
         }
         drop(lent);
-        if slot.misses_end() {
+        if slot.misses_end() && !slot.kernel.is_called_back {
             io.end_receive(key);
         }
         io.free_if_quiet(key);
