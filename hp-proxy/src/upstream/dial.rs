@@ -138,7 +138,7 @@ impl Upstream {
             }
             wish.stalls = wish.stalls.saturating_add(1);
             self.rows.of(self.row).upstream_redials.add(1);
-            match self.books.with(|ledger| ledger.stall(endpoint, now)) {
+            match self.books.with(|ledger| ledger.stall(endpoint)) {
                 Stall::Wait => return Ok(Dialled::Stalled),
                 Stall::Redial => (),
             }

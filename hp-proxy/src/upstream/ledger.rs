@@ -409,17 +409,18 @@ impl Ledger {
         (bounds, now): (&Bounds, Instant),
     ) -> Life {
         self.endpoints[endpoint].window.connect(took);
+        self.pass_on(); // The window may have grown.
         Life::begin(bounds, now, &mut self.rng)
     }
 
     /// See [`Window::stall`].
-    pub(super) fn stall(&mut self, endpoint: usize, now: Instant) -> Stall {
-        self.endpoints[endpoint].window.stall(now)
+    pub(super) fn stall(&mut self, endpoint: usize) -> Stall {
+        self.endpoints[endpoint].window.stall()
     }
 
     /// The first exchange of a connection is over.
-    pub(super) fn finish_first(&mut self, endpoint: usize, now: Instant) {
-        self.endpoints[endpoint].window.finish(now);
+    pub(super) fn finish_first(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].window.finish();
     }
 
     /// A connection has ended.
@@ -519,7 +520,7 @@ impl Ledger {
         }
     }
 
-    /// Looks after windows in which nothing moves.
+    /// Looks after windows that hold somebody back for long.
     pub(super) fn widen(&mut self, now: Instant) {
         let widen = |endpoint: &mut Endpoint| endpoint.window.widen(now);
         // Each of them, so no short cut at the first.

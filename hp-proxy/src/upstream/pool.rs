@@ -304,7 +304,7 @@ impl Upstream {
         self.books.with(|ledger| ledger.open())
     }
 
-    /// Waits for the grant. Whoever waits for long also looks after windows in which nothing moves.
+    /// Waits for the grant. Whoever waits for long also looks after windows, which may hold it back for nothing.
     pub(super) async fn wait(
         &self,
         place: &Place<'_>,
@@ -493,8 +493,7 @@ impl Upstream {
 
     /// The first exchange of a connection is over.
     pub(super) fn finish_first(&self, endpoint: usize) {
-        let now = self.rt.now();
-        self.books.with(|ledger| ledger.finish_first(endpoint, now));
+        self.books.with(|ledger| ledger.finish_first(endpoint));
     }
 
     /// Keeps a connection whose exchange is over; `version` is what the endpoint answered in.

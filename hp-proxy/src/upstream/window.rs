@@ -24,8 +24,10 @@ pub(super) struct Window {
     credit: u32,
     /// A connection's time from its dial, as short as it gets; `None` while none was ever made.
     nearest: Option<Duration>,
-    /// When something stalled, ended or was let in last.
-    moved_at: Instant,
+    /// Whether each connection that comes lets another one be dialled: somebody was let past the limit, and nothing has stalled since.
+    is_probing: bool,
+    /// When somebody was let past the limit last. A stall moves it not, or a worker that is late again and again would let nobody past.
+    tried_at: Instant,
     /// When the endpoint refused a connection while no other one had any to give; nobody dials it until a while after.
     refused_at: Option<Instant>,
 }
@@ -47,7 +49,8 @@ impl Default for Window {
             limit: None,
             credit: 0,
             nearest: None,
-            moved_at: Instant::START,
+            is_probing: false,
+            tried_at: Instant::START,
             refused_at: None,
         }
     }
@@ -74,13 +77,21 @@ impl Window {
             Some(nearest) if nearest < took => nearest + (took - nearest) / NEAREST_RISE,
             _ => took,
         });
+        if let Some(limit) = self.limit
+            && self.is_probing
+        {
+            // As many may be on their way as have come: each doubling takes one connect time, however long exchanges last.
+            let ahead = self.connected.saturating_mul(2);
+            if ahead > limit {
+                self.grow_to(ahead);
+            }
+        }
     }
 
     /// The first exchange of a connection has ended, with or without an answer: the server has taken it.
-    pub(super) fn finish(&mut self, now: Instant) {
+    pub(super) fn finish(&mut self) {
         assert!(self.connected > 0);
         self.connected -= 1;
-        self.moved_at = now;
         let Some(limit) = self.limit else {
             return;
         };
@@ -91,11 +102,11 @@ impl Window {
     }
 
     /// A dial is undecided after its patience; it counts as connecting until [`Window::give_up`].
-    pub(super) fn stall(&mut self, now: Instant) -> Stall {
+    pub(super) fn stall(&mut self) -> Stall {
         let taken = self.connected.clamp(1, LIMIT_MAX);
         self.limit = Some(self.limit.map_or(taken, |limit| limit.min(taken)));
         self.credit = 0;
-        self.moved_at = now;
+        self.is_probing = false;
         if self.connected > 0 {
             Stall::Wait
         } else {
@@ -118,8 +129,8 @@ impl Window {
         is_over
     }
 
-    /// Somebody has waited for long. Where nothing has moved either, the fresh connections are slow, not queueing (a
-    /// download, a tunnel): twice as many are allowed. Whether that has happened.
+    /// Somebody has waited for long. Perhaps the fresh connections are slow, not queueing (a download, a tunnel), and that some of them end says nothing about
+    /// that: twice as many are allowed, and more as they come, unless one stalls. Whether that has happened.
     pub(super) fn widen(&mut self, now: Instant) -> bool {
         if self.end_pause(now) {
             return self.has_room();
@@ -127,10 +138,11 @@ impl Window {
         let Some(limit) = self.limit else {
             return false;
         };
-        if self.has_room() || now - self.moved_at < HELD_BACK_MAX {
+        if self.has_room() || now - self.tried_at < HELD_BACK_MAX {
             return false;
         }
-        self.moved_at = now;
+        self.tried_at = now;
+        self.is_probing = true;
         self.grow_to(limit.max(self.fresh()).saturating_mul(2));
         true
     }
@@ -171,7 +183,7 @@ impl Window {
 /// a worker that the scheduler keeps waiting. It is also about what a small server needs to empty a backlog of five.
 pub(super) const PATIENCE_MIN: Duration = Duration::from_millis(15);
 
-/// How long nothing may move before those who wait are let past the limit: far above the time of an exchange that a
+/// How long those who wait were not let past the limit before they are: far above the time of an exchange that a
 /// crowded backlog is made of, and a fraction of any queue timeout that is not meant to fail.
 pub(super) const HELD_BACK_MAX: Duration = Duration::from_millis(250);
 
@@ -217,7 +229,7 @@ mod tests {
     fn there_is_no_limit_until_something_stalls() {
         let mut window = window(500, 2000);
         assert!(window.has_room() && !window.is_limited());
-        assert_eq!(window.stall(NOW), Stall::Wait);
+        assert_eq!(window.stall(), Stall::Wait);
         assert_eq!(window.limit, Some(500));
         assert!(!window.has_room());
     }
@@ -230,11 +242,11 @@ mod tests {
             (6, 6, Stall::Wait),
         ] {
             let mut window = window(connected, 3);
-            assert_eq!(window.stall(NOW), then);
+            assert_eq!(window.stall(), then);
             assert_eq!(window.limit, Some(limit));
             // The others that stall with it change nothing; a later one never raises the limit.
             window.connect(NEAR);
-            window.stall(NOW);
+            window.stall();
             assert_eq!(window.limit, Some(limit));
         }
     }
@@ -242,10 +254,10 @@ mod tests {
     #[test]
     fn room_comes_back_when_a_first_exchange_ends_and_when_a_dial_is_given_up() {
         let mut window = window(2, 1);
-        window.stall(NOW);
+        window.stall();
         window.give_up();
         assert!(!window.has_room());
-        window.finish(NOW);
+        window.finish();
         assert!(window.has_room());
         window.begin();
         assert!(!window.has_room());
@@ -256,13 +268,13 @@ mod tests {
     #[test]
     fn the_limit_grows_slowly_and_goes_in_the_end() {
         let mut window = window(5, 1);
-        window.stall(NOW);
+        window.stall();
         window.give_up();
         let mut exchanges = 0;
         for limit in 5..=LIMIT_MAX {
             assert_eq!(window.limit, Some(limit));
             for _ in 0..limit * GROWTH {
-                window.finish(NOW);
+                window.finish();
                 window.begin();
                 window.connect(NEAR);
                 exchanges += 1;
@@ -275,26 +287,23 @@ mod tests {
     #[test]
     fn a_stall_takes_the_credit_away() {
         let mut window = window(10, 1);
-        window.stall(NOW);
-        (0..9).for_each(|_| window.finish(NOW));
-        window.stall(NOW);
+        window.stall();
+        (0..9).for_each(|_| window.finish());
+        window.stall();
         assert_eq!((window.limit, window.credit), (Some(1), 0));
     }
 
     #[test]
     fn who_waits_for_slow_exchanges_is_let_past_them_once_in_a_while() {
         let mut window = window(3, 1);
-        window.stall(NOW);
+        window.stall();
         window.give_up();
-        assert!(!window.widen(NOW + HELD_BACK_MAX / 2));
         let later = NOW + HELD_BACK_MAX;
         assert!(window.widen(later));
         assert_eq!(window.limit, Some(6));
         assert!(!window.widen(later + HELD_BACK_MAX), "there is room");
         (0..3).for_each(|_| window.begin());
-        window.finish(later);
-        window.begin();
-        assert!(!window.widen(later + HELD_BACK_MAX / 2), "one has moved");
+        assert!(!window.widen(later + HELD_BACK_MAX / 2), "it was tried");
         (0..8).for_each(|round| {
             let now = later + HELD_BACK_MAX * (round + 1);
             assert!(window.widen(now));
@@ -303,6 +312,38 @@ mod tests {
             }
         });
         assert!(!window.is_limited());
+    }
+
+    #[test]
+    fn who_waits_is_let_past_however_often_something_stalls() {
+        let mut window = window(3, 1);
+        assert!(!window.widen(NOW), "there is no limit");
+        for round in 1..5 {
+            window.stall();
+            assert!(window.widen(NOW + HELD_BACK_MAX * round));
+        }
+    }
+
+    #[test]
+    fn connections_that_come_let_others_be_dialled_until_one_stalls() {
+        let mut window = window(1, 1);
+        window.stall();
+        window.give_up();
+        assert!(window.widen(NOW + HELD_BACK_MAX));
+        for _ in 0..300 {
+            assert!(window.has_room());
+            window.begin();
+            window.connect(NEAR);
+        }
+        assert_eq!(window.limit, Some(602));
+        window.begin();
+        assert_eq!(window.stall(), Stall::Wait);
+        window.give_up();
+        assert_eq!(window.limit, Some(301));
+        window.finish();
+        window.begin();
+        window.connect(NEAR);
+        assert_eq!(window.limit, Some(301), "it probes no more");
     }
 
     #[test]

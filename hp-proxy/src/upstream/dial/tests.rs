@@ -2,6 +2,7 @@
 
 use crate::counters::Rows;
 use crate::upstream::balance::Balancing;
+use crate::upstream::window::PATIENCE_MIN;
 use crate::upstream::{AcquireError, Aim, Identity, Lease, Settings, Upstream};
 use hp_core::rt::net::{Address, Socket};
 use hp_core::rt::sim::{Face, Limits, Profile, World};
@@ -9,6 +10,7 @@ use hp_core::rt::{Rt, RtOptions};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// How far others are from us.
 const V6: &str = "2001:db8::1";
@@ -71,11 +73,20 @@ fn identity(ways: &[&str]) -> [Identity; 1] {
 }
 
 fn upstream(rt: &Rt, ways: &[&str]) -> Rc<Upstream> {
+    upstream_counting(rt, ways, &Rows::new(1, 0))
+}
+
+/// One where any number may wait.
+fn upstream_counting(rt: &Rt, ways: &[&str], rows: &Rows) -> Rc<Upstream> {
+    let settings = Settings {
+        queue_len_max: u32::MAX,
+        ..Settings::OF_TESTS
+    };
     Upstream::own(
         rt,
         (&Balancing::even(1), &identity(ways), None),
-        (Settings::OF_TESTS, 0),
-        (Rows::new(1, 0), 0),
+        (settings, 0),
+        (rows.clone(), 0),
     )
 }
 
@@ -154,3 +165,145 @@ fn what_idles_goes_with_a_way_and_stays_when_one_comes() {
     world.run_until(&mut done, Limits::default()).unwrap();
     assert_eq!(*seen.borrow(), [1, 1, 0]);
 }
+
+/// What came of requests that each hold a connection of their own for a while.
+#[derive(Debug, Default)]
+struct Outcome {
+    failed: Vec<AcquireError>,
+    waited_max: Duration,
+    ended: u32,
+}
+
+impl Outcome {
+    fn note(&mut self, waited: Duration, failed: Option<&AcquireError>) {
+        self.waited_max = self.waited_max.max(waited);
+        self.failed.extend(failed);
+    }
+}
+
+/// A server that is well and takes whatever comes, and a proxy of which one SYN was lost. Requests come so long after that, and hold a
+/// connection for a second.
+fn after_a_lost_syn(coming: &[Duration]) -> Outcome {
+    let world = World::new(1, &Profile::calm());
+    let us = world.host("192.0.2.9".parse::<IpAddr>().unwrap());
+    let them = world.host(V4.parse::<IpAddr>().unwrap());
+    let server = them.rt(Face::Readiness, &RtOptions::default()).unwrap();
+    let socket = them.listen(SocketAddr::new(them.addr(), 80), 4096).unwrap();
+    let listener = server.listener(socket).unwrap();
+    server.spawn(async move {
+        let mut accepted = Vec::new();
+        while let Ok(conn) = listener.accept().await {
+            accepted.push(conn);
+        }
+    });
+    let rt = us.rt(Face::Readiness, &RtOptions::default()).unwrap();
+    let rows = Rows::new(1, 0);
+    let upstream = upstream_counting(&rt, &[V4], &rows);
+    let outcome: Rc<RefCell<Outcome>> = Rc::default();
+    let hold = |after: Duration, lasting: Duration| {
+        let (of_task, upstream, told) = (rt.clone(), Rc::clone(&upstream), Rc::clone(&outcome));
+        rt.spawn(async move {
+            of_task.sleep(after).await;
+            let begun = of_task.now();
+            let acquired = upstream.acquire(Aim::default()).await;
+            let waited = of_task.now() - begun;
+            told.borrow_mut().note(waited, acquired.as_ref().err());
+            of_task.sleep(lasting).await; // With the lease, if there is one.
+            told.borrow_mut().ended += 1;
+        });
+    };
+    let run = |done: &mut dyn FnMut() -> bool| world.run_until(done, Limits::default()).unwrap();
+    hold(Duration::ZERO, Duration::ZERO); // Now it is known how far the server is.
+    run(&mut || outcome.borrow().ended == 1);
+    world.partition(&us, &them);
+    hold(Duration::ZERO, LASTING);
+    run(&mut || rows.sum(|row| &row.upstream_redials) == 1);
+    world.heal(&us, &them);
+    coming.iter().for_each(|after| hold(*after, LASTING));
+    run(&mut || outcome.borrow().ended as usize == coming.len() + 2);
+    outcome.take()
+}
+
+const LASTING: Duration = Duration::from_secs(1);
+
+/// A window of one doubled four times in a second, and then all others had waited for too long.
+#[test]
+fn a_lost_syn_fails_nobody_in_a_burst_of_long_exchanges() {
+    let outcome = after_a_lost_syn(&[Duration::ZERO; 1000]);
+    assert_eq!(outcome.failed, []);
+    assert!(
+        outcome.waited_max < Duration::from_millis(600),
+        "{outcome:?}"
+    );
+}
+
+/// A window in which an exchange ended each 50 ms did not double, for something had moved; those who came in greater numbers later waited until
+/// their time was up.
+#[test]
+fn a_lost_syn_fails_nobody_who_comes_while_long_exchanges_end_one_by_one() {
+    let ms = Duration::from_millis;
+    let few = (0..100).map(|index| ms(50) * index);
+    let many = (0..1000).map(|index| ms(5000) + ms(5) * index);
+    let outcome = after_a_lost_syn(&few.chain(many).collect::<Vec<_>>());
+    assert_eq!(outcome.failed, []);
+    assert!(outcome.waited_max < ms(600), "{outcome:?}");
+}
+
+/// A server with a short backlog that takes so long for each connection, one after the other, and clients that each want the next one once
+/// the last one has ended. Gives what came of it, and how often a dial was given up.
+fn before_a_short_backlog(clients: u32, times: u32, takes: Duration) -> (Outcome, u64) {
+    let world = World::new(1, &Profile::calm());
+    let us = world.host("192.0.2.9".parse::<IpAddr>().unwrap());
+    let them = world.host(V4.parse::<IpAddr>().unwrap());
+    let server = them.rt(Face::Readiness, &RtOptions::default()).unwrap();
+    let socket = them.listen(SocketAddr::new(them.addr(), 80), 5).unwrap();
+    let listener = server.listener(socket).unwrap();
+    let of_server = server.clone();
+    server.spawn(async move {
+        while let Ok(conn) = listener.accept().await {
+            of_server.sleep(takes).await;
+            drop(conn);
+        }
+    });
+    let rt = us.rt(Face::Readiness, &RtOptions::default()).unwrap();
+    let rows = Rows::new(1, 0);
+    let upstream = upstream_counting(&rt, &[V4], &rows);
+    let outcome: Rc<RefCell<Outcome>> = Rc::default();
+    for _ in 0..clients {
+        let (of_task, upstream, told) = (rt.clone(), Rc::clone(&upstream), Rc::clone(&outcome));
+        rt.spawn(async move {
+            for _ in 0..times {
+                let begun = of_task.now();
+                let acquired = upstream.acquire(Aim::default()).await;
+                if let Ok(lease) = &acquired {
+                    drop(lease.conn().recv().await); // Its end.
+                }
+                let waited = of_task.now() - begun;
+                told.borrow_mut().note(waited, acquired.as_ref().err());
+            }
+            told.borrow_mut().ended += 1;
+        });
+    }
+    let mut done = || outcome.borrow().ended == clients;
+    world.run_until(&mut done, Limits::default()).unwrap();
+    (outcome.take(), rows.sum(|row| &row.upstream_redials))
+}
+
+/// Those who waited for long let themselves past the window again and again, and it was to cost next to nothing: a SYN that the kernel resends
+/// takes a second.
+#[test]
+fn before_a_short_backlog_nobody_waits_for_much_longer_than_the_server_takes() {
+    for (clients, takes) in [(20, 3), (20, 15), (40, 20)] {
+        let takes = Duration::from_millis(takes);
+        let (outcome, redials) = before_a_short_backlog(clients, EACH, takes);
+        assert_eq!(outcome.failed, []);
+        let turn = takes * clients;
+        assert!(
+            outcome.waited_max < turn * 5 / 4 + PATIENCE_MIN,
+            "{outcome:?}"
+        );
+        assert!(redials * 20 < u64::from(clients * EACH), "{redials}");
+    }
+}
+
+const EACH: u32 = 50;
