@@ -182,6 +182,7 @@ macro_rules! stamp {
                     a_deadline_moved_later_holds_the_later_one,
                     a_deadline_moved_earlier_holds_the_earlier_one,
                     a_deadline_taken_back_never_comes,
+                    attempts_that_were_decided_before_their_deadline_have_their_outcome,
                     data_that_came_before_the_deadline_is_delivered_after_it,
                     data_noticed_together_with_the_deadline_is_delivered,
                     data_noticed_together_with_the_deadline_is_delivered_in_large_buffers,

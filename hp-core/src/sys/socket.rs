@@ -157,9 +157,20 @@ fn send_flagged(fd: RawFd, segments: &[IoSlice<'_>], flags: libc::c_int) -> io::
 /// Whether bytes, the peer's end or an error can be received at once; takes none of them.
 #[must_use]
 pub fn is_readable(fd: RawFd) -> bool {
+    is_ready(fd, libc::POLLIN | libc::POLLRDHUP)
+}
+
+/// Whether a send would not wait, or an attempt to connect is decided.
+#[must_use]
+pub fn is_writable(fd: RawFd) -> bool {
+    is_ready(fd, libc::POLLOUT)
+}
+
+/// Whether one of these has come about, or a failure.
+fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
     let mut wanted = libc::pollfd {
         fd,
-        events: libc::POLLIN | libc::POLLRDHUP,
+        events,
         revents: 0,
     };
     // SAFETY: `wanted` is one valid pollfd for the duration of the call.

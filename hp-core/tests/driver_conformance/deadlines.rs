@@ -88,6 +88,34 @@ pub(crate) fn a_deadline_taken_back_never_comes(engine: Engine) {
     });
 }
 
+/// A turn takes note of so many only, and the deadlines of all others came first: their connections were given up, though they stood.
+pub(crate) fn attempts_that_were_decided_before_their_deadline_have_their_outcome(engine: Engine) {
+    check(&options(engine), async |rt| {
+        let socket = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 4096).unwrap();
+        let addr = socket.local_addr().unwrap();
+        let deadline = after(&rt, 10);
+        let mut attempts = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let mut attempt = Box::pin(rt.connect(addr, deadline));
+            assert!(once(attempt.as_mut()).await.is_none());
+            attempts.push(attempt);
+        }
+        while rt.precise_now() < deadline + Duration::from_millis(20) {} // The worker is held up.
+        let mut failed = Vec::new();
+        for attempt in attempts {
+            failed.extend(attempt.await.err());
+        }
+        assert!(
+            failed.is_empty(),
+            "{} of {ATTEMPTS}: {:?}",
+            failed.len(),
+            failed.first()
+        );
+    });
+}
+
+const ATTEMPTS: usize = 200;
+
 /// Whether a receive had been tried before made a difference, and so did a worker that was held up.
 pub(crate) fn data_that_came_before_the_deadline_is_delivered_after_it(engine: Engine) {
     check(&options(engine), async |rt| {

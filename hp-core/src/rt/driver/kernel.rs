@@ -131,6 +131,15 @@ impl Kernel {
         }
     }
 
+    /// See [`socket::is_writable`].
+    pub(crate) fn is_writable(&self, fd: RawFd) -> bool {
+        match self {
+            Self::Real => socket::is_writable(fd),
+            #[cfg(feature = "sim")]
+            Self::Sim(kernel) => kernel.is_writable(fd),
+        }
+    }
+
     /// See [`socket::arrived`].
     pub(crate) fn arrived(&self, fd: RawFd) -> usize {
         match self {

@@ -90,6 +90,9 @@ impl Io {
         let Some(slot) = self.conns.get_mut(key) else {
             return false;
         };
+        if slot.phase == Phase::Connecting {
+            return self.is_late_for_outcome(key);
+        }
         let is_looked_for = matches!(slot.phase, Phase::Open | Phase::Parked { .. });
         // Who splices looks by itself.
         if !is_looked_for || slot.has_news() || slot.is_spliced() {
@@ -103,6 +106,19 @@ impl Io {
             self.unpark_with_news(key);
         }
         takes_a_turn
+    }
+
+    /// An attempt to connect that was decided before its deadline is over as it was decided: the report may wait behind those of others.
+    fn is_late_for_outcome(&mut self, key: Key) -> bool {
+        let Some(slot) = self.conns.get_mut(key) else {
+            return false;
+        };
+        let is_decided = self.kernel.is_writable(slot.fd);
+        if is_decided {
+            slot.readiness.failed = true; // Perhaps it is: the socket is asked.
+            self.finish_connect(key);
+        }
+        is_decided
     }
 
     fn look_for_data(&mut self, key: Key) -> bool {

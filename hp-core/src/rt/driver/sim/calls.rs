@@ -183,6 +183,13 @@ impl Fabric {
         socket.is_some_and(|socket| socket.mask().can_read())
     }
 
+    pub(super) fn is_writable(&mut self, host: HostId, fd: i32) -> bool {
+        self.charge();
+        let key = self.at(host, fd);
+        let socket = key.ok().and_then(|key| self.sockets.get(key));
+        socket.is_some_and(|socket| socket.mask().can_write())
+    }
+
     pub(super) fn arrived_len(&mut self, host: HostId, fd: i32) -> usize {
         self.charge();
         let key = self.at(host, fd);

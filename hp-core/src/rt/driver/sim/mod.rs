@@ -153,6 +153,10 @@ impl SimKernel {
         self.lock_for_call().is_readable(self.host, fd)
     }
 
+    pub(crate) fn is_writable(&self, fd: RawFd) -> bool {
+        self.lock_for_call().is_writable(self.host, fd)
+    }
+
     pub(crate) fn arrived(&self, fd: RawFd) -> usize {
         self.lock_for_call().arrived_len(self.host, fd)
     }
