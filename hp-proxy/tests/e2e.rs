@@ -281,6 +281,8 @@ macro_rules! stamp {
                 unix:
                     requests_go_from_one_unix_socket_to_another,
                     a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_backends_work,
+                    a_client_of_a_unix_socket_that_closes_while_it_waits_ends_the_backends_work,
+                    a_client_of_a_unix_socket_that_has_said_all_is_answered,
                     a_backend_whose_name_is_gone_or_dead_is_502,
                     who_closes_a_unix_socket_right_behind_its_bytes_is_not_waited_for;
             }

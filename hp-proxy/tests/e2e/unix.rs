@@ -1,10 +1,12 @@
 //! Unix sockets on both sides: clients come by one, and requests go to a backend by another.
 
 use crate::Engine;
-use crate::support::{BOUND, Proxy};
+use crate::support::{BOUND, GET, OK, Proxy};
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Reads until the text ends so.
@@ -114,6 +116,47 @@ pub(crate) fn a_client_of_a_unix_socket_that_closes_behind_much_unread_ends_the_
     assert_eq!(rest, b"");
     proxy.counts_to("client aborts", 1);
 }
+
+/// It was taken for one that has said all and waits, and the backend went on until `--response-timeout`.
+pub(crate) fn a_client_of_a_unix_socket_that_closes_while_it_waits_ends_the_backends_work(
+    engine: Engine,
+) {
+    let (directory, front, back) = place();
+    let backend = UnixListener::bind(&back).unwrap();
+    let proxy = start(engine, directory.path(), "");
+    let ways = [(0, 0), (0, 9), (1, 0), (1, 9), (3, 0)];
+    for (aborts, (answered, unread)) in (1..).zip(ways) {
+        let (mut client, mut upstream) = asked(&front, &backend);
+        for _ in 0..answered {
+            upstream.write_all(OK.as_bytes()).unwrap();
+            until(&mut client, "hi");
+            client.write_all(GET.as_bytes()).unwrap();
+            until(&mut upstream, "\r\n\r\n");
+        }
+        client.write_all(&[b'a'; 9][..unread]).unwrap();
+        drop(client);
+        let mut rest = Vec::new();
+        upstream.set_read_timeout(Some(BOUND)).unwrap();
+        upstream.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
+        proxy.counts_to("client aborts", aborts);
+    }
+}
+
+pub(crate) fn a_client_of_a_unix_socket_that_has_said_all_is_answered(engine: Engine) {
+    let (directory, front, back) = place();
+    let backend = UnixListener::bind(&back).unwrap();
+    let _proxy = start(engine, directory.path(), "");
+    let (mut client, mut upstream) = asked(&front, &backend);
+    client.shutdown(Shutdown::Write).unwrap();
+    upstream.set_read_timeout(Some(SETTLES)).unwrap();
+    assert!(upstream.read(&mut [0]).is_err(), "nothing ends its work");
+    upstream.write_all(OK.as_bytes()).unwrap();
+    until(&mut client, "hi");
+}
+
+/// Long enough for what is to be told to have been told; the fact is that nothing is.
+const SETTLES: Duration = Duration::from_millis(100);
 
 pub(crate) fn a_backend_whose_name_is_gone_or_dead_is_502(engine: Engine) {
     let (directory, front, back) = place();

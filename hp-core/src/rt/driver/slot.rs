@@ -328,6 +328,19 @@ impl ConnSlot {
         }
     }
 
+    /// The errno with which the peer has left; `None` while it may still be there, also where it sends nothing more.
+    pub(crate) fn failure(&self) -> Option<i32> {
+        match self.rx_end {
+            Some(RxEnd::Failed(errno)) => Some(errno),
+            // What was told behind an end in order is that of the other direction.
+            Some(RxEnd::Eof) if self.readiness.failed => match self.end_of_both() {
+                Some(RxEnd::Failed(errno)) => Some(errno),
+                Some(RxEnd::Eof) | None => None,
+            },
+            Some(RxEnd::Eof) | None => None,
+        }
+    }
+
     /// Takes note that nothing more will be received.
     pub(crate) fn end_rx(&mut self, end: RxEnd) {
         enter(

@@ -118,7 +118,7 @@ impl Io {
             self.arm_recv(key);
         }
         let slot = self.conns.get_mut(key).expect("arming keeps the slot");
-        if let Some(RxEnd::Failed(errno)) = slot.rx_end {
+        if let Some(errno) = slot.failure() {
             return Poll::Ready(ConnSlot::error(errno));
         }
         if let Driver::Uring(uring) = &mut self.driver {
