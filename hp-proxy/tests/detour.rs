@@ -39,6 +39,8 @@ facts! {
     a_client_that_does_not_read_a_long_answer_is_given_up,
     a_mirror_has_the_whole_of_a_long_upload,
     chunks_that_came_together_leave_together,
+    what_is_a_whole_chunk_of_the_backend_is_in_whole_chunks_for_the_client,
+    content_that_came_with_a_line_arrives_where_all_pipes_are_taken,
     the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone,
 }
 
@@ -294,6 +296,51 @@ fn chunks_that_came_together_leave_together(face: Face) {
     }
 }
 
+/// Who wants whole chunks waits for no more than it would without us, wherever the backend pauses.
+fn what_is_a_whole_chunk_of_the_backend_is_in_whole_chunks_for_the_client(face: Face) {
+    for said in (1..=10).map(|at| at * 14_321) {
+        let lab = Lab::new(1, face, &Profile::calm(), "");
+        let line = format!("GET /pause{said}");
+        let told = lab.listen(&line, Duration::from_millis(500));
+        lab.run_to_end();
+        let heard = chunks_of(&told.borrow()).concat();
+        assert!(heard.len() >= said / BARE * BARE, "{said}: {}", heard.len());
+        assert!(content(said).starts_with(&heard), "{said}");
+    }
+}
+
+/// The client's chunk before went past; while its next one is awaited, others take all pipes.
+fn content_that_came_with_a_line_arrives_where_all_pipes_are_taken(face: Face) {
+    let lab = Lab::new(1, face, &Profile::calm(), "");
+    for _ in 0..PIPES_MAX {
+        let rt = lab.clients.clone();
+        lab.clients.spawn(async move {
+            rt.sleep(Duration::from_secs(1)).await;
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            conn.write(b"GET /2000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+                .unwrap();
+            rt.sleep(Duration::from_secs(4)).await;
+            conn.reset();
+        });
+    }
+    let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
+    left.set(1);
+    lab.clients.spawn(async move {
+        let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+        let head = format!("POST /1 HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n");
+        conn.write(head.as_bytes()).unwrap();
+        let (body, first) = (in_bare_chunks(&content(140_000), 70_000), 70_007);
+        conn.write(&body[..first]).unwrap();
+        rt.sleep(Duration::from_secs(3)).await;
+        conn.write(&body[first..]).unwrap();
+        let (_, answer) = messages::read(&conn, &mut Vec::new()).await.unwrap();
+        let expected = format!("POST /1 {}", digest(&content(140_000)));
+        assert_eq!(String::from_utf8(answer).unwrap(), expected);
+        left.set(0);
+    });
+    lab.run_to_end();
+}
+
 /// Behind a chunk that went past us came the line of one of more than 16 MiB, and nothing with it: it went on as the last chunk, and what
 /// followed it as the next request.
 fn the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone(face: Face) {
@@ -424,6 +471,25 @@ impl Lab {
         });
     }
 
+    /// A client that asks for something and notes for a while what it is told, byte by byte.
+    fn listen(&self, line: &str, time: Duration) -> Rc<RefCell<Vec<u8>>> {
+        let (rt, left) = (self.clients.clone(), Rc::clone(&self.clients_left));
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let told: Rc<RefCell<Vec<u8>>> = Rc::default();
+        let heard = Rc::clone(&told);
+        left.set(left.get() + 1);
+        self.clients.spawn(async move {
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            conn.set_deadline(Some(rt.now() + time));
+            conn.write(head.as_bytes()).unwrap();
+            while let Ok(Rx::Data(lent)) = conn.recv().await {
+                heard.borrow_mut().extend_from_slice(&lent);
+            }
+            left.set(left.get() - 1);
+        });
+        told
+    }
+
     /// Until all clients have ended, and a drain after them.
     fn run_to_end(&self) {
         self.run(&|| self.clients_left.get() == 0);
@@ -480,6 +546,17 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let _gone = conn.flush().await;
                 return;
             }
+            Some(asked) if asked.starts_with("pause") => {
+                let said: usize = asked["pause".len()..].parse().unwrap();
+                let body = in_bare_chunks(&content(200_000), BARE);
+                // As far into the body as that content, with the lines before it.
+                let lines = said.div_ceil(BARE) * (CHUNK_LINE.len() + 2) - 2;
+                let _gone = conn.write(BARE_HEAD.as_bytes());
+                let _gone = conn.write(&body[..said + lines]);
+                let _gone = conn.flush().await;
+                conn.rt().sleep(Duration::from_secs(5)).await;
+                return;
+            }
             Some(asked) => content_asked(asked),
             None => {
                 let said =
@@ -526,7 +603,7 @@ fn answer_in_chunks(body: &[u8], sizes: &[usize]) -> Vec<u8> {
     [head.into_bytes(), in_chunks(body, sizes)].concat()
 }
 
-/// Chunks of these sizes in turn, those of three bytes with an extension; and a trailer.
+/// Chunks of these sizes in turn, those of three bytes with an extension, those of one size behind zeros; and a trailer.
 fn in_chunks(mut body: &[u8], sizes: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
     for &size in sizes.iter().cycle() {
@@ -535,7 +612,8 @@ fn in_chunks(mut body: &[u8], sizes: &[usize]) -> Vec<u8> {
         }
         let (chunk, rest) = body.split_at(size.min(body.len()));
         let extension = if size == 3 { ";a=\"b\"" } else { "" };
-        out.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
+        let digits = if size == PADDED { 9 } else { 1 };
+        out.extend_from_slice(format!("{:0digits$x}{extension}\r\n", chunk.len()).as_bytes());
         out.extend_from_slice(chunk);
         out.extend_from_slice(b"\r\n");
         body = rest;
@@ -561,6 +639,25 @@ fn content(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The chunks of an answer that are there whole, with their ends.
+fn chunks_of(answer: &[u8]) -> Vec<Vec<u8>> {
+    let (head, _framing) = messages::head_of(answer).unwrap();
+    let (mut rest, mut chunks) = (&answer[head..], Vec::new());
+    while let Some(line) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let digits = std::str::from_utf8(&rest[..line]).unwrap();
+        let size = usize::from_str_radix(digits, 16).unwrap();
+        let Some(chunk) = rest.get(line + 2..line + 2 + size + 2) else {
+            break;
+        };
+        assert!(chunk.ends_with(b"\r\n"));
+        if size > 0 {
+            chunks.push(chunk[..size].to_vec());
+        }
+        rest = &rest[line + 2 + size + 2..];
+    }
+    chunks
+}
+
 /// FNV-1a.
 fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -572,11 +669,18 @@ const CHUNKED: &str = "Transfer-Encoding: chunked";
 const BARE_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 /// All too short to go past, and none so short that it is copied behind another.
 const EVEN: [usize; 1] = [4_000];
+/// Long enough to go past.
+const BARE: usize = 60_000;
+const CHUNK_LINE: &str = "ea60\r\n";
+/// A line that is shorter than the one before comes with content, for which there may be no room in a pipe.
+const PADDED: usize = 40_000;
 const LONG: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];
 /// Some of them too short to go past, by a byte or by many.
 const SHORT: [usize; 9] = [
     32_768, 5_000, 40_000, 32_767, 9_999, 33_000, 70_000, 32_790, 3,
 ];
+/// Of a worker, with bytes in them.
+const PIPES_MAX: usize = 64;
 const LENGTHS: [usize; 6] = [300_000, 10, 100_000, 0, 1_000_000, 30_000];
 const MIRROR: &str = "mirror = { upstream = \"copies\", body_max = \"1MiB\" }";
 const SEEDS: u64 = 12;

@@ -6,8 +6,8 @@ use super::chunks::Chunks;
 use super::message::{Filled, Part, Piece, Reader};
 use super::past::Past;
 use crate::rt::net::Conn;
+use crate::wire::http1::chunked::ChunkEvent;
 use crate::wire::http1::chunked::verbatim::Standing;
-use crate::wire::http1::chunked::{BYTES_BETWEEN_MAX, ChunkEvent};
 use crate::wire::http1::error::ChunkError;
 use crate::wire::http1::framing::{BodyFraming, ResponseFraming};
 use std::fmt;
@@ -170,8 +170,6 @@ impl BodySource {
     /// Moves more into a pipe, where what follows is content of a known length, or reads what stands between two chunks. Nothing that was
     /// received may be left; what is received of lines and of what stands behind them, and does not go with the content, is there afterwards.
     ///
-    /// Where the chunk at the next hop has just as much to come as this one, chunks behind it may go with it.
-    ///
     /// # Errors
     /// As [`BodySource::receive`], [`BodyError::Chunk`].
     pub async fn splice(
@@ -180,14 +178,12 @@ impl BodySource {
         way: Way,
     ) -> Result<Spliced, BodyError> {
         let left = self.plain_left();
-        let spliced = match self {
-            _ if left == 0 => self.read_between(conn).await,
-            Self::Chunked(chunks) if way.hop == Some(Standing::Within(left)) => {
-                match chunks.splice((reader, conn), way.next_bytes_min).await {
-                    Ok(past) => past.map(Spliced::Content).ok_or(BodyError::Truncated),
-                    Err(error) => Err(error),
-                }
+        let spliced = match (&mut *self, way.hop) {
+            (Self::Chunked(_), Some(Standing::Within(announced @ 1..))) => {
+                self.fill_pipe(conn, left.min(announced)).await
             }
+            (Self::Chunked(chunks), _) => chunks.splice((reader, conn), way).await,
+            _ if left == 0 => Ok(Spliced::Nothing),
             _ => self.fill_pipe(conn, left).await,
         };
         match &spliced {
@@ -203,8 +199,8 @@ impl BodySource {
         }
     }
 
-    /// Moves the chunks that have come behind one into a pipe, where that one went past and nothing was sent behind it, without a wait; `None` where none has
-    /// come. Nothing that was received may be left, as in [`BodySource::splice`].
+    /// Moves what has come of a chunked body into a pipe, where what came before went past and nothing was sent behind it, without a wait; `None` where
+    /// nothing has come. Nothing that was received may be left, as in [`BodySource::splice`].
     ///
     /// # Errors
     /// [`BodyError::Chunk`].
@@ -213,13 +209,10 @@ impl BodySource {
         (reader, conn): (&mut Reader, &Conn),
         way: Way,
     ) -> Result<Option<Past>, BodyError> {
-        let Self::Chunked(chunks) = self else {
+        let (Self::Chunked(chunks), Some(Standing::Within(0))) = (&mut *self, way.hop) else {
             return Ok(None);
         };
-        if chunks.decoder.bytes_between() == 0 || way.hop != Some(Standing::Within(0)) {
-            return Ok(None);
-        }
-        let past = chunks.splice_at_once((reader, conn), way.next_bytes_min)?;
+        let past = chunks.splice_at_once((reader, conn), way)?;
         if self.plain_left() == 0 && self.bytes_between() == 0 {
             conn.end_splicing(); // As above.
         }
@@ -233,23 +226,6 @@ impl BodySource {
         };
         self.pass(piped.len() as u64);
         Ok(Spliced::Content(Past::plain(piped)))
-    }
-
-    async fn read_between(&mut self, conn: &Conn) -> Result<Spliced, BodyError> {
-        let mut line = [0; BYTES_BETWEEN_MAX];
-        let Self::Chunked(Chunks { decoder, .. }) = self else {
-            return Ok(Spliced::Nothing);
-        };
-        let wanted = decoder.bytes_between();
-        if wanted == 0 {
-            return Ok(Spliced::Nothing);
-        }
-        let count = conn.recv_between(&mut line[..wanted]).await?;
-        if count == 0 {
-            return Err(BodyError::Truncated);
-        }
-        let (_all, _no_content) = decoder.next(&line[..count]).map_err(BodyError::Chunk)?;
-        Ok(Spliced::Between(count))
     }
 
     /// How many bytes at least stand before the next content, as far as is known; 0 where none is known to follow.

@@ -1,18 +1,39 @@
-//! A body in chunks being received, and moved on in pipes with lines of ours between its chunks.
+//! A body in chunks being received, and moved on in pipes: the chunks that have come go as one.
 
-use super::body::BodyError;
+use super::body::{BodyError, Spliced, Way};
 use super::message::{Part, Reader};
-use super::past::{Past, Shape, Tail};
-use crate::rt::net::{Conn, Piped};
+use super::past::{Past, Tail};
+use crate::rt::net::Conn;
 use crate::wire::http1::chunked::verbatim::Standing;
-use crate::wire::http1::chunked::{
-    CHUNK_BYTES_MAX, CHUNK_END, CHUNK_SIZE_LINE_MAX, ChunkEvent, ChunkedDecoder, chunk_size_line,
-};
+use crate::wire::http1::chunked::{BYTES_BETWEEN_MAX, CHUNK_END, ChunkEvent, ChunkedDecoder};
 
 /// What was read of a chunked body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     pub(super) decoder: ChunkedDecoder,
+    /// What was received of the line in work, in bytes.
+    line_bytes: usize,
+    last: Option<Line>,
+}
+
+/// The last line that was received for a pipe. The next one is mostly as long, and says mostly the same.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// In bytes, with the end of the chunk before it.
+    len: usize,
+    /// Content of the chunk behind it, in bytes.
+    size: u64,
+}
+
+/// Whether more goes into a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    /// All that was asked for had come.
+    Likely,
+    /// There was no more.
+    NotYet,
+    /// It is full, or what follows goes another way.
+    Not,
 }
 
 impl Chunks {
@@ -27,149 +48,226 @@ impl Chunks {
         })
     }
 
-    /// Moves more into a pipe within a chunk, and behind it the chunks that have come, up to one of less content than `content_min`; `None`
-    /// at the peer's end. Nothing may be left in the reader, which gets what is received with a line and does not go with it.
+    /// Waits for content, or for the line before it, and moves content into a pipe: of one chunk, and of those that have come behind it, up to one that is
+    /// short. Nothing may be left in the reader, which gets what is received with a line and does not go with it.
+    ///
+    /// One chunk alone goes on as it is, however much of it has come. Of several the next hop gets one, which has just what has come:
     ///
     /// ```text
-    /// in the pipe   content  │ CRLF 4000 CRLF  abc │ content  │ CRLF 4000 CRLF  abc │ content
-    /// moved there   uncopied │ written by us       │ uncopied │ written by us       │ uncopied
+    /// received   4000 CRLF │ content │ CRLF 4000 CRLF │ content │ CRLF 4000 CRLF │ content, not all of it yet
+    /// in a pipe              content │                  content │                  content │ CRLF
+    /// before it  9c40 CRLF
     /// ```
     pub(super) async fn splice(
         &mut self,
         (reader, conn): (&mut Reader, &Conn),
-        content_min: u64,
-    ) -> Result<Option<Past>, BodyError> {
-        let left = usize::try_from(self.decoder.data_left()).unwrap_or(usize::MAX);
-        let Some(piped) = conn.splice_in(left).await? else {
-            return Ok(None);
-        };
-        self.decoder.pass(piped.len() as u64);
-        let past = Past::in_chunks(piped);
-        self.splice_behind(past, (reader, conn), content_min)
-            .map(Some)
+        way: Way,
+    ) -> Result<Spliced, BodyError> {
+        let left = self.decoder.data_left();
+        if left > 0 {
+            let wanted = room_for(left, 0);
+            let Some(piped) = conn.splice_in(wanted).await? else {
+                return Err(BodyError::Truncated);
+            };
+            self.decoder.pass(piped.len() as u64);
+            let more = More::after(piped.len(), wanted);
+            let past = self.splice_behind((Past::plain(piped), more), (reader, conn), way)?;
+            return Ok(Spliced::Content(past));
+        }
+        let count = self.await_line(conn).await?;
+        if count == 0 {
+            return Ok(Spliced::Nothing);
+        }
+        let past = (Past::plain(conn.empty_pipe()), More::Likely);
+        let past = self.splice_behind(past, (reader, conn), way)?;
+        Ok(if past.content == 0 {
+            Spliced::Between(count)
+        } else {
+            Spliced::Content(past)
+        })
     }
 
-    /// The same behind a chunk that has all of its content, here and at the next hop, without a wait; `None` where no line has come.
+    /// The same without a wait; `None` where no content has come, or its chunk is short.
     pub(super) fn splice_at_once(
         &mut self,
         (reader, conn): (&mut Reader, &Conn),
-        content_min: u64,
+        way: Way,
     ) -> Result<Option<Past>, BodyError> {
-        if !conn.splices_now() {
-            return Ok(None);
-        }
-        let Some(line) = self.take_line(reader, conn)? else {
-            return Ok(None);
+        let is_long = |line: Line| line.size >= way.next_bytes_min;
+        let is_within = self.decoder.data_left() > 0;
+        let may_go = match self.last {
+            Some(line) if is_within => is_long(line),
+            _ => !is_within && self.decoder.bytes_between() > 0,
         };
-        let mut past = Past::in_chunks(conn.empty_pipe());
-        if self.splice_chunk(&mut past, line, (reader, conn), content_min) {
-            past = self.splice_behind(past, (reader, conn), content_min)?;
+        if !may_go || !conn.splices_now() {
+            return Ok(None);
         }
-        Ok(Some(past))
+        let past = (Past::plain(conn.empty_pipe()), More::Likely);
+        let past = self.splice_behind(past, (reader, conn), way)?;
+        Ok((past.content > 0).then_some(past))
     }
 
-    /// Moves the chunks that have come behind what a pipe has.
+    /// Moves what has come behind what a pipe has.
     fn splice_behind(
         &mut self,
-        mut past: Past,
+        (mut past, mut more): (Past, More),
         (reader, conn): (&mut Reader, &Conn),
-        content_min: u64,
+        way: Way,
     ) -> Result<Past, BodyError> {
-        let mut lines = 0;
-        while self.decoder.data_left() == 0 && lines < LINES_MAX && past.piped.len() < PIPED_BYTES {
-            let Some(line) = self.take_line(reader, conn)? else {
-                break;
+        let mut chunks = u32::from(past.content > 0 || self.decoder.data_left() > 0);
+        while more == More::Likely {
+            more = if self.decoder.data_left() > 0 {
+                self.splice_more(&mut past, conn)
+            } else if chunks < CHUNKS_MAX && self.may_follow(past.piped.len()) {
+                chunks += 1;
+                self.begin(&mut past, (reader, conn), way)?
+            } else {
+                More::Not
             };
-            lines += 1;
-            if !self.splice_chunk(&mut past, line, (reader, conn), content_min) {
-                break;
-            }
+        }
+        if chunks == 1 {
+            past.follows = self.decoder.data_left(); // Whoever wants all of it waits for the peer.
+        }
+        let is_complete = past.follows == 0 && past.begun.is_none() && !past.piped.is_empty();
+        if more == More::NotYet && is_complete && way.hop.is_some() {
+            past.is_closed = past.piped.push(CHUNK_END); // The chunks that are here do not wait for one that is not.
         }
         Ok(past)
     }
 
-    /// Puts a line into a pipe, and behind it what has come of the chunk; says whether more may go behind that.
-    fn splice_chunk(
-        &mut self,
-        past: &mut Past,
-        line: Tail,
-        (reader, conn): (&Reader, &Conn),
-        content_min: u64,
-    ) -> bool {
-        past.content += line.bytes().len() as u64;
-        let left = self.decoder.data_left();
-        if !push_line(&mut past.piped, &line, left) {
-            past.shape = Shape::Chunks(Some(line));
-            return false;
-        }
-        if left < content_min || !reader.is_empty() {
-            return false;
-        }
-        let room = PIPED_BYTES.saturating_sub(past.piped.len());
-        let bytes_max = usize::try_from(left).map_or(room, |left| left.min(room));
-        let more = conn.splice_more(&mut past.piped, bytes_max) as u64;
-        self.decoder.pass(more);
-        past.content += more;
-        true
+    /// Whether another chunk goes into a pipe that has so many bytes: where it will have room for one like the last, or is not nearly full. A chunk that is
+    /// cut takes a call more.
+    fn may_follow(&self, piped: usize) -> bool {
+        let size = self.last.map_or(1, |line| line.size.max(1));
+        let room = PIPED_BYTES.saturating_sub(piped) as u64;
+        room >= size || room > 0 && piped < NEARLY_FULL_BYTES
     }
 
-    /// Receives the line behind a chunk, as far as it has come, and with it a few bytes of what follows: in one call, for most lines. Of that, content of
-    /// the chunk goes with the line, and all else to the reader. `None` where the line has not come whole.
+    /// Receives the line before a chunk, and puts what came with it of the chunk's content into a pipe.
+    fn begin(
+        &mut self,
+        past: &mut Past,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<More, BodyError> {
+        let Some(begun) = self.take_line(reader, conn)? else {
+            let is_known = self.decoder.bytes_between() > 0;
+            return Ok(if is_known { More::NotYet } else { More::Not });
+        };
+        let content = begun.bytes();
+        past.content += content.len() as u64;
+        if !content.is_empty() && !past.piped.push(content) {
+            past.begun = Some(begun);
+            return Ok(More::Not);
+        }
+        let is_short = self.decoder.data_left() < way.next_bytes_min;
+        let goes_on = !is_short && reader.is_empty();
+        Ok(if goes_on { More::Likely } else { More::Not })
+    }
+
+    /// Moves more of a chunk's content behind what is in a pipe.
+    fn splice_more(&mut self, past: &mut Past, conn: &Conn) -> More {
+        let wanted = room_for(self.decoder.data_left(), past.piped.len());
+        if wanted == 0 {
+            return More::Not;
+        }
+        let count = conn.splice_more(&mut past.piped, wanted);
+        self.decoder.pass(count as u64);
+        past.content += count as u64;
+        More::after(count, wanted)
+    }
+
+    /// Waits for what stands before content; says how many bytes of it have come, 0 where what comes next has to be received.
+    async fn await_line(&mut self, conn: &Conn) -> Result<usize, BodyError> {
+        let mut line = [0; BYTES_BETWEEN_MAX];
+        let wanted = self.decoder.bytes_between();
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = conn.recv_between(&mut line[..wanted]).await?;
+        if count == 0 {
+            return Err(BodyError::Truncated);
+        }
+        let (_all, _no_content) = self
+            .decoder
+            .next(&line[..count])
+            .map_err(BodyError::Chunk)?;
+        self.note(count, 0);
+        Ok(count)
+    }
+
+    /// Receives the line behind a chunk, as far as it has come: in one call, for most lines. A line that is shorter than the last one comes with a few bytes
+    /// of what follows. Of that, content of the chunk is returned, and all else goes to the reader. `None` where the line has not come whole.
     fn take_line(&mut self, reader: &mut Reader, conn: &Conn) -> Result<Option<Tail>, BodyError> {
         let mut buffer = [0; LINE_READ_BYTES];
+        let mut expected = self.last.map_or(LINE_READ_BYTES, |line| {
+            line.len.saturating_sub(self.line_bytes)
+        });
         // An extension or trailers are better received together with what follows.
         while self.decoder.bytes_between() > 0 {
-            let count = conn.recv_more(&mut buffer);
+            let wanted = expected.clamp(self.decoder.bytes_between(), LINE_READ_BYTES);
+            let received = &mut buffer[..wanted];
+            let count = conn.recv_more(received);
             if count == 0 {
                 return Ok(None);
             }
             let (read, event) = self
                 .decoder
-                .next(&buffer[..count])
+                .next(&received[..count])
                 .map_err(BodyError::Chunk)?;
             if read < count {
-                reader.push_copy(&buffer[read..count]); // Of the next line already, or of what the peer sends behind the body.
+                reader.push_copy(&received[read..count]); // Of the next line already, or of what the peer sends behind the body.
             }
-            match event {
-                ChunkEvent::Data(range) => {
-                    return Ok(Some(Tail::of(&buffer[range])));
-                }
-                ChunkEvent::NeedMore if self.decoder.data_left() > 0 => {
-                    return Ok(Some(Tail::of(&[])));
-                }
-                ChunkEvent::NeedMore if count < buffer.len() => return Ok(None), // There was no more.
-                ChunkEvent::NeedMore | ChunkEvent::End => (),
+            let content = match event {
+                ChunkEvent::Data(content) => content,
+                ChunkEvent::NeedMore | ChunkEvent::End => count..count,
+            };
+            self.note(content.start, content.len());
+            if self.line_bytes == 0 {
+                return Ok(Some(Tail::of(&received[content])));
             }
+            if count < wanted {
+                return Ok(None); // There was no more.
+            }
+            expected = 0;
         }
         Ok(None)
     }
-}
 
-/// Puts a line behind a chunk in a pipe, and the first content of the next one, of which so much is still to come; says whether it is there.
-/// A chunk that is too long to be announced is not begun here.
-fn push_line(piped: &mut Piped, begun: &Tail, left: u64) -> bool {
-    let begun = begun.bytes();
-    let Some(size) = usize::try_from(left)
-        .ok()
-        .map(|left| left.saturating_add(begun.len()))
-        .filter(|size| *size <= CHUNK_BYTES_MAX)
-    else {
-        return false;
-    };
-    let mut space = [0; CHUNK_SIZE_LINE_MAX];
-    let line = chunk_size_line(&mut space, size);
-    let mut bytes = [0; CHUNK_END.len() + CHUNK_SIZE_LINE_MAX + LINE_READ_BYTES];
-    let mut end = 0;
-    for part in [CHUNK_END, line, begun] {
-        bytes[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
+    /// Takes note of bytes of a line, and of content that came with its end.
+    fn note(&mut self, line: usize, content: usize) {
+        self.line_bytes += line;
+        let size = self.decoder.data_left() + content as u64;
+        if size > 0 {
+            let len = self.line_bytes;
+            self.last = Some(Line { len, size });
+            self.line_bytes = 0;
+        }
     }
-    piped.push(&bytes[..end])
 }
 
-/// What is received at once of a line and the content behind it.
+impl More {
+    fn after(count: usize, wanted: usize) -> Self {
+        if count < wanted {
+            Self::NotYet
+        } else {
+            Self::Likely
+        }
+    }
+}
+
+/// How much of so much content a pipe gets that has so many bytes already.
+fn room_for(left: u64, piped: usize) -> usize {
+    let room = PIPED_BYTES.saturating_sub(piped);
+    usize::try_from(left).map_or(room, |left| left.min(room))
+}
+
+/// What is received at most of a line and the content behind it.
 pub(super) const LINE_READ_BYTES: usize = 16;
 /// In one pipe.
-const LINES_MAX: u32 = 32;
+const CHUNKS_MAX: u32 = 32;
 /// What one pipe gets: as much as a large one.
 const PIPED_BYTES: usize = 256 * 1024;
+/// A pipe with so much is sent before it gets a chunk that it has no room for.
+const NEARLY_FULL_BYTES: usize = PIPED_BYTES / 4 * 3;
+const _: () = assert!(BYTES_BETWEEN_MAX <= LINE_READ_BYTES);

@@ -3,24 +3,19 @@
 use super::chunks::LINE_READ_BYTES;
 use crate::rt::net::Piped;
 
-/// Content in a pipe, with the lines between its chunks or without any.
+/// Content in a pipe. To a hop that gets chunks it is one, or goes on in one that was announced.
 #[derive(Debug)]
 pub struct Past {
     /// Where it is.
     pub piped: Piped,
-    /// How much content that is, and what is behind it.
+    /// How much content that is, and what is behind it, in bytes.
     pub content: u64,
-    pub(super) shape: Shape,
-}
-
-/// How content stands in a pipe.
-#[derive(Debug)]
-pub(super) enum Shape {
-    /// Nothing else: of a known length, or of one chunk.
-    Plain,
-    /// As the next hop gets it, from within a chunk to within a chunk or to the end of one. What was received behind that one is the first content of
-    /// the next chunk, whose line is not in the pipe.
-    Chunks(Option<Tail>),
+    /// What is announced with it, and comes next, in bytes.
+    pub(super) follows: u64,
+    /// Whether the end of the chunk stands behind it, in the pipe.
+    pub(super) is_closed: bool,
+    /// The first content of the chunk behind it, which has no room in the pipe.
+    pub(super) begun: Option<Tail>,
 }
 
 /// A few bytes of content that were received with the line before them.
@@ -48,16 +43,9 @@ impl Past {
         Self {
             content: piped.len() as u64,
             piped,
-            shape: Shape::Plain,
-        }
-    }
-
-    /// What comes behind it is still to be added.
-    pub(super) fn in_chunks(piped: Piped) -> Self {
-        Self {
-            content: piped.len() as u64,
-            piped,
-            shape: Shape::Chunks(None),
+            follows: 0,
+            is_closed: false,
+            begun: None,
         }
     }
 }

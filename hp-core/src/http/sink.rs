@@ -4,7 +4,7 @@
 //! the connection carries its own.
 
 use super::message::Part;
-use super::past::{Past, Shape};
+use super::past::Past;
 use crate::rt::net::Conn;
 use crate::wire::http1::chunked::verbatim::Standing;
 use crate::wire::http1::chunked::{
@@ -106,27 +106,28 @@ impl<'a> BodySink<'a> {
         Ok(())
     }
 
-    /// Sends what has been gathered, for what is in a pipe goes to the connection next, directly behind which follows so much more content.
+    /// Sends what has been gathered, for what is in a pipe goes to the connection next.
     ///
     /// # Errors
     /// As [`Conn::write`].
-    pub fn announce(&mut self, past: &Past, follows: u64) -> io::Result<()> {
-        if let Shape::Plain = past.shape {
-            self.begin_chunk(past.piped.len(), follows);
-        }
-        if !self.gathered.is_empty() {
+    pub fn announce(&mut self, past: &Past) -> io::Result<()> {
+        let end = if past.is_closed { CHUNK_END.len() } else { 0 };
+        let (follows, follows_begun) = match past.begun {
+            None => (past.follows, 0),
+            Some(_) => (0, past.follows),
+        };
+        self.begin_chunk(past.piped.len() - end, follows);
+        if !self.gathered.is_empty() && !past.piped.is_empty() {
             self.written += self.gathered.len() as u64;
             self.conn.write_before_more(self.gathered)?;
             self.gathered.clear();
         }
-        match &past.shape {
-            Shape::Plain => (),
-            Shape::Chunks(None) => self.hop = Standing::Within(follows),
-            Shape::Chunks(Some(tail)) => {
-                self.hop = Standing::Within(0);
-                self.begin_chunk(tail.bytes().len(), follows);
-                self.gathered.extend_from_slice(tail.bytes());
-            }
+        if past.is_closed {
+            let _in_the_pipe = self.take_chunk_end();
+        }
+        if let Some(begun) = &past.begun {
+            self.begin_chunk(begun.bytes().len(), follows_begun);
+            self.gathered.extend_from_slice(begun.bytes());
         }
         Ok(())
     }
@@ -137,8 +138,8 @@ impl<'a> BodySink<'a> {
         (self.coding == BodyCoding::Chunked).then_some(self.hop)
     }
 
-    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun. No content, of a chunk that is too long to be
-    /// announced, begins none: its line would be that of the last one.
+    /// Counts content as the chunk's that it belongs to, which begins with it unless one has begun. No content begins none where nothing follows, or too much
+    /// to be announced: its line would be that of the last one.
     fn begin_chunk(&mut self, len: usize, follows: u64) {
         if self.coding == BodyCoding::Plain {
             return;
@@ -151,7 +152,7 @@ impl<'a> BodySink<'a> {
             let mut space = [0; CHUNK_SIZE_LINE_MAX];
             let whole = (len as u64).saturating_add(follows);
             let size = match usize::try_from(whole) {
-                Ok(whole) if whole <= CHUNK_BYTES_MAX => whole,
+                Ok(whole @ 1..=CHUNK_BYTES_MAX) => whole,
                 _ if len == 0 => return,
                 _ => len,
             };

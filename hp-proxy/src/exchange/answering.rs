@@ -329,7 +329,7 @@ impl Answering<'_> {
                 // Before the end of the last chunk is sent by itself.
                 let (way, backend) = (detour.way(&sink), (&mut *reader, self.backend));
                 if let Some(past) = backend_pace.splice_at_once(&mut source, backend, way)? {
-                    sink.announce(&past, source.plain_left())?;
+                    sink.announce(&past)?;
                     client_pace.drain_pipe(self.client, past.piped).await?;
                     continue;
                 }
@@ -350,7 +350,7 @@ impl Answering<'_> {
                 };
                 match received {
                     Ok(Some(past)) => {
-                        sink.announce(&past, source.plain_left())?;
+                        sink.announce(&past)?;
                         client_pace.drain_pipe(self.client, past.piped).await?;
                     }
                     Ok(None) => (),

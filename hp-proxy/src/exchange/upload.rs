@@ -245,7 +245,7 @@ async fn pipe(
     pace: &mut Pace,
 ) -> Result<bool, Failure> {
     ends.count(past.content, follows)?;
-    if sink.announce(&past, follows).is_err() {
+    if sink.announce(&past).is_err() {
         return Ok(false);
     }
     ends.progress.written.set(sink.written());
