@@ -677,7 +677,7 @@ const PADDED: usize = 40_000;
 const LONG: [usize; 7] = [70_000, 40_000, 1, 150_000, 3, 32 * 1024, 5_000];
 /// Some of them too short to go past, by a byte or by many.
 const SHORT: [usize; 9] = [
-    32_768, 5_000, 40_000, 32_767, 9_999, 33_000, 70_000, 32_790, 3,
+    16_384, 5_000, 40_000, 16_383, 9_999, 17_000, 70_000, 16_400, 3,
 ];
 /// Of a worker, with bytes in them.
 const PIPES_MAX: usize = 64;

@@ -567,7 +567,7 @@ impl Default for Limits {
             mirrors_max: 64,
             detour: DetourLimits {
                 content_bytes_min: 96 * 1024,
-                chunk_bytes_min: 32 * 1024,
+                chunk_bytes_min: 16 * 1024,
             },
         }
     }
