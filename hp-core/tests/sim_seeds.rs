@@ -29,7 +29,8 @@ fn nothing_goes_wrong_where_nothing_is_made_to() {
                 (0, 0),
                 "seed {seed}, {face:?}"
             );
-            assert!(report.whole > 0);
+            let ended = report.whole + report.given_up; // Some worlds have one message, which its client gives up.
+            assert!(ended > 0, "seed {seed}, {face:?}");
         }
         if plays_all_seeds() {
             assert!(
