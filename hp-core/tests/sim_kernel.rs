@@ -69,7 +69,7 @@ facts! {
     an_accepted_connection_may_live_in_another_runtime of promises,
     a_connection_moves_again_and_again_and_loses_nothing of promises,
     a_part_of_a_file_arrives_whole_however_the_socket_takes_it of promises,
-    what_idles_for_long_holds_no_receive_in_the_kernel of idling,
+    what_idles_for_long_holds_one_poll_in_the_kernel of idling,
     news_and_deadlines_of_what_idles_reach_its_owner_at_any_time of idling,
     what_is_parked_for_a_moment_asks_nothing_of_the_kernel of idling,
     deadlines_of_what_idles_are_kept of idling,

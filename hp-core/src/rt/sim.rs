@@ -372,6 +372,12 @@ impl Host {
         self.kernel.armed_receives()
     }
 
+    /// Polls that rings hold for its sockets now.
+    #[must_use]
+    pub fn armed_polls(&self) -> usize {
+        self.kernel.armed_polls()
+    }
+
     /// How many descriptors its programs have open.
     #[must_use]
     pub fn descriptors(&self) -> usize {

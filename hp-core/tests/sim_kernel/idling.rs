@@ -6,8 +6,8 @@ use hp_core::rt::sim::{Face, Fault, Frequency, Profile};
 use std::io;
 use std::time::Duration;
 
-/// An armed receive takes more of the kernel's memory than all that the program keeps of an idle connection.
-pub(crate) fn what_idles_for_long_holds_no_receive_in_the_kernel(face: Face) {
+/// An armed receive takes more of the kernel's memory than all that the program keeps of an idle connection, and a second poll as much as the first.
+pub(crate) fn what_idles_for_long_holds_one_poll_in_the_kernel(face: Face) {
     let scene = Scene::calm(1, face);
     let client = scene.client.clone();
     scene.play(
@@ -23,6 +23,7 @@ pub(crate) fn what_idles_for_long_holds_no_receive_in_the_kernel(face: Face) {
                 assert_eq!(client.armed_receives(), at_once, "for a moment it does");
                 rt.sleep(LONG).await;
                 assert_eq!(client.armed_receives(), 0);
+                assert_eq!(client.armed_polls(), at_once);
                 let why;
                 (conn, _, why) = rt.next_unparked().await;
                 assert_eq!(why, Unparked::News);

@@ -137,6 +137,7 @@ impl Io {
                 if slot.kernel.takes_bytes() {
                     uring.call_receive_back(key); // Its last answer brings the poll. Who fills large buffers has one already.
                 }
+                uring.cancel_failure(key, slot); // That poll tells of a failure, and of the end, too.
                 Instant::NEVER
             }
             // Who waits for a buffer has been spoken to, and keeps its place in the line.

@@ -23,12 +23,19 @@ impl Fabric {
 
     /// How many receives of a host's sockets are armed in rings.
     pub(super) fn armed_receives(&self, host: HostId) -> usize {
-        let is_here = |socket: &Key| {
-            let known = self.sockets.get(*socket);
-            known.is_some_and(|socket| socket.host == host)
-        };
         let received_from = self.rings.iter().flat_map(RingState::received_from);
-        received_from.filter(is_here).count()
+        received_from.filter(|key| self.is_of(host, *key)).count()
+    }
+
+    /// How many polls of a host's sockets are armed in rings.
+    pub(super) fn armed_polls(&self, host: HostId) -> usize {
+        let polled = self.rings.iter().flat_map(RingState::polled);
+        polled.filter(|key| self.is_of(host, *key)).count()
+    }
+
+    fn is_of(&self, host: HostId, socket: Key) -> bool {
+        let known = self.sockets.get(socket);
+        known.is_some_and(|socket| socket.host == host)
     }
 
     /// How many descriptors the programs of a host have open.

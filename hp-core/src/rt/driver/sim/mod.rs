@@ -281,6 +281,10 @@ impl SimKernel {
         self.lock().armed_receives(self.host)
     }
 
+    pub(crate) fn armed_polls(&self) -> usize {
+        self.lock().armed_polls(self.host)
+    }
+
     pub(crate) fn open_len(&self) -> usize {
         self.lock().open_len(self.host)
     }

@@ -114,15 +114,17 @@ impl RingState {
 
     /// The sockets for which it holds a receive.
     pub(super) fn received_from(&self) -> impl Iterator<Item = Key> {
+        self.held(|wish| matches!(wish, Wish::Recv { .. }))
+    }
+
+    /// The sockets for which it holds polls, each as often as it has one.
+    pub(super) fn polled(&self) -> impl Iterator<Item = Key> {
+        self.held(|wish| matches!(wish, Wish::Failure { .. } | Wish::Readable | Wish::Writable))
+    }
+
+    fn held(&self, is_meant: fn(&Wish) -> bool) -> impl Iterator<Item = Key> {
         let ops = self.ops.keys().into_iter();
-        ops.filter_map(|key| match self.ops.get(key)? {
-            Op {
-                wish: Wish::Recv { .. },
-                socket,
-                ..
-            } => *socket,
-            _ => None,
-        })
+        ops.filter_map(move |key| self.ops.get(key).filter(|op| is_meant(&op.wish))?.socket)
     }
 }
 

@@ -228,7 +228,7 @@ impl Uring {
     }
 
     /// Asks for the end of the wait for a failure, which nothing else ends.
-    pub(super) fn cancel_failure(&mut self, key: Key, slot: &ConnSlot) {
+    pub(in crate::rt::driver) fn cancel_failure(&mut self, key: Key, slot: &ConnSlot) {
         if slot.kernel.failure_armed {
             self.ring.cancel(
                 Token::new(FAILURE, key).bits(),
