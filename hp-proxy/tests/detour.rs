@@ -42,6 +42,7 @@ facts! {
     what_is_a_whole_chunk_of_the_backend_is_in_whole_chunks_for_the_client,
     content_that_came_with_a_line_arrives_where_all_pipes_are_taken,
     the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone,
+    content_that_came_with_a_line_pays_for_the_pause_before_it_where_all_pipes_are_taken,
 }
 
 fn long_answers_arrive_whole_and_so_does_what_is_asked_for_behind_them(face: Face) {
@@ -341,6 +342,29 @@ fn content_that_came_with_a_line_arrives_where_all_pipes_are_taken(face: Face) {
     lab.run_to_end();
 }
 
+/// A backend whose pauses are each below the time that it has: what it said between two of them was in no pipe, and counted for nothing.
+fn content_that_came_with_a_line_pays_for_the_pause_before_it_where_all_pipes_are_taken(
+    face: Face,
+) {
+    let lab = Lab::new(1, face, &Profile::calm(), "");
+    for _ in 0..PIPES_MAX {
+        let rt = lab.clients.clone();
+        lab.clients.spawn(async move {
+            rt.sleep(Duration::from_secs(10)).await;
+            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+            conn.write(b"GET /2000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+                .unwrap();
+            rt.sleep(Duration::from_secs(20)).await;
+            conn.reset();
+        });
+    }
+    lab.ask(vec![("GET /hesitant".to_owned(), 0)]);
+    lab.run_to_end();
+    let heard = lab.heard.borrow();
+    assert!(heard.len() == 1, "it came whole");
+    assert!(heard[0].1.body == content(140_000));
+}
+
 /// Behind a chunk that went past us came the line of one of more than 16 MiB, and nothing with it: it went on as the last chunk, and what
 /// followed it as the next request.
 fn the_line_of_a_chunk_too_long_to_be_announced_ends_no_body_where_it_comes_alone(face: Face) {
@@ -545,6 +569,19 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let _gone = conn.write(&whole[..200_000]);
                 let _gone = conn.flush().await;
                 return;
+            }
+            Some("hesitant") => {
+                let body = in_bare_chunks(&content(140_000), 70_000);
+                let sleep = async |millis| conn.rt().sleep(Duration::from_millis(millis)).await;
+                let _gone = conn.write(BARE_HEAD.as_bytes());
+                let mut start = 0;
+                // Behind the line, behind the first chunk, and behind the next line with three bytes.
+                for (end, pause) in [(7, 500), (70_007, 20_000), (70_019, 20_000)] {
+                    let _gone = conn.write(&body[start..end]);
+                    sleep(pause).await;
+                    start = end;
+                }
+                body[start..].to_vec()
             }
             Some(asked) if asked.starts_with("pause") => {
                 let said: usize = asked["pause".len()..].parse().unwrap();
