@@ -179,7 +179,8 @@ impl BodySource {
     ) -> Result<Spliced, BodyError> {
         let left = self.plain_left();
         let spliced = match (&mut *self, way.hop) {
-            (Self::Chunked(_), Some(Standing::Within(announced @ 1..))) => {
+            (Self::Chunked(_), Some(Standing::Within(announced @ 1..))) if left > 0 => {
+                debug_assert!(announced <= left, "no more is announced than comes");
                 self.fill_pipe(conn, left.min(announced)).await
             }
             (Self::Chunked(chunks), _) => chunks.splice((reader, conn), way).await,

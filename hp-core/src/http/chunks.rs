@@ -13,6 +13,7 @@ pub struct Chunks {
     pub(super) decoder: ChunkedDecoder,
     /// What was received of the line in work, in bytes.
     line_bytes: usize,
+    /// May not be that of the chunk in work, which may have been received otherwise.
     last: Option<Line>,
 }
 
@@ -30,7 +31,7 @@ struct Line {
 enum More {
     /// All that was asked for had come.
     Likely,
-    /// There was no more.
+    /// There was less: no more has come, or the pipe takes no more.
     NotYet,
     /// It is full, or what follows goes another way.
     Not,
@@ -78,13 +79,8 @@ impl Chunks {
         if count == 0 {
             return Ok(Spliced::Nothing);
         }
-        let past = (Past::plain(conn.empty_pipe()), More::Likely);
-        let past = self.splice_behind(past, (reader, conn), way)?;
-        Ok(if past.content == 0 {
-            Spliced::Between(count)
-        } else {
-            Spliced::Content(past)
-        })
+        let past = self.splice_what_came((reader, conn), way)?;
+        Ok(past.map_or(Spliced::Between(count), Spliced::Content))
     }
 
     /// The same without a wait; `None` where no content has come, or its chunk is short.
@@ -93,17 +89,38 @@ impl Chunks {
         (reader, conn): (&mut Reader, &Conn),
         way: Way,
     ) -> Result<Option<Past>, BodyError> {
-        let is_long = |line: Line| line.size >= way.next_bytes_min;
         let is_within = self.decoder.data_left() > 0;
-        let may_go = match self.last {
-            Some(line) if is_within => is_long(line),
-            _ => !is_within && self.decoder.bytes_between() > 0,
+        let may_go = if is_within {
+            self.last.is_some_and(|line| line.is_long(way))
+        } else {
+            self.decoder.bytes_between() > 0
         };
         if !may_go || !conn.splices_now() {
             return Ok(None);
         }
-        let past = (Past::plain(conn.empty_pipe()), More::Likely);
-        let past = self.splice_behind(past, (reader, conn), way)?;
+        self.splice_what_came((reader, conn), way)
+    }
+
+    /// Moves what has come into a pipe, which is taken once there is something for it.
+    fn splice_what_came(
+        &mut self,
+        (reader, conn): (&mut Reader, &Conn),
+        way: Way,
+    ) -> Result<Option<Past>, BodyError> {
+        let begun = if self.decoder.data_left() > 0 {
+            Tail::of(&[])
+        } else {
+            match self.take_line(reader, conn)? {
+                Some(begun) => begun,
+                None => return Ok(None),
+            }
+        };
+        if self.goes_on(reader, way) == More::Not && begun.bytes().is_empty() {
+            return Ok(None);
+        }
+        let mut past = Past::plain(conn.empty_pipe());
+        let more = self.begin(&mut past, begun, (reader, way));
+        let past = self.splice_behind((past, more), (reader, conn), way)?;
         Ok((past.content > 0).then_some(past))
     }
 
@@ -119,8 +136,14 @@ impl Chunks {
             more = if self.decoder.data_left() > 0 {
                 self.splice_more(&mut past, conn)
             } else if chunks < CHUNKS_MAX && self.may_follow(past.piped.len()) {
-                chunks += 1;
-                self.begin(&mut past, (reader, conn), way)?
+                match self.take_line(reader, conn)? {
+                    Some(begun) => {
+                        chunks += 1;
+                        self.begin(&mut past, begun, (reader, way))
+                    }
+                    None if self.decoder.bytes_between() > 0 => More::NotYet,
+                    None => More::Not, // What comes is received.
+                }
             } else {
                 More::Not
             };
@@ -143,26 +166,25 @@ impl Chunks {
         room >= size || room > 0 && piped < NEARLY_FULL_BYTES
     }
 
-    /// Receives the line before a chunk, and puts what came with it of the chunk's content into a pipe.
-    fn begin(
-        &mut self,
-        past: &mut Past,
-        (reader, conn): (&mut Reader, &Conn),
-        way: Way,
-    ) -> Result<More, BodyError> {
-        let Some(begun) = self.take_line(reader, conn)? else {
-            let is_known = self.decoder.bytes_between() > 0;
-            return Ok(if is_known { More::NotYet } else { More::Not });
-        };
+    /// Puts what came of a chunk with its line into a pipe.
+    fn begin(&self, past: &mut Past, begun: Tail, (reader, way): (&Reader, Way)) -> More {
         let content = begun.bytes();
         past.content += content.len() as u64;
         if !content.is_empty() && !past.piped.push(content) {
             past.begun = Some(begun);
-            return Ok(More::Not);
+            return More::Not;
         }
-        let is_short = self.decoder.data_left() < way.next_bytes_min;
-        let goes_on = !is_short && reader.is_empty();
-        Ok(if goes_on { More::Likely } else { More::Not })
+        self.goes_on(reader, way)
+    }
+
+    /// Whether what is to come of the chunk in work goes past.
+    fn goes_on(&self, reader: &Reader, way: Way) -> More {
+        let is_long = self.last.is_some_and(|line| line.is_long(way));
+        if is_long && reader.is_empty() {
+            More::Likely
+        } else {
+            More::Not
+        }
     }
 
     /// Moves more of a chunk's content behind what is in a pipe.
@@ -243,6 +265,12 @@ impl Chunks {
             self.last = Some(Line { len, size });
             self.line_bytes = 0;
         }
+    }
+}
+
+impl Line {
+    fn is_long(self, way: Way) -> bool {
+        self.size >= way.next_bytes_min
     }
 }
 

@@ -79,7 +79,7 @@ impl Pace {
             conn.set_deadline(Some(begun + self.left));
             let spliced = source.splice((&mut *reader, conn), way).await;
             let moved = match &spliced {
-                Ok(Spliced::Content(past)) => past.piped.len(),
+                Ok(Spliced::Content(past)) => past.content_bytes(), // Which may be in no pipe, or have an end of ours behind it.
                 Ok(Spliced::Between(count)) => *count,
                 Ok(Spliced::Nothing) | Err(_) => 0,
             };
@@ -97,7 +97,7 @@ impl Pace {
         }
     }
 
-    /// The same without a wait: what has come behind a chunk that went past.
+    /// The same without a wait: what has come behind content that went past.
     ///
     /// # Errors
     /// As [`BodySource::splice_at_once`].
@@ -109,7 +109,7 @@ impl Pace {
     ) -> Result<Option<Past>, BodyError> {
         let past = source.splice_at_once((reader, conn), way)?;
         if let Some(past) = &past {
-            self.spend(Duration::ZERO, past.piped.len());
+            self.spend(Duration::ZERO, past.content_bytes());
         }
         Ok(past)
     }

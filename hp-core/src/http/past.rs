@@ -10,7 +10,7 @@ pub struct Past {
     pub piped: Piped,
     /// How much content that is, and what is behind it, in bytes.
     pub content: u64,
-    /// What is announced with it, and comes next, in bytes.
+    /// What comes next and is announced already, in bytes: with what was begun, else with what is in the pipe.
     pub(super) follows: u64,
     /// Whether the end of the chunk stands behind it, in the pipe.
     pub(super) is_closed: bool,
@@ -47,5 +47,10 @@ impl Past {
             is_closed: false,
             begun: None,
         }
+    }
+
+    /// How much content came, as a length in memory.
+    pub(super) fn content_bytes(&self) -> usize {
+        usize::try_from(self.content).unwrap_or(usize::MAX)
     }
 }

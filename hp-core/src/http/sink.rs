@@ -123,7 +123,9 @@ impl<'a> BodySink<'a> {
             self.gathered.clear();
         }
         if past.is_closed {
-            let _in_the_pipe = self.take_chunk_end();
+            let hop = self.hop;
+            assert_eq!(hop, Standing::Within(0), "an end elsewhere is content");
+            self.hop = Standing::Between;
         }
         if let Some(begun) = &past.begun {
             self.begin_chunk(begun.bytes().len(), follows_begun);
