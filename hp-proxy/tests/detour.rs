@@ -570,29 +570,9 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
                 let _gone = conn.flush().await;
                 return;
             }
-            Some("hesitant") => {
-                let body = in_bare_chunks(&content(140_000), 70_000);
-                let sleep = async |millis| conn.rt().sleep(Duration::from_millis(millis)).await;
-                let _gone = conn.write(BARE_HEAD.as_bytes());
-                let mut start = 0;
-                // Behind the line, behind the first chunk, and behind the next line with three bytes.
-                for (end, pause) in [(7, 500), (70_007, 20_000), (70_019, 20_000)] {
-                    let _gone = conn.write(&body[start..end]);
-                    sleep(pause).await;
-                    start = end;
-                }
-                body[start..].to_vec()
-            }
+            Some("hesitant") => hesitate(&conn).await,
             Some(asked) if asked.starts_with("pause") => {
-                let said: usize = asked["pause".len()..].parse().unwrap();
-                let body = in_bare_chunks(&content(200_000), BARE);
-                // As far into the body as that content, with the lines before it.
-                let lines = said.div_ceil(BARE) * (CHUNK_LINE.len() + 2) - 2;
-                let _gone = conn.write(BARE_HEAD.as_bytes());
-                let _gone = conn.write(&body[..said + lines]);
-                let _gone = conn.flush().await;
-                conn.rt().sleep(Duration::from_secs(5)).await;
-                return;
+                return pause(&conn, asked["pause".len()..].parse().unwrap()).await;
             }
             Some(asked) => content_asked(asked),
             None => {
@@ -606,6 +586,29 @@ async fn answer(conn: Conn, uploads: Rc<RefCell<Vec<Vec<u8>>>>) {
             return;
         }
     }
+}
+
+/// Sends two chunks, with pauses behind the first line, the first chunk, and the second line with three bytes; gives what is left of them.
+async fn hesitate(conn: &Conn) -> Vec<u8> {
+    let body = in_bare_chunks(&content(140_000), 70_000);
+    let _gone = conn.write(BARE_HEAD.as_bytes());
+    let mut start = 0;
+    for (end, millis) in [(7, 500), (70_007, 20_000), (70_019, 20_000)] {
+        let _gone = conn.write(&body[start..end]);
+        conn.rt().sleep(Duration::from_millis(millis)).await;
+        start = end;
+    }
+    body[start..].to_vec()
+}
+
+/// Sends a body in chunks as far as that much content, and then nothing for a while.
+async fn pause(conn: &Conn, said: usize) {
+    let body = in_bare_chunks(&content(200_000), BARE);
+    let lines = said.div_ceil(BARE) * (CHUNK_LINE.len() + 2) - 2;
+    let _gone = conn.write(BARE_HEAD.as_bytes());
+    let _gone = conn.write(&body[..said + lines]);
+    let _gone = conn.flush().await;
+    conn.rt().sleep(Duration::from_secs(5)).await;
 }
 
 /// Content of a length that is asked for, in the chunks that the letter before it names; or one of a few that are special.
