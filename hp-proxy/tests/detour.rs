@@ -313,17 +313,7 @@ fn what_is_a_whole_chunk_of_the_backend_is_in_whole_chunks_for_the_client(face: 
 /// The client's chunk before went past; while its next one is awaited, others take all pipes.
 fn content_that_came_with_a_line_arrives_where_all_pipes_are_taken(face: Face) {
     let lab = Lab::new(1, face, &Profile::calm(), "");
-    for _ in 0..PIPES_MAX {
-        let rt = lab.clients.clone();
-        lab.clients.spawn(async move {
-            rt.sleep(Duration::from_secs(1)).await;
-            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
-            conn.write(b"GET /2000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-                .unwrap();
-            rt.sleep(Duration::from_secs(4)).await;
-            conn.reset();
-        });
-    }
+    lab.take_all_pipes(Duration::from_secs(1), Duration::from_secs(4));
     let (rt, left) = (lab.clients.clone(), Rc::clone(&lab.clients_left));
     left.set(1);
     lab.clients.spawn(async move {
@@ -347,17 +337,7 @@ fn content_that_came_with_a_line_pays_for_the_pause_before_it_where_all_pipes_ar
     face: Face,
 ) {
     let lab = Lab::new(1, face, &Profile::calm(), "");
-    for _ in 0..PIPES_MAX {
-        let rt = lab.clients.clone();
-        lab.clients.spawn(async move {
-            rt.sleep(Duration::from_secs(10)).await;
-            let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
-            conn.write(b"GET /2000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-                .unwrap();
-            rt.sleep(Duration::from_secs(20)).await;
-            conn.reset();
-        });
-    }
+    lab.take_all_pipes(Duration::from_secs(10), Duration::from_secs(20));
     lab.ask(vec![("GET /hesitant".to_owned(), 0)]);
     lab.run_to_end();
     let heard = lab.heard.borrow();
@@ -512,6 +492,21 @@ impl Lab {
             left.set(left.get() - 1);
         });
         told
+    }
+
+    /// Clients that come after so long, and do not read their long answers for so long.
+    fn take_all_pipes(&self, after: Duration, during: Duration) {
+        for _ in 0..PIPES_MAX {
+            let rt = self.clients.clone();
+            self.clients.spawn(async move {
+                rt.sleep(after).await;
+                let conn = rt.connect(PROXY, Instant::NEVER).await.unwrap();
+                conn.write(b"GET /2000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+                    .unwrap();
+                rt.sleep(during).await;
+                conn.reset();
+            });
+        }
     }
 
     /// Until all clients have ended, and a drain after them.

@@ -89,11 +89,9 @@ impl Chunks {
         (reader, conn): (&mut Reader, &Conn),
         way: Way,
     ) -> Result<Option<Past>, BodyError> {
-        let is_within = self.decoder.data_left() > 0;
-        let may_go = if is_within {
-            self.last.is_some_and(|line| line.is_long(way))
-        } else {
-            self.decoder.bytes_between() > 0
+        let may_go = match self.decoder.data_left() {
+            0 => self.decoder.bytes_between() > 0,
+            _ => self.goes_on(reader, way),
         };
         if !may_go || !conn.splices_now() {
             return Ok(None);
@@ -115,7 +113,7 @@ impl Chunks {
                 None => return Ok(None),
             }
         };
-        if self.goes_on(reader, way) == More::Not && begun.bytes().is_empty() {
+        if begun.bytes().is_empty() && !self.goes_on(reader, way) {
             return Ok(None);
         }
         let mut past = Past::plain(conn.empty_pipe());
@@ -161,7 +159,7 @@ impl Chunks {
     /// Whether another chunk goes into a pipe that has so many bytes: where it will have room for one like the last, or is not nearly full. A chunk that is
     /// cut takes a call more.
     fn may_follow(&self, piped: usize) -> bool {
-        let size = self.last.map_or(1, |line| line.size.max(1));
+        let size = self.last.map_or(1, |line| line.size);
         let room = PIPED_BYTES.saturating_sub(piped) as u64;
         room >= size || room > 0 && piped < NEARLY_FULL_BYTES
     }
@@ -174,17 +172,17 @@ impl Chunks {
             past.begun = Some(begun);
             return More::Not;
         }
-        self.goes_on(reader, way)
-    }
-
-    /// Whether what is to come of the chunk in work goes past.
-    fn goes_on(&self, reader: &Reader, way: Way) -> More {
-        let is_long = self.last.is_some_and(|line| line.is_long(way));
-        if is_long && reader.is_empty() {
+        if self.goes_on(reader, way) {
             More::Likely
         } else {
             More::Not
         }
+    }
+
+    /// Whether what is to come of the chunk in work goes past.
+    fn goes_on(&self, reader: &Reader, way: Way) -> bool {
+        let is_long = |line: Line| line.size >= way.next_bytes_min;
+        self.last.is_some_and(is_long) && reader.is_empty()
     }
 
     /// Moves more of a chunk's content behind what is in a pipe.
@@ -214,7 +212,7 @@ impl Chunks {
             .decoder
             .next(&line[..count])
             .map_err(BodyError::Chunk)?;
-        self.note(count, 0);
+        let _is_whole = self.note(count, 0);
         Ok(count)
     }
 
@@ -244,8 +242,7 @@ impl Chunks {
                 ChunkEvent::Data(content) => content,
                 ChunkEvent::NeedMore | ChunkEvent::End => count..count,
             };
-            self.note(content.start, content.len());
-            if self.line_bytes == 0 {
+            if self.note(content.start, content.len()) {
                 return Ok(Some(Tail::of(&received[content])));
             }
             if count < wanted {
@@ -256,21 +253,15 @@ impl Chunks {
         Ok(None)
     }
 
-    /// Takes note of bytes of a line, and of content that came with its end.
-    fn note(&mut self, line: usize, content: usize) {
+    /// Takes note of bytes of a line, and of content that came with its end; says whether the line has come whole.
+    fn note(&mut self, line: usize, content: usize) -> bool {
         self.line_bytes += line;
         let size = self.decoder.data_left() + content as u64;
         if size > 0 {
-            let len = self.line_bytes;
+            let len = std::mem::take(&mut self.line_bytes);
             self.last = Some(Line { len, size });
-            self.line_bytes = 0;
         }
-    }
-}
-
-impl Line {
-    fn is_long(self, way: Way) -> bool {
-        self.size >= way.next_bytes_min
+        size > 0
     }
 }
 
