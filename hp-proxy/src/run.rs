@@ -456,7 +456,7 @@ impl Main {
 fn cut(running: Running) -> RunError {
     running.tell_all(|| Message::Cut);
     if let Some(threads) = &running.threads {
-        threads.crew.cut();
+        let _waiting = threads.crew.cut(); // All are told the same: the process ends.
         threads.crew.join();
     }
     match running.workers.join() {

@@ -58,7 +58,10 @@ async fn main(seat: Seat<Arrived>, rows: Rows, latest: Latest) {
         let deadline = *drain_deadline.get_or_insert_with(drain_ends);
         let finished = rt.timeout_at(deadline, worker.all_closed());
         if !matches!(race(finished, seat.cut_begun()).await, First::One(Ok(()))) {
-            worker.row().conns_cut.add(u64::from(worker.open_conns()));
+            // What waits would have another thread, and that a deadline anew.
+            let waiting = seat.crew().cut();
+            let cut = worker.open_conns() + waiting;
+            worker.row().conns_cut.add(u64::from(cut));
             rt.reset_all(); // The end of an answer may be the end of its connection: FIN would make a part look whole.
             return;
         }

@@ -165,16 +165,22 @@ async fn end(downstream: &Rc<Downstream>, mailbox: &Mailbox<Message>, deadline: 
 async fn quiet(worker: &Worker, deadline: Instant) {
     worker.all_closed().await;
     if let Home::Listener(threads) = worker.home() {
-        crew_ends(worker.rt(), threads, deadline).await;
+        crew_ends(worker, threads, deadline).await;
     }
     worker.end_listeners().await;
     worker.all_closed().await;
 }
 
-/// Returns when the crew has no connection any more, for which this worker waits as long as operators may ask; or a moment after
-/// the deadline.
-async fn crew_ends(rt: &Rt, threads: &Threads, deadline: Instant) {
+/// Returns when the crew has no connection any more, for which this worker waits as long as operators may ask; cuts them at the
+/// deadline, and returns a moment after it.
+async fn crew_ends(worker: &Worker, threads: &Threads, deadline: Instant) {
+    let rt = worker.rt();
     threads.brings_no_more();
+    while threads.crew.threads() > 0 && rt.now() < deadline {
+        rt.sleep(LOOK_AT_CREW).await;
+    }
+    let waiting = threads.crew.cut();
+    worker.row().conns_cut.add(waiting.into());
     while threads.crew.threads() > 0 && rt.now() < deadline + CREW_SETTLES {
         rt.sleep(LOOK_AT_CREW).await;
     }

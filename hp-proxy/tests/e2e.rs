@@ -334,6 +334,7 @@ mod among_threads {
             an_idle_client_makes_room_for_one_that_waits,
             a_busy_client_makes_room_with_its_answer,
             a_backend_connection_serves_the_clients_of_all_listeners,
-            what_waits_for_a_thread_when_a_drain_begins_is_answered;
+            what_waits_for_a_thread_when_a_drain_begins_is_answered,
+            what_waits_for_a_thread_when_a_drain_ends_is_cut_with_the_rest;
     }
 }

@@ -171,12 +171,15 @@ impl<W: Send + 'static> Crew<W> {
         }
     }
 
-    /// Tells every thread to drop what it does and go. What is queued is dropped.
-    pub fn cut(&self) {
-        self.lock().is_cut = true;
-        let queued = std::mem::take(&mut self.lock().queue);
-        drop(queued); // Outside the lock: it is not known what that does.
+    /// Tells every thread to drop what it does and go. What is queued is dropped; says how many pieces of work that were.
+    pub fn cut(&self) -> u32 {
+        let queued = {
+            let mut state = self.lock();
+            state.is_cut = true;
+            std::mem::take(&mut state.queue)
+        };
         self.end();
+        queued.len().try_into().unwrap_or(u32::MAX) // Dropped outside the lock: it is not known what that does.
     }
 
     /// Finds threads for what is queued: idle ones, then new ones as far as that is allowed; then others are asked to make

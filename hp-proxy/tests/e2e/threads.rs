@@ -112,3 +112,22 @@ pub(crate) fn what_waits_for_a_thread_when_a_drain_begins_is_answered(engine: En
     let (status, _lines) = proxy.ends();
     assert_eq!(status.code(), Some(0));
 }
+
+// Each that waited had a thread after the one that was cut, and that thread a deadline of its own: a drain of 30 s took minutes.
+pub(crate) fn what_waits_for_a_thread_when_a_drain_ends_is_cut_with_the_rest(engine: Engine) {
+    let backend = Backend::new();
+    let flags = "--threads-max 1 --drain-timeout 100ms";
+    let mut proxy = Proxy::before(engine, &backend, flags);
+    let first = proxy.asked(GET);
+    let (_upstream, _heard) = backend.request();
+    let waiting = [proxy.asked(GET), proxy.asked(GET)];
+    proxy.counts_to("connections accepted", 3);
+    proxy.signal("TERM");
+    proxy.says("3 connections did not finish within --drain-timeout");
+    for mut client in std::iter::once(first).chain(waiting) {
+        assert_eq!(client.rest().0, b"");
+    }
+    backend.has_nobody();
+    let (status, _lines) = proxy.ends();
+    assert_eq!(status.code(), Some(0));
+}
