@@ -212,6 +212,7 @@ macro_rules! stamp {
                     an_accepted_connection_may_live_in_another_runtime,
                     a_socket_of_either_mode_can_be_adopted,
                     running_out_of_descriptors_is_an_error_and_accepting_goes_on,
+                    what_nobody_claims_waits_in_the_queue,
                     a_dropped_listener_closes_what_nobody_claimed;
                 tasks:
                     a_panic_costs_its_own_connection_which_is_reset,

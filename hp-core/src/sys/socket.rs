@@ -1,7 +1,7 @@
 //! Stream sockets: made, connected, read, written and closed without ever blocking.
 
 use super::{check, check_len, check_long};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use std::io::{self, IoSlice};
 use std::mem::{ManuallyDrop, size_of};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -251,16 +251,24 @@ pub fn discard(fd: RawFd, len: usize) -> io::Result<usize> {
     check_long(result)
 }
 
-/// Accepts one connection, non-blocking.
+/// Accepts one connection, non-blocking, and says whose it is; a Unix socket's peer has no address. One whose peer has gone already
+/// still has its address.
 ///
 /// # Errors
 /// `WouldBlock` when none waits; `EMFILE`, `ENFILE` when descriptors run out; `ECONNABORTED` and its like for a
 /// connection that died in the queue.
-pub fn accept_nonblocking(fd: RawFd) -> io::Result<RawFd> {
+pub fn accept_nonblocking(fd: RawFd) -> io::Result<(RawFd, Option<SocketAddr>)> {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: the peer's address is not asked for, so both pointers may be null.
-    let result = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-    check(result)
+    let mut storage = SockAddrStorage::zeroed();
+    let mut len = storage.size_of();
+    // SAFETY: an address of any family fits where `view_as` points, and `len` says how much room there is.
+    let place = unsafe { storage.view_as::<libc::sockaddr>() };
+    // SAFETY: both places outlive the call, and the kernel writes no more than `len` bytes.
+    let result = unsafe { libc::accept4(fd, place, &raw mut len, flags) };
+    let accepted = check(result)?;
+    // SAFETY: zeroes, or what the kernel has written, are an address; it has set the length.
+    let peer = unsafe { SockAddr::new(storage, len) };
+    Ok((accepted, peer.as_socket()))
 }
 
 /// The peer's address; none has a Unix socket.

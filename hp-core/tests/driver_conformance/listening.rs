@@ -269,6 +269,31 @@ fn run_out_of_descriptors(engine: Engine) {
     });
 }
 
+// A listener whose threads were all busy went on accepting: every client in its queue cost a descriptor that those who were served lacked.
+pub(crate) fn what_nobody_claims_waits_in_the_queue(engine: Engine) {
+    const CONNS: usize = 100;
+    if engine == Engine::Uring {
+        return; // Its kernel accepts until it is told to stop; whoever uses it claims what comes.
+    }
+    check(&options(engine), async |rt| {
+        let (listener, addr) = listener(&rt);
+        let peers: Vec<_> = (0..CONNS).map(|_| peer::connect(addr)).collect();
+        for _ in 0..CONNS {
+            rt.yield_now().await;
+        }
+        listener.pause();
+        listener.quiet().await;
+        let taken: Vec<_> = std::iter::from_fn(|| listener.take_accepted()).collect();
+        assert_eq!(taken.len(), 1);
+        listener.resume();
+        let mut claimed = Vec::new();
+        while taken.len() + claimed.len() < CONNS {
+            claimed.push(listener.accept().await.unwrap());
+        }
+        drop((peers, taken));
+    });
+}
+
 pub(crate) fn a_dropped_listener_closes_what_nobody_claimed(engine: Engine) {
     check(&options(engine), async |rt| {
         let (listener, addr) = listener(&rt);

@@ -95,7 +95,7 @@ impl Kernel {
     }
 
     /// See [`socket::accept_nonblocking`].
-    pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<RawFd> {
+    pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<(RawFd, Option<SocketAddr>)> {
         match self {
             Self::Real => socket::accept_nonblocking(fd),
             #[cfg(feature = "sim")]

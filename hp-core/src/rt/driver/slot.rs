@@ -409,7 +409,9 @@ impl ConnSlot {
 pub(crate) struct ListenerSlot {
     pub(crate) fd: RawFd,
     /// Accepted by the kernel for us, claimed by nobody yet.
-    pub(crate) accepted: VecDeque<RawFd>,
+    pub(crate) accepted: VecDeque<Accepted>,
+    /// Connections that the next report of a readiness engine is taken to tell of, in quarters; at least one connection.
+    pub(crate) expected_quarters: u32,
     pub(crate) error: Option<i32>,
     pub(crate) waker: Option<Waker>,
     pub(crate) armed: bool,
@@ -423,11 +425,29 @@ impl ListenerSlot {
         Self {
             fd,
             accepted,
+            expected_quarters: 4,
             error: None,
             waker: None,
             armed: false,
             paused: false,
             closing: false,
+        }
+    }
+}
+
+/// A connection that the kernel has accepted for a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accepted {
+    /// By a call, which has told whose it is; a Unix socket's peer has no address.
+    Named(RawFd, Option<SocketAddr>),
+    /// By a ring, which has not.
+    Nameless(RawFd),
+}
+
+impl Accepted {
+    pub(crate) const fn fd(self) -> RawFd {
+        match self {
+            Self::Named(fd, _) | Self::Nameless(fd) => fd,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::recv::{remember, wake};
 use crate::base::slab::Key;
-use crate::rt::driver::slot::{ConnSlot, ListenerSlot, Phase};
+use crate::rt::driver::slot::{Accepted, ConnSlot, ListenerSlot, Phase};
 use crate::rt::driver::{Driver, Io, Socket};
 use crate::rt::lifecycle::{Table, enter};
 use std::io;
@@ -46,26 +46,17 @@ impl Io {
         key: Key,
         cx: &Context<'_>,
     ) -> Poll<io::Result<(RawFd, Option<SocketAddr>)>> {
-        loop {
-            let accepted = self.listener(key).accepted.pop_front();
-            if let Some(fd) = accepted {
-                match self.kernel.peer_addr(fd) {
-                    Ok(peer) => return Poll::Ready(Ok((fd, peer))),
-                    Err(_peer_gone) => {
-                        self.kernel.close(fd); // It left while it waited; nothing is owed to it.
-                        continue;
-                    }
-                }
-            }
-            let slot = self.listener(key);
-            if let Some(errno) = slot.error.take() {
-                return Poll::Ready(Err(ConnSlot::error(errno)));
-            }
-            remember(&mut slot.waker, cx.waker());
-            return match self.arm_accept(key) {
-                Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error)),
-            };
+        if let Some(named) = self.take_accepted(key) {
+            return Poll::Ready(Ok(named));
+        }
+        let slot = self.listener(key);
+        if let Some(errno) = slot.error.take() {
+            return Poll::Ready(Err(ConnSlot::error(errno)));
+        }
+        remember(&mut slot.waker, cx.waker());
+        match self.arm_accept(key) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
@@ -129,32 +120,25 @@ impl Io {
     /// Takes a connection that the kernel has accepted for us already, and asks it for none; the caller owns it from then on.
     pub(crate) fn take_accepted(&mut self, key: Key) -> Option<(RawFd, Option<SocketAddr>)> {
         loop {
-            let fd = self.listener(key).accepted.pop_front()?;
-            match self.kernel.peer_addr(fd) {
-                Ok(peer) => return Some((fd, peer)),
-                Err(_peer_gone) => self.kernel.close(fd),
+            let accepted = self.listener(key).accepted.pop_front()?;
+            if let Some(named) = self.named(accepted) {
+                return Some(named);
             }
         }
     }
 
     /// Takes a connection that waits already; the caller owns it from then on.
     pub(crate) fn try_accept_raw(&mut self, key: Key) -> Option<(RawFd, Option<SocketAddr>)> {
-        loop {
-            let slot = self.listener(key);
-            let listening = slot.fd;
-            let fd = match slot.accepted.pop_front() {
-                Some(fd) => fd,
-                None if slot.armed => return None, // The kernel hands over what is there by completions.
-                None => {
-                    self.kernel.set_nonblocking(listening, true).ok()?;
-                    self.kernel.accept_nonblocking(listening).ok()?
-                }
-            };
-            match self.kernel.peer_addr(fd) {
-                Ok(peer) => return Some((fd, peer)),
-                Err(_peer_gone) => self.kernel.close(fd),
-            }
+        if let Some(named) = self.take_accepted(key) {
+            return Some(named);
         }
+        let slot = self.listener(key);
+        if slot.armed {
+            return None; // The kernel hands over what is there by completions.
+        }
+        let listening = slot.fd;
+        self.kernel.set_nonblocking(listening, true).ok()?;
+        self.kernel.accept_nonblocking(listening).ok()
     }
 
     /// Gives a listening socket up.
@@ -162,8 +146,8 @@ impl Io {
         let Some(slot) = self.listeners.get_mut(key) else {
             return; // Shut down before its handle was dropped.
         };
-        for fd in slot.accepted.drain(..) {
-            self.kernel.close(fd);
+        for accepted in slot.accepted.drain(..) {
+            self.kernel.close(accepted.fd());
         }
         if slot.closing {
             return;
@@ -184,7 +168,7 @@ impl Io {
             let slot = self.listeners.remove(key).expect("the slot was just seen");
             slot.accepted
                 .into_iter()
-                .for_each(|fd| self.kernel.close(fd));
+                .for_each(|accepted| self.kernel.close(accepted.fd()));
             self.kernel.close(slot.fd);
         }
     }
@@ -195,30 +179,48 @@ impl Io {
         self.kernel.local_addr(fd)
     }
 
-    /// A readiness engine's accept: as many as wait, up to a bound.
+    /// A readiness engine's accept: as many as are expected to wait. The listener is reported anew while one waits, and a call that finds
+    /// none has cost a descriptor and a file before it says so: that is rarely asked.
     pub(in crate::rt::driver) fn try_accepts(&mut self, key: Key) {
         let Some(slot) = self.listeners.get_mut(key) else {
             return;
         };
-        for _ in 0..ACCEPTS_MAX {
+        if !slot.accepted.is_empty() {
+            return self.disarm_accept(key); // Nobody claims what there is: the rest waits in the socket's queue.
+        }
+        let expected = slot.expected_quarters / 4;
+        slot.expected_quarters = slot
+            .expected_quarters
+            .saturating_add(1)
+            .min(ACCEPTS_MAX * 4);
+        for found in 0..expected {
             match self.kernel.accept_nonblocking(slot.fd) {
-                Ok(fd) => slot.accepted.push_back(fd),
+                Ok((fd, peer)) => slot.accepted.push_back(Accepted::Named(fd, peer)),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => break,
+                    Some(libc::EAGAIN) => {
+                        slot.expected_quarters = found.max(1) * 4;
+                        break;
+                    }
                     Some(errno) if is_passing(errno) => (),
                     errno => {
                         slot.error = Some(errno.unwrap_or(libc::EIO));
-                        let fd = slot.fd;
-                        slot.armed = false; // Until the next call of accept: a level-triggered event would spin.
-                        if let Driver::Poll(poll) = &mut self.driver {
-                            slot_unregistered(poll.unregister(fd));
-                        }
+                        self.disarm_accept(key);
                         break;
                     }
                 },
             }
         }
         self.announce_accept(key);
+    }
+
+    /// Until the next call of accept nothing is reported: a level-triggered event would spin.
+    fn disarm_accept(&mut self, key: Key) {
+        let slot = self.listener(key);
+        slot.armed = false;
+        let fd = slot.fd;
+        if let Driver::Poll(poll) = &mut self.driver {
+            slot_unregistered(poll.unregister(fd));
+        }
     }
 
     /// Tells whoever waits that a connection or an error is there.
@@ -250,6 +252,21 @@ impl Io {
         }
         slot.armed = true;
         Ok(())
+    }
+
+    /// Whose a connection is that was accepted; one whose peer a ring's answer leaves to be asked for is closed if that has gone: nothing is owed to it.
+    fn named(&self, accepted: Accepted) -> Option<(RawFd, Option<SocketAddr>)> {
+        let fd = match accepted {
+            Accepted::Named(fd, peer) => return Some((fd, peer)),
+            Accepted::Nameless(fd) => fd,
+        };
+        match self.kernel.peer_addr(fd) {
+            Ok(peer) => Some((fd, peer)),
+            Err(_peer_gone) => {
+                self.kernel.close(fd);
+                None
+            }
+        }
     }
 
     fn listener(&mut self, key: Key) -> &mut ListenerSlot {
@@ -285,4 +302,4 @@ fn slot_unregistered(result: io::Result<()>) {
 }
 
 /// Connections that one report accepts at most; the rest is reported again.
-const ACCEPTS_MAX: usize = 32;
+const ACCEPTS_MAX: u32 = 32;

@@ -236,6 +236,13 @@ impl Fabric {
         }
     }
 
+    /// Whose a connection is that was just accepted; known of one whose peer has gone, too.
+    pub(super) fn accepted_addr(&self, host: HostId, fd: i32) -> Answer<Option<SocketAddr>> {
+        let key = self.at(host, fd)?;
+        let (_, conn) = self.conn(key).ok_or(libc::ENOTCONN)?;
+        Ok((!self.is_local).then_some(conn.remote))
+    }
+
     pub(super) fn local_addr(&self, host: HostId, fd: i32) -> Answer<SocketAddr> {
         let key = self.at(host, fd)?;
         let socket = self.sockets.get(key).ok_or(libc::EBADF)?;

@@ -128,11 +128,11 @@ impl SimKernel {
     }
 
     /// Accepts, non-blocking.
-    pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<RawFd> {
+    pub(crate) fn accept_nonblocking(&self, fd: RawFd) -> io::Result<(RawFd, Option<SocketAddr>)> {
         self.answer(|fabric, host| {
             let accepted = fabric.accept(host, fd)?;
             fabric.set_nonblocking(host, accepted, true)?;
-            Ok(accepted)
+            Ok((accepted, fabric.accepted_addr(host, accepted)?))
         })
     }
 

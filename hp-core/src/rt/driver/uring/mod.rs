@@ -8,7 +8,7 @@ mod probe;
 mod received;
 mod ring;
 
-use super::slot::{Armed, ConnSlot, Peer, Phase};
+use super::slot::{Accepted, Armed, ConnSlot, Peer, Phase};
 use super::{Driver, Io, Kernel};
 use crate::base::slab::Key;
 use crate::rt::RtOptions;
@@ -429,7 +429,7 @@ fn accepted(io: &mut Io, key: Option<Key>, completion: Completion) {
     slot.armed = completion.more;
     match RawFd::try_from(completion.result) {
         Ok(fd) if fd >= 0 && slot.closing => io.kernel.close(fd),
-        Ok(fd) if fd >= 0 => slot.accepted.push_back(fd),
+        Ok(fd) if fd >= 0 => slot.accepted.push_back(Accepted::Nameless(fd)),
         _ if is_passing(-completion.result) || -completion.result == libc::ECANCELED => (),
         _ => slot.error = Some(-completion.result),
     }
