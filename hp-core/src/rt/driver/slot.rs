@@ -410,8 +410,6 @@ pub(crate) struct ListenerSlot {
     pub(crate) fd: RawFd,
     /// Accepted by the kernel for us, claimed by nobody yet.
     pub(crate) accepted: VecDeque<Accepted>,
-    /// Connections that the next report of a readiness engine is taken to tell of, in quarters; at least one connection.
-    pub(crate) expected_quarters: u32,
     pub(crate) error: Option<i32>,
     pub(crate) waker: Option<Waker>,
     pub(crate) armed: bool,
@@ -425,7 +423,6 @@ impl ListenerSlot {
         Self {
             fd,
             accepted,
-            expected_quarters: 4,
             error: None,
             waker: None,
             armed: false,

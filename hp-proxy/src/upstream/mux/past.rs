@@ -100,17 +100,18 @@ impl Past {
         }
     }
 
-    /// The endpoint closed the connection of a lane that was of use. Gives whether that may be its wear: none carried more of late.
+    /// The endpoint closed the connection of a lane that was of use. Gives whether that may be its wear: none is known to have carried more of late
+    /// than this one may have. A lane that began with a wear known ends before it, and so is never such a one.
     fn wear_out(&mut self, lane: Ended, now: Instant) -> bool {
         let uses = lane.uses_in_all();
-        // What was lost with the connection is not counted, so the most is nearest to it.
+        // How many of those that are sent again it had taken is not known, so the most is nearest to it.
         let known = self.wear.filter(|wear| now < wear.holds_until);
         let most = known.map_or(uses, |wear| wear.uses.max(uses));
         self.wear = Some(Wear {
             uses: most,
             holds_until: now + WEAR_HOLDS,
         });
-        uses == most
+        uses.saturating_add(lane.repeated) >= most
     }
 }
 
@@ -215,6 +216,18 @@ mod tests {
         for seconds in [1, 1, 2, 2].map(Duration::from_secs) {
             let now = start + seconds.saturating_sub(BAR_MIN);
             assert_eq!(close(150, now), Some(seconds));
+        }
+    }
+
+    /// The second of two lanes that began together had lost more answers than the first, and barred the endpoint.
+    #[test]
+    fn lanes_that_were_closed_at_the_same_wear_may_have_lost_more_or_less_with_it() {
+        const WEAR: u32 = 400;
+        let mut past = Past::default();
+        for lost in [10, 60, 30, 0] {
+            let answers = WEAR - 1 - lost;
+            past.end(lane((answers, 64), LaneEnd::Closed), Instant::START);
+            assert!(past.allows(1, Instant::START), "{lost} were lost");
         }
     }
 

@@ -179,8 +179,8 @@ impl Io {
         self.kernel.local_addr(fd)
     }
 
-    /// A readiness engine's accept: as many as are expected to wait. The listener is reported anew while one waits, and a call that finds
-    /// none has cost a descriptor and a file before it says so: that is rarely asked.
+    /// A readiness engine's accept: as many as wait, up to a bound. Whether another one waits is looked first: a call that finds none has
+    /// cost a descriptor and a file before it says so, sixteen times as much as the look.
     pub(in crate::rt::driver) fn try_accepts(&mut self, key: Key) {
         let Some(slot) = self.listeners.get_mut(key) else {
             return;
@@ -188,19 +188,11 @@ impl Io {
         if !slot.accepted.is_empty() {
             return self.disarm_accept(key); // Nobody claims what there is: the rest waits in the socket's queue.
         }
-        let expected = slot.expected_quarters / 4;
-        slot.expected_quarters = slot
-            .expected_quarters
-            .saturating_add(1)
-            .min(ACCEPTS_MAX * 4);
-        for found in 0..expected {
+        for _ in 0..ACCEPTS_MAX {
             match self.kernel.accept_nonblocking(slot.fd) {
                 Ok((fd, peer)) => slot.accepted.push_back(Accepted::Named(fd, peer)),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => {
-                        slot.expected_quarters = found.max(1) * 4;
-                        break;
-                    }
+                    Some(libc::EAGAIN) => break, // Somebody else has the socket, too, or nothing was there.
                     Some(errno) if is_passing(errno) => (),
                     errno => {
                         slot.error = Some(errno.unwrap_or(libc::EIO));
@@ -208,6 +200,9 @@ impl Io {
                         break;
                     }
                 },
+            }
+            if !self.kernel.is_readable(slot.fd) {
+                break;
             }
         }
         self.announce_accept(key);
@@ -302,4 +297,4 @@ fn slot_unregistered(result: io::Result<()>) {
 }
 
 /// Connections that one report accepts at most; the rest is reported again.
-const ACCEPTS_MAX: u32 = 32;
+const ACCEPTS_MAX: usize = 32;
